@@ -5,7 +5,11 @@ This module must not import TensorFlow or Keras, nor read the environment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from efficientnet_elite.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class DataConfig:
       data_dir: where TFDS looks for prepared data sets (None: its own default).
       cache_gb: decoded images up to this many gigabytes are kept in memory and shared by all
         candidates; a larger set is decoded anew each epoch.
+      flip: mirror half of the training images; never where left and right tell classes apart.
+        This and the next two: None for what suits the source.
+      center_crop: evaluate on the paper's centre crop; False where subjects fill the frame.
+      min_area: smallest share of an image's area that a training crop covers.
     """
 
     dataset: str = "digits"
@@ -30,3 +38,121 @@ class DataConfig:
     seed: int = 0
     data_dir: str | None = None
     cache_gb: float = 2.0
+    flip: bool | None = None
+    center_crop: bool | None = None
+    min_area: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The recipe, section 5.1 of arXiv 2009.07409 by default (paper.md, section 5).
+
+    Attributes:
+      epochs: full length; the learning rate is scheduled over it, whatever the rounds.
+      batch_size: images a step.
+      learning_rate: after warm-up.
+      warmup_epochs: linear from 0.
+      schedule: ``exponential`` (times ``decay_rate`` each ``decay_epochs``) or ``cosine`` (to 0).
+      decay_rate, decay_epochs: of the exponential schedule.
+      rho, momentum, epsilon: of RMSProp in TensorFlow's form (epsilon inside the root).
+      weight_decay: L2 on all weights but those of batch normalisation.
+      ema: decay of the averaged weights that are evaluated and exported. Step t uses
+        min(ema, (1 + t) / (10 + t)), so that short trainings have an average too.
+      label_smoothing: share of the target spread over all classes.
+      batch_norm_momentum: of the moving statistics. The default needs some hundreds of steps; short
+        trainings on small sets want 0.9.
+    """
+
+    epochs: int = 350
+    batch_size: int = 100
+    learning_rate: float = 0.00625
+    warmup_epochs: float = 5.0
+    schedule: str = "exponential"
+    decay_rate: float = 0.97
+    decay_epochs: float = 2.4
+    rho: float = 0.9
+    momentum: float = 0.9
+    epsilon: float = 1e-3
+    weight_decay: float = 1e-5
+    ema: float = 0.9999
+    label_smoothing: float = 0.1
+    batch_norm_momentum: float = 0.99
+
+    def __post_init__(self) -> None:
+        positive = ("epochs", "batch_size", "learning_rate", "decay_rate", "decay_epochs")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name}={getattr(self, name)}: must be above 0")
+        if self.schedule not in ("exponential", "cosine"):
+            raise UserError(f"schedule={self.schedule!r}: use exponential or cosine")
+        if self.warmup_epochs < 0:
+            raise UserError(f"warmup_epochs={self.warmup_epochs}: must not be negative")
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """A Network Candidate Search. Each preset opens with its command, run time and result.
+
+    Attributes:
+      pool: ``elite`` or ``hf``.
+      groups: number of cost groups (None: the paper's, ten or five a resolution).
+      group_method: ``width`` (equal intervals of the z-score sum) or ``count`` (equally many).
+      round_epochs: epochs between eliminations (e in the paper).
+      base_resolution: input side in pixels at resolution coefficient 1.
+      max_candidates: train only this many of the pool, spread over the groups (None: all).
+      seed: of the choice of candidates, initial weights, data order and calibration.
+      data: images and their splits.
+      train: the recipe.
+    """
+
+    pool: str = "elite"
+    groups: int | None = None
+    group_method: str = "width"
+    round_epochs: int = 10
+    base_resolution: int = 224
+    max_candidates: int | None = None
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.round_epochs <= self.train.epochs:
+            raise UserError(
+                f"round_epochs={self.round_epochs}: must be from 1 to epochs={self.train.epochs}"
+            )
+        if self.max_candidates is not None and self.max_candidates < 1:
+            raise UserError(f"max_candidates={self.max_candidates}: must be at least 1")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SearchConfig:
+        """The config that `dataclasses.asdict` gave."""
+        data, train = DataConfig(**values["data"]), TrainConfig(**values["train"])
+        return cls(**{**values, "data": data, "train": train})
+
+
+def _quick() -> SearchConfig:
+    """Eight candidates on the embedded digits, in minutes."""
+    return SearchConfig(
+        groups=4,
+        round_epochs=2,
+        base_resolution=32,
+        max_candidates=8,
+        data=DataConfig(dataset="digits"),
+        train=TrainConfig(
+            epochs=12,
+            batch_size=64,
+            learning_rate=0.002,
+            warmup_epochs=1.0,
+            schedule="cosine",
+            ema=0.99,
+            batch_norm_momentum=0.9,
+        ),
+    )
+
+
+def _paper() -> SearchConfig:
+    """The paper's search: the whole eLite pool on ImageNet, 350 epochs, rounds of ten."""
+    return SearchConfig(data=DataConfig(dataset="tfds:imagenet2012", validation_fraction=0.02))
+
+
+PRESETS = {"quick": _quick, "paper": _paper}

@@ -38,7 +38,7 @@ def by_equal_width(values: Sequence[float], groups: int) -> list[int]:
 
 
 def by_equal_count(values: Sequence[float], groups: int) -> list[int]:
-    """Sorts the values downwards and cuts them into ``groups`` runs whose sizes differ by one at most.
+    """Sorts the values downwards and cuts them into ``groups`` runs of (almost) equal length.
 
     Ties keep the order of the input.
     """

@@ -219,8 +219,8 @@ def _factory(member: str) -> Callable[..., keras.Model]:
     factory.__name__ = factory.__qualname__ = pools.MEMBERS[member].display_name
     factory.__doc__ = f"""{factory.__name__} (arXiv 2009.07409), as `keras.applications` models.
 
-    Published setting: {default.resolution} x {default.resolution} x 3 input, {default.params:,} parameters,
-    {default.macs:,} multiply-accumulates with 1000 classes.
+    Published setting: {default.resolution} x {default.resolution} x 3 input, {default.params:,}
+    parameters, {default.macs:,} multiply-accumulates with 1000 classes.
 
     Args:
       include_top: whether to keep the classifier.

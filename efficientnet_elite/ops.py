@@ -1,7 +1,8 @@
 """The primitive operations that networks are drawn with, each with its shape and cost rule.
 
-An operation is data: ``models`` turns it into a Keras layer, ``graph`` adds up its cost, and neither
-knows about the other. Shapes are ``(height, width, channels)`` or ``(channels,)``, without the batch.
+An operation is data: ``models`` turns it into a Keras layer, ``graph`` adds up its cost, and
+neither knows about the other. Shapes are ``(height, width, channels)`` or ``(channels,)``, without
+the batch.
 
 Counting (paper.md, section 2): parameters include the moving mean and variance of batch
 normalisation; multiply-accumulates (MACs) are those of convolutions and dense layers alone.

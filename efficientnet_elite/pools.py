@@ -5,10 +5,11 @@ This module must not import TensorFlow or Keras.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import product, zip_longest
+from random import Random
 
 from efficientnet_elite import grouping
 from efficientnet_elite.errors import UserError
@@ -219,9 +220,26 @@ def candidates(
     )
 
 
-def spec(
-    name: str, *, classes: int = 1000, base_resolution: int = IMAGENET_RESOLUTION
-) -> ArchSpec:
+def resolutions(family: str, base_resolution: int) -> tuple[int, ...]:
+    """Input sides in pixels that a family's pool has at a base resolution."""
+    return _family(family).resolutions(base_resolution)
+
+
+def sample(pool: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
+    """At most ``count`` candidates: groups take turns, each giving a seeded random member.
+
+    The same pool, count and seed give the same choice; a larger count keeps the smaller's.
+    """
+    random = Random(seed)
+    groups: dict[int, list[Candidate]] = {}
+    for candidate in pool:
+        groups.setdefault(candidate.group, []).append(candidate)
+    queues = [random.sample(groups[key], len(groups[key])) for key in sorted(groups)]
+    turns = [c for turn in zip_longest(*queues) for c in turn if c is not None]
+    return turns[:count]
+
+
+def spec(name: str, *, classes: int = 1000, base_resolution: int = IMAGENET_RESOLUTION) -> ArchSpec:
     """The spec of one candidate by name (``elite9``, ``ELite9``, ``hf-w1d2r2``, ...)."""
     wanted = name.lower()
     for family in FAMILIES:

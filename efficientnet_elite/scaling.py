@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 
 # Float noise must not turn 5 * 0.6 into 4 repeats.
@@ -33,7 +34,7 @@ def round_repeats(repeats: int, depth: float) -> int:
 
 
 def round_resolution(base: int, coefficient: float) -> int:
-    """Input side in pixels, rounded up: Table 3's 224, 203, 172, 132 from its printed coefficients."""
+    """Input side in pixels, rounded up: Table 3's 224, 203, 172, 132."""
     return ceil(base * coefficient - _EPSILON)
 
 
@@ -44,7 +45,7 @@ def round_power_of_two(channels: int) -> int:
 
 
 def total_operators(repeats: Sequence[int], depth: float) -> int:
-    """Operators of the network at a depth coefficient: repeats rounded up, added over the stages."""
+    """Operators at a depth coefficient: repeats rounded up, added over the stages."""
     return sum(round_repeats(r, depth) for r in repeats)
 
 
@@ -87,7 +88,7 @@ def derive(repeats: Sequence[int], printed: Coefficients | None = None) -> Coeff
     """
     depth = depth_steps(repeats)
     width, resolution = [1.0], [1.0]
-    for step, (previous, current) in enumerate(zip(depth, depth[1:], strict=False)):
+    for step, (previous, current) in enumerate(pairwise(depth)):
         ratio = total_operators(repeats, current) / total_operators(repeats, previous)
         last_width = printed.width[step] if printed else width[-1]
         last_resolution = printed.resolution[step] if printed else resolution[-1]

@@ -1,4 +1,4 @@
-"""The elimination tournament of Network Candidate Search (arXiv 2009.07409, section 3; paper.md, 4).
+"""The elimination tournament of Network Candidate Search (arXiv 2009.07409, section 3).
 
 Pure decisions: given the groups and every score recorded so far, `standing` says what was decided,
 what is to be trained next and who has won. There is no other state, so the same scores give the
@@ -106,9 +106,10 @@ def standing(
 
     Rules: after each round candidates are ranked by `average`; a tie goes to the higher accuracy
     in the latest epoch, then to the one named first in ``members`` (which callers order by cost,
-    the cheapest first). The better half survives, rounded up. A failed candidate leaves at once,
-    ranked last, whatever it had scored. A group of one has its champion without a round. The round
-    that ends the whole training ends the tournament: only its best survives.
+    the cheapest first). The better half survives, rounded up. A failed candidate leaves in the
+    round it could not finish, ranked last; decisions of earlier rounds stand. A group of one has
+    its champion without a round. The round that ends the whole training ends the tournament: only
+    its best survives.
 
     Args:
       members: the group's candidates, the one to prefer in a tie first.
@@ -123,7 +124,9 @@ def standing(
     number = 1
     while len(alive) > 1:
         epoch = schedule.cut(number)
-        racing = [name for name in alive if name not in failed]
+        # A failure counts from the round in which it happened: earlier decisions stand.
+        gone = [n for n in alive if n in failed and len(scores.get(n, ())) < epoch]
+        racing = [name for name in alive if name not in gone]
         waiting = [Job(n, epoch) for n in racing if len(scores.get(n, ())) < epoch]
         if waiting:
             return Standing(tuple(decisions), tuple(racing), tuple(waiting), None)
@@ -145,20 +148,20 @@ def standing(
                     f"average of {epoch} epochs ranks {rank} of {len(ranking)}, {keep} go on",
                 )
             )
-        for rank, name in enumerate((n for n in alive if n in failed), start=len(ranking) + 1):
+        for rank, name in enumerate(gone, start=len(ranking) + 1):
             decisions.append(
                 Decision(number, epoch, name, float("nan"), rank, False, f"failed: {failed[name]}")
             )
         alive = ranking[:keep]
         number += 1
     # A champion that fails has no runner-up to replace it: the others' training has stopped.
-    champion = next((name for name in alive if name not in failed), None)
+    champion = next(
+        (n for n in alive if n not in failed or len(scores.get(n, ())) >= schedule.epochs), None
+    )
     jobs = []
     if champion is not None and len(scores.get(champion, ())) < schedule.epochs:
         jobs.append(Job(champion, schedule.epochs))
-    return Standing(
-        tuple(decisions), (champion,) if champion else (), tuple(jobs), champion
-    )
+    return Standing(tuple(decisions), (champion,) if champion else (), tuple(jobs), champion)
 
 
 def forecast(sizes: Sequence[int], schedule: Schedule) -> int:

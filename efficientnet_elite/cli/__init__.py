@@ -1,0 +1,97 @@
+"""The ``elite`` command: subcommands, their flags, and how errors reach the user.
+
+A subcommand is a module of this package with ``FLAGS`` (its own `absl.flags.FlagValues`, so that
+no flag is global) and ``run(flags, arguments)``, which may return an
+exit status. Only the chosen one is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+from efficientnet_elite.errors import UserError
+
+COMMANDS = {
+    "models": "list the networks: parameters, MACs, cost groups",
+    "search": "run a Network Candidate Search, from images to verified int8 TFLite champions",
+    "status": "show how far a search is: groups, survivors, scores, time left",
+    "train": "train networks by name and report their test accuracy",
+    "evaluate": "test accuracy of a trained network or a .tflite file",
+    "export": "export and verify the champions of a search again",
+    "benchmark": "measure the latency of .tflite models or of a search's champions",
+    "report": "write report.html of a search again",
+}
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
+    return (
+        "usage: elite COMMAND [--flag=value ...]\n\n"
+        "Finds the best tiny image classifier for your images and device.\n\n"
+        + "\n".join(lines)
+        + "\n\n`elite COMMAND --help` lists the flags of a command."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``elite``; returns the exit status: 0, 1 for a user's error, 2 for wrong usage."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from efficientnet_elite import __version__
+
+        print(f"efficientnet-elite {__version__}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        print(f"elite: no command {command!r}; `elite --help` lists them", file=sys.stderr)
+        return 2
+    module = import_module(f"efficientnet_elite.cli.{command}")
+    return _dispatch(command, module, rest)
+
+
+def _flag_help(flags: Any) -> str:
+    lines = []
+    for name in sorted(flags):
+        flag = flags[name]
+        default = "" if flag.default is None else f" [{flag.default}]"
+        text = textwrap.fill(f"{flag.help}{default}", 96, initial_indent=" " * 6)
+        lines += [f"  --{name}", textwrap.indent(textwrap.dedent(text), " " * 6)]
+    return "\n".join(lines)
+
+
+def _dispatch(command: str, module: object, arguments: list[str]) -> int:
+    from absl import flags as absl_flags
+
+    flags: absl_flags.FlagValues = module.FLAGS  # type: ignore[attr-defined]
+    if any(argument in ("-h", "--help", "-help") for argument in arguments):
+        print(f"elite {command}: {COMMANDS[command]}\n\n{(module.__doc__ or '').strip()}\n\nFlags:")
+        print(_flag_help(flags))
+        return 0
+    flags.unparse_flags()
+    try:
+        positional = flags([f"elite {command}", *arguments])[1:]
+    except absl_flags.Error as error:
+        print(
+            f"elite {command}: {error} (`elite {command} --help` lists the flags)", file=sys.stderr
+        )
+        return 2
+    try:
+        return module.run(flags, positional) or 0  # type: ignore[attr-defined]
+    except UserError as error:
+        print(f"elite {command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"\nelite {command}: interrupted; the same command goes on from here", file=sys.stderr
+        )
+        return 130
+    except BrokenPipeError:
+        return 141

@@ -1,0 +1,76 @@
+"""Checkpoints: one `.npz` file a candidate, replaced atomically after every epoch.
+
+A checkpoint carries its own history, so that an epoch whose record did not reach the ledger before
+a crash is not trained again. This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from efficientnet_elite.errors import UserError
+
+_VERSION = 1
+# The parts of a training's state. ``weights`` are the model's variables (batch normalisation's
+# statistics and random seeds included), ``average`` their exponential moving average.
+PARTS = ("weights", "average", "optimizer")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of one training after ``len(history)`` epochs.
+
+    Attributes:
+      spec: the network, `ArchSpec.to_json`.
+      history: one dict an epoch.
+      parts: part name to its arrays, in the order of the variables.
+    """
+
+    spec: str
+    history: list[dict[str, Any]]
+    parts: Mapping[str, Sequence[np.ndarray]]
+
+    def save(self, path: Path) -> None:
+        """Writes the file under a temporary name, flushes it to disk, then renames it."""
+        arrays = {
+            f"{part}/{i:04d}": array
+            for part, arrays in self.parts.items()
+            for i, array in enumerate(arrays)
+        }
+        header = {"version": _VERSION, "spec": self.spec, "history": self.history}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Reads what `save` wrote; UserError where the file is damaged or of another version."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                header = json.loads(str(file["header"]))
+                names = sorted(name for name in file.files if name != "header")
+                parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
+                for name in names:
+                    parts[name.split("/")[0]].append(file[name])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(
+                f"checkpoint {path} is damaged ({error}): delete it to train this candidate anew; "
+                "its recorded scores stand"
+            ) from error
+        if header["version"] != _VERSION:
+            raise UserError(
+                f"checkpoint {path} has format {header['version']}, this version reads {_VERSION}"
+            )
+        return cls(header["spec"], header["history"], parts)

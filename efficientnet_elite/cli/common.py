@@ -1,0 +1,148 @@
+"""Flags and small helpers that several subcommands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags as absl_flags
+
+from efficientnet_elite.config import DataConfig
+from efficientnet_elite.errors import UserError
+
+if TYPE_CHECKING:
+    from efficientnet_elite.export.champion import Exported
+
+
+def no_arguments(arguments: list[str]) -> None:
+    """UserError where something was given that is no flag."""
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags look like --name=value")
+
+
+def table(cells: list[list[str]]) -> str:
+    """Lines of aligned columns: the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        first, *others = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join([first, *others]).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def define_grouping(flags: absl_flags.FlagValues) -> None:
+    """Flags of `pools.candidates`' grouping."""
+    absl_flags.DEFINE_integer(
+        "groups",
+        None,
+        "Number of cost groups (in each resolution for HF); the paper's by default.",
+        lower_bound=1,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_enum(
+        "group_method",
+        None,
+        ["width", "count"],
+        "Cut the z-score sum into equal-width intervals (the paper's way, the default) or into "
+        "equally many candidates.",
+        flag_values=flags,
+    )
+
+
+def define_workdir(flags: absl_flags.FlagValues) -> None:
+    """The work directory flag, required."""
+    absl_flags.DEFINE_string(
+        "workdir", None, "Directory of the search.", required=True, flag_values=flags
+    )
+
+
+def define_data(flags: absl_flags.FlagValues) -> None:
+    """Flags of `DataConfig`; unset ones leave a preset's value."""
+    absl_flags.DEFINE_string(
+        "dataset",
+        None,
+        "digits (embedded), folder:PATH (class folders of images, with or without train/val/test "
+        "subfolders), tfds:NAME, or rendered[:classes=10,images=...,size=...,seed=0].",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=flags)
+    absl_flags.DEFINE_float(
+        "validation_fraction",
+        None,
+        "Share of the training part that eliminations are judged on.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "test_fraction",
+        None,
+        "Share of all images held out for the reported accuracy, where the data set has no test "
+        "part.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "cache_gb",
+        None,
+        "Keep decoded images in memory up to this size; decode larger sets anew each epoch.",
+        flag_values=flags,
+    )
+
+
+def define_training(flags: absl_flags.FlagValues) -> None:
+    """Flags of `TrainConfig`; unset ones leave a preset's value."""
+    absl_flags.DEFINE_integer("epochs", None, "Full length of a training.", flag_values=flags)
+    absl_flags.DEFINE_integer("batch_size", None, "Images a step.", flag_values=flags)
+    absl_flags.DEFINE_float("learning_rate", None, "After warm-up.", flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "base_resolution",
+        None,
+        "Input side in pixels at resolution coefficient 1 (224 for ImageNet).",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "seed", None, "Of splits, weights, data order and calibration.", flag_values=flags
+    )
+
+
+def given(flags: Any, *names: str) -> dict[str, Any]:
+    """The flags among ``names`` that were set."""
+    return {name: flags[name].value for name in names if flags[name].value is not None}
+
+
+def data_config(flags: Any, preset: DataConfig) -> DataConfig:
+    """A preset with the data flags that were set."""
+    names = ("dataset", "data_dir", "validation_fraction", "test_fraction", "cache_gb", "seed")
+    return replace(preset, **given(flags, *names))
+
+
+def workdir(flags: Any) -> Path:
+    """The work directory as a path."""
+    return Path(flags.workdir).expanduser()
+
+
+def quiet_tensorflow() -> None:
+    """Keeps TensorFlow's C++ log off the terminal; what matters reaches us as exceptions."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def exported_table(exported: Sequence[Exported]) -> str:
+    """What was exported, a line a champion."""
+    cells = [["champion", "float top-1", "int8 top-1", "float kB", "int8 kB", "max |float-Keras|"]]
+    for item in exported:
+        cells.append(
+            [
+                item.name,
+                f"{item.float_accuracy:.2%}",
+                f"{item.int8_accuracy:.2%}",
+                f"{item.float_bytes / 1000:.0f}",
+                f"{item.int8_bytes / 1000:.0f}",
+                f"{item.max_difference:.1e}",
+            ]
+        )
+    return table(cells)

@@ -1,0 +1,96 @@
+"""Trains the candidates of a pool in rounds, eliminates half of each cost group a round, trains
+every group's champion to the end, exports the champions to float32 and int8 TFLite, verifies and
+benchmarks them, and writes report.html. All of it lies in --workdir; the same command continues a
+search that was interrupted at any point.
+
+  elite search --config=quick --workdir=runs/digits
+  elite search --dataset=folder:PHOTOS --base_resolution=96 --epochs=60 --workdir=runs/photos
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from absl import flags as absl_flags
+
+from efficientnet_elite import pools
+from efficientnet_elite.cli import common
+from efficientnet_elite.config import PRESETS, SearchConfig
+from efficientnet_elite.errors import UserError
+
+FLAGS = absl_flags.FlagValues()
+common.define_workdir(FLAGS)
+absl_flags.DEFINE_enum(
+    "config",
+    "quick",
+    list(PRESETS),
+    "Settings to start from; every other flag overrides one of them.",
+    flag_values=FLAGS,
+)
+common.define_data(FLAGS)
+absl_flags.DEFINE_enum(
+    "pool", None, list(pools.FAMILIES), "Family of the candidates.", flag_values=FLAGS
+)
+common.define_grouping(FLAGS)
+absl_flags.DEFINE_integer(
+    "round_epochs", None, "Epochs between two eliminations.", flag_values=FLAGS
+)
+absl_flags.DEFINE_integer(
+    "max_candidates",
+    None,
+    "Train only this many candidates, spread over the groups.",
+    flag_values=FLAGS,
+)
+common.define_training(FLAGS)
+absl_flags.DEFINE_boolean(
+    "export",
+    True,
+    "Export, verify, benchmark and report when the search is done.",
+    flag_values=FLAGS,
+)
+
+
+def config_of(flags: Any) -> SearchConfig:
+    """The preset with the flags that were set."""
+    preset = PRESETS[flags.config]()
+    train = replace(preset.train, **common.given(flags, "epochs", "batch_size", "learning_rate"))
+    names = (
+        "pool",
+        "groups",
+        "group_method",
+        "round_epochs",
+        "max_candidates",
+        "base_resolution",
+        "seed",
+    )
+    return replace(
+        preset,
+        data=common.data_config(flags, preset.data),
+        train=train,
+        **common.given(flags, *names),
+    )
+
+
+def run(flags: Any, arguments: list[str]) -> None:
+    """Search, export, benchmark, report."""
+    common.no_arguments(arguments)
+    config, workdir = config_of(flags), common.workdir(flags)
+    common.quiet_tensorflow()
+    from efficientnet_elite import search
+    from efficientnet_elite.benchmarks.latency import cpu_name
+
+    champions = search.run(config, workdir, machine=cpu_name())
+    if not champions:
+        raise UserError(f"no candidate could be trained to the end: see {workdir}/ledger.sqlite")
+    if not flags.export:
+        return
+    from efficientnet_elite import report
+    from efficientnet_elite.cli import benchmark
+    from efficientnet_elite.export import workdir as export_workdir
+
+    exported = export_workdir.export_champions(workdir, again=False)
+    print(common.exported_table(exported), end="")
+    if exported or not (workdir / "benchmark.json").is_file():
+        benchmark.of_champions(workdir)
+    print(f"report: {report.write(workdir)}")

@@ -1,0 +1,96 @@
+"""Trains networks by name, each with several seeds, and prints their test accuracy: mean and
+standard deviation. NAME@PIXELS trains a network at another input size. The same command continues.
+
+  elite train elite0 elite9 elite0@38 --seeds=3 --dataset=rendered --base_resolution=64 \\
+      --epochs=20 --workdir=runs/rendered
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from statistics import fmean, stdev
+from typing import Any
+
+from absl import flags as absl_flags
+
+from efficientnet_elite import pools
+from efficientnet_elite.cli import common
+from efficientnet_elite.config import PRESETS
+from efficientnet_elite.errors import UserError
+
+FLAGS = absl_flags.FlagValues()
+common.define_workdir(FLAGS)
+common.define_data(FLAGS)
+common.define_training(FLAGS)
+absl_flags.DEFINE_integer("seeds", 1, "Trainings a network.", lower_bound=1, flag_values=FLAGS)
+
+
+def run(flags: Any, arguments: list[str]) -> None:
+    """Trains, then prints a line a network to stdout; results also go to ``train.json``."""
+    if not arguments:
+        raise UserError("name networks, such as elite9 or elite9@96 (`elite models` lists them)")
+    preset = PRESETS["quick"]()
+    config = replace(preset.train, **common.given(flags, "epochs", "batch_size", "learning_rate"))
+    common.quiet_tensorflow()
+    from tqdm import tqdm
+
+    from efficientnet_elite import data as data_lib
+    from efficientnet_elite.training import Trainer
+    from efficientnet_elite.workdir import checkpoint_path, lock, write_json
+
+    base = flags.base_resolution or preset.base_resolution
+    first_seed = flags.seed or 0
+    sides = {name: _side(name, base) for name in arguments}
+    workdir = common.workdir(flags)
+    data_config = common.data_config(flags, preset.data)
+    data = data_lib.load(data_config, max_side=max(sides.values()) * 3 // 2)
+    results: list[dict[str, Any]] = []
+    with lock(workdir):
+        for name, side in sides.items():
+            spec = pools.spec(
+                name.split("@")[0], classes=data.num_classes, base_resolution=base
+            ).resized((side, side, 3))
+            accuracies = []
+            for seed in range(first_seed, first_seed + flags.seeds):
+                label = f"{name}-seed{seed}"
+                path = checkpoint_path(workdir, label)
+                trainer = Trainer(
+                    spec, config, data, base_resolution=base, seed=seed, checkpoint=path
+                )
+                with tqdm(total=config.epochs, initial=trainer.epochs_done, desc=label) as bar:
+                    trainer.run(config.epochs, lambda epoch, bar=bar: bar.update())  # type: ignore[misc]
+                accuracies.append(trainer.accuracy("test"))
+            results.append(
+                {
+                    "network": name,
+                    "resolution": side,
+                    "params": spec.params,
+                    "macs": spec.macs,
+                    "test_accuracies": accuracies,
+                }
+            )
+            write_json(workdir / "train.json", results)
+    cells = [["network", "pixels", "params", "MACs", "test top-1", "deviation", "seeds"]]
+    for result in results:
+        values = result["test_accuracies"]
+        cells.append(
+            [
+                result["network"],
+                str(result["resolution"]),
+                f"{result['params'] / 1e6:.2f} M",
+                f"{result['macs'] / 1e6:.1f} M",
+                f"{fmean(values):.2%}",
+                f"{stdev(values):.2%}" if len(values) > 1 else "-",
+                str(len(values)),
+            ]
+        )
+    print(common.table(cells), end="")
+
+
+def _side(name: str, base_resolution: int) -> int:
+    network, at, pixels = name.partition("@")
+    if not at:
+        return pools.spec(network, base_resolution=base_resolution).resolution
+    if not pixels.isdigit() or int(pixels) < 8:
+        raise UserError(f"{name}: write NETWORK@PIXELS with at least 8 pixels, such as elite9@96")
+    return int(pixels)

@@ -1,0 +1,116 @@
+"""The last step of loading: decoded images, labels and parts become one data set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..config import DataConfig
+from ..errors import UserError
+from .geometry import PipelineConfig
+from .parts import ImageData, IndexedPart, SkippedImage
+from .splits import split
+from .store import ImageStore
+
+
+@dataclass(frozen=True)
+class Example:
+    """What is known of an image beside its pixels.
+
+    Attributes:
+      name: as the user knows it.
+      label: its class.
+      part: where the source puts it: ``train`` (also where the source does not say),
+        ``validation`` or ``test``.
+      num_bytes: encoded size, so that an exchanged file is noticed; 0 where it tells nothing.
+    """
+
+    name: str
+    label: int
+    part: str = "train"
+    num_bytes: int = 0
+
+
+def check_config(config: DataConfig) -> None:
+    """Checks the numbers, before anything is read.
+
+    Raises:
+      UserError: one of them is out of its range.
+    """
+    for name in ("validation_fraction", "test_fraction"):
+        if not 0 < getattr(config, name) < 1:
+            raise UserError(f"{name} must lie between 0 and 1, got {getattr(config, name):g}")
+    if config.min_area is not None and not 0 < config.min_area <= 1:
+        raise UserError(f"min_area must be above 0 and at most 1, got {config.min_area:g}")
+    if config.cache_gb < 0:
+        raise UserError(f"cache_gb must be 0 (keep nothing) or more, got {config.cache_gb:g}")
+
+
+def check_classes(name: str, class_names: Sequence[str]) -> None:
+    """Checks that there is something to tell apart.
+
+    Raises:
+      UserError: fewer than two classes.
+    """
+    if len(class_names) < 2:
+        raise UserError(
+            f"{name} has a single class ({', '.join(class_names)}): a classifier needs at least two"
+        )
+
+
+def pipeline_for(config: DataConfig, source_default: PipelineConfig) -> PipelineConfig:
+    """The pipeline of a source with the user's own settings put in."""
+    wanted = {name: getattr(config, name) for name in ("flip", "center_crop", "min_area")}
+    return replace(source_default, **{k: v for k, v in wanted.items() if v is not None})
+
+
+def assemble(
+    config: DataConfig,
+    class_names: Sequence[str],
+    examples: Sequence[Example],
+    unreadable: Mapping[int, str],
+    store: ImageStore,
+    pipeline: PipelineConfig,
+) -> ImageData:
+    """Splits the readable images and puts everything together.
+
+    Args:
+      config: how to split.
+      class_names: by label.
+      examples: all images, readable or not.
+      unreadable: reason by position in ``examples``.
+      store: the readable images in order.
+      pipeline: of this data set.
+
+    Raises:
+      UserError: a class without readable images, or too small to be split.
+    """
+    readable = [example for i, example in enumerate(examples) if i not in unreadable]
+    labels = np.array([example.label for example in readable], np.int32)
+    parts = split(labels, [example.part for example in readable], class_names, config)
+    part_of = {int(i): name for name, indices in parts.items() for i in indices}
+    return ImageData(
+        name=config.dataset,
+        labels=tuple(class_names),
+        parts={name: IndexedPart(store, labels, indices) for name, indices in parts.items()},
+        skipped=tuple(
+            SkippedImage(examples[i].name, reason) for i, reason in sorted(unreadable.items())
+        ),
+        fingerprint=fingerprint(
+            class_names,
+            [(e.name, e.num_bytes, e.label, part_of[i]) for i, e in enumerate(readable)],
+        ),
+        pipeline=pipeline,
+    )
+
+
+def fingerprint(class_names: Sequence[str], rows: Sequence[tuple[object, ...]]) -> str:
+    """SHA-256 of the class names and of what identifies the images, as 64 hex digits."""
+    digest = hashlib.sha256(json.dumps(list(class_names)).encode())
+    for row in rows:
+        digest.update(json.dumps(row).encode())
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""Encoded images to RGB pixels, one way for every source.
+
+Pillow rather than TensorFlow's decoders: those know neither EXIF orientation nor CMYK, palettes
+nor WebP, and one decoder means that a set streamed from disk has the pixels of one kept in memory.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]
+
+
+class UnreadableImage(Exception):
+    """An image that cannot be decoded; the message is the reason in a few words."""
+
+
+def decode(encoded: bytes | Path, max_side: int | None = None) -> Pixels:
+    """The pixels of one image, upright.
+
+    Orientation from EXIF is applied, transparency is laid over white, 16-bit grey is scaled to 8,
+    of an animation the first frame is taken. What the file is called plays no part.
+
+    Args:
+      encoded: the file's bytes, or the file.
+      max_side: an image whose shorter side is longer than this is shrunk to it; None: never.
+
+    Returns:
+      uint8 (height, width, 3).
+
+    Raises:
+      UnreadableImage: not an image, damaged, or of an unsupported kind.
+    """
+    try:
+        data = encoded if isinstance(encoded, bytes) else encoded.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(error.strerror or "cannot be read") from error
+    if not data:
+        raise UnreadableImage("empty file")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(_shrink(_to_rgb(_prepare(image, max_side)), max_side))
+    except UnidentifiedImageError as error:
+        raise UnreadableImage("not an image") from error
+    except UnreadableImage:
+        raise
+    # Pillow's format plugins raise many things on damaged input: OSError, SyntaxError,
+    # ValueError, struct.error, zlib.error, DecompressionBombError, IndexError, EOFError.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImage(reason) from error
+
+
+def _prepare(image: Image.Image, max_side: int | None) -> Image.Image:
+    if max_side is not None and min(image.size) > max_side:
+        # JPEG can decode straight to 1/2, 1/4 or 1/8 size, which skips most of the work; twice
+        # the target leaves the final filter enough to work with.
+        factor = 2 * max_side / min(image.size)
+        image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
+    return ImageOps.exif_transpose(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.float32) / 257
+        return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):  # 32-bit samples of unknown range
+        raise UnreadableImage(f"unsupported pixel format (mode {image.mode})")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _shrink(image: Image.Image, max_side: int | None) -> Image.Image:
+    if max_side is None or min(image.size) <= max_side:
+        return image
+    factor = max_side / min(image.size)
+    size = (round(image.width * factor), round(image.height * factor))
+    return image.resize(size, Image.Resampling.BICUBIC)

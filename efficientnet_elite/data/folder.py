@@ -1,0 +1,122 @@
+"""Class folders of images on disk.
+
+Either ``PATH/<class>/...`` or ``PATH/<part>/<class>/...`` with parts named train, val (valid,
+validation) and test in any case. Files may lie in subfolders of a class folder. Hidden files and
+what operating systems leave behind are no images; every other file in a class folder is.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import UserError
+from .assembly import Example
+
+_PART_NAMES = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+_LITTER = {"thumbs.db", "desktop.ini"}
+
+
+def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
+    """All files of a data set, sorted by name.
+
+    Args:
+      root: the data set's folder.
+
+    Returns:
+      An example for each file (its name is the path relative to ``root``), and the class names.
+
+    Raises:
+      UserError: no such folder, no class folders, an empty class, or parts that contradict
+        each other.
+    """
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {problem}: give a folder that holds one folder of images a class")
+    parts = _parts(root)
+    class_names = tuple(sorted(folder.name for folder in _folders(parts["train"])))
+    if not class_names:
+        raise UserError(
+            f"{parts['train']} has no class folders: put the images of each class into a folder "
+            "named after it"
+        )
+    examples = []
+    for part, folder in parts.items():
+        classes = _folders(folder)
+        if not classes:
+            raise UserError(f"{folder} has no class folders: fill it or remove it")
+        for class_folder in classes:
+            if class_folder.name not in class_names:
+                raise UserError(
+                    f"class '{class_folder.name}' of {folder} has no folder in {parts['train']}: "
+                    "add it there or remove it here"
+                )
+            files = _files(class_folder)
+            if not files:
+                raise UserError(f"class folder {class_folder} is empty: add images or remove it")
+            label = class_names.index(class_folder.name)
+            examples += [
+                Example(file.relative_to(root).as_posix(), label, part, _size(file))
+                for file in files
+            ]
+    return examples, class_names
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """The folders of the parts that the data set brings; only ``train`` where it has none."""
+    named = [folder for folder in _folders(root) if folder.name.casefold() in _PART_NAMES]
+    others = [folder.name for folder in _folders(root) if folder not in named]
+    if not named or (others and len(named) == 1 and not _is_train_part(named[0])):
+        return {"train": root}  # a lone "test" among classes is a class
+    if others:
+        raise UserError(
+            f"{root} mixes part folders ({', '.join(f.name for f in named)}) with other folders "
+            f"({', '.join(others)}): move the others away"
+        )
+    parts: dict[str, Path] = {}
+    for folder in named:
+        part = _PART_NAMES[folder.name.casefold()]
+        if part in parts:
+            raise UserError(
+                f"{root} has two {part} folders ({parts[part].name}, {folder.name}): keep one"
+            )
+        parts[part] = folder
+    if "train" not in parts:
+        raise UserError(
+            f"{root} has part folders ({', '.join(f.name for f in named)}) but no train folder: "
+            "add one"
+        )
+    return parts
+
+
+def _is_train_part(folder: Path) -> bool:
+    return folder.name.casefold() == "train" and bool(_folders(folder))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(parent, name)
+            for name in files
+            if not name.startswith(".") and name.casefold() not in _LITTER
+        ]
+    return sorted(found)
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # a broken link, say: decoding will tell
+        return 0

@@ -1,0 +1,246 @@
+"""The ledger: one SQLite file that holds everything a search knows and has decided.
+
+Every write is one transaction; what `record_epoch` has returned from survives a crash of the
+process and of the machine. Decisions are stored for reading and auditing: they can always be
+replayed from the scores (`tournament.standing`).
+
+This module must not import TensorFlow or Keras, nor decide anything.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.pools import Candidate
+from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.tournament import Decision
+
+FILE_NAME = "ledger.sqlite"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE candidates (
+  name TEXT PRIMARY KEY, position INTEGER NOT NULL, family TEXT NOT NULL, grp INTEGER NOT NULL,
+  width REAL NOT NULL, depth REAL NOT NULL, resolution INTEGER NOT NULL,
+  params INTEGER NOT NULL, macs INTEGER NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE epochs (
+  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
+  validation_accuracy REAL NOT NULL, train_loss REAL NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (candidate, epoch));
+CREATE TABLE failures (
+  candidate TEXT PRIMARY KEY REFERENCES candidates, epoch INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE decisions (
+  grp INTEGER NOT NULL, round INTEGER NOT NULL, epoch INTEGER NOT NULL,
+  candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
+  survives INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (round, candidate));
+CREATE TABLE timings (phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of one candidate gave.
+
+    Attributes:
+      candidate: its name.
+      epoch: from 1.
+      validation_accuracy: top-1 of the averaged weights on the validation part, 0..1.
+      train_loss: mean over the epoch's steps.
+      seconds: training and validation, without graph building.
+    """
+
+    candidate: str
+    epoch: int
+    validation_accuracy: float
+    train_loss: float
+    seconds: float
+
+
+class Ledger:
+    """Opens (or creates) the ledger of a work directory.
+
+    UserError where the file is no ledger or one of another version. Use as a context manager.
+    """
+
+    def __init__(self, workdir: Path, *, create: bool = False):
+        self.path = workdir / FILE_NAME
+        if not create and not self.path.is_file():
+            raise UserError(f"no search in {workdir}: {FILE_NAME} is missing; check --workdir")
+        workdir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            with self._transaction():
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0:
+                    for statement in _SCHEMA.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version={_VERSION}")
+                    version = _VERSION
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self.path} cannot be used as a ledger ({error})") from error
+        if version != _VERSION:
+            raise UserError(
+                f"{self.path} was written by another version of this tool (format {version}, "
+                f"this one reads {_VERSION}): use that version, or another --workdir"
+            )
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # -- what the search is ----------------------------------------------------------------------
+
+    def meta(self) -> dict[str, Any]:
+        """All settings stored by `start`."""
+        rows = self._db.execute("SELECT key, value FROM meta").fetchall()
+        return {key: json.loads(value) for key, value in rows}
+
+    def start(self, candidates: Iterable[Candidate], meta: Mapping[str, Any]) -> None:
+        """Stores the pool (in order of preference) and the settings of a new search."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        c.name,
+                        position,
+                        c.family,
+                        c.group,
+                        c.width,
+                        c.depth,
+                        c.spec.resolution,
+                        c.spec.params,
+                        c.spec.macs,
+                        c.spec.to_json(),
+                    )
+                    for position, c in enumerate(candidates)
+                ],
+            )
+            self._db.executemany(
+                "INSERT INTO meta VALUES (?, ?)",
+                [(key, json.dumps(value)) for key, value in meta.items()],
+            )
+
+    def candidates(self) -> list[Candidate]:
+        """The pool as it was stored."""
+        rows = self._db.execute(
+            "SELECT name, family, width, depth, spec, grp FROM candidates ORDER BY position"
+        )
+        return [
+            Candidate(name, family, width, depth, ArchSpec.from_json(spec), grp)
+            for name, family, width, depth, spec, grp in rows
+        ]
+
+    # -- what happened ---------------------------------------------------------------------------
+
+    def record_epoch(self, epoch: Epoch) -> None:
+        """Stores an epoch; the first record of an epoch stands, a repeated one changes nothing."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO epochs VALUES (?, ?, ?, ?, ?)",
+                (
+                    epoch.candidate,
+                    epoch.epoch,
+                    epoch.validation_accuracy,
+                    epoch.train_loss,
+                    epoch.seconds,
+                ),
+            )
+
+    def epochs(self) -> dict[str, list[Epoch]]:
+        """Candidate to its recorded epochs, in order and without gaps; absent where none are."""
+        result: dict[str, list[Epoch]] = {}
+        rows = self._db.execute(
+            "SELECT candidate, epoch, validation_accuracy, train_loss, seconds"
+            " FROM epochs ORDER BY candidate, epoch"
+        )
+        for row in rows:
+            epoch = Epoch(*row)
+            recorded = result.setdefault(epoch.candidate, [])
+            if epoch.epoch == len(recorded) + 1:
+                recorded.append(epoch)
+        return result
+
+    def scores(self) -> dict[str, list[float]]:
+        """Candidate to its validation accuracies of epoch 1, 2, ..."""
+        return {
+            name: [epoch.validation_accuracy for epoch in epochs]
+            for name, epochs in self.epochs().items()
+        }
+
+    def record_failure(self, candidate: str, epoch: int, reason: str) -> None:
+        """Stores that a candidate's training cannot go on."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO failures VALUES (?, ?, ?)", (candidate, epoch, reason)
+            )
+
+    def failures(self) -> dict[str, str]:
+        """Candidate to the reason of its failure."""
+        return dict(self._db.execute("SELECT candidate, reason FROM failures"))
+
+    def record_decisions(self, group: int, decisions: Iterable[Decision]) -> None:
+        """Stores decisions; known ones stay as they are."""
+        rows = [
+            (
+                group,
+                d.round,
+                d.epoch,
+                d.candidate,
+                d.score if d.score == d.score else None,  # SQLite has no NaN
+                d.rank,
+                d.survives,
+                d.reason,
+            )
+            for d in decisions
+        ]
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
+
+    def decisions(self) -> dict[int, list[Decision]]:
+        """Group to its decisions, by round and rank."""
+        result: dict[int, list[Decision]] = {}
+        rows = self._db.execute(
+            "SELECT grp, round, epoch, candidate, score, rank, survives, reason"
+            " FROM decisions ORDER BY grp, round, rank"
+        )
+        for grp, number, epoch, candidate, score, rank, survives, reason in rows:
+            score = float("nan") if score is None else score
+            result.setdefault(grp, []).append(
+                Decision(number, epoch, candidate, score, rank, bool(survives), reason)
+            )
+        return result
+
+    def record_timing(self, phase: str, candidate: str, seconds: float) -> None:
+        """Adds to the account of where the time went."""
+        with self._transaction():
+            self._db.execute("INSERT INTO timings VALUES (?, ?, ?)", (phase, candidate, seconds))
+
+    def timings(self) -> dict[str, float]:
+        """Phase to seconds in all; training is the sum over all epochs."""
+        rows = self._db.execute("SELECT phase, SUM(seconds) FROM timings GROUP BY phase")
+        training = self._db.execute("SELECT COALESCE(SUM(seconds), 0) FROM epochs").fetchone()[0]
+        return {"training": training, **dict(rows)}

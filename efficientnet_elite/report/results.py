@@ -1,0 +1,83 @@
+"""What a search has found: champions with their files, and which of them to take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from efficientnet_elite.report import pareto
+from efficientnet_elite.report.artefacts import Artefacts, Export
+from efficientnet_elite.summary import Member, State, Summary
+
+# Less accuracy than this is worth giving up for a smaller model, in the report's recommendation.
+WORTHWHILE = 0.01
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A group's champion; ``export`` is None before its export, ``on_front`` only with it."""
+
+    group: int
+    member: Member
+    export: Export | None
+    on_front: bool
+
+
+def champions(summary: Summary, artefacts: Artefacts) -> list[Champion]:
+    """All champions so far; the Pareto front is that of int8 accuracy, file size and latency.
+
+    Latency counts only where it was measured for every export.
+    """
+    found = [
+        (group.number, member, artefacts.exports.get(member.name))
+        for group in summary.groups
+        for member in group.members
+        if member.state is State.CHAMPION
+    ]
+    exports = [export for _, _, export in found if export]
+    timed = all(export.int8_latency for export in exports)
+    costs = [
+        (e.int8_bytes, e.int8_latency.median_ms if timed and e.int8_latency else 0.0)
+        for e in exports
+    ]
+    front = {
+        export.name
+        for export, on_front in zip(
+            exports, pareto.front([e.int8_accuracy for e in exports], costs), strict=True
+        )
+        if on_front
+    }
+    return [
+        Champion(group, member, export, member.name in front) for group, member, export in found
+    ]
+
+
+def choices(found: Sequence[Champion]) -> list[tuple[str, Export]]:
+    """The Pareto front to choose from, each with what speaks for it; the recommended one first.
+
+    Recommended is the smallest int8 file among those at most `WORTHWHILE` less accurate than the
+    most accurate one. Those without a title of their own come last, the most accurate first.
+    """
+    exports = [champion.export for champion in found if champion.export]
+    if not exports:
+        return []
+    if len(exports) == 1:
+        return [("The only one", exports[0])]
+    top = max(export.int8_accuracy for export in exports)
+    close = [e for e in exports if e.int8_accuracy >= top - WORTHWHILE - 1e-12]
+    timed = [(e.int8_latency.median_ms, e.int8_bytes, e) for e in exports if e.int8_latency]
+    titles = [
+        ("recommended", min(close, key=lambda e: (e.int8_bytes, -e.int8_accuracy))),
+        ("most accurate", min(exports, key=lambda e: (-e.int8_accuracy, e.int8_bytes))),
+        ("smallest", min(exports, key=lambda e: (e.int8_bytes, -e.int8_accuracy))),
+    ]
+    if len(timed) == len(exports):
+        titles.append(("fastest", min(timed, key=lambda entry: entry[:2])[2]))
+    by_name = {export.name: export for export in exports}
+    held: dict[str, list[str]] = {}
+    for title, export in titles:
+        held.setdefault(export.name, []).append(title)
+    front = [c.export for c in found if c.export and c.on_front]
+    for export in sorted(front, key=lambda e: -e.int8_accuracy):
+        held.setdefault(export.name, ["in between"])
+    return [(", ".join(titles_).capitalize(), by_name[name]) for name, titles_ in held.items()]

@@ -1,0 +1,31 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Such as ``7 s``, ``3 min 20 s``, ``5 h 02 min``, ``3 d 04 h``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24:02} h"
+
+
+def quantity(count: float) -> str:
+    """Three digits and a unit: ``812 k``, ``4.06 M``, ``1.85 G``."""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if count >= factor * 0.9995:
+            value = count / factor
+            return f"{value:.{max(0, 2 - int(value >= 9.995) - int(value >= 99.95))}f}{unit}"
+    return f"{count:.0f}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share of 1 as a percentage; empty where there is none."""
+    return "" if share is None else f"{100 * share:.{digits}f} %"

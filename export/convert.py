@@ -1,0 +1,146 @@
+"""Keras to TFLite: float32 and full int8, static batch of one, logits out.
+
+The model's weights become constants of one traced function, which is saved once and converted
+twice. `TFLiteConverter.from_keras_model` gives the same operators, but its variables cost it
+several times longer. The trace fixes the batch size, so that the shape arithmetic of a model built
+for any batch size folds away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from efficientnet_elite.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+# The float input is pixel / 128 - 1. Its range gives the int8 input scale 1/128 and zero point 0,
+# so that it is pixel - 128: a change of type, not a pass of arithmetic over the image.
+INPUT_MIN, INPUT_MAX = -1.0, 127 / 128
+
+
+def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
+    """Converts a model to float32, or to int8 from input to output.
+
+    Args:
+      model: float32, one input (batch, height, width, channels) and one output (batch, classes);
+        the batch size may be static or not.
+      calibration: None for float32; else images (N, height, width, channels), float32 within
+        [INPUT_MIN, INPUT_MAX], whose activations set the int8 ranges.
+
+    Returns:
+      The file's content. The same model and images give the same bytes.
+
+    Raises:
+      UserError: the converter cannot convert the model; the message is the converter's own.
+      ValueError: the model or the images are not as described.
+    """
+    with _saved(model) as folder:
+        return _convert(folder, None if calibration is None else _spanning(model, calibration))
+
+
+def to_tflite_pair(model: keras.Model, calibration: np.ndarray) -> tuple[bytes, bytes]:
+    """The float32 and the int8 file of a model, as `to_tflite`, for the price of one trace."""
+    images = _spanning(model, calibration)
+    with _saved(model) as folder:
+        return _convert(folder, None), _convert(folder, images)
+
+
+@contextlib.contextmanager
+def _saved(model: keras.Model) -> Iterator[str]:
+    """A folder with the model's inference as a SavedModel without variables."""
+    import keras
+    import tensorflow as tf
+
+    wrong = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
+    if wrong:
+        raise ValueError(f"layer {wrong[0]} does not compute in float32: rebuild the model")
+    constants = [
+        [keras.ops.convert_to_numpy(variable) for variable in variables]
+        for variables in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    if not all(np.isfinite(value).all() for values in constants for value in values):
+        raise UserError(f"{model.name}: some weights are not finite numbers: its training diverged")
+
+    def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits, _ = model.stateless_call(*constants, image, training=False)
+        return {"logits": logits}
+
+    image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
+    with tempfile.TemporaryDirectory() as folder:
+        with _quiet():
+            traced = tf.function(infer, autograph=False).get_concrete_function(image)
+            # Nobody will train it, and swish's own gradients make saving and loading slow.
+            options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+            tf.saved_model.save(tf.Module(), folder, signatures=traced, options=options)
+        yield folder
+
+
+def _convert(folder: str, calibration: np.ndarray | None) -> bytes:
+    import tensorflow as tf
+
+    with _quiet() as chatter:
+        try:
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            # Never SELECT_TF_OPS: what only TensorFlow's own kernels can run is no use on a device.
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            if calibration is not None:
+                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+                converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+                converter.inference_input_type = converter.inference_output_type = tf.int8
+            return converter.convert()
+        except Exception as error:  # the converter has no common base for what it raises
+            reason = _reason(f"{error}\n{chatter()}") or f"{type(error).__name__}: {error}"
+            raise UserError(f"TFLite cannot express the model: {reason}") from error
+
+
+def _spanning(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """A copy of the calibration images that covers the input's range exactly."""
+    images = np.array(images, np.float32)
+    if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
+        raise ValueError(f"calibration images {images.shape} do not fit {model.input_shape}")
+    if not (images.min() >= INPUT_MIN and images.max() <= INPUT_MAX):
+        raise ValueError(
+            f"calibration images lie in [{images.min()}, {images.max()}]: expected pixel / 128 - 1"
+        )
+    images[0].flat[0], images[0].flat[-1] = INPUT_MIN, INPUT_MAX
+    return images
+
+
+def _reason(text: str) -> str | None:
+    """The first error in the compiler's output that says something."""
+    found = re.findall(r"error: (?:loc\(.*\): )?(.+)", text)
+    telling = [line for line in found if not line.startswith("failed while converting")]
+    return " ".join(telling[0].split()) if telling else None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Callable[[], str]]:
+    """Catches what Python and C++ write to stdout and stderr; yields a reader of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        kept = os.dup(1), os.dup(2)
+        with log.open("wb") as sink:
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+        try:
+            yield lambda: log.read_text(errors="replace")
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for target, original in enumerate(kept, start=1):
+                os.dup2(original, target)
+                os.close(original)

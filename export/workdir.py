@@ -1,0 +1,121 @@
+"""The champions of a search's work directory, exported one by one into its folder ``export``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite import data as data_lib
+from efficientnet_elite import search
+from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.training import load_averaged
+from efficientnet_elite.workdir import champions_path, checkpoint_path, lock
+
+from .champion import Exported, export_model
+
+FOLDER = "export"
+CALIBRATION_IMAGES = 200
+
+
+def champions(workdir: Path) -> list[dict[str, Any]]:
+    """Entries of ``champions.json``; UserError where there are none yet."""
+    path = champions_path(workdir)
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: let `elite search --workdir={workdir}` come to its end first"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}): run `elite search` again") from error
+
+
+def export_champions(
+    workdir: Path, *, names: Sequence[str] = (), again: bool = True, progress: bool = True
+) -> list[Exported]:
+    """Exports and verifies champions; each is written as soon as it has passed.
+
+    Args:
+      workdir: of a search that has come to its end.
+      names: champions to export; all by default.
+      again: whether to repeat exports that are up to date.
+      progress: show progress bars.
+
+    Returns:
+      what was exported now.
+
+    Raises:
+      UserError: champions that failed, after all others have been exported.
+    """
+    chosen = champions(workdir)
+    if unknown := set(names) - {entry["name"] for entry in chosen}:
+        raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
+    chosen = [entry for entry in chosen if not names or entry["name"] in names]
+    pending = [e for e in chosen if again or not _is_current(workdir, e["name"])]
+    if not pending:
+        return []
+    done, failures = [], []
+    with lock(workdir), Ledger(workdir) as ledger:
+        meta = ledger.meta()
+        config = SearchConfig.from_dict(meta["config"])
+        data = search.load_data(config, progress=progress)
+        for entry in pending:
+            try:
+                exported = _export(workdir, entry, config, data)
+            except UserError as error:
+                failures.append(str(error))
+                continue
+            ledger.record_timing("export", exported.name, exported.seconds)
+            done.append(exported)
+    if failures:
+        raise UserError("; ".join(failures))
+    return done
+
+
+def _export(
+    workdir: Path, entry: dict[str, Any], config: SearchConfig, data: data_lib.ImageData
+) -> Exported:
+    name = entry["name"]
+    checkpoint = checkpoint_path(workdir, name)
+    model, spec, epochs = load_averaged(checkpoint)
+    sizes = {"resolution": spec.resolution, "base_resolution": config.base_resolution}
+    images, indices = data_lib.calibration_images(
+        data, **sizes, count=CALIBRATION_IMAGES, seed=config.seed
+    )
+    batches = data_lib.eval_batches(data, "test", **sizes, batch_size=config.train.batch_size)
+    return export_model(
+        model,
+        name=name,
+        out_dir=workdir / FOLDER,
+        labels=data.labels,
+        calibration=images,
+        test_batches=((x.numpy(), y.numpy()) for x, y in batches),
+        details={
+            "champion": entry,
+            "spec": json.loads(spec.to_json()),
+            "epochs": epochs,
+            "checkpoint_sha256": _digest(checkpoint),
+            "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+            "calibration": {"part": "train", "seed": config.seed, "indices": indices.tolist()},
+        },
+    )
+
+
+def _is_current(workdir: Path, name: str) -> bool:
+    sidecar = workdir / FOLDER / name / f"{name}.json"
+    checkpoint = checkpoint_path(workdir, name)
+    try:
+        recorded = json.loads(sidecar.read_text())["details"]["checkpoint_sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return checkpoint.is_file() and recorded == _digest(checkpoint)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,333 @@
+"""The latency program: its functions, the program, and alone where there is no TensorFlow."""
+
+import ast
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import flatbuffers
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from keras import layers
+
+from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks.latency import Options, measure
+from efficientnet_elite.export.convert import to_tflite
+
+FOLDER = Path(latency.__file__).parent
+FEW = Options(runs=5, warmup=1)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """A float model, its int8 form, and a far heavier one."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def network(width: int, side: int) -> keras.Model:
+        image = keras.Input((side, side, 3))
+        x = layers.Conv2D(width, 3, activation="relu")(image)
+        x = layers.Conv2D(width, 3, activation="relu")(x)
+        return keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+
+    light = network(8, 16)
+    images = np.random.default_rng(0).uniform(-1, 0.99, (8, 16, 16, 3))
+    files = {
+        "light": to_tflite(light, calibration=None),
+        "int8": to_tflite(light, calibration=images),
+        "heavy": to_tflite(network(64, 64), calibration=None),
+    }
+    paths = {name: folder / f"{name}.tflite" for name in files}
+    for name, content in files.items():
+        paths[name].write_bytes(content)
+    return paths
+
+
+@pytest.fixture
+def bad(models, tmp_path) -> dict[str, Path]:
+    """Files that cannot be run, one for each way to be bad."""
+    good = models["light"].read_bytes()
+    rng = np.random.default_rng(0)
+    model = schema.ModelT.InitFromPackedBuf(good)
+    model.operatorCodes[0] = schema.OperatorCodeT(
+        builtinCode=schema.BuiltinOperator.CUSTOM,
+        deprecatedBuiltinCode=schema.BuiltinOperator.CUSTOM,
+        customCode="NobodyHasThis",
+    )
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    contents = {
+        "truncated": good[: len(good) // 2],
+        "random": rng.bytes(5000),
+        "random-with-magic": rng.bytes(4) + b"TFL3" + rng.bytes(5000),
+        "empty": b"",
+        "text": b"<!DOCTYPE html><html>404</html>",
+        "custom-operator": bytes(builder.Output()),
+    }
+    paths = {name: tmp_path / f"{name}.tflite" for name in (*contents, "missing", "folder")}
+    for name, content in contents.items():
+        paths[name].write_bytes(content)
+    paths["folder"].mkdir()
+    return paths
+
+
+def program(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, FOLDER / "latency.py", *arguments]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+
+
+def test_rows_describe_the_models(models):
+    light, int8, heavy = measure(list(models.values()), Options(runs=20, threads=2))
+    assert [row.model for row in (light, int8, heavy)] == [str(path) for path in models.values()]
+    assert (light.input, int8.input) == ("1x16x16x3 float32", "1x16x16x3 int8")
+    for row in (light, int8, heavy):
+        assert row.file_bytes == Path(row.model).stat().st_size
+        assert (row.runs, row.threads, row.error) == (20, 2, None)
+        assert 0 < row.min_ms <= row.median_ms <= row.p90_ms
+        assert row.min_ms <= row.mean_ms
+    assert light.ratio == 1
+    assert heavy.ratio > 5  # 140 times the arithmetic
+
+
+class Machine:
+    """A clock, and interpreters that take their time by it; it slows down as it goes."""
+
+    def __init__(self, monkeypatch, costs: dict[str, float]):
+        self.now = 0
+        self.log: list[str] = []
+        self.costs = costs
+        monkeypatch.setattr(latency, "_load", lambda path, options: Load(self, path.name))
+        monkeypatch.setattr(latency, "_describe_inputs", lambda interpreter: "")
+        monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: self.now)
+
+
+class Load:
+    def __init__(self, machine: Machine, name: str):
+        self.machine, self.name = machine, name
+
+    def invoke(self) -> None:
+        machine = self.machine
+        slowdown = 1 + len(machine.log) // 6 % 10  # steady over a round of three models
+        machine.now += round(machine.costs[self.name] * slowdown * 1e6)
+        machine.log.append(self.name)
+
+
+@pytest.fixture
+def three(tmp_path) -> list[Path]:
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_bytes(b"x")
+    return paths
+
+
+def test_ratios_hold_on_a_machine_that_changes_its_speed(monkeypatch, three):
+    Machine(monkeypatch, {"a": 3, "b": 1.5, "c": 12})
+    rows = measure(three, Options(runs=50, warmup=0))
+    assert [row.ratio for row in rows] == [1, 0.5, 4]
+    assert rows[0].min_ms == 3
+    assert rows[0].median_ms == pytest.approx(3 * 5.5)
+
+
+def test_models_take_turns_in_changing_order(monkeypatch, three):
+    machine = Machine(monkeypatch, dict.fromkeys("abc", 1))
+    measure(three, Options(runs=30, warmup=4, seed=1))
+    warmup, turns = machine.log[:12], machine.log[12:]
+    assert warmup == list("abc") * 4
+    # A turn is two inferences, the first untimed; a round has each model once.
+    assert turns[::2] == turns[1::2]
+    rounds = ["".join(turns[start : start + 6 : 2]) for start in range(0, len(turns), 6)]
+    assert len(rounds) == 30
+    assert all(sorted(order) == list("abc") for order in rounds)
+    assert len(set(rounds)) == 6
+
+    again = Machine(monkeypatch, dict.fromkeys("abc", 1))
+    measure(three, Options(runs=30, warmup=4, seed=1))
+    assert again.log == machine.log
+    other = Machine(monkeypatch, dict.fromkeys("abc", 1))
+    measure(three, Options(runs=30, warmup=4, seed=2))
+    assert other.log != machine.log
+
+
+def test_statistics(monkeypatch, three):
+    """One hundred known times: 1 to 100 ms, shuffled."""
+    times = [float(ms) for ms in range(1, 101)]
+    random.Random(0).shuffle(times)
+    left = iter(times)
+    monkeypatch.setattr(latency, "_load", lambda path, options: object())
+    monkeypatch.setattr(latency, "_describe_inputs", lambda interpreter: "")
+    monkeypatch.setattr(latency, "_turn", lambda interpreter: next(left))
+    (row,) = measure(three[:1], Options(runs=100, warmup=0))
+    found = (row.min_ms, row.median_ms, row.mean_ms, row.p90_ms)
+    assert found == pytest.approx((1, 50.5, 50.5, 90.1))
+
+
+def test_progress_counts_the_rounds(models):
+    seen = []
+    measure([models["light"]], FEW, lambda done, total: seen.append((done, total)))
+    assert seen == [(done, 5) for done in range(1, 6)]
+
+
+def test_bad_files_cost_a_line_each_and_the_others_are_measured(models, bad, tmp_path):
+    result = tmp_path / "result.json"
+    arguments = [*bad.values(), models["light"], models["heavy"], f"--json={result}", "--runs=3"]
+    done = program(*arguments)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if "cannot be run" in line]
+    assert len(lines) == len(bad)
+    for line, path in zip(lines, bad.values(), strict=True):
+        assert f"{path}: cannot be run: " in line
+    assert "Traceback" not in done.stderr
+    assert "NobodyHasThis" in lines[list(bad).index("custom-operator")]
+    assert "no such file" in lines[list(bad).index("missing")]
+
+    rows = json.loads(result.read_text())["rows"]
+    assert [row["model"] for row in rows] == [str(argument) for argument in arguments[:-2]]
+    assert all(row["error"] and row["median_ms"] is None for row in rows[: len(bad)])
+    light, heavy = rows[len(bad) :]
+    assert light["error"] is None
+    assert light["ratio"] == 1  # the first that could be run
+    assert heavy["median_ms"] > 0
+
+
+def test_all_files_bad(bad):
+    done = program(bad["empty"], "--csv=-")
+    assert done.returncode == 1
+    assert next(csv.DictReader(done.stdout.splitlines()))["error"]
+
+
+def test_json_and_csv_say_the_same(models, tmp_path):
+    as_json, as_csv = tmp_path / "r.json", tmp_path / "r.csv"
+    done = program(models["light"], models["int8"], f"--json={as_json}", f"--csv={as_csv}")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(as_json.read_text())
+    assert result["options"] == {"runs": 100, "warmup": 10, "threads": 1, "seed": 0}
+    assert result["host"]["runtime"].startswith("ai-edge-litert ")
+    assert result["host"]["peak_rss_mb"] > 10
+    assert result["host"]["cores"] == os.cpu_count()
+    lines = list(csv.DictReader(as_csv.read_text().splitlines()))
+    for line, row in zip(lines, result["rows"], strict=True):
+        values = {**row, **result["host"]}
+        assert line == {key: "" if value is None else str(value) for key, value in values.items()}
+    head, columns, *table = done.stdout.splitlines()
+    assert result["host"]["cpu"] in head
+    assert columns.split()[:4] == ["model", "input", "kB", "median"]
+    assert [line.split()[0] for line in table] == [str(models["light"]), str(models["int8"])]
+    assert sorted(tmp_path.iterdir()) == [as_csv, as_json]
+
+
+def test_dash_writes_that_alone_to_stdout(models):
+    done = program(models["light"], "--json=-", "--runs=2")
+    assert json.loads(done.stdout)["rows"][0]["runs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no model given"),
+        (["m.tflite", "--threads=0"], "--threads=0"),
+        (["m.tflite", "--runs=many"], "--runs=many"),
+        (["m.tflite", "--thread=1"], "thread"),
+        (["m.tflite", "--json=/nowhere/r.json"], "the folder of /nowhere/r.json does not exist"),
+        (["m.tflite", "--json=-", "--csv=-"], "--json and --csv both write to -"),
+    ],
+)
+def test_usage_errors(capsys, arguments, message):
+    assert latency.main(["latency", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_flags_of_one_call_do_not_reach_the_next(models, tmp_path, capsys):
+    result = tmp_path / "r.json"
+    model = str(models["light"])
+    assert latency.main(["latency", model, "--runs=2", f"--json={result}"]) == 0
+    result.unlink()
+    assert latency.main(["latency", model, "--runs=2"]) == 0
+    assert not result.exists()
+    assert "1x16x16x3 float32" in capsys.readouterr().out
+
+
+def test_help_lists_the_flags(capsys):
+    assert latency.main(["latency", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"--{name}:" in out for name in ("runs", "warmup", "threads", "seed", "json", "csv"))
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "board", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: Intel(R) N100\nprocessor\t: 1\n", None, "Intel(R) N100"),
+        (
+            "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n",
+            b"Raspberry Pi 4 Model B Rev 1.4\0",
+            "Raspberry Pi 4 Model B Rev 1.4",
+        ),
+        (
+            "processor\t: 0\nmodel name\t: ARMv7 Processor rev 4 (v7l)\nHardware\t: BCM2835\n",
+            b"Raspberry Pi 3 Model B\0",
+            "Raspberry Pi 3 Model B, ARMv7 Processor rev 4 (v7l)",
+        ),
+        ("processor\t: 0\nHardware\t: Qualcomm SM8250\n", None, "Qualcomm SM8250"),
+        ("processor\t: 0\nmodel name\t:\n", None, "from platform"),
+        (None, None, "from platform"),
+    ],
+)
+def test_cpu_name(tmp_path, monkeypatch, cpuinfo, board, name):
+    monkeypatch.setattr(latency.platform, "processor", lambda: "from platform")
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    if cpuinfo is not None:
+        (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
+    if board is not None:
+        (tmp_path / "proc/device-tree/model").write_bytes(board)
+    assert latency.cpu_name(tmp_path) == name
+
+
+def test_sources_are_python_3_9():
+    for path in FOLDER.glob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 9))
+
+
+def test_on_a_machine_without_tensorflow(models, tmp_path):
+    """A new environment with the three packages, and the copied folder."""
+    environment, folder = tmp_path / "venv", tmp_path / "board" / "benchmarks"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / ("Scripts" if os.name == "nt" else "bin") / "python"
+    # Nothing of this checkout or of the test's environment.
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [str(python), *map(str, arguments)]
+        where = folder.parent
+        return subprocess.run(command, capture_output=True, text=True, env=clean, cwd=where)
+
+    def install(*packages: str) -> None:
+        done = run("-m", "pip", "install", "--quiet", *packages)
+        if done.returncode and "No matching distribution" in done.stderr:
+            pytest.skip(f"pip reaches no package index: {done.stderr.splitlines()[-1]}")
+        assert done.returncode == 0, done.stderr
+
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    install("absl-py", "numpy")
+    done = run("benchmarks/latency.py", models["light"])
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "benchmarks/latency.py: needs LiteRT: pip install ai-edge-litert"
+    ]
+
+    install("ai-edge-litert")
+    for absent in ("tensorflow", "keras", "efficientnet_elite"):
+        assert f"No module named '{absent}'" in run("-c", f"import {absent}").stderr
+    for start in (["benchmarks/latency.py"], ["-m", "benchmarks"]):
+        done = run(*start, models["light"], models["int8"], "--runs=5", "--json=result.json")
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((folder.parent / "result.json").read_text())["rows"]
+        assert [row["input"] for row in rows] == ["1x16x16x3 float32", "1x16x16x3 int8"]
+        assert all(row["median_ms"] > 0 for row in rows)

@@ -1,0 +1,307 @@
+"""Class folders with real files of every kind, sound and damaged."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from efficientnet_elite import data as data_lib
+from efficientnet_elite.config import DataConfig
+from efficientnet_elite.data.decode import UnreadableImage, decode
+from efficientnet_elite.errors import UserError
+
+
+def photo(height=40, width=60, seed=0):
+    """Smooth colours, so that JPEG keeps them within a few levels."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (4, 6, 3), np.uint8))
+    return small.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def encoded(image, fmt="JPEG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, fmt, **options)
+    return buffer.getvalue()
+
+
+def make_folder(root, classes=("cat", "dog"), images=10, parts=("",)):
+    for part in parts:
+        for c, name in enumerate(classes):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(images):
+                photo(30 + i, 40, seed=100 * c + i).save(folder / f"{i}.jpg", quality=95)
+    return root
+
+
+def load(root, max_side=None, **settings):
+    config = DataConfig(dataset=f"folder:{root}", **settings)
+    return data_lib.load(config, max_side=max_side, progress=False)
+
+
+# --- decoding
+
+
+def test_jpeg_and_png_keep_their_pixels():
+    image = photo()
+    assert np.array_equal(decode(encoded(image, "PNG")), np.asarray(image))
+    assert np.array_equal(decode(encoded(image, "WEBP", lossless=True)), np.asarray(image))
+    difference = decode(encoded(image, quality=95)).astype(int) - np.asarray(image)
+    assert np.abs(difference).max() < 12
+
+
+def test_grey_becomes_three_equal_channels():
+    grey = photo().convert("L")
+    pixels = decode(encoded(grey, "PNG"))
+    assert all(np.array_equal(pixels[..., c], np.asarray(grey)) for c in range(3))
+
+
+def test_sixteen_bit_grey_is_scaled_not_cut_off():
+    values = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
+    pixels = decode(encoded(Image.fromarray(values), "PNG"))
+    assert pixels[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_transparency_is_laid_over_white():
+    red = np.zeros((1, 3, 4), np.uint8)
+    red[..., 0] = 200
+    red[0, :, 3] = [255, 0, 51]
+    pixels = decode(encoded(Image.fromarray(red), "PNG"))
+    assert pixels[0].tolist() == [[200, 0, 0], [255, 255, 255], [244, 204, 204]]
+
+
+def test_palette_with_a_transparent_colour():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    pixels = decode(encoded(image, "PNG", transparency=1))
+    assert pixels[0].tolist() == [[10, 20, 30], [255, 255, 255]]
+
+
+def test_cmyk_jpeg():
+    pixels = decode(encoded(photo().convert("CMYK"), quality=95)).astype(int)
+    assert np.abs(pixels - np.asarray(photo())).mean() < 4
+
+
+def test_exif_orientation_is_applied():
+    image = photo(20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    pixels = decode(encoded(image, "PNG", exif=exif))
+    assert np.array_equal(pixels, np.rot90(np.asarray(image), -1))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_images_are_shrunk_by_their_shorter_side(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = photo(300, 450)
+    shape = (64, 96) if orientation == 1 else (96, 64)
+    pixels = decode(encoded(image, quality=95, exif=exif), max_side=64)
+    assert pixels.shape == (*shape, 3)
+    upright = image if orientation == 1 else image.rotate(-90, expand=True)
+    wanted = np.asarray(upright.resize(shape[::-1], Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(pixels - wanted).mean() < 3
+    assert decode(encoded(image), max_side=300).shape == (300, 450, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"just words", "not an image"),
+        (encoded(photo())[:800], "truncated"),
+        (encoded(photo(), "PNG")[:600], "truncated|cut|incomplete"),
+        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "unsupported pixel format"),
+    ],
+)
+def test_damaged_content_is_explained(content, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode(content)
+
+
+# --- folders
+
+
+def test_unreadable_files_are_listed_and_the_rest_is_loaded(tmp_path):
+    root = make_folder(tmp_path)
+    (root / "cat" / "cut.jpg").write_bytes(encoded(photo())[:800])
+    (root / "cat" / "empty.png").write_bytes(b"")
+    (root / "dog" / "deeper").mkdir()
+    (root / "dog" / "deeper" / "notes.jpg").write_text("no image at all")
+    (root / "dog" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    (root / "dog" / ".DS_Store").write_text("not worth a word")
+    (root / "dog" / "Thumbs.db").write_text("nor this")
+    # The name says JPEG, the content is a sound PNG: readable.
+    (root / "dog" / "deeper" / "mislabelled.jpg").write_bytes(encoded(photo(), "PNG"))
+
+    data = load(root)
+    reasons = {image.path: image.reason for image in data.skipped}
+    assert set(reasons) == {"cat/cut.jpg", "cat/empty.png", "dog/deeper/notes.jpg", "dog/gone.jpg"}
+    assert "truncated" in reasons["cat/cut.jpg"]
+    assert reasons["cat/empty.png"] == "empty file"
+    assert reasons["dog/deeper/notes.jpg"] == "not an image"
+    assert reasons["dog/gone.jpg"] == "No such file or directory"
+    assert sum(data.sizes.values()) == 21
+    assert data.labels == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("names", "brought"),
+    [
+        (("train", "val", "test"), {"validation", "test"}),
+        (("Train", "VALID"), {"validation"}),
+        (("TRAIN", "Test"), {"test"}),
+        (("train",), set()),
+        (("train", "validation"), {"validation"}),
+    ],
+)
+def test_part_folders_in_any_case(tmp_path, names, brought):
+    data = load(make_folder(tmp_path, parts=names))
+    assert data.labels == ("cat", "dog")
+    expected = {"train": 20, "validation": 4, "test": 4}
+    for part in ("validation", "test"):
+        if part in brought:
+            expected[part] = 20
+    if "test" not in brought:
+        expected["train"] -= 4
+    if "validation" not in brought:
+        held_out = 2 * round(0.2 * expected["train"] / 2)
+        expected["validation"], expected["train"] = held_out, expected["train"] - held_out
+    assert data.sizes == expected
+
+
+def test_a_class_may_be_called_test(tmp_path):
+    assert load(make_folder(tmp_path, classes=("cat", "test"))).labels == ("cat", "test")
+
+
+def test_decoded_once_or_anew_the_batches_are_the_same(tmp_path):
+    root = make_folder(tmp_path)
+    (root / "cat" / "0.jpg").write_bytes(b"")
+    kept, read = load(root, max_side=24), load(root, max_side=24, cache_gb=0)
+    assert kept.fingerprint == read.fingerprint and kept.skipped == read.skipped
+    settings = {"resolution": 16, "batch_size": 4}
+    for a, b in zip(
+        data_lib.train_batches(kept, seed=1, **settings)[0].take(5),
+        data_lib.train_batches(read, seed=1, **settings)[0].take(5),
+        strict=True,
+    ):
+        assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_fingerprint_notices_exchanged_images_and_other_splits(tmp_path):
+    root = make_folder(tmp_path)
+    before = load(root).fingerprint
+    assert load(root).fingerprint == before
+    assert load(root, max_side=8).fingerprint == before
+    assert load(root, seed=1).fingerprint != before
+    photo(90, 90).save(root / "cat" / "3.jpg")
+    assert load(root).fingerprint != before
+
+
+def test_labels_belong_to_their_images(tmp_path):
+    for name, level in (("dark", 20), ("grey", 120), ("light", 220)):
+        (tmp_path / name).mkdir()
+        for i in range(6):
+            Image.new("RGB", (20 + i, 30), (level,) * 3).save(tmp_path / name / f"{i}.png")
+    data = load(tmp_path)
+    batches, _ = data_lib.train_batches(data, resolution=8, batch_size=6, seed=0)
+    for images, labels in batches.take(4):
+        levels = tf.gather([20, 120, 220], labels).numpy()
+        assert np.array_equal(images.numpy()[:, 4, 4, 0], levels.astype(np.float32) / 128 - 1)
+
+
+# --- what stops a run before training
+
+
+def test_no_such_folder(tmp_path):
+    with pytest.raises(UserError, match=r"nowhere does not exist"):
+        load(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file is not a folder"):
+        load(tmp_path / "file")
+
+
+def test_no_class_folders(tmp_path):
+    photo().save(tmp_path / "a.jpg")
+    with pytest.raises(UserError, match="has no class folders"):
+        load(tmp_path)
+
+
+def test_single_class(tmp_path):
+    with pytest.raises(UserError, match=r"single class \(cat\)"):
+        load(make_folder(tmp_path, classes=("cat",)))
+
+
+def test_empty_class(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "emu").mkdir()
+    with pytest.raises(UserError, match=r"class folder .*emu is empty"):
+        load(tmp_path)
+
+
+def test_class_without_readable_images(tmp_path):
+    make_folder(tmp_path)
+    (tmp_path / "emu").mkdir()
+    (tmp_path / "emu" / "a.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="class 'emu' has no readable training image"):
+        load(tmp_path)
+
+
+def test_class_too_small(tmp_path):
+    with pytest.raises(UserError, match="class 'cat' has too few readable training images"):
+        load(make_folder(tmp_path, images=2))
+
+
+def test_contradictory_part_folders(tmp_path):
+    for case, (folders, message) in enumerate(
+        [
+            (("train/a", "test/a", "extras/a"), r"mixes part folders \(test, train\)"),
+            (("train/a", "extras/a"), r"mixes part folders \(train\) with other folders \(extras"),
+            (("val/a", "test/a"), "but no train folder"),
+            (("train/a", "val/a", "valid/a"), r"two validation folders \(val, valid\)"),
+            (("train/a", "test"), "test has no class folders"),
+        ]
+    ):
+        root = tmp_path / str(case)
+        for folder in folders:
+            (root / folder).mkdir(parents=True)
+            (root / folder / "x.png").write_bytes(encoded(photo(), "PNG"))
+        with pytest.raises(UserError, match=message):
+            load(root)
+
+
+def test_class_missing_from_training(tmp_path):
+    make_folder(tmp_path, parts=("train", "test"))
+    (tmp_path / "test" / "emu").mkdir()
+    with pytest.raises(UserError, match=r"class 'emu' of .*test has no folder in .*train"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cifar", "folder:", "folder", "tfds:", "digits:8"])
+def test_unknown_data_set(name):
+    with pytest.raises(UserError, match="unknown data set"):
+        data_lib.load(DataConfig(dataset=name), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"validation_fraction": 0.0}, "validation_fraction must lie between 0 and 1, got 0"),
+        ({"test_fraction": 1.0}, "test_fraction must lie between 0 and 1"),
+        ({"min_area": 0.0}, "min_area must be above 0"),
+        ({"cache_gb": -1.0}, "cache_gb must be 0"),
+    ],
+)
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(UserError, match=message):
+        data_lib.load(DataConfig(**settings), progress=False)
+
+
+def test_every_message_is_one_line(tmp_path):
+    (tmp_path / "emu").mkdir()
+    with pytest.raises(UserError) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)

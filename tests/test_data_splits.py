@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientnet_elite.config import DataConfig
+from efficientnet_elite.data.parts import spread
+from efficientnet_elite.data.splits import PARTS, split
+from efficientnet_elite.errors import UserError
+
+fractions = st.floats(0.01, 0.99)
+
+
+def as_labels(counts):
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    return np.random.default_rng(0).permutation(labels)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    counts=st.lists(st.integers(3, 40), min_size=2, max_size=8),
+    validation=fractions,
+    test=fractions,
+    seed=st.integers(0, 2**32),
+)
+def test_parts_are_disjoint_complete_stratified_and_seeded(counts, validation, test, seed):
+    labels = as_labels(counts)
+    names = [f"c{i}" for i in range(len(counts))]
+    config = DataConfig(validation_fraction=validation, test_fraction=test, seed=seed)
+    parts = split(labels, ["train"] * len(labels), names, config)
+
+    assert sorted(np.concatenate([parts[p] for p in PARTS])) == list(range(len(labels)))
+    for part in PARTS:
+        assert set(labels[parts[part]]) == set(range(len(counts)))  # each class in each part
+    for label, count in enumerate(counts):
+        held_out = np.sum(labels[parts["test"]] == label)
+        assert held_out == min(max(1, round(test * count)), count - 2)
+        rest = count - held_out
+        held_out = np.sum(labels[parts["validation"]] == label)
+        assert held_out == min(max(1, round(validation * rest)), rest - 1)
+    again = split(labels, ["train"] * len(labels), names, config)
+    assert all(np.array_equal(parts[p], again[p]) for p in PARTS)
+
+
+def test_another_seed_splits_otherwise():
+    labels = as_labels([50, 50])
+    a, b = (
+        split(labels, ["train"] * 100, ["a", "b"], DataConfig(seed=seed))["test"] for seed in (0, 1)
+    )
+    assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("brought", [("validation",), ("test",), ("validation", "test")])
+def test_parts_the_source_brings_stay_as_they_are(brought):
+    declared = [*["train"] * 40, *(part for part in brought for _ in range(10))]
+    labels = np.arange(len(declared), dtype=np.int32) % 2
+    parts = split(labels, declared, ["a", "b"], DataConfig())
+    for i, part in enumerate(brought):
+        assert parts[part].tolist() == list(range(40 + 10 * i, 50 + 10 * i))
+    missing = {"validation", "test"} - set(brought)
+    for part in missing:
+        assert parts[part].max() < 40
+    assert len(parts["train"]) == 40 - sum(len(parts[part]) for part in missing)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([9, 2], r"class 'b' has too few readable training images \(2\) to hold out a test and a"),
+        ([1, 9], r"class 'a' has too few readable training images \(1\)"),
+        ([9, 0], "class 'b' has no readable training image"),
+    ],
+)
+def test_a_class_too_small_is_named(counts, message):
+    labels = as_labels(counts)
+    with pytest.raises(UserError, match=message):
+        split(labels, ["train"] * len(labels), ["a", "b"], DataConfig())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 20), min_size=2, max_size=6),
+    count=st.integers(1, 60),
+    seed=st.integers(0, 2**32),
+)
+def test_a_sample_spreads_over_the_classes(counts, count, seed):
+    labels = as_labels(counts)
+    chosen = spread(labels, count, seed)
+    assert len(set(chosen)) == len(chosen) == min(count, len(labels))
+    found = np.bincount(labels[chosen], minlength=len(counts))
+    # No class is ahead of another by more than one image unless the other has run out.
+    for a in range(len(counts)):
+        for b in range(len(counts)):
+            assert found[a] <= found[b] + 1 or found[b] == counts[b]

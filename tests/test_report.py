@@ -1,0 +1,492 @@
+"""The report: its page as a browser reads it, its figures, and a page where pieces are missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from efficientnet_elite import pools, report
+from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.report import artefacts, figures, pareto, results, style, svg
+from efficientnet_elite.report.labels import Label, place
+from efficientnet_elite.report.markup import Html, tag
+from efficientnet_elite.summary import standings, summarize
+
+HOSTILE = '<script>alert("1")</script>&amp;$x_1$'
+VOID = {"meta", "br"}
+
+
+class Page(HTMLParser):
+    """Checks the structure while parsing, and keeps text, tags and attributes."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.attributes, self.words, self._open = [], [], [], []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self._open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] != "style":
+            self.words.append(data)
+
+
+def search(workdir, *, groups=2, size=3, epochs=4, budget=10**9, labels=("cat", "dog"), skipped=()):
+    """A search in which later candidates learn faster; stops after ``budget`` epochs."""
+    config = SearchConfig(
+        round_epochs=1, train=TrainConfig(epochs=epochs), data=DataConfig(dataset="folder:pets")
+    )
+    pool = pools.candidates("elite", base_resolution=32, classes=len(labels))
+    chosen = [replace(c, group=i % groups) for i, c in enumerate(pool[: groups * size])]
+    meta = {
+        "config": asdict(config),
+        "data": {
+            "name": "folder:pets",
+            "labels": list(labels),
+            "sizes": {"train": 1234, "validation": 56, "test": 78},
+            "skipped": list(skipped),
+            "fingerprint": "f00d",
+        },
+        "versions": {"python": "3.11.9", "keras": "3.15.1"},
+        "machine": "A Board",
+        "started": "2025-01-02T03:04:05+00:00",
+    }
+    with Ledger(workdir, create=True) as ledger:
+        ledger._db.execute("PRAGMA synchronous=OFF")
+        ledger.start(chosen, meta)
+        order = {candidate.name: i for i, candidate in enumerate(chosen)}
+        while jobs := [job for s in standings(ledger).values() for job in s.jobs]:
+            for job in jobs:
+                done = len(ledger.scores().get(job.candidate, ()))
+                for epoch in range(done + 1, job.until_epoch + 1):
+                    if not budget:
+                        return []
+                    budget -= 1
+                    score = 0.9 - 0.5 / (epoch + order[job.candidate])
+                    ledger.record_epoch(Epoch(job.candidate, epoch, score, 1.0, 2.0))
+        ledger.record_timing("graph building", chosen[0].name, 61.0)
+        return [group.champion for group in summarize(ledger).groups]
+
+
+def sidecar(workdir, name, int8_accuracy, int8_bytes):
+    """As `export.champion` writes it."""
+    folder = workdir / "export" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "name": name,
+        "verification": {
+            "keras_accuracy": 0.95,
+            "float_accuracy": 0.95,
+            "int8_accuracy": int8_accuracy,
+            "agreement": 0.99,
+            "test_images": 78,
+            "max_difference": 1e-6,
+            "logit_range": 10.0,
+        },
+        "operators": {"float32": {"CONV_2D": 3}, "int8": {"ADD": 2, "CONV_2D": 3}},
+        "files": {
+            "float32": {"file": f"{name}.float32.tflite", "bytes": 4 * int8_bytes},
+            "int8": {"file": f"{name}.int8.tflite", "bytes": int8_bytes},
+        },
+    }
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def row(name, file_bytes, median_ms, folder="C:\\models\\"):
+    """As `benchmarks.latency` writes it."""
+    return {
+        "model": f"{folder}{name}.int8.tflite",
+        "file_bytes": file_bytes,
+        "median_ms": median_ms,
+        "p90_ms": 1.5 * median_ms,
+        "error": None,
+    }
+
+
+def benchmark(workdir, *rows):
+    content = {
+        "host": {"cpu": "Board & Co", "cores": 4, "runtime": "ai-edge-litert 2.3.0"},
+        "options": {"runs": 50, "warmup": 10, "threads": 2, "seed": 0},
+        "rows": rows,
+    }
+    (workdir / "benchmark.json").write_text(json.dumps(content))
+
+
+def test_a_finished_search(tmp_path):
+    first, second = search(tmp_path)
+    sidecar(tmp_path, first, 0.925, 2_345_678)
+    sidecar(tmp_path, second, 0.875, 1_234_567)
+    benchmark(tmp_path, row(first, 2_345_678, 12.34), row(second, 1_234_567, 5.678, "/tmp/x/"))
+    page = Page(report.write(tmp_path))
+    for expected in (
+        f"Take {first} : no champion is more accurate",
+        "92.50",
+        "2,346",
+        "1,235",
+        "12.3",
+        "18.5",
+        "5.68",
+        "Board & Co",
+        "50 inferences each",
+        "2 threads",
+        "2 ADD, 3 CONV_2D",
+        "1,234",
+        "A Board",
+        "3.15.1",
+        "f00d",
+        "No image was skipped.",
+        "1 min 01 s",
+        "out in round 1, ranked 3 of 3",
+    ):
+        assert expected in page.text, expected
+    assert page.tags.count("svg") == 4
+    assert page.tags.count("span") >= 2
+    written = {path.name for path in (tmp_path / "report").iterdir()}
+    assert written == {
+        "accuracy-latency.png",
+        "accuracy-size.png",
+        "curves-group0.png",
+        "curves-group1.png",
+    }
+    for name in written:
+        with Image.open(tmp_path / "report" / name) as image:
+            image.load()
+            assert image.format == "PNG"
+            assert min(image.size) > 300
+            assert len(image.convert("RGB").getcolors(1 << 20)) > 20  # something is drawn
+    assert {path.name for path in tmp_path.iterdir() if "part" in path.name} == set()
+
+
+def test_the_page_loads_nothing_and_its_ids_are_unique(tmp_path):
+    first, second = search(tmp_path)
+    sidecar(tmp_path, first, 0.9, 2000)
+    sidecar(tmp_path, second, 0.8, 1000)
+    page = Page(report.write(tmp_path))
+    assert "script" not in page.tags
+    assert not {"link", "img", "iframe", "object", "image"} & set(page.tags)
+    ids = [value for key, value in page.attributes if key == "id"]
+    assert len(ids) == len(set(ids)) > 10
+    for key, value in page.attributes:
+        assert key != "src"
+        if key.endswith("href"):
+            assert value.startswith("#")
+            assert value[1:] in ids
+        for target in re.findall(r"url\(#(.+?)\)", value or ""):
+            assert target in ids
+    assert "http" not in page.source.replace("http-equiv", "")
+    assert "@import" not in page.source
+    assert dict(page.attributes)["http-equiv"] == "Content-Security-Policy"
+
+
+def test_figures_follow_the_theme(tmp_path):
+    search(tmp_path)
+    page = Page(report.write(tmp_path))
+    drawn = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
+    assert "var(--accent)" in drawn
+    assert not set(re.findall(r"#[0-9a-f]{6}\b", drawn)) & set(style.LIGHT.values())
+    assert "prefers-color-scheme:dark" in page.source
+
+
+def test_hostile_texts_stay_texts(tmp_path):
+    skipped = [{"path": "<img src=http://evil/x onerror=alert(1)>.jpg", "reason": HOSTILE}]
+    champions = search(
+        tmp_path / HOSTILE[:20].replace("/", "_"), labels=(HOSTILE, "b"), skipped=skipped
+    )
+    workdir = tmp_path / HOSTILE[:20].replace("/", "_")
+    sidecar(workdir, champions[0], 0.9, 1000)
+    bad = row(champions[0], 1000, 1.0) | {"error": HOSTILE, "model": f"/{HOSTILE.split('/')[-1]}"}
+    benchmark(workdir, row(champions[0], 1000, 1.0), bad)
+    page = Page(report.write(workdir))
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert page.text.count(HOSTILE) == 3  # as label, as reason and as error
+    assert "<img src=http://evil/x onerror=alert(1)>.jpg" in page.text
+
+
+def test_before_the_first_epoch(tmp_path):
+    search(tmp_path, budget=0)
+    page = Page(report.write(tmp_path))
+    assert "No group has a champion yet" in page.text
+    assert "No epoch has been trained yet in group 0, 1" in page.text
+    assert "0 % of the training done" in page.text.replace("\u00a0", " ")
+    assert "svg" not in page.tags
+
+
+@pytest.mark.parametrize("budget", range(1, 24))
+def test_at_any_time_of_a_search(tmp_path, budget):
+    search(tmp_path, budget=budget, size=4)
+    page = Page(report.write(tmp_path))
+    assert page.tags.count("svg") == len(list((tmp_path / "report").iterdir()))
+
+
+def test_one_candidate(tmp_path):
+    (name,) = search(tmp_path, groups=1, size=1)
+    sidecar(tmp_path, name, 0.9, 1000)
+    page = Page(report.write(tmp_path))
+    assert "the only champion that has been exported" in page.text
+    assert "No latency has been measured" in page.text
+
+
+def test_everything_has_failed(tmp_path):
+    search(tmp_path, budget=3)
+    with Ledger(tmp_path) as ledger:
+        for candidate in ledger.candidates():
+            ledger.record_failure(candidate.name, 2, "diverged <b>")
+    page = Page(report.write(tmp_path))
+    assert "every candidate has failed" in page.text
+    assert page.text.count("failed: diverged <b>") == 6
+
+
+def test_not_exported_and_partly_exported(tmp_path):
+    first, second = search(tmp_path)
+    page = Page(report.write(tmp_path))
+    assert f"Champions so far: {first}, {second}. None has been exported yet" in page.text
+    assert f"elite export --workdir={tmp_path}" in page.text
+    sidecar(tmp_path, second, 0.9, 1000)
+    page = Page(report.write(tmp_path))
+    assert f"Not exported yet: {first}." in page.text
+
+
+def test_old_figures_go(tmp_path):
+    first, second = search(tmp_path)
+    for name in (first, second):
+        sidecar(tmp_path, name, 0.9, 1000)
+    report.write(tmp_path)
+    assert (tmp_path / "report" / "accuracy-size.png").is_file()
+    (tmp_path / "export" / first / f"{first}.json").unlink()
+    report.write(tmp_path)
+    assert not (tmp_path / "report" / "accuracy-size.png").exists()
+
+
+def test_a_benchmark_of_other_files_is_not_believed(tmp_path):
+    first, _ = search(tmp_path)
+    sidecar(tmp_path, first, 0.9, 1000)
+    benchmark(tmp_path, row(first, 999, 12.34))
+    page = Page(report.write(tmp_path))
+    assert f"{first}.int8.tflite has been exported anew since the benchmark" in page.text
+    assert "12.3" not in page.text
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"rows": 3}', '{"files": [], "rows": [1]}', "\x00"]
+)
+@pytest.mark.parametrize("which", ["benchmark", "sidecar"])
+def test_damaged_files_are_told(tmp_path, which, content):
+    first, second = search(tmp_path, epochs=2)
+    path = sidecar(tmp_path, first, 0.9, 1000)
+    sidecar(tmp_path, second, 0.8, 900)
+    if which == "benchmark":
+        path = tmp_path / "benchmark.json"
+    path.write_text(content)
+    page = Page(report.write(tmp_path))
+    assert f"{path.name} cannot be used" in page.text
+    assert second in page.text
+
+
+def test_no_search(tmp_path):
+    with pytest.raises(UserError, match="no search"):
+        report.write(tmp_path)
+
+
+def test_the_same_search_gives_the_same_figures(tmp_path):
+    search(tmp_path)
+    report.write(tmp_path)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "report").iterdir()}
+    report.write(tmp_path)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "report").iterdir()} == before
+
+
+def test_starts_without_tensorflow_or_matplotlib():
+    code = (
+        "import sys, efficientnet_elite.report\n"
+        "sys.exit(bool({'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def test_front_by_hand():
+    accuracies = [0.9, 0.8, 0.8, 0.7, 0.95]
+    costs = [(3.0,), (1.0,), (2.0,), (1.0,), (9.0,)]
+    assert pareto.front(accuracies, costs) == [True, True, False, False, True]
+    assert pareto.front([0.5, 0.5], [(1.0,), (1.0,)]) == [True, True]
+    # A second cost brings a model back.
+    assert pareto.front([0.9, 0.8], [(1.0, 2.0), (2.0, 1.0)]) == [True, True]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=9
+    )
+)
+def test_front_of_any_points(points):
+    on = pareto.front([p[0] for p in points], [p[1:] for p in points])
+    assert any(on)
+    for point, kept in zip(points, on, strict=True):
+        beaten = any(
+            q[0] >= point[0] and q[1] <= point[1] and q[2] <= point[2] and q != point
+            for q in points
+        )
+        assert kept != beaten
+
+
+def test_interval_by_hand():
+    # Wilson's interval of 9 successes in 10 trials: 0.596 to 0.982.
+    low, high = pareto.interval(0.9, 10)
+    assert (round(low, 3), round(high, 3)) == (0.596, 0.982)
+    assert pareto.interval(1.0, 50)[1] == pytest.approx(1.0)
+    assert pareto.interval(0.0, 50)[0] == pytest.approx(0.0)
+
+
+def champion(name, accuracy, size, milliseconds=None, on_front=True):
+    latency = None if milliseconds is None else artefacts.Latency(milliseconds, milliseconds)
+    export = artefacts.Export(
+        name=name,
+        float_accuracy=0.99,
+        int8_accuracy=accuracy,
+        agreement=1.0,
+        test_images=100,
+        max_difference=0.0,
+        logit_range=1.0,
+        float_file="",
+        int8_file="",
+        float_bytes=1,
+        int8_bytes=size,
+        operators={},
+        float_latency=None,
+        int8_latency=latency,
+    )
+    return results.Champion(group=0, member=None, export=export, on_front=on_front)
+
+
+def test_choices():
+    found = [
+        champion("big", 0.950, 3000, 3.0),
+        champion("near", 0.941, 2000, 4.0),
+        champion("middle", 0.930, 1500, 2.5),
+        champion("small", 0.800, 1000, 2.0),
+        champion("beaten", 0.700, 4000, 5.0, on_front=False),
+    ]
+    assert [(title, export.name) for title, export in results.choices(found)] == [
+        ("Recommended", "near"),
+        ("Most accurate", "big"),
+        ("Smallest, fastest", "small"),
+        ("In between", "middle"),
+    ]
+    assert results.choices([]) == []
+
+
+def test_latency_counts_only_where_all_have_it(tmp_path):
+    first, second = search(tmp_path)
+    sidecar(tmp_path, first, 0.9, 2000)
+    sidecar(tmp_path, second, 0.9, 1000)
+
+    def on_front():
+        with Ledger(tmp_path) as ledger:
+            summary = summarize(ledger)
+        found = artefacts.read(tmp_path, [first, second])
+        return [c.on_front for c in results.champions(summary, found)]
+
+    benchmark(tmp_path, row(first, 2000, 1.0))
+    assert on_front() == [False, True]
+    benchmark(tmp_path, row(first, 2000, 1.0), row(second, 1000, 2.0))
+    assert on_front() == [True, True]
+
+
+@given(st.text(), st.text())
+def test_markup_escapes(text, value):
+    parser = HTMLParser(convert_charrefs=True)
+    found = []
+    parser.handle_data = found.append
+    parser.handle_starttag = lambda name, attributes: found.append((name, attributes))
+    parser.feed(tag("p", text, None, title=value, lang=None))
+    parser.close()
+    clean = lambda s: re.sub(r"\s|\x00", "", s)  # noqa: E731
+    assert found[0][0] == "p"
+    assert [(k, clean(v)) for k, v in found[0][1]] == [("title", clean(value))]
+    assert clean("".join(found[1:])) == clean(text)
+
+
+def test_html_is_not_escaped_twice():
+    assert tag("p", tag("b", "a & b"), Html("<i>x</i>")) == "<p><b>a &amp; b</b><i>x</i></p>"
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 100)), min_size=2, max_size=6))
+def test_labels_do_not_cover_each_other(points):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    figure = Figure(figsize=(4, 3))
+    canvas = FigureCanvasAgg(figure)
+    ax = figure.add_axes((0.1, 0.1, 0.85, 0.85))
+    ax.set_xlim(0, 10)
+    ax.set_ylim(0, 100)
+    labels = [Label(x, y, f"elite{i}", "#000000") for i, (x, y) in enumerate(points)]
+    place(ax, labels, [np.array(sorted(points))], line_color="#888888")
+    canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without connecting lines
+    assert len(boxes) == len(points)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert box.x0 >= 0
+        assert box.x1 <= figure.bbox.x1
+
+
+def test_scatter_and_curves_are_well_formed(tmp_path):
+    search(tmp_path, groups=1, size=9, epochs=60)
+    with Ledger(tmp_path) as ledger:
+        summary, scores = summarize(ledger), ledger.scores()
+    axis = figures.shared_axis(summary.groups, scores, summary.round_epochs)
+    assert axis.logarithmic  # four rounds in 60 epochs
+    drawn = figures.curves(summary.groups[0], scores, axis)
+    texts = [e.text for e in ElementTree.fromstring(drawn.svg).iter("text")]
+    assert summary.groups[0].champion in texts
+    assert "epoch (logarithmic)" in texts
+    assert "60" in texts
+    points = [figures.Point("a", 1.0, 0.5, 100, True), figures.Point("b", 100.0, 0.4, 100, False)]
+    root = ElementTree.fromstring(figures.scatter("x", "title", "cost, ms", points).svg)
+    assert {"a", "b", "cost, ms"} <= {e.text for e in root.iter("text")}
+    assert root.attrib["role"] == "img"
+
+
+def test_svg_ids_and_colours():
+    source = (
+        b'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        b' viewBox="0 0 1 1" width="9"><metadata>m</metadata><style>*{}</style>'
+        b'<g id="a" style="fill: #123456; clip-path: url(#b)"/><use xlink:href="#a"/></svg>'
+    )
+    found = svg.inline(source, prefix="p", title='"x"', colors={"#123456": "var(--ink)"})
+    assert found == (
+        '<svg viewBox="0 0 1 1" role="img" aria-label="&quot;x&quot;">'
+        '<g id="p-a" style="fill: var(--ink); clip-path: url(#p-b)"></g>'
+        '<use href="#p-a"></use></svg>'
+    )

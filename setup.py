@@ -39,6 +39,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "ai-edge-litert>=2.0",
+        "importlib-resources>=6.0",  # tensorflow-datasets imports it without asking for it
         "keras>=3.8",
         "keras-cv>=0.9",
         "matplotlib>=3.8",

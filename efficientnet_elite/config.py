@@ -133,15 +133,15 @@ class SearchConfig:
 def _quick() -> SearchConfig:
     """Eight candidates on the embedded digits, in minutes."""
     return SearchConfig(
-        groups=4,
+        groups=3,
         round_epochs=2,
         base_resolution=32,
-        max_candidates=8,
+        max_candidates=9,
         data=DataConfig(dataset="digits"),
         train=TrainConfig(
-            epochs=12,
-            batch_size=64,
-            learning_rate=0.002,
+            epochs=10,
+            batch_size=32,
+            learning_rate=0.0015,
             warmup_epochs=1.0,
             schedule="cosine",
             ema=0.99,

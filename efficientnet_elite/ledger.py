@@ -78,13 +78,9 @@ class Ledger:
             self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
-            with self._transaction():
-                version = self._db.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0:
-                    for statement in _SCHEMA.split(";"):
-                        self._db.execute(statement)
-                    self._db.execute(f"PRAGMA user_version={_VERSION}")
-                    version = _VERSION
+            if self._format() == 0:
+                self._create()
+            version = self._format()
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} cannot be used as a ledger ({error})") from error
         if version != _VERSION:
@@ -92,6 +88,16 @@ class Ledger:
                 f"{self.path} was written by another version of this tool (format {version}, "
                 f"this one reads {_VERSION}): use that version, or another --workdir"
             )
+
+    def _format(self) -> int:
+        return self._db.execute("PRAGMA user_version").fetchone()[0]
+
+    def _create(self) -> None:
+        with self._transaction():
+            if self._format() == 0:  # no other process has been faster
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={_VERSION}")
 
     def __enter__(self) -> Ledger:
         return self

@@ -7,15 +7,16 @@ composes the scenes. This module must not import TensorFlow or Keras.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Points = NDArray[np.float64]  # (n, 2)
 T = TypeVar("T")
 
@@ -105,7 +106,7 @@ class Kind:
 
     def sibling(self, attribute: str) -> Kind:
         """The kind that differs in ``attribute`` alone, by the smallest step there is."""
-        steps = {
+        steps: dict[str, Callable[[], Any]] = {
             "pattern": lambda: _next(PATTERNS, self.pattern),
             "period": lambda: _next(_PERIODS, self.period),
             "angle": lambda: _next(_ANGLES, self.angle),
@@ -240,8 +241,8 @@ class Pose:
 
     def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, 2) object coordinates to (n, 2) pixels."""
-        flat = points @ self.matrix.T / (1 + points @ self.recede)[:, None]
-        return flat + (self.x, self.y)
+        centre = np.array([self.x, self.y])
+        return centre + points @ self.matrix.T / (1 + points @ self.recede)[:, None]
 
     def to_object(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Pixel coordinates, (1, w) and (h, 1), to object coordinates, (h, w) each."""
@@ -272,7 +273,8 @@ class Light:
 
     def shade(self, height: Array, where: NDArray[np.bool_]) -> tuple[Array, Array]:
         """Diffuse and specular light, (n, 1) each, on the n chosen pixels of a relief in pixels."""
-        down, right = (slope[where][:, None] for slope in np.gradient(height))
+        slopes: Any = np.gradient(height)
+        down, right = (slope[where][:, None] for slope in slopes)
         facing = (self.z - self.x * right - self.y * down) / np.sqrt(right**2 + down**2 + 1)
         facing = np.clip(facing, 0, 1)
         return self.ambient + (1.1 - self.ambient) * facing, self.gloss * facing**12

@@ -1,10 +1,12 @@
 """A small TFDS data set, prepared on disk by TFDS itself and read back in both ways."""
 
 import io
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ class TinyTiles(tfds.core.GeneratorBasedBuilder):
     """Tiles with the splits that a subclass names."""
 
     VERSION = tfds.core.Version("1.0.0")
-    SPLITS = {"train": 60, "test": 21}  # noqa: RUF012 - a constant of the class
+    SPLITS: ClassVar = {"train": 60, "test": 21}
     UNLABELLED = ()
 
     def _info(self):
@@ -60,26 +62,26 @@ class TinyTiles(tfds.core.GeneratorBasedBuilder):
 class TilesWithValidation(TinyTiles):
     """Like ImageNet: labels in train and validation only."""
 
-    SPLITS = {"train": 60, "validation": 21, "test": 9}  # noqa: RUF012
+    SPLITS: ClassVar = {"train": 60, "validation": 21, "test": 9}
     UNLABELLED = ("test",)
 
 
 class TilesWithAllParts(TinyTiles):
     """All three splits."""
 
-    SPLITS = {"train": 60, "validation": 12, "test": 21}  # noqa: RUF012
+    SPLITS: ClassVar = {"train": 60, "validation": 12, "test": 21}
 
 
 class TilesInOneSplit(TinyTiles):
     """A single split, whatever its name."""
 
-    SPLITS = {"everything": 60}  # noqa: RUF012
+    SPLITS: ClassVar = {"everything": 60}
 
 
 class TilesWithoutTrain(TinyTiles):
     """Two splits, none for training."""
 
-    SPLITS = {"left": 30, "right": 30}  # noqa: RUF012
+    SPLITS: ClassVar = {"left": 30, "right": 30}
 
 
 class TilesDamaged(TinyTiles):
@@ -98,6 +100,21 @@ class TilesByHand(TinyTiles):
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Sign the form,
     then fetch tiles.zip."""
+
+
+class TilesFromTheNet(TinyTiles):
+    """TFDS knows its download to be small."""
+
+    url_infos: ClassVar = {
+        "https://example.org/tiles.zip": tfds.download.checksums.UrlInfo(2_000_000, "", "")
+    }
+
+
+class TilesOffline(TilesFromTheNet):
+    """Its server does not answer."""
+
+    def _split_generators(self, dl_manager):
+        raise ConnectionError("no route\nto host")
 
 
 class NoImages(TinyTiles):
@@ -277,7 +294,7 @@ def test_imagenet_says_where_its_archives_belong(tmp_path):
     manual = tmp_path / "downloads" / "manual"
     assert f"{manual}/ILSVRC2012_img_train.tar" in text
     assert f"{manual}/ILSVRC2012_img_val.tar" in text
-    assert text.endswith(f"then run: tfds build imagenet2012 --data_dir={tmp_path}")
+    assert f"tfds.builder('imagenet2012', data_dir='{tmp_path}'" in text
 
 
 def test_sets_to_be_fetched_by_hand_quote_their_instructions(tmp_path):
@@ -288,17 +305,33 @@ def test_sets_to_be_fetched_by_hand_quote_their_instructions(tmp_path):
 def test_no_large_download_without_being_asked(tmp_path):
     text = message("food101", str(tmp_path))
     assert "its download is up to 5.0 GB" in text
-    assert f"run: tfds build food101 --data_dir={tmp_path}" in text
+    assert f"tfds.builder('food101', data_dir='{tmp_path}'" in text
     assert not list(tmp_path.iterdir())
 
 
-def test_a_set_without_known_size_is_not_downloaded_either(tmp_path):
-    shutil.rmtree(tmp_path)
-    assert "its download is of unknown size" in message("tiles_unprepared", str(tmp_path))
+def test_a_small_set_is_downloaded_with_a_message(tmp_path, capfd):
+    data = load("tiles_from_the_net", str(tmp_path))
+    assert data.sizes["test"] == 21
+    out, err = capfd.readouterr()
+    assert f"downloading tfds:tiles_from_the_net (2 MB) to {tmp_path}" in err
+    assert "downloading" not in out
+
+
+def test_a_failed_download_is_explained(tmp_path):
+    text = message("tiles_offline", str(tmp_path))
+    assert text.startswith("tfds:tiles_offline could not be downloaded and prepared in")
+    assert "no route to host" in text
+
+
+def test_a_set_without_known_size_is_prepared_by_the_command_of_the_message(tmp_path):
+    text = message("tiles_unprepared", str(tmp_path))
+    assert "its download is of unknown size" in text
+    exec(re.search('python -c "(.*)"$', text)[1], {})
+    assert load("tiles_unprepared", str(tmp_path)).sizes["test"] == 21
 
 
 class TilesUnprepared(TinyTiles):
-    """Never prepared."""
+    """Not prepared yet."""
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ weights) and of .tflite files whose input is images as this tool exports them.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags as absl_flags

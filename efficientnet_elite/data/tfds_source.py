@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,7 +49,7 @@ def load_tfds(config: DataConfig, name: str, max_side: int | None, progress: boo
     if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
         raise UserError(
             f"tfds:{name} is stored as {builder.info.file_format.value}, which cannot be read in "
-            f"order: {_build_command(builder, name)} --file_format=tfrecord"
+            f"order: delete {builder.data_dir}, then {_build_command(builder, name)}"
         )
     features = _features(builder, name)
     check_classes(config.dataset, features.class_names)
@@ -118,7 +119,8 @@ def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuild
             f"tfds:{name} is not prepared in {root} and its download is {size}: "
             f"to download and prepare it, {command}"
         )
-    tqdm.write(f"downloading tfds:{name} ({sum(sizes) / 1e6:.0f} MB) to {root}")
+    message = f"downloading tfds:{name} ({sum(sizes) / 1e6:.3g} MB) to {root}"
+    tqdm.write(message, file=sys.stderr)
     try:
         builder.download_and_prepare()
     except Exception as error:  # network, disk, a dependency of this one set: all the user's
@@ -231,7 +233,10 @@ def _shards(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[Shard]:
 
 
 def _build_command(builder: tfds.core.DatasetBuilder, name: str) -> str:
-    return f"run: tfds build {name} --data_dir={builder.data_dir_root}"
+    # Not `tfds build`: that needs Apache Beam installed, whatever the data set.
+    arguments = f"'{name}', data_dir='{builder.data_dir_root}', file_format='tfrecord'"
+    code = f"import tensorflow_datasets as tfds; tfds.builder({arguments}).download_and_prepare()"
+    return f'run: python -c "{code}"'
 
 
 def _one_line(text: object) -> str:

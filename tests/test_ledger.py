@@ -1,0 +1,185 @@
+"""The ledger: what goes in comes out, whatever happens in between."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from math import isnan
+from pathlib import Path
+
+import pytest
+
+from efficientnet_elite import pools, summary, tournament
+from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.ledger import FILE_NAME, Epoch, Ledger
+from efficientnet_elite.tournament import Decision, Schedule
+
+POOL = pools.candidates("elite", base_resolution=32, classes=10)[:4]
+NAMES = [candidate.name for candidate in POOL]
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    with Ledger(tmp_path, create=True) as opened:
+        opened.start(POOL, {"config": {"seed": 3}, "labels": ["naïve", "中"]})
+        yield opened
+
+
+def record(ledger, name, *accuracies, first=1):
+    for number, accuracy in enumerate(accuracies, start=first):
+        ledger.record_epoch(Epoch(name, number, accuracy, 1.5, 2.0))
+
+
+def test_round_trip(ledger):
+    first = Epoch(NAMES[0], 1, 0.1 + 0.2, 1 / 3, 2.5)
+    ledger.record_epoch(first)
+    ledger.record_failure(NAMES[1], 1, "diverged")
+    decisions = [
+        Decision(1, 2, NAMES[0], 0.3, 1, True, "first"),
+        Decision(1, 2, NAMES[2], 0.2, 2, False, "second"),
+    ]
+    ledger.record_decisions(7, decisions)
+    ledger.record_timing("export", "", 1.5)
+    ledger.record_timing("export", NAMES[0], 2.0)
+    with Ledger(ledger.path.parent) as again:
+        assert again.candidates() == list(POOL)
+        assert again.meta() == {"config": {"seed": 3}, "labels": ["naïve", "中"]}
+        assert again.epochs() == {NAMES[0]: [first]}
+        assert again.scores() == {NAMES[0]: [0.1 + 0.2]}
+        assert again.failures() == {NAMES[1]: "diverged"}
+        assert again.decisions() == {7: decisions}
+        assert again.timings() == {"export": 3.5, "training": 2.5}
+
+
+def test_the_first_record_stands(ledger):
+    record(ledger, NAMES[0], 0.5)
+    record(ledger, NAMES[0], 0.9)
+    ledger.record_failure(NAMES[0], 2, "first")
+    ledger.record_failure(NAMES[0], 3, "second")
+    ledger.record_decisions(0, [Decision(1, 1, NAMES[0], 0.5, 1, True, "first")])
+    ledger.record_decisions(0, [Decision(1, 1, NAMES[0], 0.9, 2, False, "second")])
+    assert ledger.scores() == {NAMES[0]: [0.5]}
+    assert ledger.failures() == {NAMES[0]: "first"}
+    assert [d.reason for d in ledger.decisions()[0]] == ["first"]
+
+
+def test_epochs_count_up_to_the_first_gap(ledger):
+    record(ledger, NAMES[0], 0.3, 0.4, first=3)
+    assert ledger.scores() == {NAMES[0]: []}
+    record(ledger, NAMES[0], 0.1)
+    assert ledger.scores() == {NAMES[0]: [0.1]}
+    record(ledger, NAMES[0], 0.2, first=2)
+    assert ledger.scores() == {NAMES[0]: [0.1, 0.2, 0.3, 0.4]}
+
+
+def test_nan_scores(ledger):
+    ledger.record_decisions(0, [Decision(1, 2, NAMES[0], float("nan"), 1, False, "failed")])
+    (decision,) = ledger.decisions()[0]
+    assert isnan(decision.score)
+
+
+def test_a_failed_write_leaves_nothing(ledger):
+    """All candidates of a search or none: a second start has a name that is taken."""
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.start([*pools.candidates("hf", classes=10)[:2], POOL[0]], {"more": 1})
+    assert ledger.candidates() == list(POOL)
+    assert "more" not in ledger.meta()
+    record(ledger, NAMES[0], 0.5)  # the connection is still of use
+    assert ledger.scores() == {NAMES[0]: [0.5]}
+
+
+def no_database(path: Path):
+    path.write_bytes(b"certainly no database" * 100)
+
+
+def other_version(path: Path):
+    with Ledger(path.parent, create=True):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: None, "no search in .* check --workdir"),
+        (no_database, "cannot be used as a ledger"),
+        (other_version, r"another version of this tool \(format 99, this one reads 1\)"),
+    ],
+    ids=["missing", "no database", "other version"],
+)
+def test_what_cannot_be_opened(tmp_path, spoil, message):
+    spoil(tmp_path / FILE_NAME)
+    with pytest.raises(UserError, match=message) as error:
+        Ledger(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_looking_creates_nothing(tmp_path):
+    with pytest.raises(UserError):
+        Ledger(tmp_path / "absent")
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from efficientnet_elite.ledger import Epoch, Ledger
+
+with Ledger(Path(sys.argv[1])) as ledger:
+    print("open", flush=True)
+    for number in range(1, 201):
+        for name in sys.argv[2:]:
+            ledger.record_epoch(Epoch(name, number, number / 1000, 1.0, 1.0))
+        time.sleep(0.002)
+"""
+
+
+def test_reading_beside_a_writing_process(ledger):
+    """A reader sees only whole records, and ever more of them."""
+    workdir = ledger.path.parent
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(workdir), *NAMES], stdout=subprocess.PIPE
+    )
+    try:
+        assert writer.stdout.readline() == b"open\n"
+        seen, looks = 0, set()
+        while seen < 200 * len(NAMES):
+            finished = writer.poll() is not None
+            with Ledger(workdir) as reader:
+                scores = reader.scores()
+            for values in scores.values():
+                assert values == [n / 1000 for n in range(1, len(values) + 1)]
+            total = sum(map(len, scores.values()))
+            assert total >= seen
+            seen = total
+            looks.add(total)
+            assert not finished or seen == 200 * len(NAMES)
+        assert writer.wait(timeout=60) == 0
+        assert len(looks) > 2, "the reader never saw the writer at work"
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+def test_decisions_of_a_real_search_can_be_replayed(searched):
+    with Ledger(searched) as ledger:
+        config = SearchConfig.from_dict(ledger.meta()["config"])
+        schedule = Schedule(config.round_epochs, config.train.epochs)
+        scores, stored = ledger.scores(), ledger.decisions()
+        groups: dict[int, list[str]] = {}
+        for candidate in ledger.candidates():
+            groups.setdefault(candidate.group, []).append(candidate.name)
+        standings = summary.standings(ledger)
+    replayed = {
+        group: list(decisions)
+        for group, members in groups.items()
+        if (decisions := tournament.standing(members, scores, schedule).decisions)
+    }
+    assert sorted(map(len, groups.values())) == [1, 2]
+    assert stored == replayed
+    assert stored == {g: list(s.decisions) for g, s in standings.items() if s.decisions}
+    assert sum(map(len, scores.values())) == tournament.forecast([1, 2], schedule)

@@ -1,0 +1,169 @@
+"""Rounding rules and the derivation of Table 3 of arXiv 2009.07409."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from efficientnet_elite import pools, scaling
+from efficientnet_elite.families.efficientnet import REPEATS
+from efficientnet_elite.pools import TABLE_3
+
+channel_counts = st.integers(1, 4096)
+coefficients = st.floats(0.05, 2.0)
+
+
+def test_operators_of_table_3():
+    assert sum(REPEATS) == 18
+    assert [scaling.total_operators(REPEATS, d) for d in TABLE_3.depth] == [18, 17, 15, 12]
+    assert scaling.round_repeats(4, 0.6) == 3  # Table 2 prints 2
+
+
+def test_table_3_follows_from_equations_2_and_3():
+    derived = scaling.derive(REPEATS, printed=TABLE_3)
+    assert derived.depth == TABLE_3.depth == scaling.depth_steps(REPEATS)
+    assert [round(w, 4) for w in derived.width] == [1.0, 0.8657, 0.7009, 0.5141]
+    assert [round(r, 4) for r in derived.resolution] == [1.0, 0.9051, 0.7653, 0.5873]
+
+
+def test_where_print_and_derivation_differ():
+    """Only w2 and r3 do not round to what is printed."""
+    derived = scaling.derive(REPEATS, printed=TABLE_3)
+
+    def differing(ours, printed, digits):
+        return {
+            i: (round(a, n), b)
+            for i, (a, b, n) in enumerate(zip(ours, printed, digits, strict=True), start=1)
+            if round(a, n) != b
+        }
+
+    assert differing(derived.width, TABLE_3.width, (1, 4, 3, 3)) == {2: (0.8657, 0.8666)}
+    assert differing(derived.resolution, TABLE_3.resolution, (1, 3, 3, 3)) == {3: (0.765, 0.766)}
+
+
+def test_the_chain_of_its_own_leaves_print_further():
+    """Continuing from 0.8657 instead of the printed 0.8666 misses w3 as well."""
+    alone = scaling.derive(REPEATS)
+    assert [round(w, 3) for w in alone.width] == [1.0, 0.866, 0.700, 0.514]
+    assert [round(r, 3) for r in alone.resolution] == [1.0, 0.905, 0.766, 0.587]
+    steps = [b / a for a, b in pairwise([18, 17, 15, 12])]
+    assert alone.width[1] == pytest.approx(steps[0] * 1.1 / 1.2)
+    assert alone.resolution[3] == pytest.approx(steps[0] * steps[1] * steps[2] * (1.15 / 1.2) ** 3)
+
+
+@pytest.mark.parametrize(
+    ("family", "base", "sides"),
+    [
+        ("elite", 224, (224, 203, 172, 132)),
+        ("elite", 32, (32, 29, 25, 19)),
+        ("hf", 224, (256, 128)),
+        ("hf", 256, (256, 128)),
+        ("hf", 32, (32, 16)),
+    ],
+)
+def test_input_sides(family, base, sides):
+    assert pools.resolutions(family, base) == sides
+
+
+@given(channel_counts, coefficients, st.sampled_from([4, 8, 16]))
+@example(24, 0.514, 8)
+@example(12, 1.0, 8)
+def test_round_filters(channels, width, divisor):
+    product = channels * width
+    rounded = scaling.round_filters(channels, width, divisor)
+    assert rounded % divisor == 0
+    assert rounded >= max(divisor, 0.9 * product)
+    # The nearest multiple, unless the 90 % rule or the minimum has lifted it.
+    assert (
+        rounded - product <= divisor / 2
+        or rounded == divisor
+        or (rounded - divisor < 0.9 * product and rounded - product <= divisor)
+    )
+    assert product - rounded < divisor / 2
+    assert scaling.round_filters(rounded, 1.0, divisor) == rounded
+
+
+@given(channel_counts, channel_counts, coefficients)
+def test_round_filters_is_monotone(a, b, width):
+    low, high = sorted((a, b))
+    # The 90 % rule may lift a smaller product over the plain rounding of a larger one by no more
+    # than one step, and only where the products lie within a step of each other.
+    ours, theirs = scaling.round_filters(low, width), scaling.round_filters(high, width)
+    assert ours <= theirs or high * width - low * width < 8
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "result"),
+    [(32, 1.0, 32), (20, 1.0, 24), (12, 1.0, 16), (10, 1.0, 16), (1, 0.1, 8), (1280, 0.514, 656)],
+)
+def test_round_filters_by_hand(channels, width, result):
+    """20 and 12 lie half way and go up; 10 would become 8, under 90 % of it."""
+    assert scaling.round_filters(channels, width) == result
+
+
+@given(st.integers(1, 50), st.integers(1, 10), st.integers(1, 20))
+@example(5, 10, 6)
+def test_round_repeats_is_an_exact_ceiling(repeats, tenths_of, tenths):
+    """Against integers: float noise must not add a block."""
+    assert scaling.round_repeats(repeats, tenths / 10) == -(-repeats * tenths // 10)
+    assert scaling.round_repeats(repeats * tenths_of, 1 / tenths_of) == repeats
+
+
+@given(st.integers(1, 1 << 20))
+@example(96)
+@example(24)
+def test_round_power_of_two_is_the_nearest_and_a_tie_goes_down(channels):
+    rounded = scaling.round_power_of_two(channels)
+    powers = [1 << k for k in range(22)]
+    assert rounded == min(powers, key=lambda power: (abs(power - channels), power))
+
+
+@given(st.integers(1, 1 << 20), st.integers(1, 1 << 20))
+def test_round_power_of_two_is_monotone(a, b):
+    low, high = sorted((a, b))
+    assert scaling.round_power_of_two(low) <= scaling.round_power_of_two(high)
+
+
+@given(st.integers(8, 4096), st.integers(1, 1000))
+@example(250, 700)
+def test_round_resolution_is_an_exact_ceiling(base, thousandths):
+    assert scaling.round_resolution(base, thousandths / 1000) == -(-base * thousandths // 1000)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 6))
+def test_depth_steps(repeats, count):
+    def operators(depth):
+        return scaling.total_operators(repeats, depth)
+
+    try:
+        steps = scaling.depth_steps(repeats, count)
+    except ValueError:
+        distinct = {operators(tenths / 10) for tenths in range(1, 11)}
+        assert len(distinct) < count
+        return
+    assert len(steps) == count
+    assert steps[0] == 1.0
+    for previous, step in pairwise(steps):
+        assert operators(step) < operators(previous)
+        tenths = round(step * 10)
+        assert step == tenths / 10
+        # None between them would do: each is the next one.
+        for between in range(tenths + 1, round(previous * 10)):
+            assert operators(between / 10) == operators(previous)
+
+
+@given(st.lists(st.integers(1, 9), min_size=4, max_size=12))
+def test_derived_coefficients_fall(repeats):
+    try:
+        derived = scaling.derive(repeats)
+    except ValueError:
+        assume(False)
+    for values in (derived.width, derived.depth, derived.resolution):
+        assert values[0] == 1.0
+        assert all(a > b > 0 for a, b in pairwise(values))
+    # Delta_w : Delta_d : Delta_r = 1.1 : 1.2 : 1.15 at every step.
+    for (w, v), (r, s) in zip(pairwise(derived.width), pairwise(derived.resolution), strict=True):
+        assert (v / w) / (s / r) == pytest.approx(1.1 / 1.15)

@@ -1,0 +1,249 @@
+"""The tournament on invented scores."""
+
+from __future__ import annotations
+
+from math import isnan
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientnet_elite import tournament
+from efficientnet_elite.tournament import Job, Schedule, forecast, standing
+
+SCHEDULE = Schedule(round_epochs=2, epochs=10)
+
+
+def flat(**accuracies):
+    """The same accuracy in each of the ten epochs."""
+    return {name: [value] * 10 for name, value in accuracies.items()}
+
+
+def rounds(result):
+    """Round to (who went on, who left), by rank."""
+    found: dict[int, tuple[list[str], list[str]]] = {}
+    for decision in result.decisions:
+        stay, leave = found.setdefault(decision.round, ([], []))
+        (stay if decision.survives else leave).append(decision.candidate)
+    return {number: ("".join(stay), "".join(leave)) for number, (stay, leave) in found.items()}
+
+
+def test_eight_four_two_one():
+    scores = flat(a=0.1, b=0.8, c=0.3, d=0.6, e=0.5, f=0.4, g=0.7, h=0.2)
+    result = standing("abcdefgh", scores, SCHEDULE)
+    assert rounds(result) == {1: ("bgde", "fcha"), 2: ("bg", "de"), 3: ("b", "g")}
+    assert [d.epoch for d in result.decisions] == [2] * 8 + [4] * 4 + [6] * 2
+    assert [d.rank for d in result.decisions] == [*range(1, 9), *range(1, 5), 1, 2]
+    assert result.champion == "b"
+    assert result.jobs == ()
+    assert result.decisions[0].score == pytest.approx(0.8)
+
+
+def test_the_middle_one_survives_in_odd_groups():
+    scores = flat(a=0.7, b=0.6, c=0.5, d=0.4, e=0.3, f=0.2, g=0.1)
+    assert rounds(standing("abcdefg", scores, SCHEDULE)) == {
+        1: ("abcd", "efg"), 2: ("ab", "cd"), 3: ("a", "b")
+    }  # fmt: skip
+    assert rounds(standing("abc", scores, SCHEDULE)) == {1: ("ab", "c"), 2: ("a", "b")}
+    assert [tournament.survivors_of(n) for n in range(7)] == [0, 1, 1, 2, 2, 3, 3]
+
+
+def test_the_average_from_the_first_epoch_ranks():
+    """Not the latest epoch, nor the round's own: b leads both at epoch 4, a the average."""
+    scores = {"a": [0.6, 0.6, 0.4, 0.4], "b": [0.1, 0.1, 0.7, 0.7], "c": [0.5, 0.5, 0.4, 0.4]}
+    result = standing("abc", scores, Schedule(round_epochs=4, epochs=8))
+    assert rounds(result) == {1: ("ac", "b")}
+    assert [d.score for d in result.decisions] == pytest.approx([0.5, 0.45, 0.4])
+
+
+def test_later_scores_are_not_looked_at_before_their_round():
+    scores = {"a": [0.2, 0.2] + [1.0] * 8, "b": [0.3, 0.3] + [0.0] * 8}
+    assert standing("ab", scores, SCHEDULE).champion == "b"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "members", "winner"),
+    [
+        ([0.25, 0.75], [0.75, 0.25], "ba", "a"),  # equal averages: the higher latest epoch
+        ([0.5, 0.5], [0.5, 0.5], "ab", "a"),  # equal in that too: who is named first
+        ([0.5, 0.5], [0.5, 0.5], "ba", "b"),
+    ],
+)
+def test_ties(a, b, members, winner):
+    assert standing(members, {"a": a, "b": b}, SCHEDULE).champion == winner
+
+
+def test_a_group_of_one_needs_no_round():
+    before = standing("a", {}, SCHEDULE)
+    assert (before.champion, before.decisions) == ("a", ())
+    assert before.jobs == (Job("a", 10),)
+    after = standing("a", flat(a=0.1), SCHEDULE)
+    assert (after.champion, after.jobs) == ("a", ())
+
+
+def test_an_empty_group():
+    assert standing("", {}, SCHEDULE) == tournament.Standing((), (), (), None)
+
+
+def test_the_end_of_training_ends_the_tournament():
+    """Rounds of four end at 4, 8 and 10; in the last of them only the best of three survives."""
+    schedule = Schedule(round_epochs=4, epochs=10)
+    names = "abcdefghi"
+    scores = {name: [1 - 0.1 * i] * 10 for i, name in enumerate(names)}
+    result = standing(names, scores, schedule)
+    assert rounds(result) == {1: ("abcde", "fghi"), 2: ("abc", "de"), 3: ("a", "bc")}
+    assert [d.epoch for d in result.decisions if d.round == 3] == [10] * 3
+    assert standing("abc", scores, Schedule(5, 5)).champion == "a"
+
+
+def test_what_is_to_be_trained_next():
+    scores = {"a": [0.5, 0.5], "b": [0.4]}
+    assert standing("abc", scores, SCHEDULE).jobs == (Job("b", 2), Job("c", 2))
+    assert standing("abc", scores, SCHEDULE).champion is None
+    scores |= {"b": [0.4, 0.4], "c": [0.3, 0.3]}
+    result = standing("abc", scores, SCHEDULE)
+    assert result.survivors == ("a", "b")
+    assert result.jobs == (Job("a", 4), Job("b", 4))
+
+
+def test_who_fails_leaves_in_the_round_it_cannot_finish():
+    scores = {"a": [0.5] * 4, "b": [0.4] * 4, "c": [0.9] * 3, "d": [0.1] * 2}
+    result = standing("abcd", scores, SCHEDULE, failed={"c": "diverged"})
+    assert rounds(result) == {1: ("ca", "bd"), 2: ("a", "c")}
+    last = result.decisions[-1]
+    assert (last.candidate, last.rank, last.reason) == ("c", 2, "failed: diverged")
+    assert isnan(last.score)
+    assert result.champion == "a"
+
+
+def test_failing_late_does_not_rewrite_earlier_decisions():
+    scores = {"a": [0.5] * 2, "b": [0.4] * 2, "c": [0.3] * 2}
+    before = standing("abc", scores, SCHEDULE)
+    after = standing("abc", scores, SCHEDULE, failed={"b": "diverged"})
+    assert after.decisions[: len(before.decisions)] == before.decisions
+    # c, eliminated already, does not come back; its own failure would change nothing either.
+    assert after.jobs == (Job("a", 4),)
+    assert standing("abc", scores, SCHEDULE, failed={"c": "diverged"}) == before
+
+
+def test_a_failing_champion_has_no_successor():
+    scores = flat(b=0.1) | {"a": [0.5] * 5}
+    result = standing("ab", scores, SCHEDULE, failed={"a": "diverged"})
+    assert (result.champion, result.survivors, result.jobs) == (None, (), ())
+    # One that fails after its last epoch has been trained to the end.
+    assert standing("ab", flat(a=0.5, b=0.1), SCHEDULE, failed={"a": "late"}).champion == "a"
+
+
+def test_everybody_fails():
+    result = standing("ab", {}, SCHEDULE, failed={"a": "diverged", "b": "out of memory"})
+    assert (result.champion, result.jobs) == (None, ())
+    assert [(d.candidate, d.survives) for d in result.decisions] == [("a", False), ("b", False)]
+    assert standing("a", {}, SCHEDULE, failed={"a": "diverged"}).champion is None
+
+
+@pytest.mark.parametrize(("round_epochs", "epochs"), [(0, 5), (6, 5), (-1, 5)])
+def test_impossible_schedules(round_epochs, epochs):
+    with pytest.raises(ValueError, match="does not hold"):
+        Schedule(round_epochs, epochs)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "schedule", "epochs"),
+    [
+        ([4], Schedule(10, 350), 4 * 10 + 2 * 10 + 330),
+        ([1, 0], Schedule(10, 350), 350),
+        ([8], Schedule(2, 10), 8 * 2 + 4 * 2 + 2 * 2 + 4),
+        ([3], Schedule(4, 6), 3 * 4 + 2 * 2),
+        ([2, 2, 5, 7, 6, 9, 8, 7, 9, 9], Schedule(10, 350), 4430),
+    ],
+)
+def test_forecast_by_hand(sizes, schedule, epochs):
+    """The last are the paper's groups: 64 x 10 for the first round, and so on."""
+    assert forecast(sizes, schedule) == epochs
+
+
+@pytest.mark.parametrize(
+    ("value", "ok"), [(0.0, True), (1.0, True), (1.01, False), (-0.1, False), (float("nan"), False)]
+)
+def test_is_score(value, ok):
+    assert tournament.is_score(value) is ok
+
+
+# -- properties ----------------------------------------------------------------------------------
+
+
+@st.composite
+def contests(draw):
+    """Groups, a schedule, everybody's accuracies, and who fails after how many epochs."""
+    sizes = draw(st.lists(st.integers(1, 9), min_size=1, max_size=3), label="sizes")
+    epochs = draw(st.integers(1, 8), label="epochs")
+    schedule = Schedule(draw(st.integers(1, epochs), label="round_epochs"), epochs)
+    groups = [[f"{g}{i}" for i in range(size)] for g, size in enumerate(sizes)]
+    # Few values: ties are to be common.
+    curve = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=epochs, max_size=epochs)
+    names = [name for group in groups for name in group]
+    curves = {name: draw(curve) for name in names}
+    failing = draw(
+        st.dictionaries(st.sampled_from(names), st.integers(0, epochs - 1), max_size=4),
+        label="failing",
+    )
+    return groups, schedule, curves, failing
+
+
+def compete(groups, schedule, curves, failing, pick):
+    """Trains what the groups ask for, one epoch at a time, in the order that `pick` likes."""
+    scores: dict[str, list[float]] = {}
+    failed: dict[str, str] = {}
+    seen: list[list[str]] = [[]] * len(groups)
+    while True:
+        standings = [standing(group, scores, schedule, failed=failed) for group in groups]
+        for i, now in enumerate(standings):
+            decisions = [repr(decision) for decision in now.decisions]  # NaN equals NaN as text
+            assert decisions[: len(seen[i])] == seen[i], "a decision has changed"
+            seen[i] = decisions
+        jobs = [job for now in standings for job in now.jobs]
+        if not jobs:
+            return standings, scores
+        name = pick(jobs).candidate
+        done = scores.setdefault(name, [])
+        if failing.get(name) == len(done):
+            failed[name] = "diverged"
+        else:
+            done.append(curves[name][len(done)])
+
+
+@given(contests())
+def test_a_whole_tournament(contest):
+    groups, schedule, curves, _ = contest
+    standings, scores = compete(groups, schedule, curves, {}, pick=lambda jobs: jobs[0])
+    assert sum(map(len, scores.values())) == forecast([len(g) for g in groups], schedule)
+    for group, result in zip(groups, standings, strict=True):
+        assert result.champion in group
+        assert len(scores[result.champion]) == schedule.epochs
+        leaving = [d.candidate for d in result.decisions if not d.survives]
+        assert sorted([*leaving, result.champion]) == group
+        for decision in result.decisions:
+            curve = curves[decision.candidate][: decision.epoch]
+            assert decision.score == pytest.approx(sum(curve) / len(curve))
+
+
+@given(contests(), st.randoms(use_true_random=False))
+def test_the_order_of_training_and_other_groups_change_nothing(contest, random):
+    groups, schedule, curves, failing = contest
+    straight, _ = compete(groups, schedule, curves, failing, pick=lambda jobs: jobs[0])
+    shuffled, scores = compete(groups, schedule, curves, failing, pick=random.choice)
+    assert repr(straight) == repr(shuffled)
+    for group, result in zip(groups, straight, strict=True):
+        (alone,), _ = compete([group], schedule, curves, failing, pick=lambda jobs: jobs[-1])
+        assert repr(alone) == repr(result)
+        assert result.champion is None or len(scores[result.champion]) == schedule.epochs
+        gone = {d.candidate for d in result.decisions if d.reason.startswith("failed")}
+        assert gone <= failing.keys()
+
+
+@given(contests())
+def test_failures_are_the_only_reason_to_have_no_champion(contest):
+    groups, schedule, curves, failing = contest
+    standings, _ = compete(groups, schedule, curves, failing, pick=lambda jobs: jobs[0])
+    for group, result in zip(groups, standings, strict=True):
+        assert result.champion is not None or set(group) & failing.keys()

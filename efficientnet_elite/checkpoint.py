@@ -60,17 +60,17 @@ class Checkpoint:
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
-                names = sorted(name for name in file.files if name != "header")
+                version, spec, history = (header[key] for key in ("version", "spec", "history"))
                 parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
-                for name in names:
+                for name in sorted(name for name in file.files if name != "header"):
                     parts[name.split("/")[0]].append(file[name])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
                 f"checkpoint {path} is damaged ({error}): delete it to train this candidate anew; "
                 "its recorded scores stand"
             ) from error
-        if header["version"] != _VERSION:
+        if version != _VERSION:
             raise UserError(
-                f"checkpoint {path} has format {header['version']}, this version reads {_VERSION}"
+                f"checkpoint {path} has format {version}, this version reads {_VERSION}"
             )
-        return cls(header["spec"], header["history"], parts)
+        return cls(spec, history, parts)

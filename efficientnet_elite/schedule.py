@@ -18,7 +18,8 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     """
     epoch = step / steps_per_epoch
     if epoch < config.warmup_epochs:
-        return config.learning_rate * (step + 1) / (config.warmup_epochs * steps_per_epoch)
+        risen = (step + 1) / (config.warmup_epochs * steps_per_epoch)
+        return config.learning_rate * min(1.0, risen)  # warm-up may end within a step
     if config.schedule == "exponential":
         return config.learning_rate * config.decay_rate ** (epoch // config.decay_epochs)
     rest = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)

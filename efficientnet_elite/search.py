@@ -7,17 +7,19 @@ scores in the ledger, so that a killed search goes on where it stopped, with the
 from __future__ import annotations
 
 import platform
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
 from tqdm import tqdm
 
+from efficientnet_elite import __version__, pools, summary
 from efficientnet_elite import data as data_lib
-from efficientnet_elite import pools, summary
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
@@ -28,7 +30,7 @@ from efficientnet_elite.tournament import Standing
 from efficientnet_elite.training import EpochResult, TrainingError
 from efficientnet_elite.workdir import champions_path, checkpoint_path, lock, write_json
 
-_VERSIONS_OF = ("efficientnet-elite", "tensorflow", "keras", "numpy", "ai-edge-litert")
+_VERSIONS_OF = ("keras", "numpy", "ai-edge-litert")
 
 
 def run(
@@ -51,6 +53,8 @@ def run(
     with lock(workdir), Ledger(workdir, create=True) as ledger:
         _check_settings(ledger, config)
         data = load_data(config, progress=progress)
+        for image in data.skipped:
+            print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
         _open(ledger, config, data, machine)
         executor = LocalExecutor(
             config.train, data, base_resolution=config.base_resolution, seed=config.seed
@@ -135,14 +139,13 @@ def _open(ledger: Ledger, config: SearchConfig, data: ImageData, machine: str) -
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages whose results depend on them."""
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS_OF:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found
+    """Versions of Python and of the packages that results depend on."""
+    return {
+        "efficientnet-elite": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,  # its distribution may be called tensorflow-cpu
+        **{name: version(name) for name in _VERSIONS_OF},
+    }
 
 
 def drive(

@@ -40,6 +40,11 @@ class Runner:
         (self._input,) = self._interpreter.get_input_details()
         (self._output,) = self._interpreter.get_output_details()
 
+    @property
+    def side(self) -> int:
+        """Height of the input in pixels."""
+        return int(self._input["shape"][1])
+
     def run(self, images: np.ndarray) -> np.ndarray:
         """Logits of images, quantized and dequantized as the model says.
 

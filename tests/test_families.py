@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from datetime import date
+from itertools import pairwise
 from math import prod
 
 import keras
@@ -323,7 +324,7 @@ def test_seeds():
         if a.ndim > 1:
             assert np.abs(a - c).max() > 0
     kernels = [w for w in one if w.ndim == 4 and w.shape == one[0].shape]
-    assert all(np.abs(a - b).max() > 0 for a, b in zip(kernels, kernels[1:], strict=False))
+    assert all(np.abs(a - b).max() > 0 for a, b in pairwise(kernels))
 
 
 def test_seeded_dropout():

@@ -21,8 +21,8 @@ common.define_data(FLAGS)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
-    "Input side in pixels at resolution coefficient 1, for the centre crop; by default the model's "
-    "own side.",
+    "Input side in pixels at resolution coefficient 1, for the centre crop; by default the largest "
+    "model's own side.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer("seed", None, "Of the splits.", flag_values=FLAGS)
@@ -48,8 +48,9 @@ def run(flags: Any, arguments: list[str]) -> None:
             loaded.append((path, runner.side, runner.run))
         else:
             raise UserError(f"{path} is neither a .npz checkpoint nor a .tflite file")
-    largest = max(side for _, side, _ in loaded)
-    data = data_lib.load(common.data_config(flags, DataConfig()), max_side=largest * 3 // 2)
+    # Stored images shrink to what a search at this base resolution would have stored.
+    base = flags.base_resolution or max(side for _, side, _ in loaded)
+    data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
     cells = [["model", "pixels", "test images", "top-1"]]
     for path, side, infer in loaded:
         batches = data_lib.eval_batches(
@@ -57,7 +58,7 @@ def run(flags: Any, arguments: list[str]) -> None:
             "test",
             resolution=side,
             batch_size=64,
-            base_resolution=flags.base_resolution or side,
+            base_resolution=base,
         )
         right = [np.argmax(infer(x.numpy()), -1) == y.numpy() for x, y in batches]
         accuracy = np.concatenate(right).mean()

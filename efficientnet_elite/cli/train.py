@@ -43,7 +43,7 @@ def run(flags: Any, arguments: list[str]) -> None:
     sides = {name: _side(name, base) for name in arguments}
     workdir = common.workdir(flags)
     data_config = common.data_config(flags, preset.data)
-    data = data_lib.load(data_config, max_side=max(sides.values()) * 3 // 2)
+    data = data_lib.load(data_config, max_side=max(base, *sides.values()) * 3 // 2)
     results: list[dict[str, Any]] = []
     with lock(workdir):
         for name, side in sides.items():

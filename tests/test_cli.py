@@ -1,0 +1,246 @@
+"""The ``elite`` command as a user meets it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import elite
+
+from efficientnet_elite import __version__, cli, pools
+from efficientnet_elite.ledger import Ledger
+
+COMMANDS = ("models", "search", "status", "train", "evaluate", "export", "benchmark", "report")
+COLUMNS = ["name", "width", "depth", "resolution", "params", "macs", "group"]
+
+
+def output(capsys, *arguments: str | Path) -> str:
+    """What a command that succeeds says on stdout."""
+    capsys.readouterr()
+    assert cli.main([*map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+# Runs commands one after the other and names the heavy modules that got imported.
+LIGHT = """
+import sys
+from efficientnet_elite.cli import main
+for command in sys.argv[1:]:
+    status = main(command.split())
+    assert status == 0, (command, status)
+heavy = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets", "matplotlib", "sklearn"}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def light(*commands: str) -> subprocess.CompletedProcess:
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, *commands], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "[]\n"
+    return done
+
+
+def test_help_is_light():
+    out = light("--help", *(f"{command} --help" for command in COMMANDS)).stdout
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +\w", out, re.MULTILINE)
+        assert f"\nelite {command}: " in out
+
+
+@pytest.mark.parametrize(("family", "size"), [("elite", 64), ("hf", 32)])
+def test_models_is_light_and_its_json_is_all_there_is(family, size):
+    rows = json.loads(light(f"models --pool={family} --format=json").stdout)
+    assert len(rows) == size
+    for row, candidate in zip(rows, pools.candidates(family), strict=True):
+        spec = candidate.spec
+        assert row == {
+            "name": candidate.name,
+            "width": candidate.width,
+            "depth": candidate.depth,
+            "resolution": spec.resolution,
+            "params": spec.params,
+            "macs": spec.macs,
+            "group": candidate.group,
+        }
+    assert {row["width"] for row in rows} == set(pools.TABLE_3.width)
+    heaviest = max(rows, key=lambda row: row["macs"])
+    assert heaviest["group"] == 0
+
+
+def test_models_as_csv(capsys):
+    text = output(capsys, "models", "--pool=elite", "--format=csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == COLUMNS
+    assert len(rows) == 64
+    (last,) = [row for row in rows if row["name"] == "elite9"]
+    spec = pools.spec("elite9")
+    assert (int(last["params"]), int(last["macs"])) == (spec.params, spec.macs)
+    assert (last["width"], last["depth"], last["resolution"]) == ("0.514", "0.5", "224")
+
+
+def test_models_as_a_table(capsys):
+    lines = output(capsys, "models").splitlines()
+    assert lines[0].split()[:7] == COLUMNS
+    assert [line.split()[0] for line in lines[1:]] == list(pools.MEMBERS)
+    assert lines[-7].split() == [
+        "elite9", "0.514", "0.5", "224", "1.340", "M", "74.56", "M", "9", "65.46"
+    ]  # fmt: skip
+    assert len(set(map(len, lines))) == 1
+
+
+def test_models_for_ones_own_images(capsys):
+    text = output(
+        capsys, "models", "--pool=hf", "--base_resolution=48", "--classes=5", "--groups=2",
+        "--group_method=count", "--format=json",
+    )  # fmt: skip
+    rows = json.loads(text)
+    assert {row["resolution"] for row in rows} == {64, 32}
+    assert {row["group"] for row in rows} == {0, 1, 2, 3}
+    (hf5,) = [row for row in rows if row["name"] == "hf5"]
+    assert hf5["params"] == pools.spec("hf5", classes=5).params
+
+
+def test_usage(capsys):
+    assert output(capsys, "--version") == f"efficientnet-elite {__version__}\n"
+    assert output(capsys, "help") == output(capsys, "-h") == output(capsys, "--help")
+    assert cli.main([]) == 2
+    assert "usage: elite COMMAND" in capsys.readouterr().out
+
+
+def test_as_a_process():
+    """Exit codes and streams of the real thing."""
+    good, bad = elite("models", "--format=json"), elite("tidy")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert len(json.loads(good.stdout)) == 16
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == "elite: no command 'tidy'; `elite --help` lists them\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_its_flags(capsys, command):
+    text = output(capsys, command, "--help")
+    flags = cli.import_module(f"efficientnet_elite.cli.{command}").FLAGS
+    assert text.startswith(f"elite {command}: ")
+    for name in flags:
+        assert re.search(rf"^  --{name}\n +\S", text, re.MULTILINE), name
+    lines = text[text.index("Flags:") :].splitlines()
+    assert max(map(len, lines)) <= 110
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        ("models --pool=resnet", 2, "resnet"),
+        ("models --colour=red", 2, "colour"),
+        ("models --classes=0", 2, "classes"),
+        ("models --groups=none", 2, "groups"),
+        ("models elite9", 1, "unexpected argument 'elite9'"),
+        ("models --base_resolution=4", 1, "base_resolution=4"),
+        ("search", 2, "workdir"),
+        ("search --config=slow --workdir={0}", 2, "slow"),
+        ("search --epochs=0 --workdir={0}", 1, "epochs=0"),
+        ("search --round_epochs=99 --workdir={0}", 1, "round_epochs=99"),
+        ("search --max_candidates=0 --workdir={0}", 1, "max_candidates=0"),
+        ("search --base_resolution=4 --workdir={0}", 1, "base_resolution=4"),
+        ("search --dataset=cats --workdir={0}", 1, "cats"),
+        ("search photos --workdir={0}", 1, "unexpected argument 'photos'"),
+        ("status", 2, "workdir"),
+        ("status --workdir={0}", 1, "no search in"),
+        ("train --workdir={0}", 1, "name networks"),
+        ("train resnet50 --workdir={0}", 1, "resnet50"),
+        ("train elite9@tall --workdir={0}", 1, "NETWORK@PIXELS"),
+        ("evaluate", 1, "name .npz checkpoints"),
+        ("evaluate {0}/photo.jpg", 1, "photo.jpg"),
+        ("evaluate {0}/absent.npz", 1, "absent.npz"),
+        ("evaluate {0}/absent.tflite", 1, "absent.tflite"),
+        ("export", 2, "workdir"),
+        ("export --workdir={0}", 1, "champions.json is missing"),
+        ("benchmark", 1, "name .tflite files"),
+        ("benchmark --workdir={0}", 1, "nothing is exported"),
+        ("benchmark --runs=0 {0}/a.tflite", 2, "runs"),
+        ("report --workdir={0}", 1, "no search in"),
+    ],
+)
+def test_mistakes_cost_one_line(capfd, tmp_path, arguments, status, said):
+    words = arguments.format(tmp_path).split()
+    capfd.readouterr()
+    assert cli.main(words) == status
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.startswith(f"elite {words[0]}: ")
+    assert err.count("\n") == 1, err
+    assert said in err
+
+
+def test_a_search_that_has_not_begun(tmp_path, capsys):
+    """Killed between the ledger's creation and its first entry."""
+    with Ledger(tmp_path, create=True):
+        pass
+    for command in ("status", "report", "export"):
+        assert cli.main([command, f"--workdir={tmp_path}"]) == 1
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1, err
+
+
+# -- on the shared search ------------------------------------------------------------------------
+
+
+def test_status(searched, capsys):
+    text = output(capsys, "status", f"--workdir={searched}")
+    state = json.loads(output(capsys, "status", "--format=json", f"--workdir={searched}"))
+    champions = json.loads((searched / "champions.json").read_text())
+    assert {m["name"] for m in state["members"] if m["state"] == "champion"} == {
+        champion["name"] for champion in champions
+    }
+    assert state["epochs_done"] == state["epochs_planned"] == 7
+    for member in state["members"]:
+        assert member["name"] in text
+
+
+def test_from_champions_to_the_report(searched, tmp_path, capsys):
+    """Each later step alone, by its own command, on a search that stopped before them."""
+    workdir = Path(shutil.copytree(searched, tmp_path / "run"))
+    champion = json.loads((workdir / "champions.json").read_text())[-1]["name"]
+    table = output(capsys, "export", champion, f"--workdir={workdir}").splitlines()
+    assert [line.split()[0] for line in table] == ["champion", champion]
+    folder = workdir / "export" / champion
+    models = sorted(path.name for path in folder.glob("*.tflite"))
+    assert models == [f"{champion}.float32.tflite", f"{champion}.int8.tflite"]
+
+    measured = output(capsys, "benchmark", "--runs=3", "--warmup=1", f"--workdir={workdir}")
+    assert all(name in measured for name in models)
+    assert len(json.loads((workdir / "benchmark.json").read_text())["results"]) == 2
+
+    evaluated = output(
+        capsys, "evaluate", folder / models[1], workdir / "checkpoints" / f"{champion}.npz",
+        "--seed=290", "--base_resolution=8",
+    )  # fmt: skip
+    int8, averaged = (float(line.split()[-1].rstrip("%")) for line in evaluated.splitlines()[1:])
+    exported = [float(cell.rstrip("%")) for cell in table[1].split()[1:3]]
+    assert int8 == pytest.approx(exported[1], abs=0.011)
+    assert averaged == pytest.approx(exported[0], abs=0.5)  # LiteRT may flip an image on the edge
+
+    path = workdir / "report.html"
+    assert output(capsys, "report", f"--workdir={workdir}") == f"{path}\n"
+    assert champion in path.read_text()
+
+
+def test_train_continues_and_reports(tmp_path, capsys):
+    command = ["train", "elite9@8", "--seeds=2", "--epochs=1", "--batch_size=256",
+               f"--workdir={tmp_path}"]  # fmt: skip
+    first = output(capsys, *command)
+    assert re.fullmatch(r"elite9@8 +8 .*%.*% +2", first.splitlines()[1])
+    (result,) = json.loads((tmp_path / "train.json").read_text())
+    assert len(result["test_accuracies"]) == 2
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()}
+    assert output(capsys, *command) == first
+    assert before == {path: path.stat().st_mtime_ns for path in before}

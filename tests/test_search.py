@@ -1,0 +1,333 @@
+"""Real searches: killed and resumed, refused, and with trainings that fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from conftest import SEARCH_FLAGS
+from PIL import Image
+
+from efficientnet_elite import cli, pools, search
+from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.executors import LocalExecutor, Task
+from efficientnet_elite.ledger import FILE_NAME, Ledger
+from efficientnet_elite.training import EpochResult, TrainingError
+
+RANDOM = Random(20090907)
+COMMAND = ["search", *SEARCH_FLAGS, "--noexport"]
+
+
+def outcome(workdir: Path) -> dict:
+    """Everything that a crash must not change; losses are compared to the last bit."""
+    with Ledger(workdir) as ledger:
+        return {
+            "epochs": {
+                name: [replace(epoch, seconds=0.0) for epoch in epochs]
+                for name, epochs in ledger.epochs().items()
+            },
+            "decisions": ledger.decisions(),
+            "candidates": ledger.candidates(),
+            "failures": ledger.failures(),
+            "champions": json.loads((workdir / "champions.json").read_text()),
+        }
+
+
+def refused(capsys, *arguments: str | Path) -> str:
+    """The one line on stderr of a command that ends with status 1."""
+    capsys.readouterr()
+    assert cli.main([*map(str, arguments)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1, err
+    return err
+
+
+# -- kill -9 and resume --------------------------------------------------------------------------
+
+
+def rows(workdir: Path, table: str) -> int:
+    """Rows of a table of the ledger; 0 as long as there is none."""
+    path = workdir / FILE_NAME
+    if not path.is_file():
+        return 0
+    with closing(sqlite3.connect(path, timeout=30)) as database:
+        try:
+            return database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+        except sqlite3.OperationalError:
+            return 0
+
+
+def kill_when(
+    workdir: Path,
+    happened: Callable[[], bool],
+    delay: float,
+    meanwhile: Callable[[int], None] = lambda pid: None,
+) -> None:
+    """Starts the search, waits for the event and a moment more, and kills it outright."""
+    log = workdir.with_suffix(".log")
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "efficientnet_elite", *COMMAND, f"--workdir={workdir}"],
+            stdout=stderr,
+            stderr=stderr,
+            start_new_session=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        )
+        try:
+            deadline = time.monotonic() + 240
+            while not happened():
+                assert process.poll() is None, log.read_text()[-2000:]
+                assert time.monotonic() < deadline, log.read_text()[-2000:]
+                time.sleep(0.01)
+            meanwhile(process.pid)
+            time.sleep(delay)
+        finally:
+            alive = process.poll() is None
+            if alive:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert alive, "the search was over before it could be killed"
+
+
+def forget_the_latest_epoch(workdir: Path) -> str:
+    """What a crash between a checkpoint and its record in the ledger leaves behind."""
+    with closing(sqlite3.connect(workdir / FILE_NAME, isolation_level=None)) as database:
+        name, epoch = database.execute(
+            "SELECT candidate, epoch FROM epochs ORDER BY rowid DESC LIMIT 1"
+        ).fetchone()
+        database.execute("DELETE FROM epochs WHERE candidate = ? AND epoch = ?", (name, epoch))
+    return name
+
+
+def test_killed_three_times_it_ends_as_if_undisturbed(searched, tmp_path, capsys):
+    workdir = tmp_path / "run"
+
+    # While the first network is being built; a second driver is turned away meanwhile.
+    def second_driver(pid):
+        line = refused(capsys, *COMMAND, f"--workdir={workdir}")
+        assert f"in use by another search (process {pid})" in line
+
+    kill_when(
+        workdir, lambda: rows(workdir, "candidates") > 0, RANDOM.uniform(0.2, 1.0), second_driver
+    )
+    assert rows(workdir, "epochs") == 0
+
+    # In the middle of an epoch.
+    kill_when(workdir, lambda: rows(workdir, "epochs") > 0, RANDOM.uniform(0.1, 0.5))
+    before = rows(workdir, "epochs")
+    assert 0 < before < 4
+    forget_the_latest_epoch(workdir)
+
+    # As soon as a checkpoint has been replaced after an elimination, recorded or not.
+    checkpoints = workdir / "checkpoints"
+
+    def times():
+        return {path.name: path.stat().st_mtime_ns for path in checkpoints.glob("*.npz")}
+
+    old = times()
+    kill_when(workdir, lambda: rows(workdir, "decisions") > 0 and times() != old, 0.0)
+    assert rows(workdir, "epochs") >= before  # the forgotten one was read from its checkpoint
+    assert not (workdir / "champions.json").exists()
+
+    # A half-written checkpoint is never looked at.
+    next(checkpoints.glob("*.npz")).with_suffix(".tmp").write_bytes(b"half")
+    done = subprocess.run(
+        [sys.executable, "-m", "efficientnet_elite", *COMMAND, f"--workdir={workdir}"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert outcome(workdir) == outcome(searched)
+
+
+# -- the undisturbed one -------------------------------------------------------------------------
+
+
+def test_champions(searched):
+    found = outcome(searched)
+    champions = found["champions"]
+    assert [c["group"] for c in champions] == [0, 1]
+    specs = {c.name: c.spec for c in found["candidates"]}
+    for champion in champions:
+        spec = specs[champion["name"]]
+        assert (champion["params"], champion["macs"]) == (spec.params, spec.macs)
+        epochs = found["epochs"][champion["name"]]
+        assert champion["epochs"] == len(epochs) == 3
+        assert champion["validation_accuracy"] == epochs[-1].validation_accuracy
+    macs = [spec.macs for spec in specs.values()]
+    assert macs == sorted(macs), "the cheapest comes first, which a tie prefers"
+    loser = set(specs) - {c["name"] for c in champions}
+    assert [len(found["epochs"][name]) for name in loser] == [1]
+    assert len({epoch.train_loss for epochs in found["epochs"].values() for epoch in epochs}) == 7
+
+
+@pytest.fixture
+def copied(searched, tmp_path):
+    return Path(shutil.copytree(searched, tmp_path / "copy"))
+
+
+def test_a_finished_search_run_again_trains_nothing(searched, copied, capsys):
+    (copied / "champions.json").unlink()
+    assert cli.main([*COMMAND, f"--workdir={copied}"]) == 0
+    assert outcome(copied) == outcome(searched)
+    assert rows(copied, "timings") == rows(searched, "timings")
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--seed=5", "data.seed=290, not 5"),
+        ("--epochs=4", "train.epochs=3, not 4"),
+        ("--groups=3", "groups=2, not 3"),
+        ("--dataset=rendered", "data.dataset=digits, not rendered"),
+    ],
+)
+def test_other_settings_on_an_old_work_directory(copied, capsys, flag, said):
+    line = refused(capsys, *COMMAND, flag, f"--workdir={copied}")
+    assert said in line
+    assert "another --workdir" in line
+
+
+def test_a_damaged_checkpoint_is_named(copied, capsys):
+    """A champion that is one epoch short is trained on from its file; here it cannot be."""
+    name = forget_the_latest_epoch(copied)
+    path = copied / "checkpoints" / f"{name}.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert cli.main([*COMMAND, f"--workdir={copied}"]) == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{name}.npz is damaged" in last
+
+
+# -- small searches in this process --------------------------------------------------------------
+
+
+def tiny(dataset: str, **train) -> SearchConfig:
+    return SearchConfig(
+        groups=1,
+        round_epochs=1,
+        base_resolution=8,
+        max_candidates=1,
+        seed=2,  # draws a shallow network
+        data=DataConfig(dataset=dataset),
+        train=TrainConfig(**{"epochs": 1, "batch_size": 8, "ema": 0.9, **train}),
+    )
+
+
+def test_changed_images(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        path = tmp_path / "images" / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    config, workdir = tiny(f"folder:{tmp_path / 'images'}"), tmp_path / "run"
+    (champion,) = search.run(config, workdir, progress=False)
+    assert search.run(config, workdir, progress=False) == [champion]
+    path.unlink()
+    with pytest.raises(UserError, match="have changed") as error:
+        search.run(config, workdir, progress=False)
+    assert "\n" not in str(error.value)
+
+
+def test_a_real_training_that_diverges(tmp_path, capsys):
+    """It is recorded, and nobody is left: the command says so in one line."""
+    workdir = tmp_path / "run"
+    command = ["search", "--config=quick", "--base_resolution=8", "--max_candidates=1", "--seed=2",
+               "--groups=1", "--epochs=1", "--round_epochs=1"]  # fmt: skip
+    command += ["--learning_rate=1e30", f"--workdir={workdir}"]
+    assert cli.main(command) == 1
+    assert "no candidate could be trained" in capsys.readouterr().err.strip().splitlines()[-1]
+    with Ledger(workdir) as ledger:
+        (reason,) = ledger.failures().values()
+    assert "learning_rate" in reason
+    assert json.loads((workdir / "champions.json").read_text()) == []
+
+
+class Invented:
+    """An executor of invented accuracies; `failing` names diverge after so many epochs."""
+
+    def __init__(self, accuracies: dict[str, float], failing: dict[str, int]):
+        self.accuracies, self.failing = accuracies, failing
+        self.trained: dict[str, int] = {}
+        self.retired: list[str] = []
+
+    def run(self, task: Task, *, on_build, on_epoch, on_step):
+        name = task.spec.name
+        assert name not in self.retired
+        on_build(0.1)
+        for epoch in range(self.trained.get(name, 0) + 1, task.until_epoch + 1):
+            if self.failing.get(name) == epoch - 1:
+                raise TrainingError("the loss became nan")
+            on_step(1, 1)
+            self.trained[name] = epoch
+            on_epoch(EpochResult(epoch, self.accuracies[name], 1.0, 1.0))
+
+    def retire(self, name: str):
+        self.retired.append(name)
+
+
+@pytest.mark.parametrize(
+    ("failing", "champion"), [({}, "a"), ({"a": 0}, "b"), ({"a": 3, "d": 0}, "b"), ({"b": 5}, "a")]
+)
+def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, champion):
+    specs = pools.candidates("elite", base_resolution=8, classes=10)
+    group = [replace(c, name=n, spec=replace(c.spec, name=n)) for n, c in zip("abcd", specs)]  # noqa: B905
+    executor = Invented({"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}, failing)
+    config = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))
+    with Ledger(tmp_path, create=True) as ledger:
+        ledger.start(group, {"config": asdict(config)})
+        found = search.drive(ledger, executor, tmp_path, progress=False)
+        # b fails at its sixth epoch only where it gets that far: it does not.
+        happened = {name for name, after in failing.items() if executor.trained.get(name) == after
+                    or after == 0}  # fmt: skip
+        assert set(ledger.failures()) == happened
+        decisions = ledger.decisions()[0]
+    assert [c["name"] for c in found] == [champion]
+    assert found[0]["epochs"] == executor.trained[champion] == 6
+    for name in happened:
+        (last,) = [d for d in decisions if d.candidate == name and not d.survives]
+        assert last.reason == "failed: the loss became nan"
+    assert set(executor.retired) == set("abcd")
+
+
+def test_the_executor_keeps_what_it_has_built(tmp_path, monkeypatch):
+    """Graph building is paid once a candidate, however many rounds it survives."""
+    from efficientnet_elite import data as data_lib
+    from efficientnet_elite.blocks import Classifier, ConvBlock
+    from efficientnet_elite.spec import ArchSpec
+
+    spec = ArchSpec("s", (8, 8, 3), (ConvBlock("stem", 8, stride=2), Classifier("p", 10)))
+    config = TrainConfig(epochs=2, batch_size=256)
+    data = data_lib.load(DataConfig(), max_side=12, progress=False)
+    executor = LocalExecutor(config, data, base_resolution=8, seed=0)
+    built, epochs = [], []
+
+    def run(until):
+        task = Task(spec, until, tmp_path / "s.npz")
+        executor.run(
+            task, on_build=built.append, on_epoch=epochs.append, on_step=lambda step, steps: None
+        )
+
+    run(1)
+    run(2)
+    assert built[0] > 0
+    assert built[1] == 0
+    executor.retire("s")
+    run(2)  # from the file: everything is reported again, nothing trained
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 1, 2]
+    assert epochs[:2] == epochs[2:]

@@ -1,0 +1,361 @@
+"""Checkpoints, schedule and one training step, against formulas; exact continuation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import pairwise
+from math import cos, pi
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientnet_elite import data as data_lib
+from efficientnet_elite import models
+from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.checkpoint import PARTS, Checkpoint
+from efficientnet_elite.config import DataConfig, TrainConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.schedule import learning_rate
+from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.training import Trainer, TrainingError, load_averaged
+
+
+def tiny(drop: float) -> ArchSpec:
+    return ArchSpec(
+        "tiny",
+        (16, 16, 3),
+        (
+            ConvBlock("stem", 8, kernel=3, stride=2),
+            MBConv("one", filters=8, expanded=16, kernel=3, squeeze=2, drop_path=drop),
+            Classifier("predictions", 10, drop),
+        ),
+    )
+
+
+SPEC = tiny(drop=0.1)
+CONFIG = TrainConfig(
+    epochs=3,
+    batch_size=64,
+    learning_rate=0.02,
+    warmup_epochs=1.0,
+    ema=0.9,
+    batch_norm_momentum=0.9,
+)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    tf.config.experimental.enable_op_determinism()  # as the search's executor does
+    return data_lib.load(DataConfig(), max_side=24, progress=False)
+
+
+@pytest.fixture(scope="module")
+def trainer(digits):
+    def make(path, spec=SPEC, config=CONFIG, seed=3):
+        return Trainer(spec, config, digits, base_resolution=16, seed=seed, checkpoint=path)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def straight(trainer, tmp_path_factory):
+    """Three epochs without a pause."""
+    path = tmp_path_factory.mktemp("straight") / "tiny.npz"
+    made = trainer(path)
+    steps = []
+    made.run(3, lambda epoch: None, lambda step, of: steps.append((step, of)))
+    assert steps == [(n, steps[-1][1]) for _ in range(3) for n in range(1, steps[-1][1] + 1)]
+    return made
+
+
+def ignore(_):
+    pass
+
+
+def without_times(history):
+    return [{**entry, "seconds": None} for entry in history]
+
+
+def test_continuing_is_the_same_as_not_stopping(straight, trainer, tmp_path):
+    """Another process could not tell: all of it comes from the file."""
+    path = tmp_path / "tiny.npz"
+    trainer(path).run(1, ignore)
+    heard = []
+    second = trainer(path)
+    assert second.epochs_done == 1
+    second.run(3, heard.append)
+    assert [result.epoch for result in heard] == [2, 3]
+    second.run(3, heard.append)  # nothing is left to do
+    assert len(heard) == 2
+    a, b = Checkpoint.load(straight.checkpoint), Checkpoint.load(path)
+    assert without_times(a.history) == without_times(b.history)
+    for part in PARTS:
+        assert len(a.parts[part]) > 0
+        for x, y in zip(a.parts[part], b.parts[part], strict=True):
+            np.testing.assert_array_equal(x, y)
+    assert straight.accuracy("test") == second.accuracy("test")
+
+
+def test_it_learns(straight):
+    first, last = straight.history[0], straight.history[-1]
+    assert last.train_loss < first.train_loss
+    assert last.validation_accuracy > 0.2  # ten classes
+
+
+def test_averaged_weights_come_back_from_the_file(straight, digits):
+    model, spec, epochs = load_averaged(straight.checkpoint)
+    assert (spec, epochs) == (SPEC, 3)
+    kept = straight.model.get_weights()
+    with straight.averaged_weights():
+        images = np.ones((2, 16, 16, 3), np.float32)
+        np.testing.assert_array_equal(model(images), straight.model(images, training=False))
+    for before, after in zip(kept, straight.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    right = total = 0
+    for x, y in data_lib.eval_batches(
+        digits, "validation", resolution=16, batch_size=64, base_resolution=16
+    ):
+        right += int((np.argmax(model(x), -1) == y.numpy()).sum())
+        total += len(y)
+    assert right / total == straight.history[-1].validation_accuracy
+    with pytest.raises(UserError, match="missing"):
+        load_averaged(straight.checkpoint.with_name("absent.npz"))
+
+
+def test_seeds_matter(straight, trainer, tmp_path):
+    other = trainer(tmp_path / "other.npz", seed=4)
+    other.run(1, ignore)
+    assert other.history[0].train_loss != straight.history[0].train_loss
+
+
+def test_a_checkpoint_of_another_network(straight, trainer):
+    wider = replace(SPEC, blocks=(ConvBlock("stem", 16, kernel=3, stride=2), *SPEC.blocks[1:]))
+    with pytest.raises(UserError, match="another network"):
+        trainer(straight.checkpoint, spec=wider)
+
+
+def test_divergence_ends_the_training_and_keeps_the_last_good_checkpoint(trainer, tmp_path):
+    path = tmp_path / "tiny.npz"
+    hopeless = trainer(path, config=replace(CONFIG, learning_rate=1e30))
+    with pytest.raises(TrainingError, match="learning_rate"):
+        hopeless.run(3, ignore)
+    saved = Checkpoint.load(path).history if path.exists() else []
+    assert saved == [asdict(result) for result in hopeless.history]
+    assert all(np.isfinite(result.train_loss) for result in hopeless.history)
+
+
+# -- the step, in NumPy --------------------------------------------------------------------------
+
+
+def test_steps_follow_the_formulas(digits, trainer, tmp_path):
+    """Two steps of one batch each: RMSProp, L2, and the average with its growing decay."""
+    config = replace(
+        CONFIG, batch_size=digits.sizes["train"], weight_decay=0.1, warmup_epochs=0, epochs=2
+    )
+    spec = tiny(drop=0.0)  # nothing random inside the network
+    path = tmp_path / "tiny.npz"
+    trainer(path, spec, config).run(2, ignore)
+    saved = Checkpoint.load(path)
+
+    model = models.build(spec, seed=3)
+    for layer in model.layers:
+        if hasattr(layer, "moving_mean"):
+            layer.momentum = config.batch_norm_momentum
+    stream, steps = data_lib.train_batches(
+        digits, resolution=16, batch_size=config.batch_size, seed=3
+    )
+    assert steps == 1
+    average = [np.array(v) for v in model.variables]
+    count = len(model.trainable_variables)
+    mean_square, momentum = [1.0] * count, [0.0] * count
+    for step, (images, labels) in enumerate(stream.take(2)):
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            target = tf.one_hot(labels, 10) * 0.9 + 0.01
+            loss = -tf.reduce_mean(tf.reduce_sum(target * tf.nn.log_softmax(logits), -1))
+        assert float(loss) == pytest.approx(saved.history[step]["train_loss"], rel=1e-5)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        rate = learning_rate(config, step, 1)
+        for i, (gradient, variable) in enumerate(
+            zip(gradients, model.trainable_variables, strict=True)
+        ):
+            g, w = gradient.numpy().astype(np.float64), np.array(variable, np.float64)
+            if variable.path.rsplit("/")[-1] in ("kernel", "bias"):
+                g = g + 0.1 * w
+            mean_square[i] = 0.9 * mean_square[i] + 0.1 * g * g
+            momentum[i] = 0.9 * momentum[i] + rate * g / np.sqrt(mean_square[i] + 1e-3)
+            variable.assign(w - momentum[i])
+        decay = min(config.ema, (1 + step) / (10 + step))
+        average = [
+            decay * a + (1 - decay) * np.array(v)
+            for a, v in zip(average, model.variables, strict=True)
+        ]
+
+    def same(part, expected):
+        for got, want in zip(saved.parts[part], expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-6)
+
+    same("weights", model.variables)
+    same("average", average)
+    same("optimizer", [*mean_square, *momentum])
+    statistics = [v for v in model.variables if "moving" in v.path]
+    assert statistics
+    assert all(np.ptp(np.array(v)) > 0 for v in statistics)
+
+
+# -- schedule ------------------------------------------------------------------------------------
+
+PAPER = TrainConfig()
+
+
+def test_the_papers_schedule_by_hand():
+    steps = 1000
+
+    def rate(epoch):
+        return learning_rate(PAPER, round(epoch * steps), steps)
+
+    assert learning_rate(PAPER, 0, steps) == pytest.approx(0.00625 / 5000)
+    assert rate(2.5) == pytest.approx(0.003125, rel=1e-3)
+    assert learning_rate(PAPER, 4999, steps) == pytest.approx(0.00625)
+    # After warm-up two whole periods of 2.4 epochs have passed (5 / 2.4 = 2.08).
+    assert rate(5.0) == pytest.approx(0.00625 * 0.97**2)
+    assert rate(7.199) == pytest.approx(0.00625 * 0.97**2)
+    assert rate(7.21) == pytest.approx(0.00625 * 0.97**3)
+    assert rate(349.9) == pytest.approx(0.00625 * 0.97**145)
+
+
+def test_the_cosine_schedule():
+    config = TrainConfig(epochs=11, warmup_epochs=1, schedule="cosine", learning_rate=2.0)
+    assert learning_rate(config, 100, 100) == pytest.approx(2.0)
+    assert learning_rate(config, 600, 100) == pytest.approx(1.0)
+    assert learning_rate(config, 350, 100) == pytest.approx(1 + cos(pi / 4))
+    assert learning_rate(config, 1100, 100) == pytest.approx(0.0, abs=1e-12)
+
+
+@given(
+    st.sampled_from(["exponential", "cosine"]),
+    st.integers(1, 40),
+    st.floats(0, 6),
+    st.integers(1, 60),
+)
+def test_rates_rise_then_fall_in_small_steps(schedule, epochs, warmup, steps):
+    config = TrainConfig(epochs=epochs, warmup_epochs=warmup, schedule=schedule)
+    rates = [learning_rate(config, step, steps) for step in range(epochs * steps)]
+    assert max(rates) <= config.learning_rate * (1 + 1e-9)
+    assert all(rate >= 0 for rate in rates)
+    boundary = sum(step / steps < warmup for step in range(epochs * steps))
+    assert all(a < b for a, b in pairwise(rates[:boundary]))
+    assert all(a >= b for a, b in pairwise(rates[boundary:]))
+    if schedule == "exponential":  # no fall by more than the periods that a step can span
+        spanned = int(1 / steps / config.decay_epochs) + 1
+        for a, b in pairwise(rates[boundary:]):
+            assert b >= a * config.decay_rate**spanned * (1 - 1e-9)
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"learning_rate": 0.0},
+        {"schedule": "linear"},
+        {"warmup_epochs": -1.0},
+    ],
+)
+def test_impossible_recipes(wrong):
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        TrainConfig(**wrong)
+
+
+# -- checkpoint files ----------------------------------------------------------------------------
+
+CHECKPOINT = Checkpoint(
+    spec=SPEC.to_json(),
+    history=[{"epoch": 1, "validation_accuracy": 0.5}],
+    parts={
+        "weights": [np.arange(n, dtype=np.float32) for n in range(1, 13)],
+        "average": [np.array([[0.1, 0.2]], np.float32)],
+        "optimizer": [np.array(7, np.uint32)],
+    },
+)
+
+
+def test_a_checkpoint_comes_back(tmp_path):
+    path = tmp_path / "deep" / "a.npz"
+    CHECKPOINT.save(path)
+    CHECKPOINT.save(path)
+    again = Checkpoint.load(path)
+    assert (again.spec, again.history) == (CHECKPOINT.spec, CHECKPOINT.history)
+    for part in PARTS:
+        for got, want in zip(again.parts[part], CHECKPOINT.parts[part], strict=True):
+            assert got.dtype == want.dtype
+            np.testing.assert_array_equal(got, want)
+    assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
+
+
+def test_a_write_that_did_not_finish_changes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    CHECKPOINT.save(path)
+    before = path.read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        replace(CHECKPOINT, history=[]).save(path)
+    assert path.read_bytes() == before
+
+
+def damaged(data: bytes):
+    yield "empty", b""
+    yield "text", b"hello\n" * 1000
+    yield "zip magic only", data[:4] + b"\0" * 1000
+    for share in (0.01, 0.3, 0.7, 0.999):
+        yield f"first {share:.1%}", data[: int(len(data) * share)]
+    middle = data.index(np.arange(12, dtype=np.float32).tobytes())
+    yield "flipped bit", data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+def foreign(folder):
+    np.savez(folder / "other.npz", weights=np.ones(3))
+    yield "foreign npz", (folder / "other.npz").read_bytes()
+    np.savez(folder / "header.npz", header=np.array('{"epoch": 3}'))
+    yield "foreign header", (folder / "header.npz").read_bytes()
+    np.savez(folder / "list.npz", header=np.array("[1]"))
+    yield "header is a list", (folder / "list.npz").read_bytes()
+    np.savez(folder / "objects.npz", header=np.array({"a": 1}, dtype=object))
+    yield "pickled", (folder / "objects.npz").read_bytes()
+    np.save(folder / "array.npy", np.ones(3))
+    yield "npy", (folder / "array.npy").read_bytes()
+
+
+def test_damaged_and_foreign_checkpoints(tmp_path):
+    path = tmp_path / "a.npz"
+    CHECKPOINT.save(path)
+    data = path.read_bytes()
+    for label, content in [*damaged(data), *foreign(tmp_path)]:
+        path.write_bytes(content)
+        try:
+            Checkpoint.load(path)
+        except UserError as error:
+            message = str(error)
+            assert str(path) in message, label
+            assert "delete it" in message, label
+            assert "\n" not in message, label
+        else:
+            pytest.fail(f"{label}: was loaded")
+
+
+def test_checkpoints_of_another_version(tmp_path, monkeypatch):
+    monkeypatch.setattr("efficientnet_elite.checkpoint._VERSION", 2)
+    CHECKPOINT.save(tmp_path / "a.npz")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="format 2, this version reads 1"):
+        Checkpoint.load(tmp_path / "a.npz")

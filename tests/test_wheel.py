@@ -1,0 +1,82 @@
+"""The wheel: what it contains, and that it works in an environment of its own, far from here."""
+
+import json
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    # Built from what git tracks or would track, so that a stale build folder cannot help.
+    source = folder / "source"
+    source.mkdir()
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split("\n")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(source)],
+        check=True,
+        capture_output=True,
+    )
+    (path,) = folder.glob("*.whl")
+    return path
+
+
+@pytest.mark.slow
+def test_one_top_level_package(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"efficientnet_elite"}
+    assert "efficientnet_elite/export/convert.py" in names
+    assert "efficientnet_elite/benchmarks/latency.py" in names
+    assert "efficientnet_elite/py.typed" in names
+
+
+@pytest.mark.slow
+def test_installs_and_exports_outside_the_checkout(wheel, tmp_path):
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True, cwd=tmp_path)
+
+    def elite(*arguments: str) -> str:
+        return subprocess.run(
+            [tmp_path / "env/bin/elite", *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    pool = json.loads(elite("models", "--pool=elite", "--format=json"))
+    assert len(pool) == 64
+    elite(
+        "search",
+        "--config=quick",
+        "--base_resolution=16",
+        "--max_candidates=2",
+        "--groups=1",
+        "--epochs=2",
+        "--round_epochs=1",
+        "--workdir=run",
+    )
+    (champion,) = json.loads((tmp_path / "run/champions.json").read_text())
+    exported = tmp_path / "run/export" / champion["name"]
+    assert (exported / f"{champion['name']}.int8.tflite").read_bytes()[4:8] == b"TFL3"
+    assert "<html" in (tmp_path / "run/report.html").read_text()

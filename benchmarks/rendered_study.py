@@ -18,7 +18,7 @@ import os
 import sys
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
@@ -32,7 +32,7 @@ flags.DEFINE_list("networks", ["elite0@64", "elite9@64", "elite0@38"], "NETWORK@
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Of initial weights and data order.")
 flags.DEFINE_integer("epochs", 8, "Of each training.")
 flags.DEFINE_integer("batch_size", 32, "Images a step.")
-flags.DEFINE_float("learning_rate", 0.005, "After one epoch of warm-up; then a cosine to 0.")
+flags.DEFINE_float("learning_rate", 0.0015, "After one epoch of warm-up; then a cosine to 0.")
 flags.DEFINE_float("min_area", 0.5, "Smallest share of an image in a training crop.")
 flags.DEFINE_integer("base_resolution", 64, "Input side that stands for 224.")
 
@@ -99,12 +99,12 @@ def shortcut_accuracy(rendered: str, train_share: float) -> float:
     return float(model.score(features[split:], labels[split:]))
 
 
-def _report(results: dict[str, dict[str, float]], shortcut: float) -> str:
+def _report(results: dict[str, Any]) -> str:
     accuracies: dict[str, list[float]] = {}
-    for key, result in results.items():
-        accuracies.setdefault(key.rpartition("-seed")[0], []).append(100 * result["test_accuracy"])
-    lines = [f"linear classifier on thumbnail, colours, size: {100 * shortcut:.1f} %"]
-    reference = next(iter(accuracies))
+    for name, runs in sorted(results["runs"].items()):
+        accuracies[name] = [100 * runs[seed]["test_accuracy"] for seed in sorted(runs)]
+    lines = [f"linear classifier on thumbnail, colours, size: {100 * results['shortcut']:.1f} %"]
+    reference = FLAGS.networks[0]
     for name, values in accuracies.items():
         spread = f" +- {stdev(values):.1f}" if len(values) > 1 else ""
         gap = fmean(accuracies[reference]) - fmean(values)
@@ -123,23 +123,30 @@ def main(argv: list[str]) -> None:
     workdir = Path(FLAGS.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     path = workdir / "results.json"
-    results = json.loads(path.read_text()) if path.is_file() else {}
+    if path.is_file():
+        results = json.loads(path.read_text())
+    else:
+        results = {"shortcut": shortcut_accuracy(FLAGS.rendered, train_share=0.75), "runs": {}}
     config = DataConfig(
         dataset=f"rendered:{FLAGS.rendered}",
         validation_fraction=0.1,
         test_fraction=0.25,
         min_area=FLAGS.min_area,
     )
-    runs = [(name, int(seed)) for seed in FLAGS.seeds for name in FLAGS.networks]
-    missing = [run for run in runs if f"{run[0]}-seed{run[1]}" not in results]
+    missing = [
+        (name, seed)
+        for seed in FLAGS.seeds
+        for name in FLAGS.networks
+        if seed not in results["runs"].get(name, {})
+    ]
     data = data_lib.load(config) if missing else None
     for name, seed in missing:
         assert data is not None
-        results[f"{name}-seed{seed}"] = _train(data, name, seed, workdir)
+        results["runs"].setdefault(name, {})[seed] = _train(data, name, int(seed), workdir)
         partial = path.with_suffix(".tmp")
         partial.write_text(json.dumps(results, indent=2))
         partial.replace(path)
-    print(_report(results, shortcut_accuracy(FLAGS.rendered, train_share=0.75)))
+    print(_report(results))
 
 
 if __name__ == "__main__":

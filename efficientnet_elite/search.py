@@ -24,6 +24,7 @@ from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.executors import Executor, LocalExecutor, Task
+from efficientnet_elite.ledger import FILE_NAME as LEDGER_FILE
 from efficientnet_elite.ledger import Epoch, Ledger
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.tournament import Standing
@@ -50,16 +51,19 @@ def run(
     Raises:
       UserError: bad data or settings, or a work directory of another search or in use.
     """
-    with lock(workdir), Ledger(workdir, create=True) as ledger:
-        _check_settings(ledger, config)
+    with lock(workdir):
+        if (workdir / LEDGER_FILE).exists():
+            with Ledger(workdir) as ledger:
+                _check_settings(ledger, config)
         data = load_data(config, progress=progress)
         for image in data.skipped:
             print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
-        _open(ledger, config, data, machine)
-        executor = LocalExecutor(
-            config.train, data, base_resolution=config.base_resolution, seed=config.seed
-        )
-        return drive(ledger, executor, workdir, progress=progress)
+        with Ledger(workdir, create=True) as ledger:
+            _open(ledger, config, data, machine)
+            executor = LocalExecutor(
+                config.train, data, base_resolution=config.base_resolution, seed=config.seed
+            )
+            return drive(ledger, executor, workdir, progress=progress)
 
 
 def load_data(config: SearchConfig, *, progress: bool = True) -> ImageData:

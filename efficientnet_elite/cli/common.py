@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,9 +128,27 @@ def workdir(flags: Any) -> Path:
 
 
 def quiet_tensorflow() -> None:
-    """Keeps TensorFlow's C++ log off the terminal; what matters reaches us as exceptions."""
+    """Imports TensorFlow without its C++ chatter; what matters reaches us as exceptions."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _silent_stderr():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    # The file descriptor, not sys.stderr: TensorFlow writes from C++ before its log is set up.
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def exported_table(exported: Sequence[Exported]) -> str:

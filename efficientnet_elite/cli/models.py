@@ -27,9 +27,7 @@ absl_flags.DEFINE_integer(
     "Input side in pixels at resolution coefficient 1.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_integer(
-    "classes", 1000, "Number of classes.", lower_bound=1, flag_values=FLAGS
-)
+absl_flags.DEFINE_integer("classes", 1000, "Number of classes.", lower_bound=1, flag_values=FLAGS)
 common.define_grouping(FLAGS)
 
 

@@ -38,15 +38,15 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",
-        "ai-edge-litert>=2.0",
+        "ai-edge-litert>=2.1,<3",
         "importlib-resources>=6.0",  # tensorflow-datasets imports it without asking for it
-        "keras>=3.8",
-        "keras-cv>=0.9",
+        "keras>=3.12,<4",
+        "keras-cv>=0.9",  # for the full recipe's augmentation, which is yet to come
         "matplotlib>=3.8",
-        "numpy>=1.26",
+        "numpy>=2.0,<3",
         "pillow>=10.3",
         "scikit-learn>=1.4",
-        "tensorflow>=2.18",
+        "tensorflow>=2.20,<2.23",
         "tensorflow-datasets>=4.9.7",
         "tqdm>=4.66",
     ],

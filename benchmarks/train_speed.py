@@ -4,8 +4,8 @@
 
 For each network in turn, plain `keras.Model.fit` (compile, RMSProp, validation every epoch) and
 this project's trainer (the whole recipe: L2, averaged weights, checkpoints) train from scratch on
-the embedded digits. Which of the two goes first alternates. Only the ratios mean something on a shared
-machine. Unlike `latency`, this needs the whole package and TensorFlow.
+the embedded digits. Which of the two goes first alternates. Only the ratios mean something on a
+shared machine. Unlike `latency`, this needs the whole package and TensorFlow.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ class Checkpoint:
                     parts[name.split("/")[0]].append(file[name])
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise UserError(
-                f"checkpoint {path} is damaged ({error}): delete it to train this candidate anew; "
-                "its recorded scores stand"
+                f"checkpoint {path} is damaged: delete it, and the same command trains it anew "
+                f"({type(error).__name__})"
             ) from error
         if version != _VERSION:
             raise UserError(

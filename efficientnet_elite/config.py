@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from efficientnet_elite.errors import UserError
@@ -79,6 +80,8 @@ class TrainConfig:
     batch_norm_momentum: float = 0.99
 
     def __post_init__(self) -> None:
+        if not all(isfinite(v) for v in vars(self).values() if isinstance(v, float)):
+            raise UserError("settings of the training must be finite numbers")
         positive = ("epochs", "batch_size", "learning_rate", "decay_rate", "decay_epochs")
         for name in positive:
             if getattr(self, name) <= 0:
@@ -96,6 +99,7 @@ class SearchConfig:
     Attributes:
       pool: ``elite`` or ``hf``.
       groups: number of cost groups (None: the paper's, ten or five a resolution).
+      group_by: metrics whose z-scores are added for grouping.
       group_method: ``width`` (equal intervals of the z-score sum) or ``count`` (equally many).
       round_epochs: epochs between eliminations (e in the paper).
       base_resolution: input side in pixels at resolution coefficient 1.
@@ -107,6 +111,7 @@ class SearchConfig:
 
     pool: str = "elite"
     groups: int | None = None
+    group_by: tuple[str, ...] = ("params", "macs")
     group_method: str = "width"
     round_epochs: int = 10
     base_resolution: int = 224
@@ -129,7 +134,8 @@ class SearchConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> SearchConfig:
         """The config that `dataclasses.asdict` gave."""
         data, train = DataConfig(**values["data"]), TrainConfig(**values["train"])
-        return cls(**{**values, "data": data, "train": train})
+        group_by = tuple(values["group_by"])  # JSON has made a list of it
+        return cls(**{**values, "data": data, "train": train, "group_by": group_by})
 
 
 def _quick() -> SearchConfig:
@@ -141,7 +147,7 @@ def _quick() -> SearchConfig:
     """
     return SearchConfig(
         groups=3,
-        round_epochs=2,
+        round_epochs=3,
         base_resolution=32,
         max_candidates=9,
         data=DataConfig(dataset="digits"),

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import tensorflow as tf
-
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.spec import ArchSpec
@@ -49,8 +47,6 @@ class LocalExecutor:
     """Trains in this process, one candidate at a time; keeps built candidates between rounds."""
 
     def __init__(self, train: TrainConfig, data: ImageData, *, base_resolution: int, seed: int):
-        # The same scores from the same seed need deterministic kernels.
-        tf.config.experimental.enable_op_determinism()
         self._train, self._data = train, data
         self._base_resolution, self._seed = base_resolution, seed
         self._trainers: dict[str, Trainer] = {}

@@ -40,7 +40,9 @@ CREATE TABLE decisions (
   grp INTEGER NOT NULL, round INTEGER NOT NULL, epoch INTEGER NOT NULL,
   candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
   survives INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (round, candidate));
-CREATE TABLE timings (phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE timings (
+  phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (phase, candidate));
 """
 
 
@@ -110,8 +112,10 @@ class Ledger:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):  # a full disk, above all
+                raise UserError(f"{self.path} cannot be written ({error})") from error
             raise
         self._db.execute("COMMIT")
 
@@ -240,10 +244,17 @@ class Ledger:
             )
         return result
 
-    def record_timing(self, phase: str, candidate: str, seconds: float) -> None:
-        """Adds to the account of where the time went."""
+    def record_timing(
+        self, phase: str, candidate: str, seconds: float, *, add: bool = False
+    ) -> None:
+        """Accounts for where the time went; a repeated phase replaces, or adds to, the earlier."""
+        kept = "seconds +" if add else ""
         with self._transaction():
-            self._db.execute("INSERT INTO timings VALUES (?, ?, ?)", (phase, candidate, seconds))
+            self._db.execute(
+                "INSERT INTO timings VALUES (?, ?, ?) ON CONFLICT (phase, candidate)"
+                f" DO UPDATE SET seconds = {kept} excluded.seconds",
+                (phase, candidate, seconds),
+            )
 
     def timings(self) -> dict[str, float]:
         """Phase to seconds in all; training is the sum over all epochs."""

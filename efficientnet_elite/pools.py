@@ -27,6 +27,10 @@ TABLE_3 = Coefficients(
 )
 
 
+# Costs that candidates are grouped by, the paper's (Eq. 4): keys of `Candidate.costs`.
+METRICS = ("params", "macs")
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A network that may take part in a search.
@@ -172,7 +176,7 @@ def candidates(
     base_resolution: int = IMAGENET_RESOLUTION,
     classes: int = 1000,
     groups: int | None = None,
-    metrics: tuple[str, ...] = ("params", "macs"),
+    metrics: tuple[str, ...] = METRICS,
     method: str = "width",
 ) -> tuple[Candidate, ...]:
     """The whole pool of a family, heaviest coefficients first, each with its group.
@@ -192,6 +196,8 @@ def candidates(
         raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
     if groups is not None and groups < 1:
         raise UserError(f"groups={groups}: must be at least 1")
+    if unknown := set(metrics) - set(METRICS):
+        raise UserError(f"unknown cost {min(unknown)!r}: choose among {', '.join(METRICS)}")
     if method not in grouping.METHODS:
         raise UserError(f"grouping method {method!r}: choose {' or '.join(grouping.METHODS)}")
     names = {indices: f"{family}{number}" for number, indices in enumerate(entry.members)}

@@ -1,11 +1,11 @@
 """Seeded, photograph-like images whose classes need both resolution and capacity.
 
 ``--dataset=rendered`` stands in for a real data set where none can be had. Each image shows one
-object on a cluttered scene. Classes come in families of four that share a body and differ in two
-attributes only: one fine (surface pattern, its period or angle, the glyph on a badge) and one
-structural (number of parts, or the end at which the badge sits). Everything else - colours, pose,
-light, background, bystanders, occlusion, blur, noise, size, aspect - is drawn per image and tells
-nothing about the class. ``docs/rendered.md`` says how hard that is, in figures.
+object in a scene. Classes come in pairs: the two of a pair differ in a single attribute, be it fine
+(surface pattern, its period or angle, the glyph on a badge) or structural (number of parts, the end
+at which the badge sits); different pairs differ in body and pattern too. Everything else - colours,
+pose, light, background, bystanders, occlusion, blur, noise, size, aspect - is drawn per image and
+tells nothing about the class. ``docs/rendered.md`` says how hard that is, in figures.
 
 An image is a pure function of the configuration and its index. This module must not import
 TensorFlow or Keras.

@@ -21,9 +21,6 @@ Points = NDArray[np.float64]  # (n, 2)
 T = TypeVar("T")
 
 
-# --- What classes are made of -----------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class _Body:
     """Outline |u / width(v)|^power + |v|^power = 1, mirror-symmetric in u."""
@@ -117,6 +114,7 @@ class Kind:
         return replace(self, **{attribute: steps[attribute]()})
 
 
+# What tells the two classes of a pair apart, in turn.
 _PAIRED_BY = ("pattern", "count", "period", "badge_end", "glyph", "angle")
 
 
@@ -156,8 +154,6 @@ def draw_kinds(classes: int, seed: int) -> tuple[Kind, ...]:
             kinds.update({first: None, second: None})
     return tuple(kinds)[:classes]
 
-
-# --- Painting ---------------------------------------------------------------------------------
 
 _REACH = 2.0  # from an object's centre to the edge of its window, in body half-heights
 
@@ -208,10 +204,10 @@ def random_colour(
 ) -> Array:
     """A surface colour of any hue, (3,); ``saturation`` is the mean, the others bound the value."""
     hue = rng.uniform(0, 1) + np.array([0, 1 / 3, 2 / 3])
-    saturation = rng.beta(4 * saturation, 4 * (1 - saturation))
+    chroma = rng.beta(4 * saturation, 4 * (1 - saturation))
     wheel = np.clip(np.abs(hue % 1 * 6 - 3) - 1, 0, 1)
     value = rng.uniform(darkest, lightest)
-    return (value * (1 - saturation * (1 - wheel))).astype(np.float32)
+    return (value * (1 - chroma * (1 - wheel))).astype(np.float32)
 
 
 def darkened(colour: Array, rng: np.random.Generator, least: float, most: float) -> Array:
@@ -344,9 +340,8 @@ def paint_object(
     view = canvas[top : int(pose.y + reach) + 1, left : int(pose.x + reach) + 1]
     if not view.size:
         return
-    height, width = view.shape[:2]
-    x = np.arange(left, left + width, dtype=np.float32)[None, :]
-    y = np.arange(top, top + height, dtype=np.float32)[:, None]
+    x = np.arange(left, left + view.shape[1], dtype=np.float32)[None, :]
+    y = np.arange(top, top + view.shape[0], dtype=np.float32)[:, None]
 
     def fill(polygons: list[Points]) -> Image.Image:
         return _fill(view.shape, [pose.to_image(polygon) - (left, top) for polygon in polygons])
@@ -357,15 +352,13 @@ def paint_object(
     shadow = rng.uniform(0.3, 0.7) * np.exp(-(away_x**4)) * np.exp(-(away_y**4))
     view *= (1 - shadow)[:, :, None]
 
-    base = random_colour(rng, 0.4, 0.6, 1.0)
+    base = _paint_colour(rng)
     limbs = fill(_part_polygons(kind, rng))
     soft = np.asarray(limbs.filter(ImageFilter.BoxBlur(0.07 * pose.scale)), np.float32)
     covered = np.asarray(limbs) > 0
     diffuse, gloss = light.shade(soft * (0.12 / 255 * pose.scale), covered)
-    paint = base if rng.random() < 0.4 else random_colour(rng, 0.4, 0.6, 1.0)
-    view[covered] = paint * diffuse + gloss
+    view[covered] = (base if rng.random() < 0.4 else _paint_colour(rng)) * diffuse + gloss
 
-    # From here on, arrays hold the covered pixels only: (n,) or (n, 3).
     u, v = pose.to_object(x, y)
     level = _outline_level(_BODIES[kind.body], u, v)
     covered = level < 1
@@ -373,19 +366,26 @@ def paint_object(
     diffuse, gloss = light.shade(dome * (rng.uniform(0.35, 0.7) * pose.scale), covered)
     # Towards the rim the surface turns away, so the pattern crowds together there.
     stretch = (1 + 0.2 * (1 - dome[covered])) / (kind.period * fineness)
-    angle, (shift_a, shift_b) = math.radians(kind.angle), rng.uniform(0, 8, 2).tolist()
-    u, v = u[covered] * stretch, v[covered] * stretch
-    a = u * math.cos(angle) - v * math.sin(angle) + shift_a
-    b = u * math.sin(angle) + v * math.cos(angle) + shift_b
-    surface = base + pattern_cover(kind.pattern, a, b)[:, None] * (
-        darkened(base, rng, 0.45, 0.75) - base
-    )
-    wear = cut_cloud(height, width, rng)[covered] * rng.uniform(0.03, 0.12)
+    surface = _patterned(kind, base, u[covered] * stretch, v[covered] * stretch, rng)
+    wear = cut_cloud(view.shape[0], view.shape[1], rng)[covered] * rng.uniform(0.03, 0.12)
     surface *= (1 + wear)[:, None]
 
     spot = np.array([rng.uniform(-0.06, 0.06), kind.badge_end * rng.uniform(0.42, 0.5)])
-    plate = random_colour(rng, 0.4, 0.6, 1.0)
+    plate = _paint_colour(rng)
     surface[np.asarray(fill([_circle(spot, 0.27)]))[covered] > 0] = plate
     glyph = fill([spot + 0.18 * np.array(polygon) for polygon in _GLYPHS[kind.glyph]])
     surface[np.asarray(glyph)[covered] > 0] = darkened(plate, rng, 0.75, 0.9)
     view[covered] = surface * diffuse + gloss
+
+
+def _paint_colour(rng: np.random.Generator) -> Array:
+    return random_colour(rng, saturation=0.4, darkest=0.6, lightest=1.0)
+
+
+def _patterned(kind: Kind, base: Array, u: Array, v: Array, rng: np.random.Generator) -> Array:
+    """Colours (n, 3) of n surface points, at coordinates counted in periods."""
+    angle, (shift_a, shift_b) = math.radians(kind.angle), rng.uniform(0, 8, 2).tolist()
+    a = u * math.cos(angle) - v * math.sin(angle) + shift_a
+    b = u * math.sin(angle) + v * math.cos(angle) + shift_b
+    cover = pattern_cover(kind.pattern, a, b)[:, None]
+    return base + cover * (darkened(base, rng, 0.45, 0.75) - base)

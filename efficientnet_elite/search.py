@@ -7,8 +7,7 @@ scores in the ledger, so that a killed search goes on where it stopped, with the
 from __future__ import annotations
 
 import platform
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,21 +20,28 @@ from tqdm import tqdm
 from efficientnet_elite import __version__, pools, summary
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import SearchConfig
-from efficientnet_elite.data import ImageData
+from efficientnet_elite.data import ImageData, SkippedImage
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.executors import Executor, LocalExecutor, Task
 from efficientnet_elite.ledger import FILE_NAME as LEDGER_FILE
 from efficientnet_elite.ledger import Epoch, Ledger
 from efficientnet_elite.pools import Candidate
-from efficientnet_elite.tournament import Standing
+from efficientnet_elite.tournament import Job, Standing
 from efficientnet_elite.training import EpochResult, TrainingError
 from efficientnet_elite.workdir import champions_path, checkpoint_path, lock, write_json
 
+# Settings that a search may be continued with at other values: no score depends on them.
+_CHANGES_NOTHING = ("data.cache_gb", "data.data_dir")
 _VERSIONS_OF = ("keras", "numpy", "ai-edge-litert")
 
 
 def run(
-    config: SearchConfig, workdir: Path, *, machine: str = "", progress: bool = True
+    config: SearchConfig,
+    workdir: Path,
+    *,
+    machine: str = "",
+    progress: bool = True,
+    on_skipped: Callable[[SkippedImage], None] = lambda image: None,
 ) -> list[dict[str, Any]]:
     """Runs (or continues) a search to its end.
 
@@ -44,6 +50,7 @@ def run(
       workdir: where the ledger, checkpoints and ``champions.json`` are.
       machine: name of the CPU or board, for the record.
       progress: whether to show a progress bar on stderr.
+      on_skipped: called for every image that is left out.
 
     Returns:
       the champions, heaviest group first, as written to ``champions.json``.
@@ -57,9 +64,17 @@ def run(
                 _check_settings(ledger, config)
         data = load_data(config, progress=progress)
         for image in data.skipped:
-            print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
+            on_skipped(image)
+        if config.train.batch_size > data.sizes["train"]:
+            raise UserError(
+                f"batch_size={config.train.batch_size} is larger than the training part of "
+                f"{data.name}: use {data.sizes['train']} or less"
+            )
         with Ledger(workdir, create=True) as ledger:
-            _open(ledger, config, data, machine)
+            if ledger.meta():
+                check_data(ledger, data)
+            else:
+                _start(ledger, config, data, machine)
             executor = LocalExecutor(
                 config.train, data, base_resolution=config.base_resolution, seed=config.seed
             )
@@ -70,6 +85,15 @@ def load_data(config: SearchConfig, *, progress: bool = True) -> ImageData:
     """The images of a search, stored no larger than its networks can make use of."""
     largest = max(pools.resolutions(config.pool, config.base_resolution))
     return data_lib.load(config.data, max_side=largest * 3 // 2, progress=progress)
+
+
+def check_data(ledger: Ledger, data: ImageData) -> None:
+    """UserError where the images are not those that the search was started with."""
+    if ledger.meta()["data"]["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"the images of {data.name} have changed since {ledger.path.parent} was started: "
+            "restore them, or use another --workdir"
+        )
 
 
 def choose(config: SearchConfig, classes: int) -> list[Candidate]:
@@ -83,6 +107,7 @@ def choose(config: SearchConfig, classes: int) -> list[Candidate]:
         base_resolution=config.base_resolution,
         classes=classes,
         groups=config.groups,
+        metrics=config.group_by,
         method=config.group_method,
     )
     chosen: Iterable[Candidate] = pool
@@ -96,6 +121,8 @@ def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
     if recorded is None:
         return
     for key, (old, new) in _differences(recorded, asdict(config)).items():
+        if key in _CHANGES_NOTHING:
+            continue
         raise UserError(
             f"{ledger.path.parent} holds a search with {key}={old}, not {new}: "
             "use the same settings to continue it, or another --workdir"
@@ -110,20 +137,12 @@ def _differences(
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             found |= _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
+        elif before != (list(after) if isinstance(after, tuple) else after):
             found[prefix + key] = (before, after)
     return dict(sorted(found.items()))
 
 
-def _open(ledger: Ledger, config: SearchConfig, data: ImageData, machine: str) -> None:
-    meta = ledger.meta()
-    if meta:
-        if meta["data"]["fingerprint"] != data.fingerprint:
-            raise UserError(
-                f"the images of {data.name} have changed since {ledger.path.parent} was started: "
-                "restore them, or use another --workdir"
-            )
-        return
+def _start(ledger: Ledger, config: SearchConfig, data: ImageData, machine: str) -> None:
     ledger.start(
         choose(config, data.num_classes),
         {
@@ -168,7 +187,8 @@ def drive(
                 ledger.record_decisions(group, standing.decisions)
                 _retire(executor, standing)
             _show(bar, ledger)
-            found = next(((g, s.jobs[0]) for g, s in standings.items() if s.jobs), None)
+            jobs = ((g, job) for g, s in standings.items() for job in s.jobs)
+            found = next(jobs, None) or _lost(standings, ledger, workdir)
             if found is None:
                 break
             group, job = found
@@ -181,13 +201,23 @@ def drive(
     return champions
 
 
+def _lost(standings: dict[int, Standing], ledger: Ledger, workdir: Path) -> tuple[int, Job] | None:
+    """A champion whose checkpoint has disappeared: it is trained anew, its scores stand."""
+    epochs = summary.schedule_of(ledger.meta()).epochs
+    for group, standing in standings.items():
+        name = standing.champion
+        if name is not None and not checkpoint_path(workdir, name).is_file():
+            return group, Job(name, epochs)
+    return None
+
+
 def _train(ledger: Ledger, executor: Executor, task: Task, bar: Any, label: str) -> None:
     name = task.spec.name
-    done = 0
+    done = len(ledger.epochs().get(name, ()))
 
     def on_build(seconds: float) -> None:
         if seconds > 0:
-            ledger.record_timing("graph building", name, seconds)
+            ledger.record_timing("graph building", name, seconds, add=True)
 
     def on_epoch(result: EpochResult) -> None:
         nonlocal done

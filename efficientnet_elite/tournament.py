@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 
 Scores = Mapping[str, Sequence[float]]  # candidate -> validation accuracy of epoch 1, 2, ...
 
@@ -178,8 +177,3 @@ def forecast(sizes: Sequence[int], schedule: Schedule) -> int:
         if size:
             total += schedule.epochs - trained
     return total
-
-
-def is_score(value: float) -> bool:
-    """Whether a validation accuracy can be ranked."""
-    return isfinite(value) and 0.0 <= value <= 1.0

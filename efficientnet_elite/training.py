@@ -74,6 +74,8 @@ class Trainer:
         checkpoint: Path,
     ):
         started = time.perf_counter()
+        # The same scores from the same seed need deterministic kernels.
+        tf.config.experimental.enable_op_determinism()
         self.spec, self.config, self.checkpoint = spec, config, checkpoint
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
         self.history: list[EpochResult] = []
@@ -93,8 +95,8 @@ class Trainer:
             self._restore(Checkpoint.load(checkpoint))
         self._batches: Iterator[Any] | None = None
         self._validation = self._part("validation")
-        self._step = tf.function(self._train_step)
-        self._correct = tf.function(self._count_correct)
+        self._step = tf.function(self._train_step, autograph=False)
+        self._correct = tf.function(self._count_correct, autograph=False)
         self._trace()
         self._instantiated = False
         self.build_seconds = time.perf_counter() - started
@@ -148,7 +150,10 @@ class Trainer:
                 grad=gradient,
             )
         for average, variable in zip(self._average, self._averaged, strict=True):
-            average.assign_sub((1 - decay) * (average - variable.value))
+            # average -= (1 - decay) * (average - variable), in place: memory traffic counts here.
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=average.handle, alpha=1 - decay, delta=average - variable.value
+            )
         return loss
 
     def _count_correct(self, images: Any, labels: Any) -> Any:
@@ -285,18 +290,16 @@ def _is_batch_norm(variable: Any) -> bool:
     return variable.path.split("/")[-1] in ("gamma", "beta")
 
 
-def load_averaged(
-    path: Path, *, batch_size: int | None = None
-) -> tuple[keras.Model, ArchSpec, int]:
+def load_averaged(path: Path) -> tuple[keras.Model, ArchSpec, int]:
     """The model in a checkpoint with its averaged weights, its spec, and its number of epochs.
 
     UserError where the checkpoint is missing or damaged.
     """
     if not path.is_file():
-        raise UserError(f"checkpoint {path} is missing: run `elite search` on its work directory")
+        raise UserError(f"checkpoint {path} is missing: `elite search` again trains it anew")
     saved = Checkpoint.load(path)
     spec = ArchSpec.from_json(saved.spec)
-    model = models.build(spec, batch_size=batch_size)
+    model = models.build(spec)
     floats = [v for v in model.variables if "float" in v.dtype]
     for variable, array in zip(floats, saved.parts["average"], strict=True):
         variable.assign(array)

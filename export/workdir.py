@@ -26,13 +26,13 @@ def champions(workdir: Path) -> list[dict[str, Any]]:
     """Entries of ``champions.json``; UserError where there are none yet."""
     path = champions_path(workdir)
     try:
-        return json.loads(path.read_text())
+        return [{**entry, "name": str(entry["name"])} for entry in json.loads(path.read_text())]
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: let `elite search --workdir={workdir}` come to its end first"
         ) from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}): run `elite search` again") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: run `elite search` again") from error
 
 
 def export_champions(
@@ -64,6 +64,7 @@ def export_champions(
         meta = ledger.meta()
         config = SearchConfig.from_dict(meta["config"])
         data = search.load_data(config, progress=progress)
+        search.check_data(ledger, data)
         for entry in pending:
             try:
                 exported = _export(workdir, entry, config, data)
@@ -106,14 +107,22 @@ def _export(
     )
 
 
+def read_sidecars(workdir: Path) -> list[dict[str, Any]]:
+    """Sidecars of all exported champions, in the order of ``champions.json``."""
+    paths = [workdir / FOLDER / e["name"] / f"{e['name']}.json" for e in champions(workdir)]
+    return [json.loads(path.read_text()) for path in paths if path.is_file()]
+
+
 def _is_current(workdir: Path, name: str) -> bool:
-    sidecar = workdir / FOLDER / name / f"{name}.json"
-    checkpoint = checkpoint_path(workdir, name)
+    """Whether checkpoint and files are those that the sidecar vouches for."""
+    folder = workdir / FOLDER / name
     try:
-        recorded = json.loads(sidecar.read_text())["details"]["checkpoint_sha256"]
+        sidecar = json.loads((folder / f"{name}.json").read_text())
+        digests = {checkpoint_path(workdir, name): sidecar["details"]["checkpoint_sha256"]}
+        digests |= {folder / f["file"]: f["sha256"] for f in sidecar["files"].values()}
+        return all(_digest(path) == digest for path, digest in digests.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return checkpoint.is_file() and recorded == _digest(checkpoint)
 
 
 def _digest(path: Path) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -145,7 +146,7 @@ def test_a_finished_search(tmp_path):
     benchmark(tmp_path, row(first, 2_345_678, 12.34), row(second, 1_234_567, 5.678, "/tmp/x/"))
     page = Page(report.write(tmp_path))
     for expected in (
-        f"Take {first} : no champion is more accurate",
+        "the smallest champion within 1 point of the best validation accuracy",
         "92.50",
         "2,346",
         "1,235",
@@ -366,7 +367,7 @@ def test_interval_by_hand():
     assert pareto.interval(0.0, 50)[0] == pytest.approx(0.0)
 
 
-def champion(name, accuracy, size, milliseconds=None, on_front=True):
+def champion(name, accuracy, size, milliseconds=None, on_front=True, validation=None):
     latency = None if milliseconds is None else artefacts.Latency(milliseconds, milliseconds)
     export = artefacts.Export(
         name=name,
@@ -384,7 +385,8 @@ def champion(name, accuracy, size, milliseconds=None, on_front=True):
         float_latency=None,
         int8_latency=latency,
     )
-    return results.Champion(group=0, member=None, export=export, on_front=on_front)
+    member = SimpleNamespace(last_score=accuracy if validation is None else validation)
+    return results.Champion(group=0, member=member, export=export, on_front=on_front)
 
 
 def test_choices():
@@ -402,6 +404,14 @@ def test_choices():
         ("In between", "middle"),
     ]
     assert results.choices([]) == []
+
+
+def test_the_test_part_recommends_nobody():
+    found = [
+        champion("validated", 0.90, 3000, validation=0.99),
+        champion("lucky", 0.99, 1000, validation=0.90),
+    ]
+    assert results.choices(found)[0][1].name == "validated"
 
 
 def test_latency_counts_only_where_all_have_it(tmp_path):

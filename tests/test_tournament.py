@@ -162,13 +162,6 @@ def test_forecast_by_hand(sizes, schedule, epochs):
     assert forecast(sizes, schedule) == epochs
 
 
-@pytest.mark.parametrize(
-    ("value", "ok"), [(0.0, True), (1.0, True), (1.01, False), (-0.1, False), (float("nan"), False)]
-)
-def test_is_score(value, ok):
-    assert tournament.is_score(value) is ok
-
-
 # -- properties ----------------------------------------------------------------------------------
 
 

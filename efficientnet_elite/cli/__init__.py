@@ -89,9 +89,12 @@ def _dispatch(command: str, module: object, arguments: list[str]) -> int:
         print(f"elite {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            f"\nelite {command}: interrupted; the same command goes on from here", file=sys.stderr
-        )
+        resumes = command in ("search", "train")
+        hint = "; the same command goes on from here" if resumes else ""
+        print(f"\nelite {command}: interrupted{hint}", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 141
+    except OSError as error:  # a file where a folder should be, no permission, a full disk
+        if isinstance(error, BrokenPipeError):
+            return 141
+        print(f"elite {command}: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 1

@@ -8,15 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags as absl_flags
 
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
-
-if TYPE_CHECKING:
-    from efficientnet_elite.export.champion import Exported
 
 
 def no_arguments(arguments: list[str]) -> None:
@@ -45,6 +42,12 @@ def define_grouping(flags: absl_flags.FlagValues) -> None:
         None,
         "Number of cost groups (in each resolution for HF); the paper's by default.",
         lower_bound=1,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_list(
+        "group_by",
+        None,
+        "Costs whose z-scores are added for grouping: params, macs (the default: both).",
         flag_values=flags,
     )
     absl_flags.DEFINE_enum(
@@ -91,6 +94,28 @@ def define_data(flags: absl_flags.FlagValues) -> None:
         "cache_gb",
         None,
         "Keep decoded images in memory up to this size; decode larger sets anew each epoch.",
+        lower_bound=0.0,
+        upper_bound=1024.0,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_boolean(
+        "flip",
+        None,
+        "Mirror half of the training images; --noflip where left and right tell classes apart.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_boolean(
+        "center_crop",
+        None,
+        "Evaluate on the centre crop; --nocenter_crop where the subject fills the frame.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "min_area",
+        None,
+        "Smallest share of an image in a training crop (0.08 in the paper).",
+        lower_bound=0.01,
+        upper_bound=1.0,
         flag_values=flags,
     )
 
@@ -107,19 +132,39 @@ def define_training(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_integer(
-        "seed", None, "Of splits, weights, data order and calibration.", flag_values=flags
+        "seed",
+        None,
+        "Of splits, weights, data order and calibration.",
+        lower_bound=0,
+        flag_values=flags,
     )
 
 
 def given(flags: Any, *names: str) -> dict[str, Any]:
-    """The flags among ``names`` that were set."""
-    return {name: flags[name].value for name in names if flags[name].value is not None}
+    """The flags among ``names`` that were set; lists as tuples."""
+    values = {name: flags[name].value for name in names if flags[name].value is not None}
+    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
 
 
 def data_config(flags: Any, preset: DataConfig) -> DataConfig:
     """A preset with the data flags that were set."""
-    names = ("dataset", "data_dir", "validation_fraction", "test_fraction", "cache_gb", "seed")
-    return replace(preset, **given(flags, *names))
+    names = (
+        "dataset",
+        "data_dir",
+        "validation_fraction",
+        "test_fraction",
+        "cache_gb",
+        "flip",
+        "center_crop",
+        "min_area",
+        "seed",
+    )
+    config = replace(preset, **given(flags, *names))
+    kind, _, path = config.dataset.partition(":")
+    if kind == "folder" and path:
+        # Absolute, so that the recorded setting means the same from any directory.
+        config = replace(config, dataset=f"folder:{Path(path).expanduser().absolute()}")
+    return config
 
 
 def workdir(flags: Any) -> Path:
@@ -151,18 +196,22 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def exported_table(exported: Sequence[Exported]) -> str:
+def exported_table(sidecars: Sequence[dict[str, Any]]) -> str:
     """What was exported, a line a champion."""
-    cells = [["champion", "float top-1", "int8 top-1", "float kB", "int8 kB", "max |float-Keras|"]]
-    for item in exported:
+    cells = [
+        ["champion", "input", "float top-1", "int8 top-1", "float kB", "int8 kB", "|TFLite-Keras|"]
+    ]
+    for sidecar in sidecars:
+        verified, files = sidecar["verification"], sidecar["files"]
         cells.append(
             [
-                item.name,
-                f"{item.float_accuracy:.2%}",
-                f"{item.int8_accuracy:.2%}",
-                f"{item.float_bytes / 1000:.0f}",
-                f"{item.int8_bytes / 1000:.0f}",
-                f"{item.max_difference:.1e}",
+                sidecar["name"],
+                f"{sidecar['input']['shape'][1]} px",
+                f"{verified['float_accuracy']:.2%}",
+                f"{verified['int8_accuracy']:.2%}",
+                f"{files['float32']['bytes'] / 1000:.0f}",
+                f"{files['int8']['bytes'] / 1000:.0f}",
+                f"{verified['max_difference']:.1e}",
             ]
         )
     return table(cells)

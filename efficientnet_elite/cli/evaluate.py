@@ -1,7 +1,9 @@
 """Top-1 accuracy on the test part of a data set, of .npz checkpoints (with their averaged
-weights) and of .tflite files whose input is images as this tool exports them.
+weights) and of .tflite files whose input is images as this tool exports them. With --workdir the
+images, their split and the crop are those of that search; otherwise a test part that the network
+was not trained on needs the same --dataset, --seed and fractions as its training.
 
-  elite evaluate --dataset=digits runs/digits/export/elite9/elite9.int8.tflite
+  elite evaluate --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite
 """
 
 from __future__ import annotations
@@ -13,10 +15,14 @@ import numpy as np
 from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite.config import DataConfig, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.ledger import Ledger
 
 FLAGS = absl_flags.FlagValues()
+absl_flags.DEFINE_string(
+    "workdir", None, "Take images, split and crop from this search.", flag_values=FLAGS
+)
 common.define_data(FLAGS)
 absl_flags.DEFINE_integer(
     "base_resolution",
@@ -34,6 +40,7 @@ def run(flags: Any, arguments: list[str]) -> None:
         raise UserError("name .npz checkpoints or .tflite files")
     common.quiet_tensorflow()
     from efficientnet_elite import data as data_lib
+    from efficientnet_elite import search
     from efficientnet_elite.export.runtime import Runner
     from efficientnet_elite.training import load_averaged
 
@@ -48,9 +55,16 @@ def run(flags: Any, arguments: list[str]) -> None:
             loaded.append((path, runner.side, runner.run))
         else:
             raise UserError(f"{path} is neither a .npz checkpoint nor a .tflite file")
-    # Stored images shrink to what a search at this base resolution would have stored.
-    base = flags.base_resolution or max(side for _, side, _ in loaded)
-    data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
+    if flags.workdir:
+        with Ledger(common.workdir(flags)) as ledger:
+            config = SearchConfig.from_dict(ledger.meta()["config"])
+            data = search.load_data(config)
+            search.check_data(ledger, data)
+        base = config.base_resolution
+    else:
+        # Stored images shrink to what a search at this base resolution would have stored.
+        base = flags.base_resolution or max(side for _, side, _ in loaded)
+        data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
     cells = [["model", "pixels", "test images", "top-1"]]
     for path, side, infer in loaded:
         batches = data_lib.eval_batches(

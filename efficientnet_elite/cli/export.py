@@ -22,5 +22,6 @@ def run(flags: Any, arguments: list[str]) -> None:
     common.quiet_tensorflow()
     from efficientnet_elite.export import workdir as export_workdir
 
-    done = export_workdir.export_champions(common.workdir(flags), names=arguments)
-    print(common.exported_table(done), end="")
+    workdir = common.workdir(flags)
+    export_workdir.export_champions(workdir, names=arguments)
+    print(common.exported_table(export_workdir.read_sidecars(workdir)), end="")

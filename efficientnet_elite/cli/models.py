@@ -42,6 +42,7 @@ def run(flags: Any, arguments: list[str]) -> None:
             base_resolution=flags.base_resolution,
             classes=flags.classes,
             groups=flags.groups,
+            metrics=tuple(flags.group_by or pools.METRICS),
             method=flags.group_method or "width",
         ):
             member = pools.MEMBERS.get(candidate.name)

@@ -9,6 +9,7 @@ search that was interrupted at any point.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +59,7 @@ def config_of(flags: Any) -> SearchConfig:
     names = (
         "pool",
         "groups",
+        "group_by",
         "group_method",
         "round_epochs",
         "max_candidates",
@@ -80,7 +82,12 @@ def run(flags: Any, arguments: list[str]) -> None:
     from efficientnet_elite import search
     from efficientnet_elite.benchmarks.latency import cpu_name
 
-    champions = search.run(config, workdir, machine=cpu_name())
+    champions = search.run(
+        config,
+        workdir,
+        machine=cpu_name(),
+        on_skipped=lambda image: print(f"skipped {image.path}: {image.reason}", file=sys.stderr),
+    )
     if not champions:
         raise UserError(f"no candidate could be trained to the end: see {workdir}/ledger.sqlite")
     if not flags.export:
@@ -89,8 +96,15 @@ def run(flags: Any, arguments: list[str]) -> None:
     from efficientnet_elite.cli import benchmark
     from efficientnet_elite.export import workdir as export_workdir
 
-    exported = export_workdir.export_champions(workdir, again=False)
-    print(common.exported_table(exported), end="")
-    if exported or not (workdir / "benchmark.json").is_file():
-        benchmark.of_champions(workdir)
+    problem = None
+    try:
+        exported = export_workdir.export_champions(workdir, again=False)
+    except UserError as error:  # the champions that passed still get their figures
+        problem, exported = error, []
+    if list((workdir / "export").glob("*/*.tflite")):
+        if exported or problem or not (workdir / "benchmark.json").is_file():
+            benchmark.of_champions(workdir)
+        print(common.exported_table(export_workdir.read_sidecars(workdir)), end="")
     print(f"report: {report.write(workdir)}")
+    if problem is not None:
+        raise problem

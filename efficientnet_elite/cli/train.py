@@ -7,7 +7,9 @@ standard deviation. NAME@PIXELS trains a network at another input size. The same
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -46,6 +48,13 @@ def run(flags: Any, arguments: list[str]) -> None:
     data = data_lib.load(data_config, max_side=max(base, *sides.values()) * 3 // 2)
     results: list[dict[str, Any]] = []
     with lock(workdir):
+        settings = {
+            "train": asdict(config),
+            "base_resolution": base,
+            "images": data.fingerprint,
+            "pipeline": asdict(data.pipeline),
+        }
+        _check_settings(workdir / "train_settings.json", settings)
         for name, side in sides.items():
             spec = pools.spec(
                 name.split("@")[0], classes=data.num_classes, base_resolution=base
@@ -85,6 +94,19 @@ def run(flags: Any, arguments: list[str]) -> None:
             ]
         )
     print(common.table(cells), end="")
+
+
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Checkpoints of other images or another recipe must not be taken for these."""
+    from efficientnet_elite.workdir import write_json
+
+    if not path.is_file():
+        write_json(path, settings)
+    elif json.loads(path.read_text()) != settings:
+        raise UserError(
+            f"{path.parent} holds trainings of other images or settings ({path.name}): "
+            "use the same to continue them, or another --workdir"
+        )
 
 
 def _side(name: str, base_resolution: int) -> int:

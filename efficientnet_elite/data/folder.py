@@ -46,6 +46,11 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
             f"{parts['train']} has no class folders: put the images of each class into a folder "
             "named after it"
         )
+    for name in class_names:
+        if not name.isprintable():  # labels.txt has a line a class, in UTF-8
+            raise UserError(
+                f"class folder {name!r} has unprintable characters in its name: rename it"
+            )
     examples = []
     for part, folder in parts.items():
         classes = _folders(folder)

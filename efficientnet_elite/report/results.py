@@ -55,19 +55,21 @@ def champions(summary: Summary, artefacts: Artefacts) -> list[Champion]:
 def choices(found: Sequence[Champion]) -> list[tuple[str, Export]]:
     """The Pareto front to choose from, each with what speaks for it; the recommended one first.
 
-    Recommended is the smallest int8 file among those at most `WORTHWHILE` less accurate than the
-    most accurate one. Those without a title of their own come last, the most accurate first.
+    Recommended is the smallest int8 file among the champions whose *validation* accuracy is at most
+    `WORTHWHILE` below the best: the test part decides nothing. Those without a title of their own
+    come last, the most accurate first.
     """
     exports = [champion.export for champion in found if champion.export]
     if not exports:
         return []
     if len(exports) == 1:
         return [("The only one", exports[0])]
-    top = max(export.int8_accuracy for export in exports)
-    close = [e for e in exports if e.int8_accuracy >= top - WORTHWHILE - 1e-12]
+    validated = [(c.member.last_score or 0.0, c.export) for c in found if c.export]
+    top = max(score for score, _ in validated)
+    close = [export for score, export in validated if score >= top - WORTHWHILE - 1e-12]
     timed = [(e.int8_latency.median_ms, e.int8_bytes, e) for e in exports if e.int8_latency]
     titles = [
-        ("recommended", min(close, key=lambda e: (e.int8_bytes, -e.int8_accuracy))),
+        ("recommended", min(close, key=lambda e: e.int8_bytes)),
         ("most accurate", min(exports, key=lambda e: (-e.int8_accuracy, e.int8_bytes))),
         ("smallest", min(exports, key=lambda e: (e.int8_bytes, -e.int8_accuracy))),
     ]

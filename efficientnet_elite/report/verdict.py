@@ -21,18 +21,13 @@ def section(contents: Contents) -> Html:
         return tag("section", tag("h2", "Result"), _no_result(contents), *problems)
     chosen = choices(contents.champions)
     first = chosen[0][1]
-    best = max(export.int8_accuracy for export in exports)
     verdict: list[str] = ["Take ", tag("b", first.name)]
     if len(exports) == 1:
         verdict += [", the only champion that has been exported."]
-    elif first.int8_accuracy == best:
-        verdict += [
-            ": no champion is more accurate, and none within "
-            f"{100 * WORTHWHILE:g} point of it is smaller."
-        ]
     else:
         verdict += [
-            f": it is the smallest within {100 * WORTHWHILE:g} point of the most accurate champion."
+            f": the smallest champion within {100 * WORTHWHILE:g} point of the best validation "
+            "accuracy."
         ]
     low, high = interval(first.int8_accuracy, first.test_images)
     cards = [_card(role, export, best=export is first) for role, export in chosen[:_CARDS]]

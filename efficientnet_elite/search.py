@@ -203,10 +203,12 @@ def drive(
 
 def _lost(standings: dict[int, Standing], ledger: Ledger, workdir: Path) -> tuple[int, Job] | None:
     """A champion whose checkpoint has disappeared: it is trained anew, its scores stand."""
-    epochs = summary.schedule_of(ledger.meta()).epochs
+    epochs, failures = summary.schedule_of(ledger.meta()).epochs, ledger.failures()
     for group, standing in standings.items():
         name = standing.champion
-        if name is not None and not checkpoint_path(workdir, name).is_file():
+        if name is None or name in failures:  # trained anew, but in vain
+            continue
+        if not checkpoint_path(workdir, name).is_file():
             return group, Job(name, epochs)
     return None
 

@@ -262,26 +262,47 @@ def test_a_real_training_that_diverges(tmp_path, capsys):
 
 
 class Invented:
-    """An executor of invented accuracies; `failing` names diverge after so many epochs."""
+    """An executor of invented accuracies; `failing` names diverge after so many epochs.
+
+    Its checkpoints hold nothing but the number of epochs.
+    """
 
     def __init__(self, accuracies: dict[str, float], failing: dict[str, int]):
         self.accuracies, self.failing = accuracies, failing
-        self.trained: dict[str, int] = {}
         self.retired: list[str] = []
+        self.too_late: list[str] = []  # trained although retired
 
     def run(self, task: Task, *, on_build, on_epoch, on_step):
-        name = task.spec.name
-        assert name not in self.retired
+        name, path = task.spec.name, task.checkpoint
+        self.too_late += [name] if name in self.retired else []
+        path.parent.mkdir(exist_ok=True)
         on_build(0.1)
-        for epoch in range(self.trained.get(name, 0) + 1, task.until_epoch + 1):
+        done = int(path.read_text()) if path.is_file() else 0
+        for epoch in range(done + 1, task.until_epoch + 1):
             if self.failing.get(name) == epoch - 1:
                 raise TrainingError("the loss became nan")
             on_step(1, 1)
-            self.trained[name] = epoch
+            path.write_text(str(epoch))
             on_epoch(EpochResult(epoch, self.accuracies[name], 1.0, 1.0))
 
     def retire(self, name: str):
         self.retired.append(name)
+
+
+def four_candidates(workdir: Path) -> Ledger:
+    """A ledger with one group of four, a to d, for six epochs in rounds of two."""
+    specs = pools.candidates("elite", base_resolution=8, classes=10)
+    group = [
+        replace(candidate, name=name, spec=replace(candidate.spec, name=name), group=0)
+        for name, candidate in zip("abcd", specs[:4], strict=True)
+    ]
+    config = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))
+    ledger = Ledger(workdir, create=True)
+    ledger.start(group, {"config": asdict(config)})
+    return ledger
+
+
+ACCURACIES = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}
 
 
 @pytest.mark.parametrize(
@@ -295,15 +316,8 @@ class Invented:
     ],
 )
 def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, failed, champions):
-    specs = pools.candidates("elite", base_resolution=8, classes=10)
-    group = [
-        replace(candidate, name=name, spec=replace(candidate.spec, name=name), group=0)
-        for name, candidate in zip("abcd", specs[:4], strict=True)
-    ]
-    executor = Invented({"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}, failing)
-    config = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))
-    with Ledger(tmp_path, create=True) as ledger:
-        ledger.start(group, {"config": asdict(config)})
+    executor = Invented(ACCURACIES, failing)
+    with four_candidates(tmp_path) as ledger:
         found = search.drive(ledger, executor, tmp_path, progress=False)
         assert ledger.failures() == dict.fromkeys(failed, "the loss became nan")
         decisions = ledger.decisions()[0]
@@ -311,6 +325,25 @@ def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, failed,
     blamed = sorted(d.candidate for d in decisions if d.reason == "failed: the loss became nan")
     assert blamed == (failed if champions else [])
     assert set(executor.retired) == set("abcd")
+    assert executor.too_late == []
+
+
+def test_a_lost_checkpoint_of_a_champion_is_trained_anew(tmp_path):
+    """The file comes back; scores and decisions stand, whatever the second training gives."""
+    with four_candidates(tmp_path) as ledger:
+        search.drive(ledger, Invented(ACCURACIES, {}), tmp_path, progress=False)
+        before = outcome(tmp_path)
+        path = tmp_path / "checkpoints" / "a.npz"
+        path.unlink()
+        again = Invented({**ACCURACIES, "a": 0.1}, {})
+        search.drive(ledger, again, tmp_path, progress=False)
+        assert path.read_text() == "6"
+        assert outcome(tmp_path) == before
+
+        path.unlink()
+        search.drive(ledger, Invented(ACCURACIES, {"a": 0}), tmp_path, progress=False)
+        assert not path.exists()  # tried once, not for ever
+        assert ledger.failures() == {"a": "the loss became nan"}
 
 
 def test_the_executor_keeps_what_it_has_built(tmp_path):

@@ -96,7 +96,7 @@ def _load_rendered(
         # Labels repeat 0, 1, ..., so that none needs to be rendered to be known.
         [Example(f"{origin}: {i}", i % scene.classes) for i in range(scene.images)],
         lambda i: decode(render(scene, i)[0], max_side),
-        PipelineConfig(),
+        PipelineConfig(min_area=0.5),  # smaller crops would cut off what tells classes apart
         progress,
     )
 

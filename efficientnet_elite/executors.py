@@ -40,7 +40,9 @@ class Executor(Protocol):
         """
 
     def retire(self, name: str) -> None:
-        """Frees what is kept in memory for a candidate that will not be trained again."""
+        """Frees what is kept in memory for a candidate; should it be trained again after all, its
+        checkpoint tells from where.
+        """
 
 
 class LocalExecutor:

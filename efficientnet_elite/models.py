@@ -81,8 +81,10 @@ def build(
             raise UserError(f"pooling={pooling!r}: use None, 'avg' or 'max'")
     elif classifier_activation is not None:
         x = layers.Activation(classifier_activation, name="probabilities")(x)
-    inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-    return keras.Model(inputs, x, name=name or spec.name)
+    if input_tensor is not None:
+        sources = keras.utils.get_source_inputs(input_tensor)
+        image = sources[0] if len(sources) == 1 else sources
+    return keras.Model(image, x, name=name or spec.name)
 
 
 def _connect(graph: Graph, image: Any, seed: int) -> Any:

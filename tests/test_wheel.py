@@ -69,11 +69,13 @@ def test_installs_and_exports_outside_the_checkout(wheel, tmp_path):
     elite(
         "search",
         "--config=quick",
-        "--base_resolution=16",
-        "--max_candidates=2",
+        # One candidate, but trained enough: the logits of a network that is barely trained can
+        # grow so large that the float file and Keras differ by more than the export allows.
+        "--max_candidates=1",
         "--groups=1",
-        "--epochs=2",
-        "--round_epochs=1",
+        "--epochs=5",
+        "--round_epochs=5",
+        "--seed=1",
         "--workdir=run",
     )
     (champion,) = json.loads((tmp_path / "run/champions.json").read_text())

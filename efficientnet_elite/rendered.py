@@ -1,4 +1,4 @@
-"""Seeded, photograph-like images whose classes need both resolution and capacity.
+"""Seeded, photograph-like images whose classes are meant to need resolution and capacity.
 
 ``--dataset=rendered`` stands in for a real data set where none can be had. Each image shows one
 object in a scene. Classes come in pairs: the two of a pair differ in a single attribute, be it fine

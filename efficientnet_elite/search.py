@@ -65,11 +65,7 @@ def run(
         data = load_data(config, progress=progress)
         for image in data.skipped:
             on_skipped(image)
-        if config.train.batch_size > data.sizes["train"]:
-            raise UserError(
-                f"batch_size={config.train.batch_size} is larger than the training part of "
-                f"{data.name}: use {data.sizes['train']} or less"
-            )
+        data_lib.steps_per_epoch(data, config.train.batch_size)  # before anything is recorded
         with Ledger(workdir, create=True) as ledger:
             if ledger.meta():
                 check_data(ledger, data)
@@ -94,6 +90,14 @@ def check_data(ledger: Ledger, data: ImageData) -> None:
             f"the images of {data.name} have changed since {ledger.path.parent} was started: "
             "restore them, or use another --workdir"
         )
+
+
+def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, ImageData]:
+    """Settings and images of a search on record; UserError where the images have changed."""
+    config = SearchConfig.from_dict(ledger.meta()["config"])
+    data = load_data(config, progress=progress)
+    check_data(ledger, data)
+    return config, data
 
 
 def choose(config: SearchConfig, classes: int) -> list[Candidate]:

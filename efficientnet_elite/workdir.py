@@ -26,17 +26,17 @@ def champions_path(workdir: Path) -> Path:
     return workdir / "champions.json"
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a small file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a value as indented JSON, atomically."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_bytes(path, json.dumps(value, indent=2).encode() + b"\n")
 
 
 @contextmanager

@@ -61,10 +61,7 @@ def export_champions(
         return []
     done, failures = [], []
     with lock(workdir), Ledger(workdir) as ledger:
-        meta = ledger.meta()
-        config = SearchConfig.from_dict(meta["config"])
-        data = search.load_data(config, progress=progress)
-        search.check_data(ledger, data)
+        config, data = search.recorded(ledger, progress=progress)
         for entry in pending:
             try:
                 exported = _export(workdir, entry, config, data)

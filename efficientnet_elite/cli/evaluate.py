@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
-from efficientnet_elite.config import DataConfig, SearchConfig
+from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Ledger
 
@@ -57,9 +57,7 @@ def run(flags: Any, arguments: list[str]) -> None:
             raise UserError(f"{path} is neither a .npz checkpoint nor a .tflite file")
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:
-            config = SearchConfig.from_dict(ledger.meta()["config"])
-            data = search.load_data(config)
-            search.check_data(ledger, data)
+            config, data = search.recorded(ledger)
         base = config.base_resolution
     else:
         # Stored images shrink to what a search at this base resolution would have stored.

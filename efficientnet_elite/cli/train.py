@@ -19,6 +19,7 @@ from efficientnet_elite import pools
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import PRESETS
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.workdir import checkpoint_path, lock, write_json
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
@@ -38,7 +39,6 @@ def run(flags: Any, arguments: list[str]) -> None:
 
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.training import Trainer
-    from efficientnet_elite.workdir import checkpoint_path, lock, write_json
 
     base = flags.base_resolution or preset.base_resolution
     first_seed = flags.seed or 0
@@ -98,8 +98,6 @@ def run(flags: Any, arguments: list[str]) -> None:
 
 def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     """Checkpoints of other images or another recipe must not be taken for these."""
-    from efficientnet_elite.workdir import write_json
-
     if not path.is_file():
         write_json(path, settings)
     elif json.loads(path.read_text()) != settings:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .geometry import PipelineConfig
     from .parts import ImageData, SkippedImage
-    from .pipeline import calibration_images, eval_batches, normalise, train_batches
+    from .pipeline import (
+        calibration_images,
+        eval_batches,
+        normalise,
+        steps_per_epoch,
+        train_batches,
+    )
     from .sources import load
 
 _HOME = {
@@ -22,6 +28,7 @@ _HOME = {
     "eval_batches": "pipeline",
     "load": "sources",
     "normalise": "pipeline",
+    "steps_per_epoch": "pipeline",
     "train_batches": "pipeline",
 }
 
@@ -33,6 +40,7 @@ __all__ = [
     "eval_batches",
     "load",
     "normalise",
+    "steps_per_epoch",
     "train_batches",
 ]
 

@@ -25,6 +25,17 @@ def normalise(pixels: tf.Tensor) -> tf.Tensor:
     return tf.cast(pixels, tf.float32) * (1 / 128) - 1.0
 
 
+def steps_per_epoch(data: ImageData, batch_size: int) -> int:
+    """Whole batches in the training part; UserError where not even one is."""
+    size = data.parts["train"].size
+    if batch_size > size:
+        raise UserError(
+            f"batch size {batch_size} is larger than the training part of {data.name} "
+            f"({size} images): use a batch size of {size} or less"
+        )
+    return size // batch_size
+
+
 def train_batches(
     data: ImageData,
     *,
@@ -56,12 +67,7 @@ def train_batches(
       UserError: the batch is larger than the training part.
     """
     part = data.parts["train"]
-    steps = part.size // batch_size
-    if not steps:
-        raise UserError(
-            f"batch size {batch_size} is larger than the training part of {data.name} "
-            f"({part.size} images): use a batch size of {part.size} or less"
-        )
+    steps = steps_per_epoch(data, batch_size)
 
     def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         draws = tf.random.stateless_uniform([batch_size, 5], [np.int64(seed), step], alg="philox")

@@ -16,6 +16,7 @@ from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.figures import Figure, Point
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.summary import summarize
+from efficientnet_elite.workdir import write_bytes
 
 REPORT_FILE = "report.html"
 FIGURE_FOLDER = "report"
@@ -59,7 +60,7 @@ def write(workdir: Path) -> Path:
     )
     _write_figures(workdir / FIGURE_FOLDER, [*curves.values(), *filter(None, (size, latency))])
     path = workdir / REPORT_FILE
-    _replace(path, page.render(contents).encode())
+    write_bytes(path, page.render(contents).encode())
     return path
 
 
@@ -88,14 +89,8 @@ def _scatter(
 def _write_figures(folder: Path, drawn: Sequence[Figure]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for figure in drawn:
-        _replace(folder / figure.file_name, figure.png)
+        write_bytes(folder / figure.file_name, figure.png)
     kept = {figure.file_name for figure in drawn}
     for old in folder.glob("*.png"):
         if old.name not in kept:  # such as the latency of an export that is no more
             old.unlink()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

@@ -6,8 +6,8 @@ gets out of thumbnails and colours.
 
   python -m efficientnet_elite.benchmarks.rendered_study --workdir=runs/rendered_study
 
-Finished epochs are kept in the work directory; the same command continues. To split the work, pass
-some of ``--networks`` and ``--seeds`` at a time.
+Finished epochs are kept in the work directory; the same command continues. To split the work over
+processes, pass some of ``--networks`` and ``--seeds`` to each; the whole command then reports.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ import io
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from absl import app, flags
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
+
+T = TypeVar("T")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("workdir", None, "Where checkpoints and results.json go.", required=True)
@@ -54,6 +58,7 @@ def _train(data: ImageData, name: str, seed: int, workdir: Path) -> dict[str, fl
         schedule="cosine",
         ema=0.98,
         batch_norm_momentum=0.9,
+        drop_rates=0,
     )
     trainer = Trainer(
         spec,
@@ -99,11 +104,17 @@ def shortcut_accuracy(rendered: str, train_share: float) -> float:
     return float(model.score(features[split:], labels[split:]))
 
 
-def _report(results: dict[str, Any]) -> str:
-    accuracies: dict[str, list[float]] = {}
-    for name, runs in sorted(results["runs"].items()):
-        accuracies[name] = [100 * runs[seed]["test_accuracy"] for seed in sorted(runs)]
-    lines = [f"linear classifier on thumbnail, colours, size: {100 * results['shortcut']:.1f} %"]
+def _kept(path: Path, compute: Callable[[], T]) -> T:
+    """What the file holds; where there is none, what is computed now and written to it."""
+    if not path.is_file():
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(compute()))
+        temporary.replace(path)
+    return json.loads(path.read_text())
+
+
+def _report(shortcut: float, accuracies: dict[str, list[float]]) -> str:
+    lines = [f"linear classifier on thumbnail, colours, size: {100 * shortcut:.1f} %"]
     reference = FLAGS.networks[0]
     for name, values in accuracies.items():
         spread = f" +- {stdev(values):.1f}" if len(values) > 1 else ""
@@ -114,7 +125,7 @@ def _report(results: dict[str, Any]) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Trains what is not in ``results.json`` yet, then prints the figures to stdout."""
+    """Trains what the work directory does not hold yet, then prints the figures to stdout."""
     del argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from efficientnet_elite import data as data_lib
@@ -122,31 +133,25 @@ def main(argv: list[str]) -> None:
 
     workdir = Path(FLAGS.workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / "results.json"
-    if path.is_file():
-        results = json.loads(path.read_text())
-    else:
-        results = {"shortcut": shortcut_accuracy(FLAGS.rendered, train_share=0.75), "runs": {}}
     config = DataConfig(
         dataset=f"rendered:{FLAGS.rendered}",
         validation_fraction=0.1,
         test_fraction=0.25,
         min_area=FLAGS.min_area,
     )
-    missing = [
-        (name, seed)
-        for seed in FLAGS.seeds
-        for name in FLAGS.networks
-        if seed not in results["runs"].get(name, {})
-    ]
-    data = data_lib.load(config) if missing else None
-    for name, seed in missing:
-        assert data is not None
-        results["runs"].setdefault(name, {})[seed] = _train(data, name, int(seed), workdir)
-        partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(results, indent=2))
-        partial.replace(path)
-    print(_report(results))
+    data = cache(lambda: data_lib.load(config))  # only where something is to be trained
+    accuracies: dict[str, list[float]] = {name: [] for name in FLAGS.networks}
+    for seed in FLAGS.seeds:
+        for name in FLAGS.networks:
+            run = _kept(
+                workdir / f"{name}-seed{seed}.json",
+                partial(lambda name, seed: _train(data(), name, int(seed), workdir), name, seed),
+            )
+            accuracies[name].append(100 * run["test_accuracy"])
+    shortcut = _kept(
+        workdir / "shortcut.json", lambda: shortcut_accuracy(FLAGS.rendered, train_share=0.75)
+    )
+    print(_report(shortcut, accuracies))
 
 
 if __name__ == "__main__":

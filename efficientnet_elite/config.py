@@ -62,6 +62,8 @@ class TrainConfig:
       label_smoothing: share of the target spread over all classes.
       batch_norm_momentum: of the moving statistics. The default needs some hundreds of steps; short
         trainings on small sets want 0.9.
+      drop_rates: factor of the network's own rates of dropout and stochastic depth; 0 for short
+        trainings, which end before there is anything to regularise.
     """
 
     epochs: int = 350
@@ -78,6 +80,7 @@ class TrainConfig:
     ema: float = 0.9999
     label_smoothing: float = 0.1
     batch_norm_momentum: float = 0.99
+    drop_rates: float = 1.0
 
     def __post_init__(self) -> None:
         if not all(isfinite(v) for v in vars(self).values() if isinstance(v, float)):
@@ -88,6 +91,8 @@ class TrainConfig:
                 raise UserError(f"{name}={getattr(self, name)}: must be above 0")
         if self.schedule not in ("exponential", "cosine"):
             raise UserError(f"schedule={self.schedule!r}: use exponential or cosine")
+        if not 0 <= self.drop_rates <= 1:
+            raise UserError(f"drop_rates={self.drop_rates}: must be from 0 to 1")
         if self.warmup_epochs < 0:
             raise UserError(f"warmup_epochs={self.warmup_epochs}: must not be negative")
 

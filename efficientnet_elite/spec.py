@@ -15,6 +15,8 @@ from efficientnet_elite.blocks import Block
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.graph import Graph
 
+_DROP_RATES = ("dropout", "drop_path")  # how blocks call them
+
 
 @dataclass(frozen=True)
 class ArchSpec:
@@ -58,6 +60,15 @@ class ArchSpec:
     def resized(self, input_shape: tuple[int, int, int]) -> ArchSpec:
         """The same network for another input size."""
         return replace(self, input_shape=input_shape)
+
+    def with_drop_rates(self, factor: float) -> ArchSpec:
+        """The same network with the rates of dropout and stochastic depth times ``factor``."""
+
+        def scaled(block: Block) -> Block:
+            rates = {key: value for key, value in vars(block).items() if key in _DROP_RATES}
+            return replace(block, **{key: value * factor for key, value in rates.items()})
+
+        return replace(self, blocks=tuple(scaled(block) for block in self.blocks))
 
     def to_json(self) -> str:
         """The spec as one line of JSON; `from_json` gives back an equal spec."""

@@ -79,7 +79,7 @@ class Trainer:
         self.spec, self.config, self.checkpoint = spec, config, checkpoint
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
         self.history: list[EpochResult] = []
-        self.model = models.build(spec, seed=seed)
+        self.model = models.build(spec.with_drop_rates(config.drop_rates), seed=seed)
         for layer in self.model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = config.batch_norm_momentum

@@ -137,6 +137,19 @@ def test_a_checkpoint_of_another_network(straight, trainer):
         trainer(straight.checkpoint, spec=wider)
 
 
+def test_drop_rates_are_part_of_the_recipe(straight, trainer, tmp_path):
+    plain = tiny(drop=0.0)
+    assert SPEC.with_drop_rates(0.0) == plain
+    assert SPEC.with_drop_rates(0.5) == tiny(drop=0.05)
+    without = trainer(tmp_path / "a.ckpt", config=replace(CONFIG, drop_rates=0.0))
+    without.run(1, ignore)
+    never_had = trainer(tmp_path / "b.ckpt", spec=plain)
+    never_had.run(1, ignore)
+    assert without.history[0].train_loss == never_had.history[0].train_loss
+    assert without.history[0].train_loss != straight.history[0].train_loss
+    assert load_averaged(tmp_path / "a.ckpt")[1] == SPEC  # the network keeps its own rates
+
+
 def test_divergence_ends_the_training_and_keeps_the_last_good_checkpoint(trainer, tmp_path):
     path = tmp_path / "tiny.npz"
     hopeless = trainer(path, config=replace(CONFIG, learning_rate=1e30))
@@ -266,6 +279,7 @@ def test_rates_rise_then_fall_in_small_steps(schedule, epochs, warmup, steps):
         {"learning_rate": 0.0},
         {"schedule": "linear"},
         {"warmup_epochs": -1.0},
+        {"drop_rates": -0.1},
     ],
 )
 def test_impossible_recipes(wrong):

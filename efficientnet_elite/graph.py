@@ -14,7 +14,7 @@ from efficientnet_elite import ops
 from efficientnet_elite.ops import Op, Shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
     """A value in the graph: the index of the node that made it, and its shape without the batch."""
 
@@ -27,7 +27,7 @@ class Tensor:
         return self.shape[-1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """One operation applied to the outputs of earlier nodes (by index; -1 is the image)."""
 
@@ -45,11 +45,13 @@ class Graph:
     Attributes:
       image: the input tensor, ``(height, width, channels)``.
       nodes: what has been drawn so far.
+      outputs: what finished blocks gave, by their names, for blocks that look further back.
     """
 
     def __init__(self, input_shape: tuple[int, int, int]):
         self.image = Tensor(-1, input_shape)
         self.nodes: list[Node] = []
+        self.outputs: dict[str, Tensor] = {}
 
     @property
     def params(self) -> int:
@@ -83,14 +85,46 @@ class Graph:
         kernel: int = 1,
         stride: int = 1,
         activation: str | None = None,
+        groups: int = 1,
+        padding: str = "same",
     ) -> Tensor:
         """Convolution without bias, batch normalisation, activation if any."""
-        x = self.apply(f"{name}_conv", ops.Conv(filters, kernel, stride), x)
+        conv = ops.Conv(filters, kernel, stride, groups, padding=padding)
+        x = self.apply(f"{name}_conv", conv, x)
+        return self.bn_activation(name, x, activation)
+
+    def depthwise_bn(
+        self,
+        name: str,
+        x: Tensor,
+        kernel: int,
+        stride: int = 1,
+        activation: str | None = None,
+        dilation: int = 1,
+    ) -> Tensor:
+        """Depthwise convolution, batch normalisation, activation if any."""
+        x = self.apply(f"{name}conv", ops.DepthwiseConv(kernel, stride, dilation), x)
         return self.bn_activation(name, x, activation)
 
     def bn_activation(self, name: str, x: Tensor, activation: str | None) -> Tensor:
         """Batch normalisation, activation if any."""
         x = self.apply(f"{name}_bn", ops.BatchNorm(), x)
+        return self.activate(f"{name}_activation", x, activation)
+
+    def activate(self, name: str, x: Tensor, activation: str | None) -> Tensor:
+        """Pointwise function by name; ``prelu`` learns its slopes, None leaves ``x`` as it is."""
         if activation is None:
             return x
-        return self.apply(f"{name}_activation", ops.Activation(activation), x)
+        op = ops.PReLU() if activation == "prelu" else ops.Activation(activation)
+        return self.apply(name, op, x)
+
+    def channel_shuffle(self, name: str, x: Tensor, groups: int) -> Tensor:
+        """Interleaves the channels of groups (arXiv 1707.01083): (groups, n) becomes (n, groups).
+
+        Drawn with four axes, batch included: not all runtimes transpose five.
+        """
+        height, width, channels = x.shape
+        parts = ops.Reshape((height * width, groups, channels // groups))
+        x = self.apply(f"{name}_split", parts, x)
+        x = self.apply(f"{name}_transpose", ops.Permute((0, 2, 1)), x)
+        return self.apply(f"{name}_join", ops.Reshape((height, width, channels)), x)

@@ -15,8 +15,9 @@ import keras
 from keras import layers
 
 from efficientnet_elite import ops, pools
-from efficientnet_elite.blocks import Classifier
+from efficientnet_elite.blocks import UserModel
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.families import user
 from efficientnet_elite.graph import Graph
 from efficientnet_elite.ops import Op
 from efficientnet_elite.spec import ArchSpec, draw
@@ -59,11 +60,16 @@ def build(
       name: of the model; the spec's by default.
 
     Returns:
-      a functional model from (batch, height, width, channels) float32 to (batch, classes).
+      a functional model from (batch, height, width, channels) float32 to (batch, classes). A model
+      of a user's own pool is as its function builds it; of the options only ``seed`` applies.
     """
+    if isinstance(spec.blocks[0], UserModel):
+        keras.utils.set_random_seed(seed)  # its layers have no seeds of ours
+        block = spec.blocks[0]
+        return user.build(block.source, block.name, spec.resolution, block.classes)
     graph = spec.graph
     if not include_top:
-        features = tuple(block for block in spec.blocks if not isinstance(block, Classifier))
+        features = tuple(block for block in spec.blocks if not block.top)
         graph = draw(spec.input_shape, features)
     image = input_tensor
     if image is None:
@@ -113,7 +119,8 @@ def _(op: ops.Conv, name: str, seed: int) -> keras.Layer:
         op.filters,
         op.kernel,
         op.stride,
-        padding="same",
+        padding=op.padding,
+        dilation_rate=op.dilation,
         groups=op.groups,
         use_bias=op.bias,
         kernel_initializer=_kernel(seed),
@@ -127,6 +134,7 @@ def _(op: ops.DepthwiseConv, name: str, seed: int) -> keras.Layer:
         op.kernel,
         op.stride,
         padding="same",
+        dilation_rate=op.dilation,
         use_bias=False,
         depthwise_initializer=_kernel(seed),
         name=name,
@@ -138,7 +146,7 @@ def _(op: ops.Dense, name: str, seed: int) -> keras.Layer:
     # +-1 / sqrt(inputs), as in the authors' code. Keras' EfficientNet divides by the outputs, which
     # is alike for 1000 classes but starts with a loss of 5 rather than 2.3 for ten.
     kernel = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
-    return layers.Dense(op.units, kernel_initializer=kernel, name=name)
+    return layers.Dense(op.units, use_bias=op.bias, kernel_initializer=kernel, name=name)
 
 
 @_layer.register
@@ -174,6 +182,80 @@ def _(op: ops.Dropout, name: str, seed: int) -> keras.Layer:
 @_layer.register
 def _(op: ops.DropPath, name: str, seed: int) -> keras.Layer:
     return layers.Dropout(op.rate, noise_shape=(None, 1, 1, 1), seed=seed, name=name)
+
+
+@_layer.register
+def _(op: ops.MaxPool, name: str, seed: int) -> keras.Layer:
+    return layers.MaxPooling2D(op.kernel, op.stride, padding=op.padding, name=name)
+
+
+@_layer.register
+def _(op: ops.AveragePool, name: str, seed: int) -> keras.Layer:
+    return layers.AveragePooling2D(op.kernel, op.stride, padding=op.padding, name=name)
+
+
+@_layer.register
+def _(op: ops.Concat, name: str, seed: int) -> keras.Layer:
+    return layers.Concatenate(name=name)
+
+
+@_layer.register
+def _(op: ops.Pad, name: str, seed: int) -> keras.Layer:
+    return layers.ZeroPadding2D((op.height, op.width), name=name)
+
+
+@_layer.register
+def _(op: ops.Crop, name: str, seed: int) -> keras.Layer:
+    return layers.Cropping2D(((op.top, 0), (op.left, 0)), name=name)
+
+
+@_layer.register
+def _(op: ops.Reshape, name: str, seed: int) -> keras.Layer:
+    return layers.Reshape(op.shape, name=name)
+
+
+@_layer.register
+def _(op: ops.Permute, name: str, seed: int) -> keras.Layer:
+    return layers.Permute(tuple(axis + 1 for axis in op.order), name=name)
+
+
+@_layer.register
+def _(op: ops.PReLU, name: str, seed: int) -> keras.Layer:
+    slope = keras.initializers.Constant(0.25)
+    return layers.PReLU(slope, shared_axes=[1, 2], name=name)
+
+
+@_layer.register
+def _(op: ops.TransposeConv, name: str, seed: int) -> keras.Layer:
+    return layers.Conv2DTranspose(
+        op.filters, 2, 2, use_bias=False, kernel_initializer=_kernel(seed), name=name
+    )
+
+
+@keras.saving.register_keras_serializable(package="efficientnet_elite")
+class Bilinear(layers.Layer):
+    """Bilinear interpolation of (batch, h, w, c) to (batch, height, width, c).
+
+    Not `keras.layers.Resizing`: its call defaults to training, and a model called without that
+    argument then normalises what follows by the batch's own statistics.
+    """
+
+    def __init__(self, height: int, width: int, **options: Any):
+        super().__init__(**options)
+        self.height, self.width = height, width
+
+    def call(self, inputs: Any) -> Any:
+        """The resized maps."""
+        return keras.ops.image.resize(inputs, (self.height, self.width), interpolation="bilinear")
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "height": self.height, "width": self.width}
+
+
+@_layer.register
+def _(op: ops.Resize, name: str, seed: int) -> keras.Layer:
+    return Bilinear(op.height, op.width, name=name)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:

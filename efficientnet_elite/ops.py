@@ -35,29 +35,46 @@ class Op:
         return 0
 
 
-def _strided(size: int, stride: int) -> int:
-    return -(-size // stride)  # SAME padding: ceil(size / stride)
+def _strided(size: int, kernel: int, stride: int, padding: str = "same") -> int:
+    """Positions of a window along one axis; ValueError where a valid one does not fit."""
+    if padding == "same":
+        return -(-size // stride)  # ceil(size / stride)
+    if size < kernel:
+        raise ValueError(f"a window of {kernel} does not fit into {size} without padding")
+    return (size - kernel) // stride + 1
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
 
 
 @dataclass(frozen=True)
 class Conv(Op):
-    """2-D convolution, SAME padding; ``groups`` divides both channel counts."""
+    """2-D convolution; ``groups`` divides both channel counts, ``padding`` is same or valid.
+
+    ``kernel`` and ``stride`` are one number or (height, width); ``dilation`` spreads the kernel,
+    with SAME padding and stride 1.
+    """
 
     filters: int
-    kernel: int
-    stride: int = 1
+    kernel: int | tuple[int, int]
+    stride: int | tuple[int, int] = 1
     groups: int = 1
     bias: bool = False
+    padding: str = "same"
+    dilation: int = 1
 
     def output(self, *inputs: Shape) -> Shape:
-        """(ceil(h / stride), ceil(w / stride), filters)."""
+        """(ceil(h / stride), ceil(w / stride), filters), smaller where padding is valid."""
         height, width, channels = inputs[0]
         if channels % self.groups or self.filters % self.groups:
             raise ValueError(f"{self} cannot divide {channels} channels into its groups")
-        return _strided(height, self.stride), _strided(width, self.stride), self.filters
+        (tall, wide), (down, right) = _pair(self.kernel), _pair(self.stride)
+        height = _strided(height, tall, down, self.padding)
+        return height, _strided(width, wide, right, self.padding), self.filters
 
     def _weights(self, channels: int) -> int:
-        return self.kernel * self.kernel * (channels // self.groups) * self.filters
+        return prod(_pair(self.kernel)) * (channels // self.groups) * self.filters
 
     def params(self, *inputs: Shape) -> int:
         """Kernel, and bias where there is one."""
@@ -71,15 +88,21 @@ class Conv(Op):
 
 @dataclass(frozen=True)
 class DepthwiseConv(Op):
-    """Depthwise 2-D convolution (depth multiplier 1, no bias), SAME padding."""
+    """Depthwise 2-D convolution (depth multiplier 1, no bias), SAME padding.
+
+    ``dilation`` spreads the kernel. TFLite computes every position of a strided dilated convolution
+    and keeps one in four; counted is what is kept.
+    """
 
     kernel: int
     stride: int = 1
+    dilation: int = 1
 
     def output(self, *inputs: Shape) -> Shape:
         """(ceil(h / stride), ceil(w / stride), channels)."""
         height, width, channels = inputs[0]
-        return _strided(height, self.stride), _strided(width, self.stride), channels
+        window = self.kernel, self.stride
+        return _strided(height, *window), _strided(width, *window), channels
 
     def params(self, *inputs: Shape) -> int:
         """One kernel a channel."""
@@ -92,17 +115,18 @@ class DepthwiseConv(Op):
 
 @dataclass(frozen=True)
 class Dense(Op):
-    """Fully connected layer with bias."""
+    """Fully connected layer."""
 
     units: int
+    bias: bool = True
 
     def output(self, *inputs: Shape) -> Shape:
         """(units,)."""
         return (self.units,)
 
     def params(self, *inputs: Shape) -> int:
-        """Kernel and bias."""
-        return (inputs[0][-1] + 1) * self.units
+        """Kernel, and bias where there is one."""
+        return (inputs[0][-1] + self.bias) * self.units
 
     def macs(self, *inputs: Shape) -> int:
         """Size of the kernel."""
@@ -168,3 +192,149 @@ class DropPath(Op):
     """Stochastic depth ("drop connect"): zeroes the branch for whole images while training."""
 
     rate: float
+
+
+@dataclass(frozen=True)
+class _Pool(Op):
+    kernel: int
+    stride: int
+    padding: str = "same"
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(ceil(h / stride), ceil(w / stride), channels), smaller where padding is valid."""
+        height, width, channels = inputs[0]
+        window = self.kernel, self.stride, self.padding
+        return _strided(height, *window), _strided(width, *window), channels
+
+
+@dataclass(frozen=True)
+class MaxPool(_Pool):
+    """Maximum of each window."""
+
+
+@dataclass(frozen=True)
+class AveragePool(_Pool):
+    """Mean of each window; the padding does not count."""
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Maps of one size, behind each other along the channels."""
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The common size, the sum of the channels; ValueError where the sizes differ."""
+        if len({shape[:-1] for shape in inputs}) != 1:
+            raise ValueError(f"cannot join maps of shapes {inputs}")
+        return *inputs[0][:-1], sum(shape[-1] for shape in inputs)
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """Zeros around a map: (before, after) along the height and along the width."""
+
+    height: tuple[int, int]
+    width: tuple[int, int]
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The map grown by its borders."""
+        height, width, channels = inputs[0]
+        return height + sum(self.height), width + sum(self.width), channels
+
+
+@dataclass(frozen=True)
+class Crop(Op):
+    """Takes the first ``top`` rows and ``left`` columns of a map away."""
+
+    top: int
+    left: int
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(h - top, w - left, channels)."""
+        height, width, channels = inputs[0]
+        return height - self.top, width - self.left, channels
+
+
+@dataclass(frozen=True)
+class Reshape(Op):
+    """The same numbers in another shape."""
+
+    shape: Shape
+
+    def output(self, *inputs: Shape) -> Shape:
+        """``shape``; ValueError where it holds another number of values."""
+        if prod(self.shape) != prod(inputs[0]):
+            raise ValueError(f"{inputs[0]} does not reshape to {self.shape}")
+        return self.shape
+
+
+@dataclass(frozen=True)
+class PReLU(Op):
+    """max(x, 0) + slope * min(x, 0) with a learned slope a channel (arXiv 1502.01852)."""
+
+    def params(self, *inputs: Shape) -> int:
+        """The slopes."""
+        return inputs[0][-1]
+
+
+@dataclass(frozen=True)
+class Permute(Op):
+    """The axes in another order; ``order[i]`` is the input's axis (from 0) that becomes axis i."""
+
+    order: tuple[int, ...]
+
+    def output(self, *inputs: Shape) -> Shape:
+        """The input's sizes in the new order."""
+        return tuple(inputs[0][axis] for axis in self.order)
+
+
+@dataclass(frozen=True)
+class TransposeConv(Op):
+    """Transposed 2x2 convolution of stride 2 without bias: every pixel becomes four."""
+
+    filters: int
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(2 h, 2 w, filters)."""
+        height, width, _ = inputs[0]
+        return 2 * height, 2 * width, self.filters
+
+    def params(self, *inputs: Shape) -> int:
+        """The kernel."""
+        return 4 * inputs[0][-1] * self.filters
+
+    def macs(self, *inputs: Shape) -> int:
+        """Every kernel weight once for each input position."""
+        return prod(inputs[0]) * 4 * self.filters
+
+
+@dataclass(frozen=True)
+class Resize(Op):
+    """Bilinear interpolation to ``height`` x ``width`` pixels."""
+
+    height: int
+    width: int
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(height, width, channels)."""
+        return self.height, self.width, inputs[0][-1]
+
+
+@dataclass(frozen=True)
+class UserModel(Op):
+    """A whole network that is known by its costs alone."""
+
+    classes: int
+    total_params: int
+    total_macs: int
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(classes,)."""
+        return (self.classes,)
+
+    def params(self, *inputs: Shape) -> int:
+        """As counted beforehand."""
+        return self.total_params
+
+    def macs(self, *inputs: Shape) -> int:
+        """As counted beforehand."""
+        return self.total_macs

@@ -23,9 +23,16 @@ def round_filters(channels: int, width: float, divisor: int = 8) -> int:
 
     Raised by one ``divisor`` where the result falls under 90 % of the product (arXiv 1905.11946).
     """
-    scaled = channels * width
-    rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * scaled else rounded
+    rounded = nearest_multiple(channels, width, divisor)
+    return rounded + divisor if rounded < 0.9 * (channels * width) else rounded
+
+
+def nearest_multiple(channels: int, width: float, divisor: int) -> int:
+    """``channels * width`` to the nearest multiple of ``divisor`` (half up), at least that.
+
+    For coarse divisors, where `round_filters` would lift half of all widths by a whole step.
+    """
+    return max(divisor, int(channels * width + divisor / 2) // divisor * divisor)
 
 
 def round_repeats(repeats: int, depth: float) -> int:
@@ -52,8 +59,8 @@ def total_operators(repeats: Sequence[int], depth: float) -> int:
 def depth_steps(repeats: Sequence[int], count: int = 4) -> tuple[float, ...]:
     """Depth coefficients of Eq. 2, from 1.0 down.
 
-    Each is the next lower multiple of 0.1 at which the network has fewer operators. ValueError
-    where ``count`` such coefficients do not exist.
+    Each is the next lower multiple of 0.1 at which the network has fewer operators. At most
+    ``count``; shallow networks have fewer.
     """
     steps = [1.0]
     for tenths in range(9, 0, -1):
@@ -61,8 +68,6 @@ def depth_steps(repeats: Sequence[int], count: int = 4) -> tuple[float, ...]:
             break
         if total_operators(repeats, tenths / 10) < total_operators(repeats, steps[-1]):
             steps.append(tenths / 10)
-    if len(steps) < count:
-        raise ValueError(f"repeats {tuple(repeats)} have only {len(steps)} depths")
     return tuple(steps)
 
 

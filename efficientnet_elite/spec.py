@@ -97,16 +97,20 @@ def draw(input_shape: tuple[int, int, int], sequence: tuple[Block, ...]) -> Grap
     graph = Graph(input_shape)
     x = graph.image
     for block in sequence:
-        x = block.draw(graph, x)
+        x = graph.outputs[block.name] = block.draw(graph, x)
     return graph
 
 
 def _block(entry: dict[str, Any]) -> Block:
-    kind = getattr(blocks, entry["type"], None)
-    if not (isinstance(kind, type) and issubclass(kind, Block)):
+    kind = blocks.REGISTRY.get(entry["type"])
+    if kind is None:
         raise UserError(f"unknown block type {entry['type']!r}: written by another version?")
     known = {field.name for field in fields(kind)}
     values = {key: value for key, value in entry.items() if key != "type"}
     if unknown := values.keys() - known:
         raise UserError(f"unknown field {min(unknown)!r} of {entry['type']}: another version?")
-    return kind(**values)
+    return kind(**{key: _tuples(value) for key, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value  # JSON has lists

@@ -1,0 +1,70 @@
+"""Building blocks of networks; `REGISTRY` knows them by the name that a spec's JSON gives them.
+
+This package must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from efficientnet_elite.blocks import cells, concat, esp, ghost, mobile, segmentation, shuffle, user
+from efficientnet_elite.blocks.base import Block
+from efficientnet_elite.blocks.cells import ActivationBlock, Cell
+from efficientnet_elite.blocks.concat import ConvClassifier, Fire, PeleeStem, TwoWayDense
+from efficientnet_elite.blocks.esp import EESP, EESPDown
+from efficientnet_elite.blocks.ghost import GhostBottleneck
+from efficientnet_elite.blocks.mobile import (
+    ChannelAttention,
+    Classifier,
+    ConvBlock,
+    MBConv,
+    Pool,
+    SeparableConv,
+    SqueezeExcite,
+)
+from efficientnet_elite.blocks.segmentation import (
+    ESP,
+    LRASPP,
+    ESPDecoder,
+    Join,
+    PixelClassifier,
+    PyramidDecoder,
+)
+from efficientnet_elite.blocks.shuffle import ShuffleUnit
+from efficientnet_elite.blocks.user import UserModel
+
+_MODULES = (mobile, ghost, shuffle, concat, esp, cells, segmentation, user)
+
+REGISTRY: dict[str, type[Block]] = {
+    kind.__name__: kind
+    for module in _MODULES
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Block) and kind is not Block
+}
+
+__all__ = [
+    "EESP",
+    "ESP",
+    "LRASPP",
+    "REGISTRY",
+    "ActivationBlock",
+    "Block",
+    "Cell",
+    "ChannelAttention",
+    "Classifier",
+    "ConvBlock",
+    "ConvClassifier",
+    "EESPDown",
+    "ESPDecoder",
+    "Fire",
+    "GhostBottleneck",
+    "Join",
+    "MBConv",
+    "PeleeStem",
+    "PixelClassifier",
+    "Pool",
+    "PyramidDecoder",
+    "SeparableConv",
+    "ShuffleUnit",
+    "SqueezeExcite",
+    "TwoWayDense",
+    "UserModel",
+]

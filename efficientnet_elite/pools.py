@@ -1,34 +1,30 @@
-"""Pools of candidates: the 64 of EfficientNet-eLite and the 32 of EfficientNet-HF.
+"""Pools of candidates: the networks that a search may choose from, with their cost groups.
 
 This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import product, zip_longest
+from itertools import zip_longest
 from random import Random
 
-from efficientnet_elite import grouping
+from efficientnet_elite import costs, grouping
+from efficientnet_elite.costs import Measured
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.families.efficientnet import efficientnet
-from efficientnet_elite.scaling import Coefficients, round_resolution
+from efficientnet_elite.families import FAMILIES, user, variants
+from efficientnet_elite.families.base import IMAGENET_RESOLUTION, Family, Setting
+from efficientnet_elite.families.efficientnet import TABLE_3
+from efficientnet_elite.families.variants import Variant
 from efficientnet_elite.spec import ArchSpec
 
-IMAGENET_RESOLUTION = 224
-
-# Table 3 of arXiv 2009.07409 as printed; `scaling.derive` gives the same but for w2 and r3.
-TABLE_3 = Coefficients(
-    width=(1.0, 0.8666, 0.701, 0.514),
-    depth=(1.0, 0.7, 0.6, 0.5),
-    resolution=(1.0, 0.905, 0.766, 0.587),
-)
-
-
-# Costs that candidates are grouped by, the paper's (Eq. 4): keys of `Candidate.costs`.
+# Costs that candidates are grouped by, the paper's (Eq. 4); `costs` has others.
 METRICS = ("params", "macs")
+
+_GROUP_SIZE = 6  # candidates to a cost group, about; eLite has 64 in ten
 
 
 @dataclass(frozen=True)
@@ -50,90 +46,6 @@ class Candidate:
     spec: ArchSpec
     group: int = 0
 
-    @property
-    def costs(self) -> dict[str, float]:
-        """Metric name to cost."""
-        return {"params": self.spec.params, "macs": self.spec.macs}
-
-
-@dataclass(frozen=True)
-class Family:
-    """A backbone with the coefficients that its pool combines.
-
-    Attributes:
-      title: how members are called in print; ``title`` + number names the public factory.
-      build: (name, width, depth, resolution, classes) to a spec.
-      coefficients: widths and depths.
-      resolutions: input sides in pixels for a base resolution.
-      members: Table 5's (width, depth, resolution) indices, from 1.
-      groups: default number of groups; in each resolution where ``grouped_by_resolution``.
-    """
-
-    title: str
-    build: Callable[[str, float, float, int, int], ArchSpec]
-    coefficients: Coefficients
-    resolutions: Callable[[int], tuple[int, ...]]
-    members: tuple[tuple[int, int, int], ...]
-    groups: int
-    grouped_by_resolution: bool = False
-
-
-def _elite(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    return efficientnet(name, width=width, depth=depth, resolution=resolution, classes=classes)
-
-
-def _hf(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    return efficientnet(
-        name,
-        width=width,
-        depth=depth,
-        resolution=resolution,
-        classes=classes,
-        power_of_two=True,
-    )
-
-
-def _scaled(base: int) -> tuple[int, ...]:
-    return tuple(round_resolution(base, r) for r in TABLE_3.resolution)
-
-
-def _powers_of_two(base: int) -> tuple[int, ...]:
-    upper = 1 << (base - 1).bit_length()  # 224 -> 256: the next power of two, and half of it
-    return upper, upper // 2
-
-
-FAMILIES: dict[str, Family] = {
-    "elite": Family(
-        title="ELite",
-        build=_elite,
-        coefficients=TABLE_3,
-        resolutions=_scaled,
-        # eLite4 is printed as (2, 3, 1); its MACs are those of (2, 3, 2) to every digit.
-        members=(
-            (1, 1, 1),
-            (1, 2, 1),
-            (1, 3, 1),
-            (2, 2, 1),
-            (2, 3, 2),
-            (3, 2, 1),
-            (3, 3, 1),
-            (3, 4, 2),
-            (4, 2, 1),
-            (4, 4, 1),
-        ),
-        groups=10,
-    ),
-    "hf": Family(
-        title="HF",
-        build=_hf,
-        coefficients=TABLE_3,
-        resolutions=_powers_of_two,
-        members=((1, 1, 1), (2, 2, 1), (1, 4, 1), (1, 2, 2), (2, 3, 2), (1, 4, 2)),
-        groups=5,
-        grouped_by_resolution=True,
-    ),
-}
-
 
 @dataclass(frozen=True)
 class Member:
@@ -146,8 +58,10 @@ class Member:
     @property
     def display_name(self) -> str:
         """Name of the public factory, such as ``ELite9``."""
-        return f"{FAMILIES[self.family].title}{self.number}"
+        return f"{_TITLES[self.family]}{self.number}"
 
+
+_TITLES = {"elite": "ELite", "hf": "HF"}
 
 # Top-1 on ImageNet in percent as printed in Table 5 (paper); not reproduced by this project.
 _PAPER_TOP1 = {
@@ -162,73 +76,130 @@ MEMBERS: dict[str, Member] = {
 DISPLAY_NAMES = {member.display_name: name for name, member in MEMBERS.items()}
 
 
-def _family(name: str) -> Family:
-    try:
-        return FAMILIES[name]
-    except KeyError:
-        raise UserError(f"unknown pool {name!r}: choose one of {', '.join(FAMILIES)}") from None
+def _families(pool: str) -> list[tuple[Family, Variant]]:
+    found: dict[tuple[str, Variant], Family] = {}
+    for part in pool.split(","):
+        if ":" in part:
+            own = user.family(part.strip())
+            found[own.name, Variant()] = own
+            continue
+        base, variant = variants.parse(part.strip().lower())
+        matching = FAMILIES if base == "all" else {base: FAMILIES.get(base)}
+        if matching == {base: None}:
+            matching = {name: f for name, f in FAMILIES.items() if name.startswith(f"{base}-")}
+        if not matching:
+            raise UserError(f"unknown pool {part!r}: choose all or some of {', '.join(FAMILIES)}")
+        found |= {(name, variant): f for name, f in matching.items() if f is not None}
+    return [(family, variant) for (_, variant), family in found.items()]
 
 
-@cache
 def candidates(
-    family: str,
+    pool: str,
     *,
     base_resolution: int = IMAGENET_RESOLUTION,
     classes: int = 1000,
     groups: int | None = None,
-    metrics: tuple[str, ...] = METRICS,
-    method: str = "width",
+    metrics: Sequence[str] = METRICS,
+    method: str | None = None,
 ) -> tuple[Candidate, ...]:
-    """The whole pool of a family, heaviest coefficients first, each with its group.
+    """All candidates of a pool with their groups: `grouped` of its `members`."""
+    found = members(pool, base_resolution=base_resolution, classes=classes)
+    return grouped(pool, found, groups=groups, metrics=metrics, method=method)
+
+
+@cache
+def members(
+    pool: str, *, base_resolution: int = IMAGENET_RESOLUTION, classes: int = 1000
+) -> tuple[Candidate, ...]:
+    """All candidates of a pool, family by family, heaviest coefficients first, all in group 0.
 
     Args:
-      family: ``elite`` or ``hf``.
+      pool: names of families, comma-separated (``elite``, ``elite,ghostnet``), their beginnings
+        (``mobilenetv3`` for Small and Large) or ``all``, each with the suffix of a deployment
+        variant where wanted (``elite-relu6-nose``).
       base_resolution: input side in pixels at resolution coefficient 1 (224 for ImageNet; HF takes
         the next power of two and its half). At small ones several coefficients may round to the
-        same side; each side then appears once, under its first coefficient.
+        same side; each network then appears once, under its first coefficients, and those that do
+        not fit into their input are left out.
       classes: number of classes.
-      groups: number of cost groups (in each resolution for HF); None for the paper's.
-      metrics: whose z-scores are added for grouping.
-      method: ``width`` or ``count``, see `grouping`.
     """
-    entry = _family(family)
+    families = _families(pool)
     if base_resolution < 8:
         raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
+    found: dict[tuple[object, ...], Candidate] = {}
+    for family, variant in families:
+        for name, setting in family.pool(base_resolution):
+            spec = _spec(family, variant, name, setting, classes)
+            if fits(spec):
+                # Neighbouring coefficients may round to one network, which then appears once.
+                network = family.name, variant, spec.input_shape, spec.blocks
+                candidate = Candidate(spec.name, family.name, setting.width, setting.depth, spec)
+                found.setdefault(network, candidate)
+    if not found:
+        raise UserError(f"pool {pool!r}: no network fits into {base_resolution} pixels; use more")
+    names = [candidate.name for candidate in found.values()]
+    if twice := Counter(names) - Counter(set(names)):
+        raise UserError(f"pool {pool!r} has two networks called {min(twice)!r}: rename your own")
+    return tuple(found.values())
+
+
+def grouped(
+    pool: str,
+    found: Sequence[Candidate],
+    *,
+    groups: int | None = None,
+    metrics: Sequence[str] = METRICS,
+    method: str | None = None,
+    measured: Measured = {},  # noqa: B006 (never changed)
+) -> tuple[Candidate, ...]:
+    """Members of a pool, or some of them, with their cost groups.
+
+    Args:
+      pool: as for `members`.
+      found: what of it is to be grouped.
+      groups: number of cost groups (in each resolution for HF); None for the paper's, and for other
+        pools one to about six candidates.
+      metrics: whose z-scores are added, see `costs`.
+      method: ``width`` or ``count``, see `grouping`; None for the paper's ``width`` in one family
+        and ``count`` in several, whose costs spread too far for equal intervals.
+      measured: values of metrics that are not computed.
+    """
+    families = _families(pool)
     if groups is not None and groups < 1:
         raise UserError(f"groups={groups}: must be at least 1")
-    if unknown := set(metrics) - set(METRICS):
-        raise UserError(f"unknown cost {min(unknown)!r}: choose among {', '.join(METRICS)}")
+    costs.check(metrics)
+    method = method or ("width" if len(families) == 1 else "count")
     if method not in grouping.METHODS:
         raise UserError(f"grouping method {method!r}: choose {' or '.join(grouping.METHODS)}")
-    names = {indices: f"{family}{number}" for number, indices in enumerate(entry.members)}
-    sides: dict[int, int] = {}
-    for index, side in enumerate(entry.resolutions(base_resolution), start=1):
-        sides.setdefault(side, index)
-    pool = []
-    for (side, r), (w, width), (d, depth) in product(
-        sides.items(),
-        enumerate(entry.coefficients.width, start=1),
-        enumerate(entry.coefficients.depth, start=1),
-    ):
-        name = names.get((w, d, r), f"{family}-w{w}d{d}r{r}")
-        spec = entry.build(name, width, depth, side, classes)
-        pool.append(Candidate(name, family, width, depth, spec))
+    default = families[0][0].groups if len(families) == 1 else None
+    by_resolution = all(family.grouped_by_resolution for family, _ in families)
     numbers = grouping.group(
-        [candidate.costs for candidate in pool],
-        groups=groups or entry.groups,
+        [{name: costs.of(c.spec, name, measured) for name in metrics} for c in found],
+        groups=groups or default or max(1, len(found) // _GROUP_SIZE),
         metrics=metrics,
         method=method,
-        strata=[c.spec.resolution for c in pool] if entry.grouped_by_resolution else None,
+        strata=[c.spec.resolution for c in found] if by_resolution else None,
     )
-    return tuple(
-        Candidate(c.name, c.family, c.width, c.depth, c.spec, number)
-        for c, number in zip(pool, numbers, strict=True)
-    )
+    return tuple(replace(c, group=number) for c, number in zip(found, numbers, strict=True))
 
 
-def resolutions(family: str, base_resolution: int) -> tuple[int, ...]:
-    """Input sides in pixels that a family's pool has at a base resolution."""
-    return _family(family).resolutions(base_resolution)
+def fits(spec: ArchSpec) -> bool:
+    """Whether a network can be drawn: no unpadded window is larger than the map it slides over."""
+    try:
+        return spec.graph is not None
+    except ValueError:
+        return False
+
+
+def _spec(family: Family, variant: Variant, name: str, setting: Setting, classes: int) -> ArchSpec:
+    made = family.build(name, setting.width, setting.depth, setting.resolution, classes)
+    return variant.apply(made)
+
+
+def resolutions(pool: str, base_resolution: int) -> tuple[int, ...]:
+    """Input sides in pixels that a pool has at a base resolution, those of each family in turn."""
+    sides = [family.sides(base_resolution) for family, _ in _families(pool)]
+    return tuple(dict.fromkeys(side for family in sides for side in family))
 
 
 def sample(pool: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
@@ -246,18 +217,41 @@ def sample(pool: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
 
 
 def spec(name: str, *, classes: int = 1000, base_resolution: int = IMAGENET_RESOLUTION) -> ArchSpec:
-    """The spec of one candidate by name (``elite9``, ``ELite9``, ``hf-w1d2r2``, ...)."""
-    wanted = name.lower()
-    for family in FAMILIES:
-        if wanted.startswith(family):
-            for candidate in candidates(family, base_resolution=base_resolution, classes=classes):
-                if candidate.name == wanted:
-                    return candidate.spec
-    raise UserError(f"unknown model {name!r}: `elite models --pool=elite|hf` lists the names")
+    """The spec of one network by name (``elite9``, ``ELite9``, ``mobilenetv2-0.5``, ...)."""
+    base, variant = variants.parse(name.lower())
+    for family in FAMILIES.values():
+        if base.startswith(family.name):
+            setting = family.settings(base_resolution).get(base)
+            if setting is not None:
+                found = _spec(family, variant, base, setting, classes)
+                if not fits(found):
+                    side = found.resolution
+                    raise UserError(f"{name} does not fit into {side} x {side} pixels: use more")
+                return found
+    raise UserError(f"unknown model {name!r}: `elite models --pool=NAME` lists those of a pool")
 
 
-def list_models(family: str | None = None) -> list[str]:
-    """Names of all candidates of a family's pool, or of the published members of all families."""
-    if family is None:
+def list_models(pool: str | None = None) -> list[str]:
+    """Names of all candidates of a pool, or of the published members of eLite and HF."""
+    if pool is None:
         return list(MEMBERS)
-    return [candidate.name for candidate in candidates(family)]
+    return [candidate.name for candidate in candidates(pool)]
+
+
+__all__ = [
+    "DISPLAY_NAMES",
+    "FAMILIES",
+    "IMAGENET_RESOLUTION",
+    "MEMBERS",
+    "METRICS",
+    "TABLE_3",
+    "Candidate",
+    "Member",
+    "candidates",
+    "grouped",
+    "list_models",
+    "members",
+    "resolutions",
+    "sample",
+    "spec",
+]

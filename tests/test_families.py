@@ -147,7 +147,7 @@ def macs_of_layers(model: keras.Model) -> int:
             # axis are the outputs.
             positions = prod(layer.output.shape[1:-1])
             total += positions * prod(kernel.shape)
-        else:
+        elif not isinstance(layer, layers.PReLU):  # (1, 1, channels) slopes
             assert not any(len(v.shape) > 1 for v in layer.weights), layer
     return total
 

@@ -1,0 +1,535 @@
+"""Every family: published counts to the unit, Keras models against specs, pools, variants."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from test_families import macs_of_layers, weighted
+
+from efficientnet_elite import models, pools, scaling
+from efficientnet_elite.blocks import (
+    EESP,
+    REGISTRY,
+    Classifier,
+    ConvBlock,
+    ConvClassifier,
+    EESPDown,
+    Fire,
+    GhostBottleneck,
+    MBConv,
+    PeleeStem,
+    Pool,
+    SeparableConv,
+    ShuffleUnit,
+    TwoWayDense,
+)
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import convert, inspect
+from efficientnet_elite.families import FAMILIES
+from efficientnet_elite.families.variants import Variant, parse
+from efficientnet_elite.spec import ArchSpec
+
+# Parameters (batch normalisation's moving statistics included) and multiply-accumulates of the
+# published networks with 1000 classes. Each was counted independently of this project and is equal
+# to the reference implementation's; docs/families.md says which, and where a publication differs.
+COUNTS = """
+efficientnet-b0 224 5330564 385814752
+efficientnet-b1 240 7856232 686802832
+efficientnet-b2 260 9177562 993561872
+efficientnet-b3 300 12320528 1827141392
+efficientnet-b4 380 19466816 4393771024
+efficientnet-b5 456 30562520 10266384752
+efficientnet-b6 528 43265136 19067593536
+efficientnet-b7 600 66658680 37745884192
+elite0 224 5330564 385814752
+elite1 224 4737620 362616928
+elite2 224 4421156 313864288
+elite3 224 3776364 296880848
+elite4 203 3532290 231882336
+elite5 224 2683822 206717904
+elite6 224 2517836 181315920
+elite7 203 2184414 127993344
+elite8 224 1604226 114524112
+elite9 224 1339528 74561616
+hf0 256 3807740 383486976
+hf1 256 3166892 296369152
+hf2 256 2771648 246855680
+hf3 128 3444700 92285952
+hf4 128 2975884 65551360
+hf5 128 2771648 62658560
+mobilenetv1 224 4253864 568740352
+mobilenetv1 203 4253864 497216960
+mobilenetv1 172 4253864 357223360
+mobilenetv1 132 4253864 231522112
+mobilenetv1-0.75 224 2601976 325400448
+mobilenetv1-0.5 224 1342536 149497088
+mobilenetv1-0.25 224 475544 41030272
+mobilenetv2 224 3538984 300774272
+mobilenetv2-1.4 224 6156712 582195824
+mobilenetv2-1.3 224 5431048 509374560
+mobilenetv2-0.75 224 2663064 209069792
+mobilenetv2-0.5 224 1987224 97131840
+mobilenetv2-0.35 224 1691208 59285808
+mobilenetv3-large 224 5507432 216589760
+mobilenetv3-large-0.75 224 4012616 154560624
+mobilenetv3-large-1.25 224 8286760 349904800
+mobilenetv3-large-0.5 224 2702512 73663088
+mobilenetv3-large-minimalistic 224 3948688 209136704
+mobilenetv3-small 224 2554968 56510400
+mobilenetv3-small-0.75 224 2051552 43399344
+mobilenetv3-small-1.25 224 3660640 87703648
+mobilenetv3-small-0.5 224 1599720 24188688
+mobilenetv3-small-minimalistic 224 2056848 52288448
+shufflenet-g3-0.5 224 729564 37589856
+shufflenet-g3 224 1889208 137460672
+shufflenet-g3-1.5 224 3477888 292443552
+shufflenet-g3-2 224 5498736 524045184
+shufflenet-g8-0.5 224 1030032 40469760
+shufflenet-g8 224 2472936 138365952
+shufflenet-g8-1.5 224 4327704 290188800
+shufflenet-g8-2 224 6599568 521942016
+squeezenet-1.0 224 1248424 818924576
+squeezenet-1.0 227 1248424 832667936
+squeezenet-1.1 224 1235496 349151936
+squeezenet-1.1 227 1235496 387747520
+espnetv2-0.5 224 1252212 29399508
+espnetv2 224 1689856 86744404
+espnetv2-1.25 224 1989688 124423444
+espnetv2-1.5 224 2343568 169628884
+espnetv2-2 224 3536288 286086228
+ghostnet-0.5 224 2598276 42328152
+ghostnet 224 5204476 141150512
+ghostnet-1.3 224 7387356 227003256
+mnasnet-a1 224 3920526 311579072
+mnasnet-b1 224 4421232 314415872
+mnasnet-small 224 2047192 68339184
+peleenet 224 2811976 507757568
+peleenet 304 2811976 924673024
+"""
+ROWS = [line.split() for line in COUNTS.split("\n") if line]
+
+# Resolution, trainable parameters and multiply-accumulates in millions where only rounded figures
+# are public; meters differ by up to a percent in what else they count.
+ROUNDED = {
+    "tinynet-a": (192, "6.19", "339"),
+    "tinynet-b": (188, "3.73", "202"),
+    "tinynet-c": (184, "2.46", "100"),
+    "tinynet-d": (152, "2.34", "52"),
+    "tinynet-e": (106, "2.04", "24"),
+    "shufflenet-g1": (224, "1.53", "143"),
+    "shufflenet-g2": (224, "1.73", "141"),
+    "shufflenet-g4": (224, "1.97", "134"),
+    "ecamobilenetv2": (224, "3.50", "301"),
+    "mnasnet-a1-1.4": (224, "6.11", "586"),
+    "mnasnet-a1-0.75": (224, "2.91", "223"),
+    "mnasnet-a1-0.5": (224, "2.08", "103"),
+    "mnasnet-a1-0.35": (224, "1.75", "62"),
+}
+
+
+def at(name: str, side: int, classes: int = 1000) -> ArchSpec:
+    return pools.spec(name, classes=classes).resized((side, side, 3))
+
+
+def moving_statistics(spec: ArchSpec) -> int:
+    return sum(n.params // 2 for n in spec.graph.nodes if type(n.op).__name__ == "BatchNorm")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: "@".join(row[:2]))
+def test_published_counts(row):
+    side, params, macs = map(int, row[1:])
+    spec = at(row[0], side)
+    assert (spec.params, spec.macs) == (params, macs)
+
+
+@pytest.mark.parametrize("name", ROUNDED)
+def test_published_counts_as_rounded(name):
+    side, params, macs = ROUNDED[name]
+    spec = at(name, side)
+    assert pools.spec(name).resolution == side
+    assert f"{(spec.params - moving_statistics(spec)) / 1e6:.2f}" == params
+    assert spec.macs / 1e6 == pytest.approx(float(macs), rel=0.01, abs=0.5)
+
+
+def test_eca_costs_its_kernels_alone():
+    """31 weights: kernel 1 in the ten blocks under 96 channels, 3 in the seven others."""
+    plain, gated = pools.spec("mobilenetv2"), pools.spec("ecamobilenetv2")
+    assert gated.params - plain.params == 10 * 1 + 7 * 3
+
+
+# -- pools -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_familys_pool(family):
+    pool = pools.candidates(family)
+    assert len({c.name for c in pool}) == len(pool)
+    assert len({(c.spec.input_shape, c.spec.blocks) for c in pool}) == len(pool)
+    assert all(c.name.startswith(family) and c.spec.name == c.name for c in pool)
+    assert all(c.spec.graph.nodes[-1].shape == (1000,) for c in pool)
+    for candidate in pool[:: max(1, len(pool) // 8)]:
+        nodes = candidate.spec.graph.nodes
+        assert len({node.name for node in nodes}) == len(nodes)
+        again = ArchSpec.from_json(candidate.spec.to_json())
+        assert again == candidate.spec
+        assert pools.spec(candidate.name) == candidate.spec
+    coefficients = FAMILIES[family].coefficients
+    if coefficients is not None:
+        assert {c.width for c in pool} <= set(coefficients.width)
+        assert pool[0].spec == pools.spec(FAMILIES[family].members[1, 1, 1])
+        assert max(c.spec.macs for c in pool) == pool[0].spec.macs
+
+
+def test_coefficients_come_of_a_familys_own_operators():
+    """MobileNetV2: stages of 1, 2, 3, 4, 3, 3, 1 blocks between stem and top, 19 operators."""
+    repeats = (1, 1, 2, 3, 4, 3, 3, 1, 1)
+    coefficients = FAMILIES["mobilenetv2"].coefficients
+    assert [scaling.total_operators(repeats, d) for d in coefficients.depth] == [19, 18, 15, 13]
+    assert coefficients.width == pytest.approx(
+        (1, 18 / 19 * 1.1 / 1.2, 15 / 19 * (1.1 / 1.2) ** 2, 13 / 19 * (1.1 / 1.2) ** 3), abs=1e-4
+    )
+    pool = pools.candidates("mobilenetv2")
+    assert len(pool) == 64
+    assert {len(c.spec.blocks) - 3 for c in pool} == {17, 16, 13, 11}
+
+
+@pytest.mark.parametrize(
+    ("pool", "families"),
+    [
+        ("mobilenetv3-large", 1),
+        ("mobilenetv3", 4),
+        ("elite,mobilenetv3,ghostnet", 6),
+        ("elite, Elite", 1),
+        pytest.param("all", len(FAMILIES), marks=pytest.mark.slow),
+    ],
+)
+def test_mixed_pools(pool, families):
+    mixed = pools.candidates(pool, base_resolution=64, classes=10)
+    assert len({c.family for c in mixed}) == families
+    assert len({c.name for c in mixed}) == len(mixed)
+    assert {c.spec.resolution for c in mixed} <= set(pools.resolutions(pool, 64))
+    sizes = [sum(c.group == g for c in mixed) for g in range(max(c.group for c in mixed) + 1)]
+    assert families == 1 or max(sizes) - min(sizes) <= 1
+
+
+def test_networks_that_do_not_fit_their_input_are_left_out():
+    """PeleeNet halves without padding: at 32 pixels only its largest inputs are enough."""
+    pool = pools.candidates("peleenet", base_resolution=32, classes=10)
+    assert {c.spec.resolution for c in pool} == {32}
+    for call in (
+        lambda: pools.candidates("peleenet", base_resolution=8),
+        lambda: pools.spec("peleenet", base_resolution=8),
+    ):
+        with pytest.raises(UserError, match="use more"):
+            call()
+
+
+@pytest.mark.parametrize("name", ["elit", "mobilenet", "elite,", "elite-relu7", "mobilenetv2-0.4"])
+def test_unknown_names_are_a_users_error(name):
+    with pytest.raises(UserError, match="unknown pool"):
+        pools.candidates(name)
+    with pytest.raises(UserError, match="unknown model"):
+        pools.spec(name)
+
+
+def test_the_command_lists_a_pool_without_a_framework():
+    program = (
+        "import sys; from efficientnet_elite import cli; status = cli.main(sys.argv[1:]);"
+        "assert not {'tensorflow', 'keras'} & sys.modules.keys(); sys.exit(status)"
+    )
+    arguments = ["models", "--pool=ghostnet-nose,squeezenet", "--format=csv"]
+    listed = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True
+    )
+    rows = list(csv.DictReader(io.StringIO(listed.stdout)))
+    assert len(rows) == 64 + 2 * 8
+    assert rows[0]["name"] == "ghostnet-nose"
+    assert int(rows[0]["params"]) == pools.spec("ghostnet-nose").params
+
+
+# -- deployment variants ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "variant"),
+    [
+        ("elite9", "elite9", Variant()),
+        ("elite9-relu6-nose", "elite9", Variant("relu6", squeeze_excite=False)),
+        ("elite-w1d2r3-hard_swish", "elite-w1d2r3", Variant("hard_swish")),
+        ("hf-nose", "hf", Variant(squeeze_excite=False)),
+        ("mobilenetv3-large-minimalistic", "mobilenetv3-large-minimalistic", Variant()),
+        ("", "", Variant()),
+    ],
+)
+def test_names_of_variants(name, base, variant):
+    assert parse(name) == (base, variant)
+    assert base + variant.suffix == name
+
+
+def test_a_variant_differs_in_what_it_says():
+    faithful, variant = pools.spec("elite9"), pools.spec("elite9-relu6-nose")
+    assert variant.name == "elite9-relu6-nose"
+
+    def operations(spec):
+        return [str(n.op) for n in spec.graph.nodes if "_se_" not in n.name]
+
+    swapped = [text.replace("swish", "relu6") for text in operations(faithful)]
+    assert operations(variant) == swapped
+    assert not [n for n in variant.graph.nodes if "_se_" in n.name]
+    assert pools.spec("elite9-hard_swish").macs == faithful.macs
+    gates = {str(n.op) for n in pools.spec("elite9-relu6").graph.nodes if n.name.endswith("_gate")}
+    assert gates == {"Activation(kind='sigmoid')"}
+
+
+@pytest.mark.parametrize("pool", ["elite-relu6-nose", "hf-hard_swish"])
+def test_pools_of_variants(pool):
+    family, suffix = pool.split("-", 1)
+    variants = pools.candidates(pool)
+    assert [c.name for c in variants] == [f"{c.name}-{suffix}" for c in pools.candidates(family)]
+    both = pools.candidates(f"{family},{pool}")
+    assert len(both) == len({c.name for c in both}) == 2 * len(variants)
+
+
+# -- Keras models ----------------------------------------------------------------------------------
+
+
+def check_counts(spec: ArchSpec) -> None:
+    model = models.build(spec)
+    assert model.count_params() == spec.params
+    assert macs_of_layers(model) == spec.macs
+    assert model.output_shape == (None, spec.classes)
+    keras.backend.clear_session()
+
+
+def smallest(family: str) -> ArchSpec:
+    """The narrowest, shallowest network of a family's pool at its smallest input."""
+    pool = FAMILIES[family].pool(64)
+    name, _ = min(pool, key=lambda item: item[1].width * item[1].depth * item[1].resolution)
+    return pools.spec(name, base_resolution=64, classes=5)
+
+
+# One of each kind; the others differ in figures alone or have tests of their own.
+EACH_TIME = (
+    "mobilenetv1", "ecamobilenetv2", "mobilenetv3-small", "mnasnet-small", "ghostnet",
+    "shufflenet-g3", "squeezenet-1.1", "peleenet", "espnetv2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(f, marks=() if f in EACH_TIME else pytest.mark.slow) for f in FAMILIES],
+)
+def test_keras_counts_what_the_spec_counts(family):
+    check_counts(smallest(family))
+
+
+# A network each of the blocks that no other test builds.
+NETWORKS = {
+    "mobile": (
+        ConvBlock("stem", 16, 3, 2, "relu6"),
+        SeparableConv("separable", 16),
+        MBConv(
+            "gated", 16, 32, 3, squeeze=8, activation="hard_swish", gate="hard_sigmoid",
+            squeeze_activation="relu", attention=3,
+        ),
+        Classifier("predictions", 5, 0.1, hidden=12, activation="hard_swish"),
+    ),
+    "ghost": (
+        ConvBlock("stem", 16, 3, 2, "relu"),
+        GhostBottleneck("same", 16, 32, 3, 1, 4),
+        GhostBottleneck("down", 24, 48, 5, 2),
+        Classifier("predictions", 5, 0.1),
+    ),
+    "shuffle": (
+        ConvBlock("stem", 12, 3, 2, "relu"),
+        ShuffleUnit("down", 48, 3, 2, first_groups=1),
+        ShuffleUnit("same", 48, 3),
+        Classifier("predictions", 5, bias=False),
+    ),
+    "squeeze": (
+        ConvBlock("stem", 16, 3, 2, "relu", "valid", batch_norm=False),
+        Pool("odd", "max", 3, padding="ceil"),
+        Fire("fire", 8, 16),
+        Pool("even", "max", 2, padding="ceil"),
+        ConvClassifier("predictions", 5, 0.1),
+    ),
+    "pelee": (
+        PeleeStem("stem", 16),
+        TwoWayDense("dense", 8, 16),
+        ConvBlock("transition", 32, activation="relu"),
+        Pool("pool", "average", 2, padding="valid"),
+        Classifier("predictions", 5),
+    ),
+    "esp": (
+        ConvBlock("stem", 16, 3, 2, "prelu"),
+        EESPDown("down", 32, (1, 2, 3, 4)),
+        EESP("same", 32, (1, 2, 3, 4)),
+        EESPDown("blind", 48, (1, 1, 2, 3), image=False),
+        SeparableConv("top", 32, activation="prelu", groups=4),
+        Classifier("predictions", 5),
+    ),
+}  # fmt: skip
+
+# Beyond these a microcontroller's runtime may have no kernel.
+OPERATORS = {
+    "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
+    "HARD_SWISH", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "PAD", "PRELU", "RESHAPE",
+    "STRIDED_SLICE", "TRANSPOSE",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_kind_of_block_in_keras_and_int8(name):
+    spec = ArchSpec(name, (32, 32, 3), NETWORKS[name])
+    assert ArchSpec.from_json(spec.to_json()) == spec
+    model = models.build(spec)
+    assert model.count_params() == spec.params
+    assert macs_of_layers(model) == spec.macs
+    images = np.random.default_rng(0).uniform(-1, 0.99, (8, 32, 32, 3)).astype(np.float32)
+    assert np.isfinite(model(images, training=True).numpy()).all()
+    blob = convert.to_tflite(model, calibration=images)
+    inspect.check_full_int8(inspect.read(blob))
+    assert inspect.operators(blob).keys() <= OPERATORS
+
+
+def test_the_networks_above_hold_every_block_of_these_families():
+    drawn = {type(block).__name__ for blocks in NETWORKS.values() for block in blocks}
+    used = {
+        type(block).__name__
+        for family in FAMILIES
+        for block in pools.candidates(family)[0].spec.blocks
+    }
+    assert used - drawn <= {"Cell", "ActivationBlock"}
+    assert used | drawn <= REGISTRY.keys()
+
+
+APPLICATIONS = {
+    "mobilenetv1-0.25": lambda: keras.applications.MobileNet((128, 128, 3), alpha=0.25, **BARE),
+    "mobilenetv3-small": lambda: keras.applications.MobileNetV3Small((103, 103, 3), **RAW),
+}
+SLOW_APPLICATIONS = {
+    "mobilenetv2-0.35": lambda: keras.applications.MobileNetV2((103, 103, 3), alpha=0.35, **BARE),
+    "mobilenetv1": lambda: keras.applications.MobileNet(**BARE),
+    "mobilenetv2": lambda: keras.applications.MobileNetV2(**BARE),
+    "mobilenetv3-large": lambda: keras.applications.MobileNetV3Large((224, 224, 3), **RAW),
+    "mobilenetv3-large-minimalistic": lambda: keras.applications.MobileNetV3Large(
+        (103, 103, 3), minimalistic=True, **RAW
+    ),
+    "mobilenetv3-small-minimalistic": lambda: keras.applications.MobileNetV3Small(
+        (103, 103, 3), minimalistic=True, **RAW
+    ),
+}
+BARE = {"weights": None, "classifier_activation": None}
+RAW = {**BARE, "include_preprocessing": False}
+
+
+def check_outputs(name: str, reference: keras.Model) -> None:
+    """Copies random weights of keras.applications' model into ours and compares the logits."""
+    ours = models.build(pools.spec(name).resized(reference.input_shape[1:]))
+    random = np.random.default_rng(0)
+    for theirs, mine in zip(weighted(reference), weighted(ours), strict=True):
+        values = theirs.get_weights()
+        if isinstance(theirs, layers.BatchNormalization):
+            bounds = ((0.7, 1.3), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5))
+            values = [random.uniform(*b, v.shape) for b, v in zip(bounds, values, strict=True)]
+            theirs.set_weights(values)
+            assert theirs.epsilon == mine.epsilon
+        # A 1x1 convolution behind the pool there is a fully connected layer here.
+        mine.set_weights([v.reshape(w.shape) for v, w in zip(values, mine.weights, strict=True)])
+    images = random.uniform(-1, 1, (2, *reference.input_shape[1:])).astype(np.float32)
+    want = np.asarray(reference(images)).reshape(2, -1)
+    assert np.ptp(want) > 0.05
+    assert np.abs(np.asarray(ours(images)) - want).max() < 1e-4
+    keras.backend.clear_session()
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_same_outputs_as_keras_applications(name):
+    check_outputs(name, APPLICATIONS[name]())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLOW_APPLICATIONS)
+def test_same_outputs_as_keras_applications_for_more(name):
+    check_outputs(name, SLOW_APPLICATIONS[name]())
+
+
+# -- a user's own models ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mynets(tmp_path_factory):
+    """The documented example as a file of its own in a folder of its own."""
+    text = (Path(__file__).parents[1] / "docs" / "families.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "mynets.py").write_text(
+        example + "\n\ndef wrong(side, classes):\n"
+        "    return {'small': lambda: net(side, classes + 1, 8)}\n\n"
+        "def odd(side, classes):\n"
+        "    text = keras.Sequential([keras.Input((side, side, 3)), layers.Flatten(),\n"
+        "                             layers.Embedding(9, classes), layers.GlobalMaxPooling1D()])\n"
+        "    return {'text': lambda: text}\n\n"
+        "def unnamed(side, classes):\n"
+        "    return {'../up': None}\n\n"
+        "def again(side, classes):\n"
+        "    return {'elite9': lambda: net(side, classes, 8)}\n"
+    )
+    return folder
+
+
+def test_a_pool_of_ones_own_models(mynets, monkeypatch):
+    monkeypatch.syspath_prepend(mynets)
+    pool = pools.candidates("mynets:pool", base_resolution=32, classes=5)
+    assert [c.name for c in pool] == ["plain-8", "plain-16", "plain-32"]
+    assert [c.spec.params for c in pool] == [27 * n + n + 5 * n + 5 for n in (8, 16, 32)]
+    assert [c.spec.macs for c in pool] == [15 * 15 * 27 * n + 5 * n for n in (8, 16, 32)]
+    spec = pool[1].spec
+    assert ArchSpec.from_json(spec.to_json()) == spec
+    check_counts(spec)
+    one, again = (models.build(spec, seed=3).get_weights() for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert np.abs(one[0] - models.build(spec, seed=4).get_weights()[0]).max() > 0
+    mixed = pools.candidates("elite,mynets:pool", base_resolution=32, classes=5)
+    assert {c.family for c in mixed} == {"elite", "mynets:pool"}
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ("mynets:absent", "absent"),
+        ("nowhere:pool", "nowhere"),
+        ("mynets:net", "net"),
+        ("mynets:wrong", r"returns \(6,\)"),
+        ("mynets:odd", "cannot count"),
+        ("mynets:unnamed", "is no name"),
+        ("mynets:again,elite", "two networks called 'elite9'"),
+    ],
+)
+def test_what_is_no_pool_of_models_is_a_users_error(mynets, monkeypatch, pool, said):
+    monkeypatch.syspath_prepend(mynets)
+    with pytest.raises(UserError, match=said) as error:
+        pools.candidates(pool, base_resolution=32, classes=5)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_a_search_over_ones_own_models(mynets, tmp_path):
+    """From another folder's models to verified int8 champions, in the command's own process."""
+    command = (
+        "search --config=quick --pool=mynets:pool --base_resolution=16 --epochs=4 --groups=1 "
+        f"--max_candidates=3 --workdir={tmp_path}"
+    )
+    program = [sys.executable, "-m", "efficientnet_elite", *command.split()]
+    done = subprocess.run(program, cwd=mynets, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("*int8*.tflite"))

@@ -1,0 +1,204 @@
+"""Replays rules of elimination; nothing is trained.
+
+With --curves: on recorded learning curves of complete trainings. Groups are drawn from them at
+random; for each rule the table tells its regret (points: final accuracy of a group's best member
+minus that of the one chosen), the share of groups with at most 0.3 points of it, and the epochs
+that a group was trained for until its champion was known (search) and in all (total, the champion
+to its end), with standard errors. The file is CSV with a header and a row an epoch: columns model,
+epoch, validation_accuracy (percent), and train_loss where it was recorded; others are ignored.
+
+  elite replay --curves=curves.csv --rules=average,last,recommended --group_size=8 --round_epochs=10
+
+With --workdir: decides a search anew from the epochs in its ledger, and says whether the decisions
+on record agree; exits with status 1 and the first difference where they do not.
+
+  elite replay --workdir=runs/digits
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from efficientnet_elite import replay, rules
+from efficientnet_elite.cli import common
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.replay import Curve, Figure, Result
+
+FLAGS = absl_flags.FlagValues()
+absl_flags.DEFINE_string("curves", None, "CSV file of learning curves.", flag_values=FLAGS)
+absl_flags.DEFINE_string("workdir", None, "Directory of a search.", flag_values=FLAGS)
+absl_flags.DEFINE_list(
+    "rules",
+    [*rules.RULES],
+    f"Rules to replay: {', '.join(rules.RULES)}, or recommended, which is {rules.RECOMMENDED}.",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_integer("groups", 120, "Groups drawn.", lower_bound=1, flag_values=FLAGS)
+absl_flags.DEFINE_integer("group_size", 8, "Models a group.", lower_bound=2, flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "round_epochs", 10, "Epochs between two eliminations.", lower_bound=1, flag_values=FLAGS
+)
+absl_flags.DEFINE_integer(
+    "epochs", None, "Take training to have ended after so many epochs.", flag_values=FLAGS
+)
+absl_flags.DEFINE_list(
+    "seed",
+    ["0"],
+    "Of the draw; of several (0,1,2) each draws its --groups, and all are averaged.",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_list(
+    "exclude",
+    [],
+    "Leave out the models with these names; * stands for anything.",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_boolean(
+    "train_loss", True, "--notrain_loss hides the train losses from the rules.", flag_values=FLAGS
+)
+absl_flags.DEFINE_boolean(
+    "peers",
+    False,
+    "Play the schedulers of Ray Tune and Optuna, where installed, on the same groups.",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_enum(
+    "format", "table", ["table", "json", "csv"], "How to print.", flag_values=FLAGS
+)
+
+
+def run(flags: Any, arguments: list[str]) -> int:
+    """Prints the comparison, or the audit, to stdout; 1 where an audit finds a difference."""
+    common.no_arguments(arguments)
+    if (flags.curves is None) == (flags.workdir is None):
+        raise UserError("give either --curves=FILE.csv or --workdir=DIR")
+    if flags.workdir is not None:
+        return _audit(common.workdir(flags))
+    rows = _compare(flags)
+    print(_FORMATS[flags.format](rows), end="")
+    return 0
+
+
+def _audit(workdir: Path) -> int:
+    with Ledger(workdir) as ledger:
+        found = replay.audit(ledger)
+    if found.difference is not None:
+        print(f"decisions on record differ from what the epochs give. {found.difference}")
+        return 1
+    print(
+        f"all {found.decisions} decisions on record, in {found.groups} groups, follow from the "
+        "epochs on record"
+    )
+    return 0
+
+
+def _compare(flags: Any) -> list[dict[str, Any]]:
+    curves = _curves(flags)
+    epochs = len(curves[0].accuracies)
+    if flags.round_epochs > epochs:
+        raise UserError(f"round_epochs={flags.round_epochs}: the curves have {epochs} epochs")
+    players = {name: replay.player(rules.find(name), flags.round_epochs) for name in flags.rules}
+    if flags.peers:
+        from efficientnet_elite import peers
+
+        players |= peers.players()
+    groups = [
+        group
+        for seed in _seeds(flags.seed)
+        for group in replay.draw(curves, flags.groups, flags.group_size, seed)
+    ]
+    p_avg, p_spe = replay.agreement(groups, flags.round_epochs)
+    from tqdm import tqdm
+
+    rows = []
+    with tqdm(total=len(players) * len(groups), delay=3, file=sys.stderr, leave=False) as bar:
+        for name, player in players.items():
+            bar.set_description_str(name, refresh=False)
+            result = replay.measure(name, player, groups, on_group=bar.update)
+            rows.append(_row(result, p_avg, p_spe))
+    return rows
+
+
+def _curves(flags: Any) -> list[Curve]:
+    path = Path(flags.curves).expanduser()
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            curves = replay.read_curves(lines, str(path))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is no CSV file ({error})") from error
+    curves = [c for c in curves if not any(fnmatchcase(c.model, p) for p in flags.exclude)]
+    if not curves:
+        raise UserError(f"--exclude={','.join(flags.exclude)} leaves no model of {path}")
+    if not flags.train_loss:
+        curves = [Curve(curve.model, curve.accuracies) for curve in curves]
+    return curves if flags.epochs is None else replay.shortened(curves, flags.epochs)
+
+
+def _seeds(values: list[str]) -> list[int]:
+    try:
+        return [int(value) for value in values]
+    except ValueError:
+        raise UserError(f"seed={','.join(values)}: use whole numbers, as in 0,1,2") from None
+
+
+def _row(result: Result, p_avg: float, p_spe: float) -> dict[str, Any]:
+    figures: dict[str, Figure] = {
+        "regret": result.regret,
+        "within_0_3": result.near,
+        "search_epochs": result.search_epochs,
+        "total_epochs": result.total_epochs,
+    }
+    row: dict[str, Any] = {"rule": result.rule}
+    for name, figure in figures.items():
+        row[name] = figure.mean
+        # A single group has no standard error, and JSON no NaN.
+        row[f"{name}_se"] = figure.error if figure.error == figure.error else None
+    return {**row, "too_close_to_call": result.close, "P_avg": p_avg, "P_spe": p_spe}
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    def cell(row: dict[str, Any], name: str, form: str) -> str:
+        error = row[f"{name}_se"]
+        return f"{row[name]:{form}} ± " + ("?" if error is None else f"{error:{form}}")
+
+    cells = [["rule", "regret", "within 0.3", "search epochs", "total epochs", "too close to call"]]
+    for row in rows:
+        close = row["too_close_to_call"]
+        cells.append(
+            [
+                row["rule"],
+                cell(row, "regret", ".2f"),
+                cell(row, "within_0_3", ".1%"),
+                cell(row, "search_epochs", ".0f"),
+                cell(row, "total_epochs", ".0f"),
+                "" if close is None else f"{close:.0%} of cuts",
+            ]
+        )
+    return common.table(cells) + (
+        f"ranking of four equals the final one after a round: P_avg {rows[0]['P_avg']:.1%}, "
+        f"P_spe {rows[0]['P_spe']:.1%} of rounds\n"
+    )
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+_FORMATS = {"table": _table, "json": _json, "csv": _csv}

@@ -1,0 +1,186 @@
+"""Rules of elimination on invented curves."""
+
+from __future__ import annotations
+
+import random
+from statistics import stdev
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from efficientnet_elite import rules
+from efficientnet_elite.config import PRESETS, SearchConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.rules import RULES, fluctuation
+from efficientnet_elite.tournament import Schedule, forecast, standing
+
+RACE = RULES["race"]
+
+
+def test_scores_by_hand():
+    curves = [[0.1, 0.5, 0.3], [0.2, 0.2, 0.4]]
+    assert RULES["average"].scores(curves, None) == pytest.approx([0.3, 0.8 / 3])
+    assert RULES["last"].scores(curves, None) == [0.3, 0.4]
+    assert RULES["best"].scores(curves, None) == [0.5, 0.4]
+    assert RACE.scores(curves, None) == [0.5, 0.4]
+
+
+def test_every_rule_is_found_by_its_name():
+    assert [rules.find(name).name for name in RULES] == list(RULES)
+    assert rules.find("recommended") is RULES[rules.RECOMMENDED]
+    with pytest.raises(UserError, match=r"no rule 'fastest': use average, .* or recommended"):
+        rules.find("fastest")
+
+
+def test_presets_use_the_recommended_rule_and_the_papers_its_own():
+    assert SearchConfig().rule == rules.RECOMMENDED
+    chosen = {name: preset().rule for name, preset in PRESETS.items()}
+    assert chosen.pop("paper") == "average"
+    assert set(chosen.values()) == {rules.RECOMMENDED}
+
+
+# -- noise ---------------------------------------------------------------------------------------
+
+
+def test_fluctuation_is_the_deviation_of_an_epoch():
+    noise = random.Random(0)
+    curves = [[0.01 * e + noise.gauss(0, 0.03) for e in range(10)] for _ in range(100)]
+    assert fluctuation(curves) == pytest.approx(0.03, rel=0.1)
+
+
+def test_fluctuation_sees_neither_a_rise_nor_a_collapse_nor_the_far_past():
+    rise = [0.1 * e for e in range(10)]
+    assert fluctuation([rise, rise]) == pytest.approx(0, abs=1e-12)
+    assert fluctuation([rise, [*rise[:5], 0.0, *rise[6:]]]) == pytest.approx(0, abs=1e-12)
+    assert fluctuation([[0.9, 0.1] * 20 + rise]) == pytest.approx(0, abs=1e-12)
+    assert fluctuation([[0.1, 0.9], [0.5]]) == 0
+
+
+def test_an_average_and_a_best_are_less_noisy_than_an_epoch():
+    curves = [[0.5, 0.6] * 8] * 2
+    error = RULES["last"].error(curves)
+    assert error > 0
+    assert RULES["average"].error(curves) == pytest.approx(error / 4)
+    noise = random.Random(0)
+    bests = [max(noise.gauss(0, 1) for _ in range(10)) for _ in range(10000)]
+    assert RULES["best"].error(curves) == pytest.approx(error * stdev(bests), rel=0.03)
+
+
+# -- the race ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("round_epochs", "epochs", "losses", "cuts"),
+    [
+        (10, 200, True, [4, 6, 8, 10]),
+        (10, 200, False, [10, 15, 20, 25]),
+        (20, 120, True, [8, 12, 16, 20]),
+        (5, 40, True, [4, 6, 8, 10]),  # little is told apart in two or three epochs
+        (3, 10, True, [3, 5, 7, 9]),
+        (1, 3, True, [1, 2, 3, 3]),
+        (10, 10, True, [4, 6, 8, 10]),
+    ],
+)
+def test_cuts_of_the_race(round_epochs, epochs, losses, cuts):
+    found = [RACE.cut(n, round_epochs, epochs, losses=losses) for n in range(1, 5)]
+    assert found == cuts
+
+
+def test_a_train_loss_speaks_in_accuracies():
+    """Two points a tenfold loss, in all curves; the second candidate's accuracy has slipped."""
+    losses = [[1.0, 0.1, 0.01], [1.0, 0.1, 0.01]]
+    straight = [50.0, 52.0, 54.0]
+    assert RACE.scores([straight, straight], losses) == pytest.approx([54, 54])
+    first, second = RACE.scores([straight, [50.0, 52.0, 48.0]], losses)
+    assert first > second > 48
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]],  # rises with the accuracy: overfitting, or worse
+        [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]],
+        [[3.0, 2.0, float("nan")], [3.0, 2.0, 1.0]],
+        [[3.0, 2.0], [3.0, 2.0, 1.0]],
+    ],
+)
+def test_a_train_loss_that_says_nothing_is_not_heard(losses):
+    curves = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.25]]
+    assert RACE.scores(curves, losses) == [0.3, 0.25]
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(0, 1), st.floats(0, 10)), min_size=4, max_size=4),
+        min_size=2,
+        max_size=9,
+    )
+)
+def test_shares_and_percentages_score_alike(curves):
+    shares = [[accuracy for accuracy, _ in curve] for curve in curves]
+    losses = [[loss for _, loss in curve] for curve in curves]
+    percent = [[100 * accuracy for accuracy in curve] for curve in shares]
+    for rule in RULES.values():
+        scores = rule.scores(shares, losses)
+        assert [100 * s for s in scores] == pytest.approx(rule.scores(percent, losses), abs=1e-6)
+
+
+def test_who_is_too_close_to_call_stays_but_not_forever():
+    assert RACE.keep([0.9, 0.8, 0.5, 0.4], 0.1, 1, 4) == 2
+    assert RACE.keep([0.9, 0.5, 0.49, 0.4], 0.1, 1, 4) == 3
+    assert RACE.keep([0.9, 0.5, 0.49], 0.1, 1, 4) == 2  # somebody leaves, unless two are left
+    assert RACE.keep([0.5, 0.49], 0.1, 2, 4) == 2
+    assert RACE.keep([0.5, 0.49], 0.1, 5, 4) == 1
+
+
+def test_a_race_of_equals_ends_and_says_that_it_was_close():
+    wave = [0.5, 0.6] * 20
+    scores = dict.fromkeys("abcd", wave)
+    table = standing("abcd", scores, Schedule(10, 40, "race"))
+    assert table.champion == "a"
+    assert {d.round for d in table.decisions} == {1, 2, 3, 4, 5}
+    assert all(d.close for d in table.decisions if d.candidate in "bc")
+    assert "too close to call" in table.decisions[1].reason
+    clear = {"a": [0.1 * e for e in range(40)], "b": [0.05 * e for e in range(40)]}
+    (first, second) = standing("ab", clear, Schedule(10, 40, "race")).decisions
+    assert (first.candidate, first.close, second.close) == ("a", False, False)
+    assert "too close" not in first.reason
+
+
+@given(
+    st.sampled_from(list(RULES)),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.integers(0, 20),
+    st.booleans(),
+    st.randoms(use_true_random=False),
+)
+def test_every_rule_comes_to_an_end_within_its_forecast(
+    rule, size, round_epochs, more, losses, chance
+):
+    epochs = round_epochs + more
+    schedule = Schedule(round_epochs, epochs, rule)
+    members = [f"m{i}" for i in range(size)]
+    scores: dict[str, list[float]] = {name: [] for name in members}
+    told: dict[str, list[float]] = {name: [] for name in members}
+    seen: list[str] = []
+    while True:
+        table = standing(members, scores, schedule, losses=told if losses else None)
+        decisions = [repr(decision) for decision in table.decisions]
+        assert decisions[: len(seen)] == seen, "a decision has changed"
+        seen = decisions
+        if not table.jobs:
+            break
+        name = chance.choice(table.jobs).candidate
+        scores[name].append(chance.choice([0.25, 0.5, 0.75]))
+        told[name].append(chance.choice([0.1, 1.0, 2.0]))
+    trained = sum(map(len, scores.values()))
+    planned = forecast([size], schedule, losses=losses)
+    assert len(scores[table.champion]) == epochs
+    if rule == "race":
+        # Three looks more than planned, each with at most the whole group.
+        step = max(min(2, round_epochs), round(round_epochs / (5 if losses else 2)))
+        assert planned <= trained <= planned + size * step * ((size - 1).bit_length() + 3)
+    else:
+        assert trained == planned

@@ -1,5 +1,11 @@
-"""Without --pool: the published members of both families, with the paper's ImageNet accuracy.
+"""Without --pool: the published members of eLite and HF, with the paper's ImageNet accuracy.
 With --pool: every candidate of a pool, with its cost group (0 is the heaviest).
+
+With limits (--max_size_kb=900 ...) candidates beyond them have no group but the reason. Latency
+(of this machine), TFLM's arena and Ethos-U cycles are measured, on untrained networks: --workdir
+says where these and the figures are kept.
+
+  elite models --pool=elite --metrics=size_bytes,arena_bytes --max_size_kb=2000
 """
 
 from __future__ import annotations
@@ -7,17 +13,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import pools
+from efficientnet_elite import costs, limits, pools, selection
 from efficientnet_elite.cli import common
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.pools import Candidate
+from efficientnet_elite.selection import Measure
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_enum(
-    "pool", None, list(pools.FAMILIES), "List all candidates of this pool.", flag_values=FLAGS
-)
+common.define_pool(FLAGS, "List all candidates of a pool")
 absl_flags.DEFINE_enum(
     "format", "table", ["table", "json", "csv"], "How to print.", flag_values=FLAGS
 )
@@ -28,52 +37,109 @@ absl_flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer("classes", 1000, "Number of classes.", lower_bound=1, flag_values=FLAGS)
+absl_flags.DEFINE_list(
+    "metrics", [], f"Further costs to list: some of {', '.join(costs.METRICS)}.", flag_values=FLAGS
+)
+absl_flags.DEFINE_string(
+    "workdir", None, "Where measured costs and untrained networks are kept.", flag_values=FLAGS
+)
 common.define_grouping(FLAGS)
+common.define_limits(FLAGS)
 
 
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints the table to stdout, and nothing else."""
     common.no_arguments(arguments)
-    families = [flags.pool] if flags.pool else list(pools.FAMILIES)
-    rows: list[dict[str, Any]] = []
-    for family in families:
-        for candidate in pools.candidates(
-            family,
-            base_resolution=flags.base_resolution,
-            classes=flags.classes,
-            groups=flags.groups,
-            metrics=tuple(flags.group_by or pools.METRICS),
-            method=flags.group_method or "width",
-        ):
-            member = pools.MEMBERS.get(candidate.name)
-            if member is None and not flags.pool:
-                continue
-            row: dict[str, Any] = {
-                "name": candidate.name,
-                "width": candidate.width,
-                "depth": candidate.depth,
-                "resolution": candidate.spec.resolution,
-                "params": candidate.spec.params,
-                "macs": candidate.spec.macs,
-                "group": candidate.group,
-            }
-            if not flags.pool and member is not None:
-                row["paper_top1"] = member.paper_top1
-            rows.append(row)
-    if not flags.pool:
-        rows.sort(key=lambda row: list(pools.MEMBERS).index(row["name"]))
+    rows = _pool(flags, flags.pool) if flags.pool else _members(flags)
     print(_FORMATS[flags.format](rows), end="")
+
+
+def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
+    """A row a candidate, in the pool's order."""
+    bounds = limits.ceilings(common.limits_of(flags))
+    size = {"base_resolution": flags.base_resolution, "classes": flags.classes}
+    selected = selection.select(
+        pool,
+        **size,
+        groups=flags.groups,
+        metrics=tuple(flags.group_by or pools.METRICS),
+        method=flags.group_method,
+        limits=common.limits_of(flags),
+        shown=flags.metrics,
+        measure=_measure(flags),
+    )
+    groups = {candidate.name: candidate.group for candidate in selected.candidates}
+    shown = dict.fromkeys([*flags.metrics, *bounds])
+    rows = []
+    for candidate in pools.members(pool, **size):
+        row = {**_row(candidate), "group": groups.get(candidate.name)}
+        for metric in shown:
+            row[metric] = _cost(candidate, metric, selected.measured)
+        if bounds:
+            row["cut"] = selected.cut.get(candidate.name)
+        rows.append(row)
+    return rows
+
+
+def _members(flags: Any) -> list[dict[str, Any]]:
+    """A row a published member, in the order of the paper."""
+    found = {row["name"]: row for pool in ("elite", "hf") for row in _pool(flags, pool)}
+    return [{**found[n], "paper_top1": m.paper_top1} for n, m in pools.MEMBERS.items()]
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "name": candidate.name,
+        "width": candidate.width,
+        "depth": candidate.depth,
+        "resolution": candidate.spec.resolution,
+        "params": candidate.spec.params,
+        "macs": candidate.spec.macs,
+    }
+
+
+def _cost(candidate: Candidate, metric: str, measured: costs.Measured) -> float | None:
+    """A cost; None where it was not measured because the candidate is over another limit."""
+    if costs.METRICS[metric].of is None and candidate.name not in measured[metric]:
+        return None
+    return costs.of(candidate.spec, metric, measured)
+
+
+def _measure(flags: Any) -> Measure:
+    """Measures on demand: nothing of TensorFlow is loaded where all costs are computed."""
+
+    def measure(metric: str, specs: Sequence[Any]) -> Any:
+        table = common.metric_table(flags)
+        if metric == "latency_ms" and table:
+            from efficientnet_elite import metric_table
+
+            return metric_table.latencies(Path(table), specs)
+        if not flags.workdir:
+            raise UserError(f"{metric} must be measured: say where to keep it with --workdir=DIR")
+        common.quiet_tensorflow()
+        from efficientnet_elite.export.measure import Measurer
+
+        return Measurer(common.workdir(flags) / "metrics")(metric, specs)
+
+    return measure
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
     def text(key: str, value: Any) -> str:
+        if value is None:
+            return "" if key == "cut" else "-"
         if key in ("params", "macs"):
             return f"{value / 1e6:.3f} M" if key == "params" else f"{value / 1e6:.2f} M"
-        return str(value)
+        return costs.METRICS[key].text(value) if key in costs.METRICS else str(value)
 
-    titles = {"paper_top1": "top-1 % (paper)"}
+    titles = {"paper_top1": "top-1 % (paper)", "cut": "not trained because"}
+    titles |= {name: metric.title for name, metric in costs.METRICS.items() if name in rows[0]}
+    titles |= {"params": "params", "macs": "macs"}
     cells = [[titles.get(key, key) for key in rows[0]]]
     cells += [[text(key, value) for key, value in row.items()] for row in rows]
+    if "cut" in rows[0]:  # a text: to the left
+        width = max(len(line[-1]) for line in cells)
+        cells = [[*line[:-1], line[-1].ljust(width)] for line in cells]
     return common.table(cells)
 
 

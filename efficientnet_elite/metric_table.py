@@ -1,0 +1,62 @@
+"""Latencies measured on a device: the JSON that ``elite benchmark --json=...`` writes there.
+
+This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.spec import ArchSpec
+
+_SHOWN = 3  # missing networks that a message names
+
+
+def latencies(path: Path, specs: Iterable[ArchSpec]) -> dict[str, float]:
+    """Median milliseconds of each spec's int8 file on the device, by the spec's name.
+
+    A row belongs to a spec where its file is called ``NAME.int8.tflite`` (or, as untrained pools
+    are written, ``NAME-...px-....int8.tflite``) and its input has the spec's size.
+
+    Args:
+      path: the JSON file.
+      specs: the networks asked for.
+
+    Raises:
+      UserError: the file cannot be read, or a network is not in it. Nothing is guessed from others.
+    """
+    rows = {_key(row): row["median_ms"] for row in _rows(path) if row.get("median_ms") is not None}
+    wanted = {spec.name: _wanted(spec) for spec in specs}
+    missing = [name for name, key in wanted.items() if key not in rows]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise UserError(
+            f"{path} has no int8 latency of {len(missing)} of {len(wanted)} candidates ({shown}) "
+            "at this input size: measure them on the device too"
+        )
+    return {name: float(rows[key]) for name, key in wanted.items()}
+
+
+def _rows(path: Path) -> list[dict]:
+    try:
+        rows = json.loads(path.read_text())["rows"]
+        return [row for row in rows if row["model"]]
+    except OSError as error:
+        raise UserError(f"metric table {path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"metric table {path} is not what `elite benchmark --json=...` writes: {error!r}"
+        ) from error
+
+
+def _wanted(spec: ArchSpec) -> tuple[str, str]:
+    return spec.name, f"{'x'.join(map(str, (1, *spec.input_shape)))} int8"
+
+
+def _key(row: dict) -> tuple[str, str]:
+    name = PurePosixPath(row["model"]).name.removesuffix(".tflite").removesuffix(".int8")
+    return re.sub(r"-\d+px-[0-9a-f]{8}$", "", name), str(row.get("input"))

@@ -1,0 +1,92 @@
+"""Runs a function in a process of its own, with limits on time and memory.
+
+What loads a file from elsewhere, or a native library that may abort on it, is called this way: the
+worst it can do is to end its own process. Arguments and results travel as plain arrays, never as
+pickles, so that nothing a child sends back can run code here.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from efficientnet_elite.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+
+TIMEOUT_SECONDS = 300.0
+MEMORY_BYTES = 8 << 30  # of address space, of which native libraries reserve more than they use
+
+_ERROR = "error"  # key of a child's answer that stands for a UserError's message
+
+
+def call(
+    function: Callable[[Arrays], Mapping[str, Any]],
+    arguments: Mapping[str, Any],
+    *,
+    timeout: float = TIMEOUT_SECONDS,
+    memory: int = MEMORY_BYTES,
+) -> Arrays:
+    """The answer of `function`, computed by another Python process.
+
+    Args:
+      function: defined at the top of an importable module; takes and returns named arrays.
+      arguments: what numpy can make an array of; bytes as `np.frombuffer` gives them.
+      timeout: seconds, after which the process is killed.
+      memory: bytes of address space it may use.
+
+    Raises:
+      UserError: the function raised, the process crashed or ran out of time; one line says which.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        question, answer = Path(folder, "question.npz"), Path(folder, "answer.npz")
+        np.savez(question, **arguments)
+        command = [
+            *(sys.executable, "-m", __name__),
+            *(f"{function.__module__}:{function.__name__}", str(memory), folder),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise UserError(f"it took longer than {timeout:g} s and was stopped") from None
+        if done.returncode == 0:
+            result = _load(answer)
+            if _ERROR in result:
+                raise UserError(" ".join(str(result[_ERROR]).split()))
+            return result
+        lines = [
+            " ".join(line.split()) for line in done.stderr.decode(errors="replace").split("\n")
+        ]
+        last = next((line for line in reversed(lines) if line), "it said nothing")
+        if done.returncode < 0:
+            raise UserError(f"it crashed ({signal.Signals(-done.returncode).name}): {last}")
+        raise UserError(last)
+
+
+def _load(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _child(function: str, memory: str, folder: str) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    module, _, name = function.partition(":")
+    try:
+        result = getattr(import_module(module), name)(_load(Path(folder, "question.npz")))
+    except UserError as error:
+        result = {_ERROR: str(error)}
+    np.savez(Path(folder, "answer.npz"), **result)
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])

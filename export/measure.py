@@ -1,0 +1,102 @@
+"""Measures what a spec does not tell: latency here, TFLM's arena, Ethos-U cycles.
+
+Networks are exported untrained, each once, into a folder that later calls find them in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from efficientnet_elite import metric_table
+from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import ethos_u, tflm, untrained
+from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.workdir import write_json
+
+
+class Measurer:
+    """A `selection.Measure`.
+
+    Args:
+      folder: for files and figures; what is in it is not measured again.
+      table: latencies of a device (see `metric_table`); None: those of this machine.
+      options: of the timing here.
+      progress: whether to show progress bars on stderr.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        table: str | Path | None = None,
+        options: latency.Options = latency.Options(runs=30, warmup=3),  # noqa: B008 (frozen)
+        progress: bool = True,
+    ):
+        self._folder, self._options, self._progress = folder, options, progress
+        self._table = None if table is None else Path(table)
+
+    def __call__(self, metric: str, specs: Sequence[ArchSpec]) -> Mapping[str, float]:
+        """Values by the networks' names; UserError where a tool or a table's row is missing."""
+        if metric == "latency_ms":
+            if self._table is not None:
+                return metric_table.latencies(self._table, specs)
+            return self._latencies(specs)
+        if metric == "tflm_arena_bytes":
+            return self._each(metric, specs, tflm.check, _arena)
+        if metric == "ethos_u_cycles":
+            return self._each(metric, specs, ethos_u.check, ethos_u.cycles)
+        raise ValueError(f"{metric} is not measured")
+
+    def _each(
+        self,
+        metric: str,
+        specs: Sequence[ArchSpec],
+        check: Callable[[], None],
+        value: Callable[[Path], float],
+    ) -> dict[str, float]:
+        """One after the other; each is recorded when it is known."""
+        check()
+        record = self._folder / f"{metric}.json"
+        known = _read(record)
+        found = {}
+        for spec in self._bar(specs, metric):
+            path = untrained.int8_path(spec, self._folder)
+            if path.name not in known:
+                known[path.name] = value(untrained.int8_file(spec, self._folder))
+                write_json(record, known)
+            found[spec.name] = known[path.name]
+        return found
+
+    def _latencies(self, specs: Sequence[ArchSpec]) -> dict[str, float]:
+        """All in one run, taking turns: where one is missing, all are timed again."""
+        record = self._folder / "latency_ms.json"
+        paths = {spec.name: untrained.int8_path(spec, self._folder) for spec in specs}
+        known = _read(record)
+        if any(path.name not in known for path in paths.values()):
+            for spec in self._bar(specs, "exporting"):
+                untrained.int8_file(spec, self._folder)
+            with tqdm(total=self._options.runs, desc="timing", disable=not self._progress) as bar:
+                rows = latency.measure(
+                    list(paths.values()), self._options, lambda done, total: bar.update(1)
+                )
+            for row in rows:
+                if row.median_ms is None:
+                    raise UserError(f"{row.model} cannot be timed: {row.error}")
+                known[Path(row.model).name] = row.median_ms
+            write_json(record, known)
+        return {name: known[path.name] for name, path in paths.items()}
+
+    def _bar(self, specs: Sequence[ArchSpec], label: str) -> Sequence[ArchSpec]:
+        return tqdm(specs, desc=label, disable=not self._progress)
+
+
+def _arena(path: Path) -> float:
+    return tflm.arena_bytes(path.read_bytes())
+
+
+def _read(path: Path) -> dict[str, float]:
+    return json.loads(path.read_text()) if path.is_file() else {}

@@ -1,0 +1,219 @@
+"""Costs of networks: what specs say, against brute force, converted files and TFLM itself."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientnet_elite import costs, footprint, memory, ops, pools
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import ethos_u, inspect, tflm, untrained
+from efficientnet_elite.graph import Graph
+from efficientnet_elite.lowering import Program, lower
+from efficientnet_elite.memory import Buffer
+
+SMALL = pools.spec("elite9", classes=10, base_resolution=32)
+
+
+@st.composite
+def programs(draw) -> Program:
+    """A few operators that read any of the tensors before them."""
+    program = Program()
+    size = st.integers(1, 9)
+    program.tensor((draw(size),))
+    for made in range(1, draw(st.integers(1, 6)) + 1):
+        inputs = draw(st.lists(st.integers(0, made - 1), min_size=1, max_size=3, unique=True))
+        program.emit("ADD", tuple(inputs), (draw(size),))
+    return program
+
+
+def live_bytes(program: Program, step: int) -> int:
+    """Sum over the tensors that exist before or at a step and are read at it or later."""
+    readers = [operator.inputs for operator in program.operators]
+    total = 0
+    for tensor, size in enumerate(program.sizes):
+        written = tensor  # tensor i is written by operator i - 1, at step i; the image at step 0
+        read = [at for at, inputs in enumerate(readers, start=1) if tensor in inputs]
+        if written <= step <= max([written, *read]):
+            total += size
+    return total
+
+
+@given(programs())
+def test_peak_is_what_lives_at_once(program):
+    steps = range(len(program.operators) + 1)
+    brute = max(live_bytes(program, step) for step in steps)
+    assert memory.peak(memory.activations(program)) == brute
+
+
+buffers = st.lists(
+    st.builds(
+        lambda size, first, more: Buffer(16 * size, first, first + more),
+        st.integers(1, 6),
+        st.integers(0, 5),
+        st.integers(0, 3),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def lowest(order) -> int:
+    """Height where buffers are placed in a given order, each as low as it can be."""
+    placed: list[tuple[int, Buffer]] = []
+    for buffer in order:
+        ends = [0, *(offset + other.size for offset, other in placed)]
+        offset = min(
+            start
+            for start in ends
+            if all(
+                start + buffer.size <= other_offset or other_offset + other.size <= start
+                for other_offset, other in placed
+                if other.meets(buffer)
+            )
+        )
+        placed.append((offset, buffer))
+    return max(offset + buffer.size for offset, buffer in placed)
+
+
+@settings(max_examples=40, deadline=None)
+@given(buffers)
+def test_no_plan_is_below_the_peak_and_the_greedy_one_is_a_plan(found):
+    # The best plan arises from placing its buffers by their offsets, each as low as it can be.
+    best = min(lowest(order) for order in permutations(found))
+    offsets = memory.greedy(found)
+    assert memory.peak(found) <= best <= memory.height(found, offsets)
+    for i, (a, at) in enumerate(zip(found, offsets, strict=True)):
+        for b, other in zip(found[:i], offsets[:i], strict=True):
+            assert not a.meets(b) or at + a.size <= other or other + b.size <= at
+
+
+def test_sizes_are_rounded_up_in_a_plan():
+    found = [Buffer(17, 0, 1), Buffer(1, 1, 1)]
+    assert memory.greedy(found) == [0, 32]
+    assert memory.height(found, [0, 32]) == 48
+    assert memory.peak(found) == 18
+    assert memory.peak([]) == memory.height([], []) == 0
+
+
+def test_what_the_converter_folds_and_fuses():
+    graph = Graph((8, 8, 3))
+    x = graph.conv_bn("a", graph.image, 4, activation="relu6")
+    y = graph.conv_bn("b", x, 4, activation="swish")
+    y = graph.apply("drop", ops.DropPath(0.5), y)
+    graph.apply("relu", ops.Activation("relu"), graph.apply("add", ops.Add(), x, y))
+    program = lower(graph)
+    assert [operator.kind for operator in program.operators] == [
+        "CONV_2D", "CONV_2D", "LOGISTIC", "MUL", "ADD"
+    ]  # fmt: skip
+    assert [operator.fused for operator in program.operators] == ["relu6", None, None, None, "relu"]
+    # MUL: its two inputs and its output, and the map that the residual waits for.
+    assert memory.peak(memory.activations(program)) == 4 * (8 * 8 * 4)
+
+
+def test_a_shared_activation_is_computed_once():
+    graph = Graph((4, 4, 2))
+    x = graph.apply("pool", ops.MaxPool(3, 1), graph.image)
+    first = graph.apply("one", ops.Activation("sigmoid"), x)
+    second = graph.apply("two", ops.Activation("sigmoid"), x)
+    graph.apply("add", ops.Add(), first, second)
+    assert lower(graph).kinds() == {"ADD": 1, "LOGISTIC": 1, "MAX_POOL_2D": 1}
+
+
+def test_an_unknown_operation():
+    graph = Graph((4, 4, 2))
+    graph.apply("odd", ops.Activation("mish"), graph.image)
+    with pytest.raises(ValueError, match="mish"):
+        lower(graph)
+
+
+def test_metrics_of_the_smallest_member():
+    spec = pools.spec("elite9")
+    assert costs.of(spec, "params") == spec.params
+    assert costs.of(spec, "macs") == spec.macs
+    # swish of the first expansion: the map, its sigmoid and their product.
+    assert costs.of(spec, "peak_bytes") == 3 * 112 * 112 * 48
+    assert 1.1 * spec.params < costs.of(spec, "size_bytes") < 1.5 * spec.params
+    assert costs.of(spec, "arena_bytes") > costs.of(spec, "peak_bytes")
+
+
+def test_measured_metrics_are_looked_up():
+    assert costs.to_measure(["macs", "latency_ms", "latency_ms"]) == ["latency_ms"]
+    assert costs.of(SMALL, "latency_ms", {"latency_ms": {"elite9": 2.5}}) == 2.5
+    with pytest.raises(UserError, match="latency_ms of elite9 has not been measured"):
+        costs.of(SMALL, "latency_ms")
+    with pytest.raises(UserError, match=r"unknown metric 'flops': choose among params, macs, .*"):
+        costs.check(["flops"])
+
+
+@pytest.mark.parametrize("pool", pools.FAMILIES)
+def test_every_family_has_its_costs(pool):
+    spec = pools.members(pool, base_resolution=96, classes=10)[-1].spec
+    peak = costs.of(spec, "peak_bytes")
+    assert peak <= footprint.head_bytes(lower(spec.graph)) < costs.of(spec, "arena_bytes")
+    assert costs.of(spec, "size_bytes") > spec.params
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    return untrained.int8_file(SMALL, tmp_path_factory.mktemp("untrained"))
+
+
+def test_an_untrained_file_is_written_once(file):
+    before = file.stat().st_mtime_ns
+    assert untrained.int8_file(SMALL, file.parent) == file
+    assert file.stat().st_mtime_ns == before
+    other = untrained.int8_path(pools.spec("elite9", classes=11, base_resolution=32), file.parent)
+    assert other != file
+
+
+def test_estimates_of_a_converted_network(file):
+    content = file.read_bytes()
+    inspect.check_full_int8(inspect.read(content))
+    assert lower(SMALL.graph).kinds() == inspect.operators(content)
+    assert costs.of(SMALL, "size_bytes") == pytest.approx(len(content), rel=0.01)
+
+
+def test_the_arena_against_tflm(file):
+    pytest.importorskip("tflite_micro")
+    arena = tflm.allocation(file.read_bytes())
+    assert footprint.head_bytes(lower(SMALL.graph)) == arena.head
+    assert costs.of(SMALL, "arena_bytes") == pytest.approx(arena.head + arena.tail, rel=0.02)
+
+
+def test_tflm_on_what_it_cannot_run():
+    pytest.importorskip("tflite_micro")
+    with pytest.raises(UserError, match="TFLM cannot load the model"):
+        tflm.allocation(b"no model")
+
+
+def test_cycles_by_vela(file, tmp_path):
+    pytest.importorskip("ethosu")
+    # At best 128 multiply-accumulates a cycle.
+    assert ethos_u.cycles(file) > SMALL.macs / 128
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(b"no model")
+    with pytest.raises(UserError, match=r"Vela cannot compile .*bad\.tflite"):
+        ethos_u.cycles(bad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["elite-w3d2r2", "hf5", "mobilenetv2-0.35", "mobilenetv3-small", "mnasnet-small",
+     "mobilenetv1-0.25"],
+)  # fmt: skip
+def test_estimates_of_more_networks(name, tmp_path):
+    pytest.importorskip("tflite_micro")
+    spec = pools.spec(name, classes=10, base_resolution=64)
+    path = untrained.int8_file(spec, tmp_path)
+    content = path.read_bytes()
+    arena = tflm.allocation(content)
+    assert lower(spec.graph).kinds() == inspect.operators(content)
+    assert footprint.head_bytes(lower(spec.graph)) == arena.head
+    assert costs.of(spec, "size_bytes") == pytest.approx(len(content), rel=0.02)
+    assert costs.of(spec, "arena_bytes") == pytest.approx(arena.head + arena.tail, rel=0.02)

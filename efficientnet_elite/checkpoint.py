@@ -24,6 +24,10 @@ _VERSION = 1
 PARTS = ("weights", "average", "optimizer")
 
 
+class DamagedCheckpoint(UserError):
+    """A checkpoint that cannot be read: cut short, or no checkpoint at all."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """State of one training after ``len(history)`` epochs.
@@ -39,7 +43,11 @@ class Checkpoint:
     parts: Mapping[str, Sequence[np.ndarray]]
 
     def save(self, path: Path) -> None:
-        """Writes the file under a temporary name, flushes it to disk, then renames it."""
+        """Writes the file under a temporary name, flushes it to disk, then renames it.
+
+        The temporary name is the process's own: should the worker of a driver that was killed live
+        a moment longer than it, no file gets two writers. UserError where the disk is full.
+        """
         arrays = {
             f"{part}/{i:04d}": array
             for part, arrays in self.parts.items()
@@ -47,16 +55,26 @@ class Checkpoint:
         }
         header = {"version": _VERSION, "spec": self.spec, "history": self.history}
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, header=np.array(json.dumps(header)), **arrays)  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): make room, and the same command "
+                "goes on from the epoch before"
+            ) from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Reads what `save` wrote; UserError where the file is damaged or of another version."""
+        """Reads what `save` wrote.
+
+        DamagedCheckpoint where that is impossible, UserError where it has another version.
+        """
         try:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
@@ -65,7 +83,7 @@ class Checkpoint:
                 for name in sorted(name for name in file.files if name != "header"):
                     parts[name.split("/")[0]].append(file[name])
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(
+            raise DamagedCheckpoint(
                 f"checkpoint {path} is damaged: delete it, and the same command trains it anew "
                 f"({type(error).__name__})"
             ) from error

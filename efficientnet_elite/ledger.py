@@ -23,7 +23,7 @@ from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.tournament import Decision
 
 FILE_NAME = "ledger.sqlite"
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE candidates (
@@ -39,7 +39,8 @@ CREATE TABLE failures (
 CREATE TABLE decisions (
   grp INTEGER NOT NULL, round INTEGER NOT NULL, epoch INTEGER NOT NULL,
   candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
-  survives INTEGER NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (round, candidate));
+  survives INTEGER NOT NULL, reason TEXT NOT NULL, close INTEGER NOT NULL,
+  PRIMARY KEY (round, candidate));
 CREATE TABLE timings (
   phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL,
   PRIMARY KEY (phase, candidate));
@@ -83,6 +84,11 @@ class Ledger:
             if self._format() == 0:
                 self._create()
             version = self._format()
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"{self.path} cannot be opened ({error}): make room, if the disk is full, and see "
+                "that you may write there"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} cannot be used as a ledger ({error})") from error
         if version != _VERSION:
@@ -109,15 +115,19 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
+            self._db.execute("COMMIT")
         except BaseException as error:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):  # a full disk, above all
-                raise UserError(f"{self.path} cannot be written ({error})") from error
+                raise UserError(
+                    f"{self.path} cannot be written ({error}): make room, and the same command "
+                    "goes on from here"
+                ) from error
             raise
-        self._db.execute("COMMIT")
 
     # -- what the search is ----------------------------------------------------------------------
 
@@ -222,25 +232,26 @@ class Ledger:
                 d.rank,
                 d.survives,
                 d.reason,
+                d.close,
             )
             for d in decisions
         ]
         with self._transaction():
             self._db.executemany(
-                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
+                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
 
     def decisions(self) -> dict[int, list[Decision]]:
         """Group to its decisions, by round and rank."""
         result: dict[int, list[Decision]] = {}
         rows = self._db.execute(
-            "SELECT grp, round, epoch, candidate, score, rank, survives, reason"
+            "SELECT grp, round, epoch, candidate, score, rank, survives, reason, close"
             " FROM decisions ORDER BY grp, round, rank"
         )
-        for grp, number, epoch, candidate, score, rank, survives, reason in rows:
+        for grp, number, epoch, candidate, score, rank, survives, reason, close in rows:
             score = float("nan") if score is None else score
             result.setdefault(grp, []).append(
-                Decision(number, epoch, candidate, score, rank, bool(survives), reason)
+                Decision(number, epoch, candidate, score, rank, bool(survives), reason, bool(close))
             )
         return result
 

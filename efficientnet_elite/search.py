@@ -1,34 +1,37 @@
-"""The search driver: data and pool in, champions out, everything in between in the ledger.
+"""A search from its settings: data and pool in, champions out, everything in between in the ledger.
 
-Holds no state of its own: what to train next is asked of the tournament after every task, from the
-scores in the ledger, so that a killed search goes on where it stopped, with the same decisions.
+What is trained when, and what is decided, is the `driver`'s; here is what it starts from.
 """
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tqdm import tqdm
 
-from efficientnet_elite import __version__, pools, summary
+from efficientnet_elite import __version__, driver, pools
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.config import EngineConfig, SearchConfig
 from efficientnet_elite.data import ImageData, SkippedImage
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors import Executor, LocalExecutor, Task
+from efficientnet_elite.executors.local import LocalExecutor
+from efficientnet_elite.executors.pool import ProcessPool
+from efficientnet_elite.executors.protocol import Executor
+from efficientnet_elite.executors.ray_cluster import RayCluster
 from efficientnet_elite.ledger import FILE_NAME as LEDGER_FILE
-from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.pools import Candidate
-from efficientnet_elite.tournament import Job, Standing
-from efficientnet_elite.training import EpochResult, TrainingError
-from efficientnet_elite.workdir import champions_path, checkpoint_path, lock, write_json
+from efficientnet_elite.selection import Measure, Selection, cannot_measure, select
+from efficientnet_elite.tensorboard import Summaries
+from efficientnet_elite.workdir import cache_path, lock
 
 # Settings that a search may be continued with at other values: no score depends on them.
 _CHANGES_NOTHING = ("data.cache_gb", "data.data_dir")
@@ -39,18 +42,25 @@ def run(
     config: SearchConfig,
     workdir: Path,
     *,
+    engine: EngineConfig | None = None,
     machine: str = "",
     progress: bool = True,
     on_skipped: Callable[[SkippedImage], None] = lambda image: None,
+    on_message: Callable[[str], None] = lambda text: None,
+    measure: Measure = cannot_measure,
 ) -> list[dict[str, Any]]:
     """Runs (or continues) a search to its end.
 
     Args:
       config: the search; on a work directory with a ledger it must equal the recorded one.
       workdir: where the ledger, checkpoints and ``champions.json`` are.
+      engine: where to train (None: in this process, one candidate at a time). A search may be
+        continued on another one: no score depends on it.
       machine: name of the CPU or board, for the record.
       progress: whether to show a progress bar on stderr.
       on_skipped: called for every image that is left out.
+      on_message: gets a line about every candidate that failed or had to be set back.
+      measure: of costs that are not computed, where the search groups by or limits one.
 
     Returns:
       the champions, heaviest group first, as written to ``champions.json``.
@@ -58,11 +68,15 @@ def run(
     Raises:
       UserError: bad data or settings, or a work directory of another search or in use.
     """
+    engine = engine or EngineConfig()
     with lock(workdir):
         if (workdir / LEDGER_FILE).exists():
             with Ledger(workdir) as ledger:
                 _check_settings(ledger, config)
-        data = load_data(config, progress=progress)
+        _use_threads(config.threads)
+        if not engine.in_process:
+            _leave_gpus()
+        data = load_data(config, workdir, progress=progress)
         for image in data.skipped:
             on_skipped(image)
         data_lib.steps_per_epoch(data, config.train.batch_size)  # before anything is recorded
@@ -70,17 +84,75 @@ def run(
             if ledger.meta():
                 check_data(ledger, data)
             else:
-                _start(ledger, config, data, machine)
-            executor = LocalExecutor(
-                config.train, data, base_resolution=config.base_resolution, seed=config.seed
+                selected = choose(config, data.num_classes, measure)
+                if selected.cut:
+                    on_message(f"{len(selected.cut)} candidates are over a limit and not trained")
+                _start(ledger, config, data, machine, selected)
+            curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
+            executor = _executor(config, data, workdir, engine)
+            return driver.drive(
+                ledger,
+                executor,
+                workdir,
+                progress=progress,
+                on_message=on_message,
+                on_recorded=curves.record,
             )
-            return drive(ledger, executor, workdir, progress=progress)
 
 
-def load_data(config: SearchConfig, *, progress: bool = True) -> ImageData:
-    """The images of a search, stored no larger than its networks can make use of."""
+def _executor(
+    config: SearchConfig, data: ImageData, workdir: Path, engine: EngineConfig
+) -> Executor:
+    if engine.in_process:
+        return _local(config, data)
+    make = partial(_worker, config=config, workdir=workdir.absolute(), fingerprint=data.fingerprint)
+    if engine.name == "local":
+        assert engine.workers is not None
+        return ProcessPool(make, engine.workers, workdir)
+    return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
+
+
+def _local(config: SearchConfig, data: ImageData) -> LocalExecutor:
+    return LocalExecutor(
+        config.train, data, base_resolution=config.base_resolution, seed=config.seed
+    )
+
+
+def _worker(slot: int, *, config: SearchConfig, workdir: Path, fingerprint: str) -> LocalExecutor:
+    """What a worker process trains with; workers take turns at the GPUs of a machine."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        own = gpus[slot % len(gpus)]
+        tf.config.set_visible_devices(own, "GPU")
+        tf.config.experimental.set_memory_growth(own, True)
+    _use_threads(config.threads)
+    data = load_data(config, workdir, progress=False)
+    if data.fingerprint != fingerprint:
+        raise UserError(f"a worker sees other images in {data.name} than the search")
+    return _local(config, data)
+
+
+def _leave_gpus() -> None:
+    with suppress(RuntimeError):  # as below
+        tf.config.set_visible_devices([], "GPU")
+
+
+def _use_threads(count: int) -> None:
+    # Sums over the threads' shares differ in their last bits with the number of shares. Once
+    # TensorFlow is at work, as in a notebook, it is too late: the number cannot be changed.
+    with suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+
+
+def load_data(config: SearchConfig, workdir: Path, *, progress: bool = True) -> ImageData:
+    """The images of a search, stored no larger than its networks can make use of.
+
+    Decoded once: all processes with this work directory share what the first of them has decoded.
+    """
     largest = max(pools.resolutions(config.pool, config.base_resolution))
-    return data_lib.load(config.data, max_side=largest * 3 // 2, progress=progress)
+    return data_lib.load(
+        config.data, max_side=largest * 3 // 2, cache_dir=cache_path(workdir), progress=progress
+    )
 
 
 def check_data(ledger: Ledger, data: ImageData) -> None:
@@ -95,29 +167,32 @@ def check_data(ledger: Ledger, data: ImageData) -> None:
 def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, ImageData]:
     """Settings and images of a search on record; UserError where the images have changed."""
     config = SearchConfig.from_dict(ledger.meta()["config"])
-    data = load_data(config, progress=progress)
+    data = load_data(config, ledger.path.parent, progress=progress)
     check_data(ledger, data)
     return config, data
 
 
-def choose(config: SearchConfig, classes: int) -> list[Candidate]:
+def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure) -> Selection:
     """The candidates of a search, the cheapest first (which the tournament prefers in a tie).
 
     With ``max_candidates`` groups take turns, each giving a seeded random member, until there are
     enough, so that every group that can be is filled.
     """
-    pool = pools.candidates(
+    selected = select(
         config.pool,
         base_resolution=config.base_resolution,
         classes=classes,
         groups=config.groups,
         metrics=config.group_by,
         method=config.group_method,
+        limits=config.limits,
+        measure=measure,
     )
-    chosen: Iterable[Candidate] = pool
+    chosen: Iterable[Candidate] = selected.candidates
     if config.max_candidates is not None:
-        chosen = pools.sample(pool, config.max_candidates, config.seed)
-    return sorted(chosen, key=lambda c: (c.spec.macs, c.spec.params, c.name))
+        chosen = pools.sample(selected.candidates, config.max_candidates, config.seed)
+    ordered = sorted(chosen, key=lambda c: (c.spec.macs, c.spec.params, c.name))
+    return replace(selected, candidates=tuple(ordered))
 
 
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
@@ -146,9 +221,11 @@ def _differences(
     return dict(sorted(found.items()))
 
 
-def _start(ledger: Ledger, config: SearchConfig, data: ImageData, machine: str) -> None:
+def _start(
+    ledger: Ledger, config: SearchConfig, data: ImageData, machine: str, selected: Selection
+) -> None:
     ledger.start(
-        choose(config, data.num_classes),
+        selected.candidates,
         {
             "config": asdict(config),
             "data": {
@@ -158,6 +235,8 @@ def _start(ledger: Ledger, config: SearchConfig, data: ImageData, machine: str) 
                 "skipped": [asdict(image) for image in data.skipped],
                 "fingerprint": data.fingerprint,
             },
+            "cut": dict(selected.cut),
+            "measured": selected.measured,
             "versions": versions(),
             "machine": machine,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -173,106 +252,3 @@ def versions() -> dict[str, str]:
         "tensorflow": tf.__version__,  # its distribution may be called tensorflow-cpu
         **{name: version(name) for name in _VERSIONS_OF},
     }
-
-
-def drive(
-    ledger: Ledger, executor: Executor, workdir: Path, *, progress: bool = True
-) -> list[dict[str, Any]]:
-    """Trains and eliminates until every group has its champion, trained to the end."""
-    specs = {candidate.name: candidate.spec for candidate in ledger.candidates()}
-    with tqdm(
-        total=1.0,
-        disable=not progress,
-        bar_format="{desc}|{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}",
-    ) as bar:
-        while True:
-            standings = summary.standings(ledger)
-            for group, standing in standings.items():
-                ledger.record_decisions(group, standing.decisions)
-                _retire(executor, standing)
-            _show(bar, ledger)
-            jobs = ((g, job) for g, s in standings.items() for job in s.jobs)
-            found = next(jobs, None) or _lost(standings, ledger, workdir)
-            if found is None:
-                break
-            group, job = found
-            task = Task(
-                specs[job.candidate], job.until_epoch, checkpoint_path(workdir, job.candidate)
-            )
-            _train(ledger, executor, task, bar, f"group {group} {job.candidate}")
-    champions = describe_champions(ledger, standings)
-    write_json(champions_path(workdir), champions)
-    return champions
-
-
-def _lost(standings: dict[int, Standing], ledger: Ledger, workdir: Path) -> tuple[int, Job] | None:
-    """A champion whose checkpoint has disappeared: it is trained anew, its scores stand."""
-    epochs, failures = summary.schedule_of(ledger.meta()).epochs, ledger.failures()
-    for group, standing in standings.items():
-        name = standing.champion
-        if name is None or name in failures:  # trained anew, but in vain
-            continue
-        if not checkpoint_path(workdir, name).is_file():
-            return group, Job(name, epochs)
-    return None
-
-
-def _train(ledger: Ledger, executor: Executor, task: Task, bar: Any, label: str) -> None:
-    name = task.spec.name
-    done = len(ledger.epochs().get(name, ()))
-
-    def on_build(seconds: float) -> None:
-        if seconds > 0:
-            ledger.record_timing("graph building", name, seconds, add=True)
-
-    def on_epoch(result: EpochResult) -> None:
-        nonlocal done
-        done = result.epoch
-        ledger.record_epoch(Epoch(candidate=name, **asdict(result)))
-        _show(bar, ledger)
-        bar.set_postfix_str(f"accuracy {result.validation_accuracy:.3f}", refresh=False)
-
-    def on_step(step: int, steps: int) -> None:
-        epoch = f"epoch {min(done + 1, task.until_epoch)}/{task.until_epoch}"
-        bar.set_description_str(f"{label} {epoch} step {step}/{steps} ", refresh=False)
-        bar.update(0)  # redraws at tqdm's own pace
-
-    bar.set_description_str(f"{label} building ")
-    try:
-        executor.run(task, on_build=on_build, on_epoch=on_epoch, on_step=on_step)
-    except TrainingError as error:
-        ledger.record_failure(name, done + 1, str(error))
-        executor.retire(name)
-
-
-def _show(bar: Any, ledger: Ledger) -> None:
-    bar.update(max(0.0, summary.progress(ledger) - bar.n))
-
-
-def _retire(executor: Executor, standing: Standing) -> None:
-    for decision in standing.decisions:
-        if not decision.survives:
-            executor.retire(decision.candidate)
-    if standing.champion and not standing.jobs:
-        executor.retire(standing.champion)
-
-
-def describe_champions(ledger: Ledger, standings: dict[int, Standing]) -> list[dict[str, Any]]:
-    """What ``champions.json`` says: one entry a group that has a champion, heaviest group first."""
-    candidates = {candidate.name: candidate for candidate in ledger.candidates()}
-    epochs = ledger.epochs()
-    return [
-        {
-            "name": champion,
-            "group": group,
-            "params": candidates[champion].spec.params,
-            "macs": candidates[champion].spec.macs,
-            "resolution": candidates[champion].spec.resolution,
-            "width": candidates[champion].width,
-            "depth": candidates[champion].depth,
-            "epochs": len(epochs[champion]),
-            "validation_accuracy": epochs[champion][-1].validation_accuracy,
-        }
-        for group, standing in sorted(standings.items())
-        if (champion := standing.champion) is not None and champion in epochs
-    ]

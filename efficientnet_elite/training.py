@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +26,17 @@ from efficientnet_elite.checkpoint import Checkpoint
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.outcome import EpochResult, TrainingError
 from efficientnet_elite.schedule import learning_rate
 from efficientnet_elite.spec import ArchSpec
 
 
-class TrainingError(Exception):
-    """A candidate's training cannot go on: diverged, or does not fit into memory."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """One trained epoch.
-
-    Attributes:
-      epoch: from 1.
-      validation_accuracy: top-1 of the averaged weights, 0..1.
-      train_loss: mean over the steps (cross-entropy, label smoothing included).
-      seconds: training and validation.
-    """
-
-    epoch: int
-    validation_accuracy: float
-    train_loss: float
-    seconds: float
+@contextmanager
+def _out_of_memory_named() -> Iterator[None]:
+    try:
+        yield
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        raise TrainingError("out of memory: try a smaller --batch_size") from error
 
 
 class Trainer:
@@ -63,6 +51,7 @@ class Trainer:
       checkpoint: file to continue from (where it exists) and to keep up to date.
     """
 
+    @_out_of_memory_named()
     def __init__(
         self,
         spec: ArchSpec,
@@ -186,12 +175,9 @@ class Trainer:
         while self.epochs_done < until_epoch:
             started = time.perf_counter()
             building = self.build_seconds
-            try:
-                with _unoptimized_graphs():
-                    loss = self._train_epoch(on_step)
-                    accuracy = self._accuracy(self._validation)
-            except tf.errors.ResourceExhaustedError as error:
-                raise TrainingError("out of memory: try a smaller --batch_size") from error
+            with _out_of_memory_named(), _unoptimized_graphs():
+                loss = self._train_epoch(on_step)
+                accuracy = self._accuracy(self._validation)
             seconds = time.perf_counter() - started - (self.build_seconds - building)
             result = EpochResult(self.epochs_done + 1, accuracy, loss, seconds)
             self.history.append(result)

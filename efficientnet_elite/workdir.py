@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +16,18 @@ from typing import Any
 
 from efficientnet_elite.errors import UserError
 
+_WORKERS_LOCK = "workers.lock"
+_WORKERS_END_SECONDS = 60.0  # they notice the end of their driver at once; a cluster takes longer
+
 
 def checkpoint_path(workdir: Path, candidate: str) -> Path:
     """Checkpoint of a candidate."""
     return workdir / "checkpoints" / f"{candidate}.npz"
+
+
+def cache_path(workdir: Path) -> Path:
+    """Folder of decoded images. Nothing is lost with it but the time to decode them again."""
+    return workdir / "cache"
 
 
 def champions_path(workdir: Path) -> Path:
@@ -39,11 +48,42 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json.dumps(value, indent=2).encode() + b"\n")
 
 
+def clear_temporary(workdir: Path) -> None:
+    """Removes what processes that were killed have left half-written. Only under the `lock`."""
+    for path in (workdir / "checkpoints").glob("*.tmp"):
+        path.unlink(missing_ok=True)  # a worker may be ending this very moment
+
+
+@contextmanager
+def shared_lock(workdir: Path) -> Iterator[None]:
+    """Held by every worker process that writes checkpoints, for as long as it can.
+
+    A worker may live a moment longer than its driver; `lock` waits for that moment to pass.
+    """
+    with (workdir / _WORKERS_LOCK).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+def _wait_for_workers(workdir: Path) -> None:
+    deadline = time.monotonic() + _WORKERS_END_SECONDS
+    with (workdir / _WORKERS_LOCK).open("a") as file:
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"worker processes of an earlier run still write to {workdir}: end them"
+                    ) from None
+            time.sleep(0.05)
+
+
 @contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Holds the work directory for one writing process; the kernel releases it with the process.
+    """Holds the work directory for one driver; the kernel releases it with the process.
 
-    UserError where another process holds it.
+    UserError where another process holds it, or where workers of an earlier one do not end.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / "lock").open("a+") as file:
@@ -59,4 +99,5 @@ def lock(workdir: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        _wait_for_workers(workdir)
         yield

@@ -107,7 +107,7 @@ def other_version(path: Path):
     [
         (lambda path: None, "no search in .* check --workdir"),
         (no_database, "cannot be used as a ledger"),
-        (other_version, r"another version of this tool \(format 99, this one reads 1\)"),
+        (other_version, r"another version of this tool \(format 99, this one reads 2\)"),
     ],
     ids=["missing", "no database", "other version"],
 )
@@ -168,8 +168,8 @@ def test_reading_beside_a_writing_process(ledger):
 def test_decisions_of_a_real_search_can_be_replayed(searched):
     with Ledger(searched) as ledger:
         config = SearchConfig.from_dict(ledger.meta()["config"])
-        schedule = Schedule(config.round_epochs, config.train.epochs)
-        scores, stored = ledger.scores(), ledger.decisions()
+        schedule = Schedule(config.round_epochs, config.train.epochs, config.rule)
+        (scores, losses), stored = summary.curves(ledger.epochs()), ledger.decisions()
         groups: dict[int, list[str]] = {}
         for candidate in ledger.candidates():
             groups.setdefault(candidate.group, []).append(candidate.name)
@@ -177,7 +177,7 @@ def test_decisions_of_a_real_search_can_be_replayed(searched):
     replayed = {
         group: list(decisions)
         for group, members in groups.items()
-        if (decisions := tournament.standing(members, scores, schedule).decisions)
+        if (decisions := tournament.standing(members, scores, schedule, losses=losses).decisions)
     }
     assert sorted(map(len, groups.values())) == [1, 2]
     assert stored == replayed

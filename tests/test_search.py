@@ -12,24 +12,27 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
-from conftest import SEARCH_FLAGS
+from conftest import SEARCH_FLAGS, elite
+from invented import Invented, ledger_of
 from PIL import Image
 
-from efficientnet_elite import cli, pools, search
+from efficientnet_elite import cli, search
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.blocks import Classifier, ConvBlock
+from efficientnet_elite.checkpoint import Checkpoint
 from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
+from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors import LocalExecutor, Task
+from efficientnet_elite.executors.local import LocalExecutor
+from efficientnet_elite.executors.protocol import Built, EpochDone, Finished, Ready, Task, Warned
 from efficientnet_elite.ledger import FILE_NAME, Ledger
 from efficientnet_elite.spec import ArchSpec
-from efficientnet_elite.training import EpochResult, TrainingError
 
 RANDOM = Random(20090907)
 COMMAND = ["search", *SEARCH_FLAGS, "--noexport"]
@@ -48,6 +51,13 @@ def outcome(workdir: Path) -> dict:
             "failures": ledger.failures(),
             "champions": json.loads((workdir / "champions.json").read_text()),
         }
+
+
+def decisions(workdir: Path) -> dict:
+    """What the search has decided, and the scores that it has decided by."""
+    found = outcome(workdir)
+    scores = {n: [e.validation_accuracy for e in done] for n, done in found["epochs"].items()}
+    return {"scores": scores, "decisions": found["decisions"], "champions": found["champions"]}
 
 
 def refused(capsys, *arguments: str | Path) -> str:
@@ -147,14 +157,11 @@ def test_killed_three_times_it_ends_as_if_undisturbed(searched, tmp_path, capsys
     assert rows(workdir, "epochs") >= before  # the forgotten one was read from its checkpoint
     assert not (workdir / "champions.json").exists()
 
-    # A half-written checkpoint is never looked at.
-    next(checkpoints.glob("*.npz")).with_suffix(".tmp").write_bytes(b"half")
-    done = subprocess.run(
-        [sys.executable, "-m", "efficientnet_elite", *COMMAND, f"--workdir={workdir}"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    # A half-written checkpoint is never looked at. Two workers finish what one has begun.
+    left = checkpoints / f"{next(checkpoints.glob('*.npz')).stem}.123.tmp"
+    left.write_bytes(b"half")
+    done = elite(*COMMAND, "--workers=2", f"--workdir={workdir}", timeout=240)
+    assert not left.exists()
     assert done.returncode == 0, done.stderr
     assert outcome(workdir) == outcome(searched)
 
@@ -198,6 +205,7 @@ def test_a_finished_search_run_again_trains_nothing(searched, copied, capsys):
         ("--seed=5", "data.seed=290, not 5"),
         ("--epochs=4", "train.epochs=3, not 4"),
         ("--groups=3", "groups=2, not 3"),
+        ("--threads=2", "threads=1, not 2"),
         ("--dataset=rendered", "data.dataset=digits, not rendered"),
     ],
 )
@@ -207,14 +215,18 @@ def test_other_settings_on_an_old_work_directory(copied, capsys, flag, said):
     assert "another --workdir" in line
 
 
-def test_a_damaged_checkpoint_is_named(copied, capsys):
-    """A champion that is one epoch short is trained on from its file; here it cannot be."""
+def test_a_damaged_checkpoint_is_set_aside(searched, copied):
+    """A champion that is one epoch short is trained on from its file; here it begins again."""
     name = forget_the_latest_epoch(copied)
     path = copied / "checkpoints" / f"{name}.npz"
     path.write_bytes(path.read_bytes()[:1000])
-    assert cli.main([*COMMAND, f"--workdir={copied}"]) == 1
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"{name}.npz is damaged" in last
+    done = elite(*COMMAND, f"--workdir={copied}", timeout=240)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "damaged" in line]
+    assert len(said) == 1
+    assert f"{name}.npz is damaged: kept as {name}.damaged, trained anew" in said[0]
+    assert path.with_suffix(".damaged").stat().st_size == 1000
+    assert decisions(copied) == decisions(searched)
 
 
 # -- small searches in this process --------------------------------------------------------------
@@ -261,89 +273,55 @@ def test_a_real_training_that_diverges(tmp_path, capsys):
     assert json.loads((workdir / "champions.json").read_text()) == []
 
 
-class Invented:
-    """An executor of invented accuracies; `failing` names diverge after so many epochs.
-
-    Its checkpoints hold nothing but the number of epochs.
-    """
-
-    def __init__(self, accuracies: dict[str, float], failing: dict[str, int]):
-        self.accuracies, self.failing = accuracies, failing
-        self.retired: list[str] = []
-        self.too_late: list[str] = []  # trained although retired
-
-    def run(self, task: Task, *, on_build, on_epoch, on_step):
-        name, path = task.spec.name, task.checkpoint
-        self.too_late += [name] if name in self.retired else []
-        path.parent.mkdir(exist_ok=True)
-        on_build(0.1)
-        done = int(path.read_text()) if path.is_file() else 0
-        for epoch in range(done + 1, task.until_epoch + 1):
-            if self.failing.get(name) == epoch - 1:
-                raise TrainingError("the loss became nan")
-            on_step(1, 1)
-            path.write_text(str(epoch))
-            on_epoch(EpochResult(epoch, self.accuracies[name], 1.0, 1.0))
-
-    def retire(self, name: str):
-        self.retired.append(name)
-
-
 def four_candidates(workdir: Path) -> Ledger:
-    """A ledger with one group of four, a to d, for six epochs in rounds of two."""
-    specs = pools.candidates("elite", base_resolution=8, classes=10)
-    group = [
-        replace(candidate, name=name, spec=replace(candidate.spec, name=name), group=0)
-        for name, candidate in zip("abcd", specs[:4], strict=True)
-    ]
-    config = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))
-    ledger = Ledger(workdir, create=True)
-    ledger.start(group, {"config": asdict(config)})
-    return ledger
+    """A ledger with one group of four, 0a to 0d, for six epochs in rounds of two."""
+    config = SearchConfig(rule="average", round_epochs=2, train=TrainConfig(epochs=6))
+    return ledger_of(workdir, {0: "abcd"}, config)
 
 
-ACCURACIES = {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}
+ACCURACIES = {"0a": 0.9, "0b": 0.8, "0c": 0.7, "0d": 0.6}
 
 
 @pytest.mark.parametrize(
     ("failing", "failed", "champions"),
     [
-        ({}, [], ["a"]),
-        ({"a": 0}, ["a"], ["b"]),
-        ({"a": 3, "d": 0}, ["a", "d"], ["b"]),
-        ({"b": 5}, [], ["a"]),  # eliminated before it gets there
-        ({"a": 5}, ["a"], []),  # when all others have left
+        ({}, [], ["0a"]),
+        ({"0a": 0}, ["0a"], ["0b"]),
+        ({"0a": 3, "0d": 0}, ["0a", "0d"], ["0b"]),
+        ({"0b": 5}, [], ["0a"]),  # eliminated before it gets there
+        ({"0a": 5}, ["0a"], []),  # when all others have left
     ],
 )
 def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, failed, champions):
-    executor = Invented(ACCURACIES, failing)
+    executor, said = Invented(ACCURACIES, failing), []
     with four_candidates(tmp_path) as ledger:
-        found = search.drive(ledger, executor, tmp_path, progress=False)
+        found = drive(ledger, executor, tmp_path, progress=False, on_message=said.append)
         assert ledger.failures() == dict.fromkeys(failed, "the loss became nan")
         decisions = ledger.decisions()[0]
     assert [(c["name"], c["epochs"]) for c in found] == [(name, 6) for name in champions]
     blamed = sorted(d.candidate for d in decisions if d.reason == "failed: the loss became nan")
     assert blamed == (failed if champions else [])
-    assert set(executor.retired) == set("abcd")
+    lines = [f"{name} has failed and is eliminated: the loss became nan" for name in failed]
+    assert sorted(said) == lines
+    assert set(executor.retired) == {"0a", "0b", "0c", "0d"}
     assert executor.too_late == []
 
 
 def test_a_lost_checkpoint_of_a_champion_is_trained_anew(tmp_path):
     """The file comes back; scores and decisions stand, whatever the second training gives."""
     with four_candidates(tmp_path) as ledger:
-        search.drive(ledger, Invented(ACCURACIES, {}), tmp_path, progress=False)
+        drive(ledger, Invented(ACCURACIES), tmp_path, progress=False)
         before = outcome(tmp_path)
-        path = tmp_path / "checkpoints" / "a.npz"
+        path = tmp_path / "checkpoints" / "0a.npz"
         path.unlink()
-        again = Invented({**ACCURACIES, "a": 0.1}, {})
-        search.drive(ledger, again, tmp_path, progress=False)
-        assert path.read_text() == "6"
+        drive(ledger, Invented({**ACCURACIES, "0a": 0.1}), tmp_path, progress=False)
+        assert len(Checkpoint.load(path).history) == 6
         assert outcome(tmp_path) == before
 
         path.unlink()
-        search.drive(ledger, Invented(ACCURACIES, {"a": 0}), tmp_path, progress=False)
+        drive(ledger, Invented(ACCURACIES, {"0a": 0}), tmp_path, progress=False)
         assert not path.exists()  # tried once, not for ever
-        assert ledger.failures() == {"a": "the loss became nan"}
+        assert ledger.failures() == {"0a": "the loss became nan"}
 
 
 def test_the_executor_keeps_what_it_has_built(tmp_path):
@@ -352,19 +330,31 @@ def test_the_executor_keeps_what_it_has_built(tmp_path):
     config = TrainConfig(epochs=2, batch_size=256)
     data = data_lib.load(DataConfig(), max_side=12, progress=False)
     executor = LocalExecutor(config, data, base_resolution=8, seed=0)
-    built, epochs = [], []
+    path = tmp_path / "s.npz"
 
     def run(until):
-        task = Task(spec, until, tmp_path / "s.npz")
-        executor.run(
-            task, on_build=built.append, on_epoch=epochs.append, on_step=lambda step, steps: None
-        )
+        events = []
+        executor.submit(0, Task(spec, 0, until, path))
+        executor.wait(lambda slot, event: events.append(event))
+        return [event for event in events if isinstance(event, Built | EpochDone | Finished)]
 
-    run(1)
-    run(2)
-    assert built[0] > 0
-    assert built[1] == 0
-    executor.retire("s")
-    run(2)  # from the file: everything is reported again, nothing trained
-    assert [epoch.epoch for epoch in epochs] == [1, 2, 1, 2]
-    assert epochs[:2] == epochs[2:]
+    greeting = []
+    executor.wait(lambda slot, event: greeting.append((slot, event)))
+    assert greeting == [(0, Ready())]
+    built, first, _ = run(1)
+    assert built.seconds > 0
+    second, _ = run(2)  # no building
+    assert (first.result.epoch, second.result.epoch) == (1, 2)
+    executor.retire(0, "s")
+    # From the file: everything is reported again, nothing trained.
+    _, *reported = run(2)
+    assert reported == [first, second, Finished()]
+
+    executor.retire(0, "s")
+    path.write_bytes(path.read_bytes()[:-100])
+    again = []
+    executor.submit(0, Task(spec, 2, 2, path))
+    executor.wait(lambda slot, event: again.append(event))
+    assert isinstance(again[0], Warned)
+    scores = [event.result.train_loss for event in again if isinstance(event, EpochDone)]
+    assert scores == [first.result.train_loss, second.result.train_loss]

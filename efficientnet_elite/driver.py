@@ -1,0 +1,365 @@
+"""The search's driver: hands out training, records what comes back, eliminates.
+
+The driver alone writes the ledger. What is trained, and what is decided, follows from the scores in
+it (`tournament`), so a search that was killed goes on where it stopped, and neither the number of
+slots nor the order in which they finish changes a decision. Groups advance independently; when one
+has news, it alone is judged again.
+
+This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from efficientnet_elite import summary
+from efficientnet_elite.executors.protocol import (
+    Built,
+    EpochDone,
+    Event,
+    Executor,
+    Failed,
+    Finished,
+    Lost,
+    Ready,
+    Stepped,
+    Task,
+    Warned,
+)
+from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.outcome import EpochResult
+from efficientnet_elite.scheduling import Queue
+from efficientnet_elite.tournament import Standing
+from efficientnet_elite.workdir import champions_path, checkpoint_path, clear_temporary, write_json
+
+_TRIES = 3  # deaths of its worker, without an epoch in between, until a candidate has failed
+_SHOWN = 3  # running candidates named in the progress bar
+
+
+def drive(
+    ledger: Ledger,
+    executor: Executor,
+    workdir: Path,
+    *,
+    progress: bool = True,
+    on_message: Callable[[str], None] = lambda text: None,
+    on_recorded: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[dict[str, Any]]:
+    """Trains and eliminates until every group has its champion, trained to the end.
+
+    Args:
+      ledger: of the search; what it has recorded is not trained again.
+      executor: where to train. It is closed at the end, however that comes.
+      workdir: where the checkpoints are, and ``champions.json`` will be; under the caller's
+        `workdir.lock`.
+      progress: whether to show a progress bar on stderr.
+      on_message: gets a line about every candidate that failed or had to be set back.
+      on_recorded: gets every epoch that is new in the ledger.
+
+    Returns:
+      the champions, heaviest group first, as written to ``champions.json``.
+
+    Raises:
+      UserError: what nobody can train with, such as a full disk. All that was recorded stands.
+    """
+    clear_temporary(workdir)
+    try:
+        with tqdm(
+            total=1.0,
+            disable=not progress,
+            bar_format="{desc}|{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}",
+        ) as bar:
+
+            def say(text: str) -> None:
+                bar.clear()
+                on_message(text)
+
+            standings = _Search(ledger, executor, workdir, bar, say, on_recorded).run()
+    finally:
+        executor.close()
+        clear_temporary(workdir)
+    champions = describe_champions(ledger, standings)
+    write_json(champions_path(workdir), champions)
+    return champions
+
+
+@dataclass
+class _Running:
+    """What a slot is doing."""
+
+    name: str
+    until: int
+    state: str = "building"
+
+
+class _Search:
+    """One driver's life: the ledger's content in memory, kept up to date event by event."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        executor: Executor,
+        workdir: Path,
+        bar: Any,
+        say: Callable[[str], None],
+        on_recorded: Callable[[Epoch], None],
+    ) -> None:
+        self._ledger, self._executor, self._workdir = ledger, executor, workdir
+        self._bar, self._say, self._on_recorded = bar, say, on_recorded
+        meta, candidates = ledger.meta(), ledger.candidates()
+        self._schedule, self._judge = summary.schedule_of(meta), summary.judge_of(meta)
+        self._specs = {candidate.name: candidate.spec for candidate in candidates}
+        self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
+        self._group_of = {candidate.name: candidate.group for candidate in candidates}
+        self._members = {
+            group: [member.name for member in members]
+            for group, members in summary.by_group(candidates).items()
+        }
+        self._scores: dict[str, list[float]] = {name: [] for name in self._specs}
+        self._losses: dict[str, list[float]] = {name: [] for name in self._specs}
+        self._pace: dict[str, float] = {}  # candidate to the seconds of its latest epoch
+        for name, epochs in ledger.epochs().items():
+            self._scores[name] = [epoch.validation_accuracy for epoch in epochs]
+            self._losses[name] = [epoch.train_loss for epoch in epochs]
+            if epochs:
+                self._pace[name] = epochs[-1].seconds
+        self._failures = ledger.failures()
+        decided = ledger.decisions()
+        self._decided = {group: len(decided.get(group, ())) for group in self._members}
+        self._standings: dict[int, Standing] = {}
+        # What is trained, and where.
+        self._wanted: dict[str, int] = {}  # candidate to the epoch that its group waits for
+        self._queue = Queue()
+        self._active: set[str] = set()  # candidates that wait in it, or are being trained
+        self._running: dict[int, _Running] = {}
+        self._free: set[int] = set()
+        self._homes: dict[str, int] = {}
+        self._deaths: Counter[str] = Counter()
+        self._building: list[float] = []  # seconds
+        # Progress, in multiply-accumulates an image.
+        self._work_done = sum(self._macs[n] * len(done) for n, done in self._scores.items())
+        self._group_left = dict.fromkeys(self._members, 0.0)
+        self._work_left = 0.0
+
+    def run(self) -> dict[int, Standing]:
+        """Everything; group number to how it has ended."""
+        for group in self._members:
+            self._advance(group, resuming=True)
+        while self._wanted:
+            self._assign()
+            self._executor.wait(self._on_event)
+        self._show()
+        return self._standings
+
+    # -- decisions -------------------------------------------------------------------------------
+
+    def _advance(self, group: int, *, resuming: bool = False) -> None:
+        """Judges a group by all that is known, and queues what it needs to go on."""
+        members = self._members[group]
+        standing = self._judge(members, self._scores, self._losses, self._failures)
+        self._standings[group] = standing
+        news = standing.decisions[self._decided[group] :]
+        if news:
+            self._ledger.record_decisions(group, news)
+            self._decided[group] = len(standing.decisions)
+        jobs = {job.candidate: job.until_epoch for job in standing.jobs}
+        if resuming and not jobs:
+            jobs = self._lost_champion(standing)
+        for name in members:
+            if name in jobs:
+                self._wanted[name] = jobs[name]
+                if name not in self._active:
+                    self._enqueue(name)
+            else:
+                self._wanted.pop(name, None)
+                if name not in standing.survivors or not jobs:
+                    self._retire(name)
+        done = {name: len(self._scores[name]) for name in members}
+        left = summary.left(standing, done, self._macs, self._schedule)[1] or 0.0
+        self._work_left += left - self._group_left[group]
+        self._group_left[group] = left
+
+    def _lost_champion(self, standing: Standing) -> dict[str, int]:
+        """A champion whose checkpoint has disappeared is trained anew; its scores stand."""
+        name = standing.champion
+        if name is None or name in self._failures:  # trained anew, but in vain
+            return {}
+        if checkpoint_path(self._workdir, name).is_file():
+            return {}
+        return {name: self._schedule.epochs}
+
+    # -- who trains what -------------------------------------------------------------------------
+
+    def _enqueue(self, name: str) -> None:
+        self._active.add(name)
+        ahead = self._macs[name] * (self._schedule.epochs - len(self._scores[name]))
+        self._queue.push(name, ahead, self._homes.get(name))
+
+    def _assign(self) -> None:
+        # Every slot takes its own before another one looks at them.
+        for may_move in (lambda home: False, self._moving_pays):
+            for slot in sorted(self._free) if self._queue else ():
+                name = self._next(slot, may_move)
+                if name is not None:
+                    self._submit(slot, name)
+        self._show()
+
+    def _next(self, slot: int, may_move: Callable[[int], bool]) -> str | None:
+        while (name := self._queue.pop(slot, may_move)) is not None:
+            if name in self._wanted:
+                return name
+            self._active.remove(name)  # eliminated while it waited
+        return None
+
+    def _submit(self, slot: int, name: str) -> None:
+        if self._homes.get(name, slot) != slot:
+            self._retire(name)
+        self._free.remove(slot)
+        self._running[slot] = _Running(name, self._wanted[name])
+        self._homes[name] = slot
+        task = Task(
+            spec=self._specs[name],
+            done=len(self._scores[name]),
+            until_epoch=self._wanted[name],
+            checkpoint=checkpoint_path(self._workdir, name),
+        )
+        self._executor.submit(slot, task)
+
+    def _moving_pays(self, home: int) -> bool:
+        """Whether building again takes less than waiting for the slot that has built already."""
+        running = self._running[home]
+        pace = self._pace.get(running.name)
+        if pace is None or not self._building:
+            return True
+        epochs = running.until - len(self._scores[running.name])
+        return epochs * pace > sum(self._building) / len(self._building)
+
+    def _retire(self, name: str) -> None:
+        home = self._homes.pop(name, None)
+        if home is not None:
+            self._executor.retire(home, name)
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _on_event(self, slot: int, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._free.add(slot)
+            return
+        if isinstance(event, Lost):
+            self._on_lost(slot, event)
+            return
+        running = self._running[slot]
+        match event:
+            case Built(seconds):
+                self._building.append(seconds)
+                self._ledger.record_timing("graph building", running.name, seconds, add=True)
+            case EpochDone(result):
+                self._on_epoch(running, result)
+            case Stepped(step, steps):
+                running.state = f"step {step}/{steps}"
+            case Warned(text):
+                self._say(text)
+            case Finished():
+                self._end(slot)
+                self._free.add(slot)
+            case Failed(reason):
+                self._fail(running.name, reason)
+                self._end(slot)
+                self._free.add(slot)
+        self._show()
+
+    def _on_epoch(self, running: _Running, result: EpochResult) -> None:
+        name, scores = running.name, self._scores[running.name]
+        running.state = ""
+        if result.epoch <= len(scores):
+            return  # known: the checkpoint had been lost, or tells its whole history
+        epoch = Epoch(candidate=name, **asdict(result))
+        self._ledger.record_epoch(epoch)
+        self._on_recorded(epoch)
+        scores.append(result.validation_accuracy)
+        self._losses[name].append(result.train_loss)
+        self._pace[name] = result.seconds
+        self._deaths.pop(name, None)
+        self._work_done += self._macs[name]
+        self._work_left -= self._macs[name]
+        self._group_left[self._group_of[name]] -= self._macs[name]
+        self._bar.set_postfix_str(f"accuracy {result.validation_accuracy:.3f}", refresh=False)
+
+    def _end(self, slot: int) -> None:
+        name = self._running.pop(slot).name
+        self._active.remove(name)
+        self._wanted.pop(name, None)
+        self._advance(self._group_of[name])
+
+    def _fail(self, name: str, reason: str) -> None:
+        self._failures.setdefault(name, reason)
+        self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
+        self._retire(name)
+        self._say(f"{name} has failed and is eliminated: {reason}")
+
+    def _on_lost(self, slot: int, lost: Lost) -> None:
+        """Its candidate goes back into the queue, and on from its checkpoint."""
+        self._free.discard(slot)
+        self._queue.evict(slot)
+        self._homes = {name: home for name, home in self._homes.items() if home != slot}
+        if slot not in self._running:
+            self._say(f"a worker died ({lost.reason}) without a task; it is replaced")
+            return
+        name = self._running[slot].name
+        self._deaths[name] += not lost.blameless
+        if self._deaths[name] >= _TRIES:
+            self._fail(name, f"its worker died {_TRIES} times within an epoch: {lost.reason}")
+            self._end(slot)
+        else:
+            self._say(f"a worker died ({lost.reason}); {name} goes on from its latest epoch")
+            del self._running[slot]
+            self._enqueue(name)
+
+    # -- what the user sees ----------------------------------------------------------------------
+
+    def _show(self) -> None:
+        if self._bar.disable:
+            return
+        whole = self._work_done + self._work_left
+        share = self._work_done / whole if self._wanted else 1.0
+        self._bar.set_description_str(self._describe(), refresh=False)
+        self._bar.update(max(0.0, share - self._bar.n))  # redraws at tqdm's own pace
+
+    def _describe(self) -> str:
+        tasks = [self._running[slot] for slot in sorted(self._running)]
+        texts = []
+        for task in tasks[:_SHOWN]:
+            epoch = min(len(self._scores[task.name]) + 1, task.until)
+            text = f"{task.name} epoch {epoch}/{task.until}"
+            texts.append(f"{text} {task.state}".rstrip() if len(tasks) == 1 else text)
+        if len(tasks) > _SHOWN:
+            texts.append(f"{len(tasks) - _SHOWN} more")
+        waiting = "waiting for workers" if self._wanted else "done"
+        return f"{', '.join(texts) or waiting} "
+
+
+def describe_champions(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str, Any]]:
+    """What ``champions.json`` says: one entry a group that has a champion, heaviest group first."""
+    candidates = {candidate.name: candidate for candidate in ledger.candidates()}
+    epochs = ledger.epochs()
+    return [
+        {
+            "name": champion,
+            "group": group,
+            "params": candidates[champion].spec.params,
+            "macs": candidates[champion].spec.macs,
+            "resolution": candidates[champion].spec.resolution,
+            "width": candidates[champion].width,
+            "depth": candidates[champion].depth,
+            "epochs": len(epochs[champion]),
+            "validation_accuracy": epochs[champion][-1].validation_accuracy,
+        }
+        for group, standing in sorted(standings.items())
+        if (champion := standing.champion) is not None and champion in epochs
+    ]

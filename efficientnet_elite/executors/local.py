@@ -1,0 +1,115 @@
+"""Training in this process, one candidate at a time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from efficientnet_elite.checkpoint import DamagedCheckpoint
+from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.data import ImageData
+from efficientnet_elite.outcome import EpochResult, TrainingError
+from efficientnet_elite.training import Trainer
+
+from .protocol import Built, EpochDone, Failed, Finished, OnEvent, Ready, Stepped, Task, Warned
+
+_STEP_SECONDS = 0.2  # between two `Stepped`: what a person can follow
+
+
+class LocalExecutor:
+    """The executor of a single process: one slot, number 0.
+
+    A worker of a pool or cluster holds one, too.
+
+    Args:
+      train: the recipe.
+      data: the images.
+      base_resolution: input side in pixels at resolution coefficient 1.
+      seed: of every training.
+    """
+
+    def __init__(self, train: TrainConfig, data: ImageData, *, base_resolution: int, seed: int):
+        self._train, self._data = train, data
+        self._base_resolution, self._seed = base_resolution, seed
+        self._trainers: dict[str, Trainer] = {}
+        self._task: Task | None = None
+
+    def submit(self, slot: int, task: Task) -> None:
+        """See `Executor.submit`."""
+        self._task = task
+
+    def wait(self, on_event: OnEvent) -> None:
+        """See `Executor.wait`; runs the whole task."""
+        task, self._task = self._task, None
+        if task is None:
+            on_event(0, Ready())
+            return
+        try:
+            self._run(task, on_event)
+        except TrainingError as error:
+            self.retire(0, task.spec.name)
+            on_event(0, Failed(str(error)))
+        else:
+            on_event(0, Finished())
+
+    def _run(self, task: Task, on_event: OnEvent) -> None:
+        trainer = self._trainers.get(task.spec.name)
+        built = 0.0
+        if trainer is None:
+            trainer = self._open(task, on_event)
+            self._trainers[task.spec.name] = trainer
+            for epoch in trainer.history:
+                on_event(0, EpochDone(epoch))
+        else:
+            built = trainer.build_seconds
+        shown = time.monotonic()
+
+        def tell_built() -> None:
+            # The first step of a training is part of building.
+            nonlocal built
+            if trainer.build_seconds > built:
+                on_event(0, Built(trainer.build_seconds - built))
+                built = trainer.build_seconds
+
+        def on_epoch(result: EpochResult) -> None:
+            tell_built()
+            on_event(0, EpochDone(result))
+
+        def on_step(step: int, steps: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= _STEP_SECONDS:
+                shown = time.monotonic()
+                on_event(0, Stepped(step, steps))
+
+        try:
+            trainer.run(task.until_epoch, on_epoch, on_step)
+        finally:
+            tell_built()
+
+    def _open(self, task: Task, on_event: OnEvent) -> Trainer:
+        def trainer(checkpoint: Path) -> Trainer:
+            return Trainer(
+                task.spec,
+                self._train,
+                self._data,
+                base_resolution=self._base_resolution,
+                seed=self._seed,
+                checkpoint=checkpoint,
+            )
+
+        try:
+            return trainer(task.checkpoint)
+        except DamagedCheckpoint:
+            # Training is deterministic: the same epochs again give the scores on record.
+            aside = task.checkpoint.with_suffix(".damaged")
+            task.checkpoint.replace(aside)
+            on_event(0, Warned(f"{task.checkpoint} is damaged: kept as {aside.name}, trained anew"))
+            return trainer(task.checkpoint)
+
+    def retire(self, slot: int, name: str) -> None:
+        """See `Executor.retire`."""
+        self._trainers.pop(name, None)
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        self._trainers.clear()

@@ -1,0 +1,224 @@
+"""Executors that train nothing: invented scores, but real checkpoint files and real events.
+
+Imported by worker processes, which it spares TensorFlow.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count, cycle
+from pathlib import Path
+
+import numpy as np
+
+from efficientnet_elite import pools
+from efficientnet_elite.checkpoint import Checkpoint
+from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.executors.protocol import (
+    Built,
+    EpochDone,
+    Event,
+    Failed,
+    Finished,
+    Lost,
+    OnEvent,
+    Ready,
+    Stepped,
+    Task,
+)
+from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.outcome import EpochResult, TrainingError
+
+POOL = pools.candidates("elite", base_resolution=8, classes=10)
+
+
+def score(name: str, epoch: int) -> float:
+    """Rises, with noise; a function of name and epoch alone."""
+    level, noise = (zlib.crc32(text.encode()) / 2**32 for text in (name, f"{name}{epoch}"))
+    return (0.5 + 0.3 * level) * (1 - 0.8**epoch) + 0.1 * noise
+
+
+def ledger_of(workdir: Path, groups: Mapping[int, str], config: SearchConfig) -> Ledger:
+    """A new ledger with so many candidates in each group, named 0a, 0b, ..."""
+    pool = cycle(POOL)
+    candidates = []
+    for number, letters in groups.items():
+        for letter in letters:
+            name, member = f"{number}{letter}", next(pool)
+            spec = replace(member.spec, name=name)
+            candidates.append(replace(member, name=name, spec=spec, group=number))
+    ledger = Ledger(workdir, create=True)
+    ledger.start(candidates, {"config": asdict(config)})
+    return ledger
+
+
+@dataclass
+class Invented:
+    """Trains one candidate at a time, as `LocalExecutor` does.
+
+    Attributes:
+      accuracies: of candidates whose score is always the same.
+      failing: candidate to the epochs after which its training diverges.
+      deadly: candidate to the epoch in which its worker is killed: always, or as often as there are
+        lines missing in the log.
+      deaths: how often; None for always.
+      refused: candidate in whose training the disk is full.
+      seconds: that an epoch takes.
+      log: file that gets a line for every epoch that was really trained: name, epoch, process.
+    """
+
+    accuracies: dict[str, float] = field(default_factory=dict)
+    failing: dict[str, int] = field(default_factory=dict)
+    deadly: dict[str, int] = field(default_factory=dict)
+    deaths: int | None = None
+    refused: str = ""
+    seconds: float = 0.0
+    log: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.retired: list[str] = []
+        self.too_late: list[str] = []  # trained although retired
+        self._kept: dict[str, list[EpochResult]] = {}
+        self._task: Task | None = None
+
+    def __call__(self, slot: int) -> Invented:
+        """As a worker is made."""
+        return self
+
+    def submit(self, slot: int, task: Task) -> None:
+        self._task = task
+
+    def wait(self, on_event: OnEvent) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            on_event(0, Ready())
+            return
+        try:
+            self._train(task, on_event)
+        except TrainingError as error:
+            on_event(0, Failed(str(error)))
+        else:
+            on_event(0, Finished())
+
+    def _train(self, task: Task, on_event: OnEvent) -> None:
+        name = task.spec.name
+        self.too_late += [name] if name in self.retired else []
+        if name not in self._kept:
+            saved = task.checkpoint.is_file()
+            history = Checkpoint.load(task.checkpoint).history if saved else []
+            self._kept[name] = [EpochResult(**entry) for entry in history]
+            on_event(0, Built(0.1))
+            for result in self._kept[name]:
+                on_event(0, EpochDone(result))
+        history = self._kept[name]
+        while len(history) < task.until_epoch:
+            epoch = len(history) + 1
+            if name == self.refused:
+                raise UserError("no space left on device")
+            if self.failing.get(name) == epoch - 1:
+                raise TrainingError("the loss became nan")
+            time.sleep(self.seconds)
+            if self.deadly.get(name) == epoch and self._dies(task.checkpoint.parent / "deaths"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            on_event(0, Stepped(1, 1))
+            accuracy = self.accuracies.get(name, score(name, epoch))
+            history.append(EpochResult(epoch, accuracy, 1.0, self.seconds))
+            state = [np.full(1000, epoch)]
+            Checkpoint(
+                task.spec.to_json(),
+                [asdict(result) for result in history],
+                {"weights": state, "average": state, "optimizer": state},
+            ).save(task.checkpoint)
+            if self.log:
+                with self.log.open("a") as file:
+                    file.write(f"{name} {epoch} {os.getpid()}\n")
+            on_event(0, EpochDone(history[-1]))
+
+    def _dies(self, deaths: Path) -> bool:
+        before = len(deaths.read_text()) if deaths.exists() else 0
+        if self.deaths is not None and before >= self.deaths:
+            return False
+        deaths.parent.mkdir(exist_ok=True)
+        deaths.write_text("x" * (before + 1))
+        return True
+
+    def retire(self, slot: int, name: str) -> None:
+        self.retired.append(name)
+        self._kept.pop(name, None)
+
+    def close(self) -> None:
+        self._kept.clear()
+
+
+class Simulated:
+    """Slots that share an invented clock; building takes as long as an epoch.
+
+    Args:
+      slots: how many.
+      seconds: of an epoch of a candidate.
+      lost: (slot, second) of every loss of a worker; it is back a second later.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        seconds: Callable[[str], float],
+        lost: tuple[tuple[int, float], ...] = (),
+    ) -> None:
+        self.now, self.busy = 0.0, [0.0] * slots
+        self.built: list[str] = []
+        self._seconds, self._order = seconds, count()
+        self._kept: list[set[str]] = [set() for _ in range(slots)]
+        self._epochs: dict[str, int] = {}  # what the checkpoints hold
+        self._life = [0] * slots
+        self._events: list[tuple[float, int, int, int, Event, str]] = []
+        for slot in range(slots):
+            self._at(0.0, slot, Ready())
+        for slot, second in lost:
+            self._at(second, slot, Lost("switched off"))
+
+    def _at(self, when: float, slot: int, event: Event, name: str = "") -> None:
+        life = -1 if isinstance(event, Lost) else self._life[slot]
+        heappush(self._events, (when, next(self._order), slot, life, event, name))
+
+    def submit(self, slot: int, task: Task) -> None:
+        name, clock = task.spec.name, self.now
+        if name not in self._kept[slot]:
+            self._kept[slot].add(name)
+            clock += self._seconds(name)
+            self.built.append(name)
+            self._at(clock, slot, Built(self._seconds(name)), name)
+        for epoch in range(self._epochs.get(name, 0) + 1, task.until_epoch + 1):
+            clock += self._seconds(name)
+            result = EpochResult(epoch, score(name, epoch), 1.0, self._seconds(name))
+            self._at(clock, slot, EpochDone(result), name)
+        self._at(clock, slot, Finished(), name)
+
+    def wait(self, on_event: OnEvent) -> None:
+        when, _, slot, life, event, name = heappop(self._events)
+        if isinstance(event, Lost):
+            self._life[slot] += 1
+            self._kept[slot].clear()
+            self._at(when + 1.0, slot, Ready())
+        elif life != self._life[slot]:
+            return
+        self.now = when
+        if isinstance(event, EpochDone):
+            self._epochs[name] = event.result.epoch
+            self.busy[slot] += event.result.seconds
+        elif isinstance(event, Built):
+            self.busy[slot] += event.seconds
+        on_event(slot, event)
+
+    def retire(self, slot: int, name: str) -> None:
+        self._kept[slot].discard(name)
+
+    def close(self) -> None:
+        self._events.clear()

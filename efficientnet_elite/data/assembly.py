@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import DataConfig
 from ..errors import UserError
+from .cache import ImageCache
 from .geometry import PipelineConfig
 from .parts import ImageData, IndexedPart, SkippedImage
 from .splits import split
@@ -27,12 +28,14 @@ class Example:
       part: where the source puts it: ``train`` (also where the source does not say),
         ``validation`` or ``test``.
       num_bytes: encoded size, so that an exchanged file is noticed; 0 where it tells nothing.
+      modified_ns: when its file was last changed; 0 where it has none.
     """
 
     name: str
     label: int
     part: str = "train"
     num_bytes: int = 0
+    modified_ns: int = 0
 
 
 def check_config(config: DataConfig) -> None:
@@ -75,6 +78,7 @@ def assemble(
     unreadable: Mapping[int, str],
     store: ImageStore,
     pipeline: PipelineConfig,
+    cache: ImageCache,
 ) -> ImageData:
     """Splits the readable images and puts everything together.
 
@@ -85,6 +89,7 @@ def assemble(
       unreadable: reason by position in ``examples``.
       store: the readable images in order.
       pipeline: of this data set.
+      cache: of this data set.
 
     Raises:
       UserError: a class without readable images, or too small to be split.
@@ -105,6 +110,7 @@ def assemble(
             [(e.name, e.num_bytes, e.label, part_of[i]) for i, e in enumerate(readable)],
         ),
         pipeline=pipeline,
+        cache=cache,
     )
 
 

@@ -67,7 +67,7 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
                 raise UserError(f"class folder {class_folder} is empty: add images or remove it")
             label = class_names.index(class_folder.name)
             examples += [
-                Example(file.relative_to(root).as_posix(), label, part, _size(file))
+                Example(file.relative_to(root).as_posix(), label, part, *_size_and_time(file))
                 for file in files
             ]
     return examples, class_names
@@ -120,8 +120,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _size(file: Path) -> int:
+def _size_and_time(file: Path) -> tuple[int, int]:
     try:
-        return file.stat().st_size
+        status = file.stat()
     except OSError:  # a broken link, say: decoding will tell
-        return 0
+        return 0, 0
+    return status.st_size, status.st_mtime_ns

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from .cache import ImageCache
 from .geometry import PipelineConfig
 from .store import ImageStore
 
@@ -139,6 +140,7 @@ class ImageData:
       skipped: images left out.
       fingerprint: changes when images, labels or splits change.
       pipeline: how its images become network inputs.
+      cache: where pixels that are wanted again are kept.
     """
 
     name: str
@@ -147,6 +149,7 @@ class ImageData:
     skipped: tuple[SkippedImage, ...]
     fingerprint: str
     pipeline: PipelineConfig
+    cache: ImageCache
 
     @property
     def num_classes(self) -> int:

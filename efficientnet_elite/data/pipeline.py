@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from .geometry import center_box, random_box, resample
 from .parts import LAST, ImageData, Key
+from .pixels import Add
+from .store import SquareStore
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -125,7 +127,17 @@ def eval_batches(
     Returns:
       A dataset of (float32 (batch, resolution, resolution, 3), int32 (batch,)).
     """
-    return _evaluation(data, part, data.parts[part].keys(), resolution, batch_size, base_resolution)
+    fraction = data.pipeline.crop_fraction(resolution, base_resolution)
+    squares = _squares(data, part, data.parts[part].keys(), resolution, fraction)
+    if data.cache.has_room(data.parts[part].size * 3 * resolution**2):
+        kept = data.cache.keep(
+            f"{part}-{resolution}",
+            lambda add: _add_all(squares, add),
+            key=[data.fingerprint, fraction, tf.__version__],
+        )
+        if kept.flat is not None:
+            return _finished(SquareStore(kept.flat, resolution, kept.notes).batches(batch_size))
+    return _finished(squares.batch(batch_size))
 
 
 def calibration_images(
@@ -144,28 +156,34 @@ def calibration_images(
       The images, float32 (n, resolution, resolution, 3), and the number of each in the data set.
     """
     keys, indices = data.parts["train"].sample(count, seed)
-    batches = _evaluation(data, "train", keys, resolution, count, base_resolution)
-    return next(iter(batches))[0].numpy(), indices
-
-
-def _evaluation(
-    data: ImageData,
-    part: str,
-    keys: tf.data.Dataset,
-    resolution: int,
-    batch_size: int,
-    base_resolution: int,
-) -> tf.data.Dataset:
     fraction = data.pipeline.crop_fraction(resolution, base_resolution)
+    squares = _squares(data, "train", keys, resolution, fraction)
+    return next(iter(_finished(squares.batch(count))))[0].numpy(), indices
+
+
+def _squares(
+    data: ImageData, part: str, keys: tf.data.Dataset, resolution: int, fraction: float
+) -> tf.data.Dataset:
+    """Centre crops, uint8 (resolution, resolution, 3), and their labels."""
 
     def crop(key: Key) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = data.parts[part].fetch(key)
         return resample(image, center_box(tf.shape(image), fraction), resolution), label
 
+    return keys.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _add_all(squares: tf.data.Dataset, add: Add) -> list[int]:
+    labels = []
+    for image, label in squares.with_options(_options()).as_numpy_iterator():
+        add(image)
+        labels.append(int(label))
+    return labels
+
+
+def _finished(batches: tf.data.Dataset) -> tf.data.Dataset:
     return (
-        keys.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size)
-        .map(lambda images, labels: (normalise(images), labels))
+        batches.map(lambda images, labels: (normalise(images), labels))
         .prefetch(tf.data.AUTOTUNE)
         .with_options(_options())
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
+from importlib.metadata import version
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,22 +15,35 @@ from ..config import DataConfig
 from ..errors import UserError
 from . import folder
 from .assembly import Example, assemble, check_classes, check_config, pipeline_for
+from .cache import ImageCache
 from .decode import Pixels, decode
 from .geometry import PipelineConfig
 from .parts import ImageData
-from .store import ImageStore, ReadingStore, decode_all
+from .pixels import Add
+from .store import DecodedStore, ImageStore, ReadingStore, decode_all
+
+# What the decoded images depend on to the cache that keeps them.
+OpenCache: TypeAlias = Callable[[object], ImageCache]
 
 # Digits fill their 8x8 frame, and a mirrored digit is none.
 _DIGITS_PIPELINE = PipelineConfig(flip=False, center_crop=False, min_area=0.5)
 
 
-def load(config: DataConfig, *, max_side: int | None = None, progress: bool = True) -> ImageData:
+def load(
+    config: DataConfig,
+    *,
+    max_side: int | None = None,
+    cache_dir: Path | None = None,
+    progress: bool = True,
+) -> ImageData:
     """Loads a data set: finds, decodes and splits its images.
 
     Args:
       config: which data set, and how to split it.
       max_side: images whose shorter side is longer than this many pixels are shrunk to it, to save
         memory and time; None keeps them.
+      cache_dir: where decoded images are kept for other processes and later runs; None keeps them
+        in this process.
       progress: show a progress bar.
 
     Returns:
@@ -37,41 +54,43 @@ def load(config: DataConfig, *, max_side: int | None = None, progress: bool = Tr
         small to be split.
     """
     check_config(config)
+    open_cache = functools.partial(ImageCache, cache_dir, int(config.cache_gb * 1e9), progress)
     kind, _, argument = config.dataset.partition(":")
     if config.dataset == "digits":
-        return _load_digits(config, progress)
+        return _load_digits(config, open_cache)
     if kind == "folder" and argument:
-        return _load_folder(config, Path(argument).expanduser(), max_side, progress)
+        return _load_folder(config, Path(argument).expanduser(), max_side, open_cache)
     if kind == "rendered":
-        return _load_rendered(config, argument, max_side, progress)
+        return _load_rendered(config, argument, max_side, open_cache)
     if kind == "tfds" and argument:
         from .tfds_source import load_tfds  # its import takes seconds
 
-        return load_tfds(config, argument, max_side, progress)
+        return load_tfds(config, argument, max_side, open_cache)
     raise UserError(
         f"unknown data set '{config.dataset}': use digits, folder:PATH, tfds:NAME or "
         "rendered[:key=value,...]"
     )
 
 
-def _load_digits(config: DataConfig, progress: bool) -> ImageData:
+def _load_digits(config: DataConfig, open_cache: OpenCache) -> ImageData:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 17 levels, 0 to 16
     images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    examples = [Example(f"digit {i}", int(label)) for i, label in enumerate(bunch.target)]
     return _load_indexed(
         config,
         [str(name) for name in bunch.target_names],
-        examples,
+        [Example(f"digit {i}", int(label)) for i, label in enumerate(bunch.target)],
         lambda i: images[i],
         _DIGITS_PIPELINE,
-        progress,
+        open_cache(["digits", version("scikit-learn")]),
     )
 
 
-def _load_folder(config: DataConfig, root: Path, max_side: int | None, progress: bool) -> ImageData:
+def _load_folder(
+    config: DataConfig, root: Path, max_side: int | None, open_cache: OpenCache
+) -> ImageData:
     examples, class_names = folder.scan(root)
     return _load_indexed(
         config,
@@ -79,12 +98,12 @@ def _load_folder(config: DataConfig, root: Path, max_side: int | None, progress:
         examples,
         lambda i: decode(root / examples[i].name, max_side),
         PipelineConfig(),
-        progress,
+        open_cache(["folder", max_side, class_names, [astuple(example) for example in examples]]),
     )
 
 
 def _load_rendered(
-    config: DataConfig, settings: str, max_side: int | None, progress: bool
+    config: DataConfig, settings: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
     from ..rendered import RenderedConfig, label_names, render
 
@@ -97,7 +116,7 @@ def _load_rendered(
         [Example(f"{origin}: {i}", i % scene.classes) for i in range(scene.images)],
         lambda i: decode(render(scene, i)[0], max_side),
         PipelineConfig(min_area=0.5),  # smaller crops would cut off what tells classes apart
-        progress,
+        open_cache(["rendered", max_side, astuple(scene)]),
     )
 
 
@@ -107,18 +126,22 @@ def _load_indexed(
     examples: Sequence[Example],
     read: Callable[[int], Pixels],
     pipeline: PipelineConfig,
-    progress: bool,
+    cache: ImageCache,
 ) -> ImageData:
-    """A source whose images can be read by number."""
+    """A source whose images can be read by number, and whose labels are known without."""
     check_classes(config.dataset, class_names)
     pipeline = pipeline_for(config, pipeline)
-    decoded, unreadable = decode_all(
-        range(len(examples)),
-        read,
-        budget_bytes=int(config.cache_gb * 1e9),
-        total=len(examples),
-        progress=progress,
-    )
+
+    def keep(add: Add) -> list[tuple[int, str]]:
+        numbers = range(len(examples))
+        return decode_all(numbers, read, add, total=len(examples), progress=cache.progress)
+
+    kept = cache.keep("decoded", keep)
+    unreadable = dict(kept.notes)
     readable = [i for i in range(len(examples)) if i not in unreadable]
-    store: ImageStore = decoded or ReadingStore(lambda k: read(readable[k]))
-    return assemble(config, class_names, examples, unreadable, store, pipeline)
+    store: ImageStore = (
+        ReadingStore(lambda k: read(readable[k]))
+        if kept.flat is None
+        else DecodedStore(kept.flat, kept.shapes)
+    )
+    return assemble(config, class_names, examples, unreadable, store, pipeline, cache)

@@ -1,10 +1,11 @@
-"""Where the pixels are: decoded in memory once, or read again whenever they are wanted."""
+"""Where the pixels are: decoded once, or read again whenever they are wanted."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -14,9 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .decode import Pixels, UnreadableImage
+from .pixels import Add
 
 T = TypeVar("T")
-_ALIGNMENT = 64  # bytes; TensorFlow takes over a NumPy buffer without a copy only when aligned
 
 
 class ImageStore(Protocol):
@@ -30,20 +31,14 @@ class DecodedStore:
     """All images behind each other in one buffer, shared by every dataset that reads it.
 
     Args:
-      flat: the pixels, uint8 (total,), C order, aligned.
+      flat: the pixels, as of `Kept`.
       shapes: height and width of each image, int64 (n, 2).
     """
 
     def __init__(self, flat: Pixels, shapes: NDArray[np.int64]) -> None:
         sizes = shapes.prod(axis=1) * 3
-        # On the CPU even where a GPU exists. A variable, because tf.data writes the tensors that
-        # its functions capture into a graph when it optimises them - a second copy of the images
-        # for every dataset, and a failure beyond 2 GB - but passes variables by reference. Through
-        # DLPack, because the variable then takes over the buffer instead of copying it.
+        self._flat = _variable(flat)
         with tf.device("CPU:0"):
-            self._flat = tf.Variable(
-                tf.experimental.dlpack.from_dlpack(flat.__dlpack__()), trainable=False
-            )
             self._begins = tf.constant(np.cumsum(sizes) - sizes, tf.int64)
             self._shapes = tf.constant(np.insert(shapes, 2, 3, axis=1), tf.int64)
 
@@ -53,6 +48,47 @@ class DecodedStore:
         begin = self._begins[index]
         pixels = tf.slice(self._flat.value(), [begin], [tf.reduce_prod(shape)])
         return tf.ensure_shape(tf.reshape(pixels, shape), (None, None, 3))
+
+
+class SquareStore:
+    """Images of one size with their labels, read in order: an evaluation part.
+
+    Args:
+      flat: the pixels, as of `Kept`.
+      side: of each image in pixels.
+      labels: of the images.
+    """
+
+    def __init__(self, flat: Pixels, side: int, labels: Sequence[int]) -> None:
+        self._flat = _variable(flat)
+        self._side = side
+        self._labels = np.array(labels, np.int32)
+
+    def batches(self, batch_size: int) -> tf.data.Dataset:
+        """All images in batches of (uint8 (n, side, side, 3), int32 (n,)); the last may be less."""
+        shape = (self._side, self._side, 3)
+        num_bytes = math.prod(shape)
+
+        def batch(labels: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            count = tf.size(labels, tf.int64)
+            pixels = tf.slice(self._flat.value(), [first * num_bytes], [count * num_bytes])
+            return tf.reshape(pixels, (-1, *shape)), labels
+
+        labels = tf.data.Dataset.from_tensor_slices(self._labels).batch(batch_size)
+        firsts = tf.data.Dataset.range(0, len(self._labels), batch_size)
+        return tf.data.Dataset.zip(labels, firsts).map(batch)
+
+
+def _variable(flat: Pixels) -> tf.Variable:
+    """A buffer as tf.data can read it, without a copy.
+
+    On the CPU even where a GPU exists. A variable, because tf.data writes the tensors that its
+    functions capture into a graph when it optimises them - a second copy of the images for every
+    dataset, and a failure beyond 2 GB - but passes variables by reference. Through DLPack, because
+    the variable then takes over the buffer instead of copying it.
+    """
+    with tf.device("CPU:0"):
+        return tf.Variable(tf.experimental.dlpack.from_dlpack(flat.__dlpack__()), trainable=False)
 
 
 class ReadingStore:
@@ -71,56 +107,28 @@ class ReadingStore:
         return tf.ensure_shape(pixels, (None, None, 3))
 
 
-class _Buffer:
-    """Collects images until a budget is spent.
-
-    The whole budget is reserved at once, but memory that is never written is never used.
-    """
-
-    def __init__(self, budget_bytes: int) -> None:
-        reserved = np.empty(budget_bytes + _ALIGNMENT, np.uint8)
-        begin = -reserved.ctypes.data % _ALIGNMENT
-        self._flat = reserved[begin : begin + budget_bytes]
-        self._used = 0
-        self._shapes: list[tuple[int, int]] = []
-
-    def add(self, image: Pixels) -> bool:
-        """Appends the image and says whether it fitted."""
-        end = self._used + image.size
-        if end > self._flat.size:
-            return False
-        self._flat[self._used : end] = image.reshape(-1)
-        self._used = end
-        self._shapes.append((image.shape[0], image.shape[1]))
-        return True
-
-    def store(self) -> DecodedStore:
-        return DecodedStore(self._flat[: self._used], np.array(self._shapes, np.int64))
-
-
 def decode_all(
     items: Iterable[T],
     decode: Callable[[T], Pixels],
+    add: Add,
     *,
-    budget_bytes: int,
     total: int,
     progress: bool,
     stop_when_full: bool = False,
-) -> tuple[DecodedStore | None, dict[int, str]]:
+) -> list[tuple[int, str]]:
     """Decodes every item once, on all cores.
 
     Args:
       items: whatever ``decode`` takes.
       decode: item to pixels; raises UnreadableImage.
-      budget_bytes: of decoded pixels to keep.
+      add: takes the readable images in order, and says whether they still fit.
       total: number of items, for the progress bar.
       progress: show one.
-      stop_when_full: give up at the first image beyond the budget; otherwise the rest is still
+      stop_when_full: give up at the first image that does not fit; otherwise the rest is still
         decoded, to find the unreadable ones.
 
     Returns:
-      The store of all readable images in order (None where they exceed the budget), and the
-      reason for each unreadable item by its position.
+      Position and reason of each unreadable item.
     """
 
     def attempt(item: T) -> Pixels | str:
@@ -129,19 +137,16 @@ def decode_all(
         except UnreadableImage as error:
             return str(error)
 
-    buffer: _Buffer | None = _Buffer(budget_bytes)
-    unreadable: dict[int, str] = {}
+    unreadable = []
     results = _map_ahead(attempt, items)
     for position, image in enumerate(
         tqdm(results, "decoding images", total, disable=not progress, unit="image")
     ):
         if isinstance(image, str):
-            unreadable[position] = image
-        elif buffer is not None and not buffer.add(image):
-            buffer = None
-            if stop_when_full:
-                break
-    return (buffer.store() if buffer is not None else None), unreadable
+            unreadable.append((position, image))
+        elif not add(image) and stop_when_full:
+            break
+    return unreadable
 
 
 def _map_ahead(function: Callable[[T], Pixels | str], items: Iterable[T]) -> Iterator[Pixels | str]:

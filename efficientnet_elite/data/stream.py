@@ -7,12 +7,15 @@ is computed from the seed and the epoch, so that any epoch can be repeated.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from .decode import UnreadableImage, decode
 from .parts import LAST, Key, spread
@@ -36,10 +39,19 @@ class Shard(NamedTuple):
     take: int
 
 
+class _Record(NamedTuple):
+    """A record and where it is from."""
+
+    path: tf.Tensor
+    position: tf.Tensor
+    content: tf.Tensor
+
+
 class StreamedPart:
     """Images read from TFRecord files anew each time; keys are decoded images.
 
-    Images that cannot be decoded or have no label are left out when they are met.
+    Images that cannot be decoded or have no label are left out when they are met; of the former
+    each process says so once.
 
     Args:
       shards: where the records are.
@@ -56,6 +68,7 @@ class StreamedPart:
         self._shards = shards
         self._parse = parse
         self._max_side = max_side
+        self._left_out: set[str] = set()
 
     @property
     def size(self) -> int:
@@ -82,11 +95,14 @@ class StreamedPart:
                 _open, cycle_length=_FILES_AT_ONCE, deterministic=True
             )
 
-            def shuffle(block: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
+            def shuffle(block: tf.Tensor, records: _Record) -> _Record:
                 block_seed = tf.random.experimental.stateless_fold_in(
                     tf.stack([np.int64(seed), epoch]), block
                 )
-                return tf.random.experimental.stateless_shuffle(records, block_seed)
+                # The order depends on seed and length alone: the same for every column.
+                return _Record(
+                    *(tf.random.experimental.stateless_shuffle(x, block_seed) for x in records)
+                )
 
             blocks = records.batch(_BLOCK).enumerate().map(shuffle)
             # Images left out leave gaps; the next pass over the same order fills them.
@@ -101,7 +117,9 @@ class StreamedPart:
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
         """Images of all classes among the first in the files, and their positions there."""
         labels = (
-            self._records().take(_SAMPLE_FROM * count).map(lambda record: self._parse(record)[1])
+            self._records()
+            .take(_SAMPLE_FROM * count)
+            .map(lambda record: self._parse(record.content)[1])
         )
         found = np.fromiter(labels.as_numpy_iterator(), np.int32)
         chosen = np.sort(spread(found, count, seed))
@@ -115,15 +133,20 @@ class StreamedPart:
         return tf.data.Dataset.from_tensor_slices(columns).flat_map(_open)
 
     def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
-        def read(encoded: bytes) -> NDArray[np.uint8]:
+        def read(path: bytes, position: np.int64, encoded: bytes) -> NDArray[np.uint8]:
             try:
                 return decode(encoded, self._max_side)
-            except UnreadableImage:
+            except UnreadableImage as error:
+                name = f"{Path(path.decode()).name}__{position}"  # as TFDS's ids
+                if name not in self._left_out:
+                    self._left_out.add(name)
+                    tqdm.write(f"skipped {name}: {error}", file=sys.stderr)
                 return np.empty((0, 0, 3), np.uint8)
 
-        def decoded(record: tf.Tensor) -> Key:
-            encoded, label = self._parse(record)
-            image = tf.numpy_function(read, [encoded], tf.uint8, stateful=False)
+        def decoded(record: _Record) -> Key:
+            encoded, label = self._parse(record.content)
+            arguments = [record.path, record.position, encoded]
+            image = tf.numpy_function(read, arguments, tf.uint8, stateful=False)
             return {"image": tf.ensure_shape(image, (None, None, 3)), "label": label}
 
         images = records.map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -132,4 +155,5 @@ class StreamedPart:
 
 def _open(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
     skip, take = tf.cast(skip, tf.int64), tf.cast(take, tf.int64)
-    return tf.data.TFRecordDataset(path).skip(skip).take(take)
+    records = tf.data.TFRecordDataset(path).enumerate().skip(skip).take(take)
+    return records.map(lambda position, content: _Record(path, position, content))

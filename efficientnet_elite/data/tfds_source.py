@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,12 @@ from tqdm import tqdm
 from ..config import DataConfig
 from ..errors import UserError
 from .assembly import Example, assemble, check_classes, fingerprint, pipeline_for
+from .cache import ImageCache
 from .decode import Pixels, UnreadableImage, decode
 from .geometry import PipelineConfig
 from .parts import ImageData
-from .store import decode_all
+from .pixels import Add
+from .store import DecodedStore, decode_all
 from .stream import Shard, StreamedPart
 
 # Beyond this many bytes a download is the user's decision.
@@ -33,14 +35,19 @@ class _Features(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def load_tfds(config: DataConfig, name: str, max_side: int | None, progress: bool) -> ImageData:
+def load_tfds(
+    config: DataConfig,
+    name: str,
+    max_side: int | None,
+    open_cache: Callable[[object], ImageCache],
+) -> ImageData:
     """Loads ``tfds:name``.
 
     Args:
       config: as of ``load``.
       name: of the set, with its configuration and version where wanted: ``NAME/CONFIG:VERSION``.
       max_side: as of ``load``.
-      progress: as of ``load``.
+      open_cache: what the decoded images depend on to the cache that keeps them.
 
     Raises:
       UserError: unknown, not prepared, no image classification set, or no training images.
@@ -56,33 +63,55 @@ def load_tfds(config: DataConfig, name: str, max_side: int | None, progress: boo
     splits = _splits(builder, features, name)
     pipeline = pipeline_for(config, PipelineConfig())
 
-    examples: list[Example] = []
-
-    def records() -> Iterator[dict[str, Any]]:
-        for part, split in splits.items():
-            for record in _read(builder, features, split):
-                encoded = record[features.image]
-                label = int(record[features.label])
-                # TFDS's id: the file and the position in it.
-                examples.append(Example(record["tfds_id"].decode(), label, part, len(encoded)))
-                yield record
+    cache = open_cache(["tfds", max_side, features, splits, _identity(builder, splits)])
 
     def read(record: dict[str, Any]) -> Pixels:
         if record[features.label] < 0:  # TFDS's sign for "not published"
             raise UnreadableImage("has no label")
         return decode(record[features.image], max_side)
 
-    store, unreadable = decode_all(
-        records(),
-        read,
-        budget_bytes=int(config.cache_gb * 1e9),
-        total=sum(builder.info.splits[split].num_examples for split in splits.values()),
-        progress=progress,
-        stop_when_full=True,
+    def keep(add: Add) -> dict[str, Any]:
+        examples = []
+
+        def records() -> Iterator[dict[str, Any]]:
+            for part, split in splits.items():
+                for record in _read(builder, features, split):
+                    # TFDS's id: the file and the position in it.
+                    name, label = record["tfds_id"].decode(), int(record[features.label])
+                    examples.append((name, label, part, len(record[features.image])))
+                    yield record
+
+        unreadable = decode_all(
+            records(),
+            read,
+            add,
+            total=sum(builder.info.splits[split].num_examples for split in splits.values()),
+            progress=cache.progress,
+            stop_when_full=True,
+        )
+        return {"examples": examples, "unreadable": unreadable}
+
+    kept = cache.keep("decoded", keep)
+    if kept.flat is None:
+        return _streamed(config, builder, features, splits, max_side, pipeline, cache)
+    return assemble(
+        config,
+        features.class_names,
+        [Example(*fields) for fields in kept.notes["examples"]],
+        dict(kept.notes["unreadable"]),
+        DecodedStore(kept.flat, kept.shapes),
+        pipeline,
+        cache,
     )
-    if store is not None:
-        return assemble(config, features.class_names, examples, unreadable, store, pipeline)
-    return _streamed(config, builder, features, splits, max_side, pipeline)
+
+
+def _identity(
+    builder: tfds.core.DatasetBuilder, splits: dict[str, str]
+) -> list[tuple[str, int, int]]:
+    """Name, size and date of each file."""
+    paths = [path for split in splits.values() for path in builder.info.splits[split].filepaths]
+    found = [(path.name, path.stat()) for path in paths]  # TFDS's paths: buckets have them too
+    return [(name, status.length, status.mtime) for name, status in found]
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -183,6 +212,7 @@ def _streamed(
     splits: dict[str, str],
     max_side: int | None,
     pipeline: PipelineConfig,
+    cache: ImageCache,
 ) -> ImageData:
     """A set that stays on disk.
 
@@ -222,6 +252,7 @@ def _streamed(
             ],
         ),
         pipeline=pipeline,
+        cache=cache,
     )
 
 

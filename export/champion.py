@@ -6,14 +6,13 @@ class, in the order of the logits) and ``NAME.json``, the sidecar with all that 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import platform
 import re
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,8 @@ from tqdm import tqdm
 import efficientnet_elite
 from efficientnet_elite.errors import UserError
 
-from . import convert, inspect
+from . import convert, files, inspect, layers
+from .formats import FLOAT32, INT8, Format
 from .runtime import Runner
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # The float file must agree with Keras to this share of the range of the logits.
 TOLERANCE = 1e-4
+# Calibration images that the layers' errors are taken over.
+LAYER_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,14 @@ def export_model(
     calibration: np.ndarray,
     test_batches: Iterable[tuple[np.ndarray, np.ndarray]],
     details: dict[str, Any],
+    max_accuracy_drop: float | None = None,
+    formats: Sequence[Format] = (),
 ) -> Exported:
     """Exports a model as float32 and int8 TFLite and proves both on the test part.
 
     Nothing is written unless every check holds: the float file agrees with Keras (`TOLERANCE`),
     the int8 file is int8 throughout, takes pixel - 128, has no degenerate ranges, and loads under
-    XNNPACK. How much accuracy int8 costs is reported, not judged.
+    XNNPACK. How much accuracy int8 costs is reported, and judged where a limit is given.
 
     Args:
       model: float32, images in, logits out, best built for any batch size (the converted files
@@ -99,6 +103,9 @@ def export_model(
       calibration: training images (N, height, width, channels), float32, pixel / 128 - 1.
       test_batches: pairs of images like those and their classes (N,), as integers.
       details: anything JSON can express (spec, training, data); goes into the sidecar unchanged.
+      max_accuracy_drop: how many percentage points less of the test images int8 may get right than
+        Keras; any number where None.
+      formats: to convert to beside float32 and int8; their accuracy goes into the sidecar.
 
     Raises:
       UserError: a check failed; the message names the champion and the fault.
@@ -109,22 +116,28 @@ def export_model(
         raise ValueError(f"{len(labels)} labels for {model.output_shape[-1]} logits")
     start = time.monotonic()
     try:
-        float_model, int8_model = convert.to_tflite_pair(model, calibration)
+        every = (FLOAT32, INT8, *formats)
+        models = dict(zip(every, convert.to_tflite_formats(model, calibration, every), strict=True))
+        float_model, int8_model = models[FLOAT32], models[INT8]
         int8_contents = inspect.read(int8_model)
-        inspect.check_full_int8(int8_contents)
-        _check_input(int8_contents.inputs)
-        runners = Runner(float_model), Runner(int8_model)
+        inspect.check_pixel_classifier(int8_contents, len(labels))
+        runners = {form: Runner(content) for form, content in models.items()}
         converted = time.monotonic()
-        results = _verify(model, *runners, tqdm(test_batches, f"verify {name}", disable=None))
+        results, shares = _verify(
+            model, runners, tqdm(test_batches, f"verify {name}", disable=None)
+        )
+        layer_errors = layers.errors(float_model, int8_model, calibration[:LAYER_IMAGES])
+        _check_accuracy(results, max_accuracy_drop, layer_errors)
     except UserError as error:
         raise UserError(f"export of {name} failed: {error}") from error
     verified = time.monotonic()
 
     folder = Path(out_dir) / name
+    paths = {form: folder / f"{name}.{form.name}.tflite" for form in models}
     exported = Exported(
         name=name,
-        float_path=folder / f"{name}.float32.tflite",
-        int8_path=folder / f"{name}.int8.tflite",
+        float_path=paths[FLOAT32],
+        int8_path=paths[INT8],
         sidecar_path=folder / f"{name}.json",
         labels_path=folder / "labels.txt",
         **results,
@@ -138,17 +151,17 @@ def export_model(
         "labels": list(labels),
         **_interface(inspect.read(float_model), int8_contents),
         "verification": {**results, "tolerance": TOLERANCE},
+        "int8_layers": [asdict(error) for error in layer_errors],
         "files": {
-            "float32": _file(exported.float_path, float_model),
-            "int8": _file(exported.int8_path, int8_model),
+            form.name: _file(paths[form], content) | {"accuracy": shares[form]}
+            for form, content in models.items()
         },
         "versions": _versions(),
         "details": details,
     }
-    _write(
+    files.write(
         {
-            exported.float_path: float_model,
-            exported.int8_path: int8_model,
+            **{paths[form]: content for form, content in models.items()},
             exported.labels_path: "".join(f"{label}\n" for label in labels).encode(),
             # Last: its hashes vouch for the others.
             exported.sidecar_path: json.dumps(sidecar, indent=2).encode() + b"\n",
@@ -157,55 +170,68 @@ def export_model(
     return exported
 
 
-def _check_input(inputs: Sequence[inspect.Tensor]) -> None:
-    """The int8 input must be pixel - 128, exactly."""
-    (image,) = inputs
-    if (image.scales, image.zero_points) != ((1 / 128,), (0,)):
-        raise UserError(
-            f"the int8 input has scale {image.scales} and zero point {image.zero_points} instead "
-            "of 1/128 and 0: the model's first operator must take the image as it is"
-        )
+def _check_accuracy(
+    results: dict[str, Any], limit: float | None, layer_errors: Sequence[layers.LayerError]
+) -> None:
+    """UserError where int8 costs more than `limit` percentage points; it names the worst layers."""
+    drop = 100 * (results["keras_accuracy"] - results["int8_accuracy"])
+    # Shares of the same images: whatever is less than a rounding error is none.
+    if limit is None or drop <= limit + 1e-9:
+        return
+    noisy = ", ".join(
+        f"{error.layer} ({error.operator})" for error in layers.worst(layer_errors, 3)
+    )
+    raise UserError(
+        f"int8 costs {drop:.2f} points of accuracy ({results['keras_accuracy']:.2%} to "
+        f"{results['int8_accuracy']:.2%}), more than the {limit:g} allowed; most noise comes from "
+        f"{noisy}: calibrate with more images, or train a variant with ReLU6"
+    )
 
 
 def _verify(
     model: keras.Model,
-    float_runner: Runner,
-    int8_runner: Runner,
+    runners: Mapping[Format, Runner],
     test_batches: Iterable[tuple[np.ndarray, np.ndarray]],
-) -> dict[str, Any]:
-    """Runs the model's three forms on the test part; UserError where float and Keras differ."""
+) -> tuple[dict[str, Any], dict[Format, float]]:
+    """Runs all forms of the model on the test part; UserError where float and Keras differ.
+
+    Returns the figures of Keras, float32 and int8, and the accuracy of every format.
+    """
     import keras
 
-    outputs: list[tuple[np.ndarray, ...]] = []
+    in_keras: list[np.ndarray] = []
+    outputs: dict[Format, list[np.ndarray]] = {form: [] for form in runners}
+    labels: list[np.ndarray] = []
     for images, classes in test_batches:
         images = np.asarray(images, np.float32)
         # Called, not predicted: tracing a function would cost more than the few batches.
-        reference = keras.ops.convert_to_numpy(model(images, training=False))
-        outputs.append(
-            (reference, float_runner.run(images), int8_runner.run(images), np.asarray(classes))
-        )
-    if not outputs:
+        in_keras.append(keras.ops.convert_to_numpy(model(images, training=False)))
+        for form, runner in runners.items():
+            outputs[form].append(runner.run(images))
+        labels.append(np.asarray(classes))
+    if not labels:
         raise UserError("there are no test images to verify it with")
-    in_keras, in_float, in_int8, classes = map(np.concatenate, zip(*outputs, strict=True))
-    max_difference = float(np.abs(in_float - in_keras).max())
-    logit_range = float(np.ptp(in_keras))
+    reference, truth = np.concatenate(in_keras), np.concatenate(labels)
+    max_difference = float(np.abs(np.concatenate(outputs[FLOAT32]) - reference).max())
+    logit_range = float(np.ptp(reference))
     if not max_difference <= TOLERANCE * logit_range:
         raise UserError(
             f"the float32 file's logits differ from Keras' by up to {max_difference:.3g}, more "
             f"than {TOLERANCE:g} of their range {logit_range:.3g} (a network that has barely been "
             "trained can do that: give it more epochs)"
         )
-    choices = [logits.argmax(-1) for logits in (in_keras, in_float, in_int8)]
-    accuracies = [float((choice == classes).mean()) for choice in choices]
-    return {
-        "keras_accuracy": accuracies[0],
-        "float_accuracy": accuracies[1],
-        "int8_accuracy": accuracies[2],
-        "agreement": float((choices[1] == choices[2]).mean()),
-        "test_images": len(classes),
+    choices = {form: np.concatenate(logits).argmax(-1) for form, logits in outputs.items()}
+    shares = {form: float((choice == truth).mean()) for form, choice in choices.items()}
+    results = {
+        "keras_accuracy": float((reference.argmax(-1) == truth).mean()),
+        "float_accuracy": shares[FLOAT32],
+        "int8_accuracy": shares[INT8],
+        "agreement": float((choices[FLOAT32] == choices[INT8]).mean()),
+        "test_images": len(truth),
         "max_difference": max_difference,
         "logit_range": logit_range,
     }
+    return results, shares
 
 
 def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents) -> dict[str, Any]:
@@ -247,18 +273,3 @@ def _versions() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
-
-
-def _write(files: dict[Path, bytes]) -> None:
-    """Writes all contents beside their places before the first takes its place."""
-    parts = {path: path.with_name(f".{path.name}.part") for path in files}
-    try:
-        for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            parts[path].write_bytes(content)
-        for path, part in parts.items():
-            part.replace(path)
-    finally:
-        for part in parts.values():
-            with contextlib.suppress(FileNotFoundError):
-                part.unlink()

@@ -1,7 +1,7 @@
-"""Keras to TFLite: float32 and full int8, static batch of one, logits out.
+"""Keras to TFLite: float32, full int8 and other formats, static batch of one, logits out.
 
-The model's weights become constants of one traced function, which is saved once and converted
-twice. `TFLiteConverter.from_keras_model` gives the same operators, but its variables cost it
+The model's weights become constants of one traced function, which is saved once and converted to
+each format. `TFLiteConverter.from_keras_model` gives the same operators, but its variables cost it
 several times longer. The trace fixes the batch size, so that the shape arithmetic of a model built
 for any batch size folds away.
 """
@@ -9,17 +9,17 @@ for any batch size folds away.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from efficientnet_elite.errors import UserError
+
+from .capture import captured
+from .formats import FLOAT32, INT8, Format
 
 if TYPE_CHECKING:
     import keras
@@ -45,15 +45,25 @@ def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
       UserError: the converter cannot convert the model; the message is the converter's own.
       ValueError: the model or the images are not as described.
     """
+    if calibration is not None:
+        return to_tflite_formats(model, calibration, (INT8,))[0]
     with _saved(model) as folder:
-        return _convert(folder, None if calibration is None else _spanning(model, calibration))
+        return _convert(folder, FLOAT32)
 
 
 def to_tflite_pair(model: keras.Model, calibration: np.ndarray) -> tuple[bytes, bytes]:
     """The float32 and the int8 file of a model, as `to_tflite`, for the price of one trace."""
+    float_model, int8_model = to_tflite_formats(model, calibration, (FLOAT32, INT8))
+    return float_model, int8_model
+
+
+def to_tflite_formats(
+    model: keras.Model, calibration: np.ndarray, formats: Sequence[Format]
+) -> list[bytes]:
+    """A model's files in several formats, as `to_tflite`, for the price of one trace."""
     images = _spanning(model, calibration)
     with _saved(model) as folder:
-        return _convert(folder, None), _convert(folder, images)
+        return [_convert(folder, form, images) for form in formats]
 
 
 @contextlib.contextmanager
@@ -78,7 +88,7 @@ def _saved(model: keras.Model) -> Iterator[str]:
 
     image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
     with tempfile.TemporaryDirectory() as folder:
-        with _quiet():
+        with captured():
             traced = tf.function(infer, autograph=False).get_concrete_function(image)
             # Nobody will train it, and swish's own gradients make saving and loading slow.
             options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
@@ -86,19 +96,27 @@ def _saved(model: keras.Model) -> Iterator[str]:
         yield folder
 
 
-def _convert(folder: str, calibration: np.ndarray | None) -> bytes:
+def _convert(folder: str, form: Format, calibration: Iterable[np.ndarray] = ()) -> bytes:
     import tensorflow as tf
 
-    with _quiet() as chatter:
+    sets = tf.lite.OpsSet
+    int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+    operators = {"int8": sets.TFLITE_BUILTINS_INT8, "int16x8": int16}
+    with captured() as chatter:
         try:
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             # Never SELECT_TF_OPS: what only TensorFlow's own kernels can run is no use on a device.
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            if calibration is not None:
-                converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.target_spec.supported_ops = [
+                operators.get(form.weights, sets.TFLITE_BUILTINS)
+            ]
+            if form.weights != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if form.weights == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            if form.calibrated:
                 converter.representative_dataset = lambda: ([image[None]] for image in calibration)
-                converter.inference_input_type = converter.inference_output_type = tf.int8
+                interface = getattr(tf, form.interface)
+                converter.inference_input_type = converter.inference_output_type = interface
             return converter.convert()
         except Exception as error:  # the converter has no common base for what it raises
             reason = _reason(f"{error}\n{chatter()}") or f"{type(error).__name__}: {error}"
@@ -123,24 +141,3 @@ def _reason(text: str) -> str | None:
     found = re.findall(r"error: (?:loc\(.*\): )?(.+)", text)
     telling = [line for line in found if not line.startswith("failed while converting")]
     return " ".join(telling[0].split()) if telling else None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[Callable[[], str]]:
-    """Catches what Python and C++ write to stdout and stderr; yields a reader of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        kept = os.dup(1), os.dup(2)
-        with log.open("wb") as sink:
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
-        try:
-            yield lambda: log.read_text(errors="replace")
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for target, original in enumerate(kept, start=1):
-                os.dup2(original, target)
-                os.close(original)

@@ -10,6 +10,8 @@ from efficientnet_elite.errors import UserError
 
 # The quantizer widens an empty range to +-1e-6, which gives 2e-6 / 255 = 7.8e-9.
 DEGENERATE_SCALE = 1e-8
+# Subgraphs, or tensors and operators in total; eLite9 has about 400.
+MOST_PARTS = 100_000
 
 
 @dataclass(frozen=True)
@@ -36,44 +38,93 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One operator at work: its name, and the numbers of the tensors it reads and makes."""
+
+    operator: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Contents:
-    """A parsed file: operators by name and count, all tensors, those of the interface."""
+    """A parsed file.
+
+    Attributes:
+      operators: how often each occurs, by name.
+      tensors: all of them; those of the first subgraph, which is the network, come first.
+      steps: the first subgraph's, in the order of execution.
+      inputs, outputs: the first subgraph's.
+    """
 
     operators: dict[str, int]
     tensors: tuple[Tensor, ...]
+    steps: tuple[Step, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
 
 def read(model: bytes) -> Contents:
-    """Parses a TFLite file's content; inputs and outputs are those of the first subgraph."""
+    """Parses a TFLite file's content; inputs and outputs are those of the first subgraph.
+
+    UserError where it is no TFLite file, or a damaged one: whatever the bytes are, nothing of them
+    is executed and the work is bounded.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
+    try:
+        if not schema.Model.ModelBufferHasIdentifier(model, 0):
+            raise UserError("the file is no TFLite model: it lacks the identifier TFL3")
+        return _read(schema, model)
+    except UserError:
+        raise
+    except Exception as error:  # offsets that lead astray end in whatever exception comes along
+        raise UserError("the file is a damaged TFLite model: copy or export it again") from error
+
+
+def _read(schema: Any, model: bytes) -> Contents:
     builtins = _names(schema.BuiltinOperator)
     types = _names(schema.TensorType)
     root = schema.Model.GetRootAs(model)
     codes = [_operator(root.OperatorCodes(i), builtins) for i in range(root.OperatorCodesLength())]
-    operators: Counter[str] = Counter()
+    graphs = [root.Subgraphs(i) for i in range(_bounded(root.SubgraphsLength()))]
+    # In total: a forged file can name the same subgraph over and over.
+    _bounded(sum(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs))
+    steps = [
+        [
+            Step(
+                codes[operator.OpcodeIndex()],
+                tuple(_list(operator.InputsAsNumpy())),
+                tuple(_list(operator.OutputsAsNumpy())),
+            )
+            for operator in (graph.Operators(i) for i in range(graph.OperatorsLength()))
+        ]
+        for graph in graphs
+    ]
     subgraphs = []
-    for subgraph in (root.Subgraphs(i) for i in range(root.SubgraphsLength())):
-        producers: dict[int, str] = {}
-        for operator in (subgraph.Operators(i) for i in range(subgraph.OperatorsLength())):
-            name = codes[operator.OpcodeIndex()]
-            operators[name] += 1
-            producers.update((output, name) for output in _list(operator.OutputsAsNumpy()))
+    for graph, its_steps in zip(graphs, steps, strict=True):
+        producers = {output: step.operator for step in its_steps for output in step.outputs}
         subgraphs.append(
             [
-                _tensor(root, subgraph.Tensors(i), types, producers.get(i))
-                for i in range(subgraph.TensorsLength())
+                _tensor(root, graph.Tensors(i), types, producers.get(i))
+                for i in range(graph.TensorsLength())
             ]
         )
-    main = root.Subgraphs(0)
+    operators = Counter(step.operator for its_steps in steps for step in its_steps)
+    main = graphs[0]
     return Contents(
         operators=dict(sorted(operators.items())),
         tensors=tuple(tensor for tensors in subgraphs for tensor in tensors),
+        steps=tuple(steps[0]),
         inputs=tuple(subgraphs[0][i] for i in _list(main.InputsAsNumpy())),
         outputs=tuple(subgraphs[0][i] for i in _list(main.OutputsAsNumpy())),
     )
+
+
+def _bounded(count: int) -> int:
+    if count > MOST_PARTS:
+        raise UserError(f"the file claims {count} parts: no classifier has more than {MOST_PARTS}")
+    return count
 
 
 def operators(model: bytes) -> dict[str, int]:
@@ -114,6 +165,38 @@ def check_full_int8(contents: Contents) -> None:
             )
 
 
+def image_side(contents: Contents) -> int:
+    """Side in pixels of a classifier's input; UserError where it is no square RGB image."""
+    if (len(contents.inputs), len(contents.outputs)) != (1, 1):
+        raise UserError(
+            f"the model has {len(contents.inputs)} inputs and {len(contents.outputs)} outputs: a "
+            "classifier has one image and one vector of logits"
+        )
+    shape = contents.inputs[0].shape
+    if len(shape) != 4 or shape != (1, shape[1], shape[1], 3) or shape[1] < 1:
+        raise UserError(f"the model's input has the shape {shape}: expected one square RGB image")
+    return shape[1]
+
+
+def check_pixel_classifier(contents: Contents, classes: int) -> None:
+    """Raises UserError unless the file takes one square image as pixel - 128, and is int8.
+
+    Args:
+      contents: of the file.
+      classes: how many labels there are for its logits.
+    """
+    check_full_int8(contents)
+    image_side(contents)
+    (image,), (logits,) = contents.inputs, contents.outputs
+    if (image.scales, image.zero_points) != ((1 / 128,), (0,)):
+        raise UserError(
+            f"the int8 input has scale {image.scales} and zero point {image.zero_points} instead "
+            "of 1/128 and 0: the model's first operator must take the image as it is"
+        )
+    if logits.shape != (1, classes):
+        raise UserError(f"the output has the shape {logits.shape}, but there are {classes} labels")
+
+
 def _names(enumeration: type) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
@@ -126,13 +209,15 @@ def _operator(code: Any, builtins: dict[int, str]) -> str:
 
 def _tensor(root: Any, tensor: Any, types: dict[int, str], producer: str | None) -> Tensor:
     quantization = tensor.Quantization()
+    # Read, not only counted: the weights of a truncated file are not all there.
+    data = root.Buffers(tensor.Buffer()).DataAsNumpy()
     return Tensor(
         name=(tensor.Name() or b"").decode(),
         type=types[tensor.Type()],
         shape=tuple(_list(tensor.ShapeAsNumpy())),
         scales=tuple(_list(quantization.ScaleAsNumpy()) if quantization else ()),
         zero_points=tuple(_list(quantization.ZeroPointAsNumpy()) if quantization else ()),
-        constant=root.Buffers(tensor.Buffer()).DataLength() > 0,
+        constant=getattr(data, "size", 0) > 0,
         producer=producer,
     )
 

@@ -17,6 +17,7 @@ from efficientnet_elite.training import load_averaged
 from efficientnet_elite.workdir import champions_path, checkpoint_path, lock
 
 from .champion import Exported, export_model
+from .formats import Format
 
 FOLDER = "export"
 CALIBRATION_IMAGES = 200
@@ -36,7 +37,14 @@ def champions(workdir: Path) -> list[dict[str, Any]]:
 
 
 def export_champions(
-    workdir: Path, *, names: Sequence[str] = (), again: bool = True, progress: bool = True
+    workdir: Path,
+    *,
+    names: Sequence[str] = (),
+    again: bool = True,
+    calibration_images: int = CALIBRATION_IMAGES,
+    max_accuracy_drop: float | None = None,
+    formats: Sequence[Format] = (),
+    progress: bool = True,
 ) -> list[Exported]:
     """Exports and verifies champions; each is written as soon as it has passed.
 
@@ -44,6 +52,8 @@ def export_champions(
       workdir: of a search that has come to its end.
       names: champions to export; all by default.
       again: whether to repeat exports that are up to date.
+      calibration_images: training images that set the int8 ranges, in turn from all classes.
+      max_accuracy_drop, formats: see `export_model`.
       progress: show progress bars.
 
     Returns:
@@ -56,7 +66,7 @@ def export_champions(
     if unknown := set(names) - {entry["name"] for entry in chosen}:
         raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
     chosen = [entry for entry in chosen if not names or entry["name"] in names]
-    pending = [e for e in chosen if again or not _is_current(workdir, e["name"])]
+    pending = [e for e in chosen if again or not _is_current(workdir, e["name"], formats)]
     if not pending:
         return []
     done, failures = [], []
@@ -64,7 +74,15 @@ def export_champions(
         config, data = search.recorded(ledger, progress=progress)
         for entry in pending:
             try:
-                exported = _export(workdir, entry, config, data)
+                exported = _export(
+                    workdir,
+                    entry,
+                    config,
+                    data,
+                    calibration_images,
+                    max_accuracy_drop=max_accuracy_drop,
+                    formats=formats,
+                )
             except UserError as error:
                 failures.append(str(error))
                 continue
@@ -76,14 +94,19 @@ def export_champions(
 
 
 def _export(
-    workdir: Path, entry: dict[str, Any], config: SearchConfig, data: data_lib.ImageData
+    workdir: Path,
+    entry: dict[str, Any],
+    config: SearchConfig,
+    data: data_lib.ImageData,
+    calibration_images: int,
+    **options: Any,
 ) -> Exported:
     name = entry["name"]
     checkpoint = checkpoint_path(workdir, name)
     model, spec, epochs = load_averaged(checkpoint)
     sizes = {"resolution": spec.resolution, "base_resolution": config.base_resolution}
     images, indices = data_lib.calibration_images(
-        data, **sizes, count=CALIBRATION_IMAGES, seed=config.seed
+        data, **sizes, count=calibration_images, seed=config.seed
     )
     batches = data_lib.eval_batches(data, "test", **sizes, batch_size=config.train.batch_size)
     return export_model(
@@ -99,8 +122,10 @@ def _export(
             "epochs": epochs,
             "checkpoint_sha256": _digest(checkpoint),
             "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+            "crop_fraction": data.pipeline.crop_fraction(spec.resolution, config.base_resolution),
             "calibration": {"part": "train", "seed": config.seed, "indices": indices.tolist()},
         },
+        **options,
     )
 
 
@@ -110,14 +135,16 @@ def read_sidecars(workdir: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
-def _is_current(workdir: Path, name: str) -> bool:
-    """Whether checkpoint and files are those that the sidecar vouches for."""
+def _is_current(workdir: Path, name: str, formats: Sequence[Format]) -> bool:
+    """Whether checkpoint and files are those that the sidecar vouches for, and none lacks."""
     folder = workdir / FOLDER / name
     try:
         sidecar = json.loads((folder / f"{name}.json").read_text())
         digests = {checkpoint_path(workdir, name): sidecar["details"]["checkpoint_sha256"]}
+        sidecar["details"]["crop_fraction"], sidecar["int8_layers"]  # not of an older version
         digests |= {folder / f["file"]: f["sha256"] for f in sidecar["files"].values()}
-        return all(_digest(path) == digest for path, digest in digests.items())
+        complete = {form.name for form in formats} <= sidecar["files"].keys()
+        return complete and all(_digest(path) == digest for path, digest in digests.items())
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -14,7 +15,8 @@ from sklearn.datasets import load_digits
 from efficientnet_elite import models
 from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import champion, convert, inspect, runtime
+from efficientnet_elite.export import champion, convert, formats, inspect, runtime
+from efficientnet_elite.export import layers as layer_errors
 from efficientnet_elite.spec import ArchSpec
 
 LABELS = [f"digit {value}" for value in range(10)]
@@ -186,6 +188,7 @@ def test_labels_and_sidecar(exported):
             "file": path.name,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
+            "accuracy": exported.float_accuracy if kind == "float32" else exported.int8_accuracy,
         }
         assert sidecar["operators"][kind] == inspect.operators(content)
     for key in ("keras_accuracy", "float_accuracy", "int8_accuracy", "max_difference"):
@@ -260,18 +263,110 @@ def test_garbage_does_not_load(tmp_path, content):
 
 def test_a_float_file_unlike_keras_is_refused(tmp_path, monkeypatch):
     other = convert.to_tflite_pair(tiny(), digits(16)[0][:8])
-    monkeypatch.setattr(convert, "to_tflite_pair", lambda *_: other)
+    monkeypatch.setattr(convert, "to_tflite_formats", lambda *_: other)
     with pytest.raises(UserError, match="float32 file's logits differ from Keras' by up to"):
         export(tiny(), tmp_path)
     assert not contents(tmp_path)
 
 
 def test_an_int8_input_that_is_not_the_pixel_is_refused(exported):
-    (image,) = inspect.read(exported.int8_path.read_bytes()).inputs
-    champion._check_input([image])
+    found = inspect.read(exported.int8_path.read_bytes())
+    (image,) = found.inputs
+    inspect.check_pixel_classifier(found, 10)
     for wrong in ({"scales": (1 / 127,)}, {"zero_points": (1,)}):
         with pytest.raises(UserError, match="instead of 1/128 and 0"):
-            champion._check_input([inspect.Tensor(**{**vars(image), **wrong})])
+            inspect.check_pixel_classifier(replace(found, inputs=(replace(image, **wrong),)), 10)
+
+
+def test_layers_errors_are_those_of_the_two_files(exported):
+    images = digits()[0][: champion.LAYER_IMAGES]
+    float_model, int8_model = exported.float_path.read_bytes(), exported.int8_path.read_bytes()
+    found = layer_errors.errors(float_model, int8_model, images)
+    assert [e.operator for e in found] == [s.operator for s in inspect.read(int8_model).steps]
+    assert found[0].layer == "stem_bn"
+    assert json.loads(exported.sidecar_path.read_text())["int8_layers"] == [vars(e) for e in found]
+
+    outputs = [
+        runtime.Runner(model, kernels="builtin kernels").run(images)
+        for model in (float_model, int8_model)
+    ]
+    noise = np.square(outputs[1] - outputs[0]).sum() / np.square(outputs[0]).sum()
+    assert found[-1].snr_db == pytest.approx(-10 * np.log10(noise), abs=0.01)
+    assert found[-1].layer == "output"
+    noisiest = layer_errors.worst(found, 3)
+    assert noisiest[0].added_noise == max(e.added_noise for e in found) > 0
+
+
+def test_noise_shows_at_the_layer_that_makes_it(tmp_path):
+    """A scale that is far too coarse for a branch shows where the branch begins."""
+
+    def outlier(x):
+        # One channel a thousand times greater than the others takes the whole int8 range.
+        gains = np.ones(8, np.float32)
+        gains[0] = 1000
+        kernel = keras.initializers.Constant(np.diag(gains)[None, None])
+        return layers.Conv2D(8, 1, kernel_initializer=kernel, name="outlier", use_bias=False)(x)
+
+    def rescued(x):
+        gains = np.ones(8, np.float32)
+        gains[0] = 0
+        kernel = keras.initializers.Constant(np.diag(gains)[None, None])
+        return layers.Conv2D(8, 1, kernel_initializer=kernel, name="rescued", use_bias=False)(
+            outlier(x)
+        )
+
+    images = digits(16)[0][:16]
+    pair = convert.to_tflite_pair(tiny(rescued), images)
+    assert layer_errors.worst(layer_errors.errors(*pair, images), 1)[0].layer == "rescued"
+
+
+def test_other_formats_and_interfaces(tmp_path):
+    asked = formats.parse(formats.WEIGHTS, formats.INTERFACES)
+    names = ["dynamic", "float16", "int16x8", "int8.float32", "int8.uint8"]
+    assert [form.name for form in asked] == names
+    made = export(tiny(), tmp_path, formats=asked)
+    sidecar = json.loads(made.sidecar_path.read_text())
+    assert set(sidecar["files"]) == {"float32", "int8", *names}
+    images, classes = digits(16)
+    images, classes = images[1400:1592], classes[1400:1592]
+    reference = runtime.run(made.float_path, images)
+    for name, entry in sidecar["files"].items():
+        path = tmp_path / "tiny" / entry["file"]
+        assert path.name == f"tiny.{name}.tflite"
+        logits = runtime.run(path, images)
+        assert entry["accuracy"] == (logits.argmax(-1) == classes).mean()
+        assert np.abs(logits - reference).max() < 0.1 * np.ptp(reference)
+    assert sidecar["files"]["int8"]["bytes"] < sidecar["files"]["float32"]["bytes"]
+
+    def interface(name: str) -> set[str]:
+        found = inspect.read((tmp_path / f"tiny/tiny.{name}.tflite").read_bytes())
+        return {tensor.type for tensor in (*found.inputs, *found.outputs)}
+
+    expected = {"int8.uint8": {"UINT8"}, "int8": {"INT8"}}
+    for name in sidecar["files"]:
+        assert interface(name) == expected.get(name, {"FLOAT32"})
+    (image,) = inspect.read((tmp_path / "tiny/tiny.int8.uint8.tflite").read_bytes()).inputs
+    assert (image.scales, image.zero_points) == ((1 / 128,), (128,))  # the pixel itself
+
+
+def test_an_unknown_format_is_refused():
+    for wrong in ((["int4"], ["int8"]), (["int8"], ["int16"])):
+        with pytest.raises(UserError, match="there is no format 'int"):
+            formats.parse(*wrong)
+    assert formats.parse(["float32", "int8"], ["int8"]) == ()
+
+
+def test_an_accuracy_drop_beyond_the_limit_fails_and_says_where_it_comes_from(exported, tmp_path):
+    drop = 100 * (exported.keras_accuracy - exported.int8_accuracy)
+    results = vars(exported)
+    found = [layer_errors.LayerError("stem_bn", "CONV_2D", 3.0, 0.5)]
+    champion._check_accuracy(results, None, found)
+    champion._check_accuracy(results, drop, found)
+    with pytest.raises(UserError, match=r"int8 costs .* points .* from stem_bn \(CONV_2D\)"):
+        champion._check_accuracy(results, drop - 0.1, found)
+    with pytest.raises(UserError, match=r"^export of tiny failed: int8 costs"):
+        export(tiny(), tmp_path, max_accuracy_drop=-100.0)
+    assert not contents(tmp_path)
 
 
 def test_diverged_weights_are_refused(tmp_path):

@@ -1,0 +1,110 @@
+"""Runs the same test images through every runtime that is installed, each in a process of its own,
+and compares: LiteRT with XNNPACK, its builtin and its reference kernels, its CompiledModel, and
+TensorFlow Lite Micro (TFLM). Exit status 1 where a runtime cannot run the model or differs from
+the one whose arithmetic it shares. With --workdir images, split and crop are those of that search.
+
+  elite verify net.int8.tflite --dataset=digits
+  elite verify --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite --format=json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import flags as absl_flags
+
+from efficientnet_elite.cli import common
+from efficientnet_elite.config import DataConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.ledger import Ledger
+
+FLAGS = absl_flags.FlagValues()
+absl_flags.DEFINE_string(
+    "workdir", None, "Take images, split and crop from this search.", flag_values=FLAGS
+)
+common.define_data(FLAGS)
+absl_flags.DEFINE_integer(
+    "base_resolution",
+    None,
+    "Input side in pixels at resolution coefficient 1, for the centre crop [the model's side].",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_integer("seed", 0, "Of the splits and the choice of images.", flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "images", 200, "Test images, in turn from all classes.", lower_bound=1, flag_values=FLAGS
+)
+absl_flags.DEFINE_float(
+    "timeout", 300, "Seconds that a runtime may take.", lower_bound=0.1, flag_values=FLAGS
+)
+absl_flags.DEFINE_enum("format", "table", ["table", "json"], "Of the output.", flag_values=FLAGS)
+
+
+def run(flags: Any, arguments: list[str]) -> int:
+    """Prints a line a runtime to stdout; 1 where one of them fails."""
+    if len(arguments) != 1:
+        raise UserError("name one .tflite file")
+    common.quiet_tensorflow()
+    from tqdm import tqdm
+
+    from efficientnet_elite import data as data_lib
+    from efficientnet_elite import search
+    from efficientnet_elite.export import images as images_lib
+    from efficientnet_elite.export import inspect, verify
+
+    model = Path(arguments[0]).expanduser().read_bytes()
+    side = inspect.image_side(inspect.read(model))
+    if flags.workdir:
+        with Ledger(common.workdir(flags)) as ledger:
+            config, data = search.recorded(ledger)
+        base = config.base_resolution
+    else:
+        base = flags.base_resolution or side
+        data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
+    images, classes = images_lib.choose(
+        data, side=side, base_resolution=base, count=flags.images, seed=flags.seed
+    )
+    rows = list(
+        tqdm(
+            verify.verify(model, images, classes, timeout=flags.timeout),
+            "runtimes",
+            total=len(verify.RUNTIMES),
+            disable=None,
+        )
+    )
+    if flags.format == "json":
+        report = {"model": arguments[0], "images": len(images), "seed": flags.seed}
+        print(
+            json.dumps({**report, "runtimes": [dataclasses.asdict(row) for row in rows]}, indent=2)
+        )
+    else:
+        print(common.table(_cells(rows)), end="")
+    return 0 if all(row.passed for row in rows) else 1
+
+
+def _cells(rows: list[Any]) -> list[list[str]]:
+    cells = [
+        ["runtime", "version", "top-1", "median ms", "memory kB", "differs by", "from", "verdict"]
+    ]
+    for row in rows:
+        if row.accuracy is None:
+            reason = f"skipped, {row.skipped}" if row.skipped else f"fails: {row.error}"
+            cells.append([row.runtime, row.version or "", "", "", "", "", "", reason])
+            continue
+        differs = "" if row.difference is None else f"{row.difference:.3g} {row.unit}"
+        verdict = {True: "agrees", False: "DIFFERS", None: "runs"}[row.agrees]
+        cells.append(
+            [
+                row.runtime,
+                row.version,
+                f"{row.accuracy:.2%}",
+                f"{row.median_ms:.3f}",
+                f"{row.memory_bytes / 1000:.0f}",
+                differs,
+                row.reference or "",
+                verdict,
+            ]
+        )
+    return cells

@@ -1,0 +1,61 @@
+"""The forms a network is converted to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from efficientnet_elite.errors import UserError
+
+WEIGHTS = ("float32", "float16", "dynamic", "int8", "int16x8")
+INTERFACES = ("int8", "uint8", "float32")
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form.
+
+    Attributes:
+      weights: ``float32``; ``float16`` (weights stored in 16 bit, computed in float32);
+        ``dynamic`` (int8 weights, float activations, quantized as they come); ``int8``
+        throughout; ``int16x8`` (int16 activations, int8 weights: near float's accuracy, slow).
+      interface: type of input and output. All but int8 have float32; int8 also ``int8``, the input
+        being pixel - 128, and ``uint8``, the input being the pixel, for which a pass over the
+        image is spent.
+    """
+
+    weights: str
+    interface: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """Part of the file's name: the weights, and the interface where it is not the usual one."""
+        usual = "int8" if self.weights == "int8" else "float32"
+        return self.weights if self.interface == usual else f"{self.weights}.{self.interface}"
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether calibration images choose its ranges."""
+        return self.weights in ("int8", "int16x8")
+
+
+FLOAT32 = Format("float32")
+INT8 = Format("int8", "int8")
+
+
+def parse(weights: Sequence[str], interfaces: Sequence[str]) -> tuple[Format, ...]:
+    """The forms that two lists ask for, beside float32 and int8, which every export has.
+
+    Args:
+      weights: some of `WEIGHTS`.
+      interfaces: some of `INTERFACES`, for the int8 files.
+
+    Raises:
+      UserError: one of them is unknown.
+    """
+    for given, known in ((weights, WEIGHTS), (interfaces, INTERFACES)):
+        if unknown := sorted(set(given) - set(known)):
+            raise UserError(f"there is no format {unknown[0]!r}: choose from {', '.join(known)}")
+    asked = {Format(kind) for kind in weights if kind != "int8"}
+    asked |= {Format("int8", interface) for interface in interfaces}
+    return tuple(sorted(asked - {FLOAT32, INT8}, key=lambda form: form.name))

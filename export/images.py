@@ -1,0 +1,34 @@
+"""Test images for runtimes, as evaluation shows them to a network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from efficientnet_elite import data as data_lib
+from efficientnet_elite.data import geometry
+
+
+def choose(
+    data: data_lib.ImageData, *, side: int, base_resolution: int, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test images as evaluation shows them to a network.
+
+    Args:
+      data: what `data.load` returned.
+      side: of the network's input in pixels.
+      base_resolution: input side of the pool's unscaled network in pixels.
+      count: number of images, in turn from all classes; all images where there are fewer.
+      seed: of the choice.
+
+    Returns:
+      Images (N, side, side, 3), float32, pixel / 128 - 1, and their classes (N,).
+    """
+    part = data.parts["test"]
+    fraction = data.pipeline.crop_fraction(side, base_resolution)
+    keys, _ = part.sample(count, seed)
+    images, classes = [], []
+    for image, label in keys.map(part.fetch):
+        box = geometry.center_box(image.shape, fraction)
+        images.append(geometry.resample(image, box, side).numpy())
+        classes.append(int(label))
+    return np.stack(images).astype(np.float32) / 128 - 1, np.array(classes)

@@ -1,0 +1,119 @@
+"""Packages for devices, made of exported champions or of any .tflite file with its labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite.errors import UserError
+
+from . import android, micro_package
+from .formats import INT8, Format
+
+
+@dataclass(frozen=True)
+class Package:
+    """A written package.
+
+    Attributes:
+      name: of the network.
+      folder: where it is.
+      model_bytes: flash memory or disk that the network takes.
+      arena_bytes: of a microcontroller package: working memory that TFLM needs.
+    """
+
+    name: str
+    folder: Path
+    model_bytes: int
+    arena_bytes: int | None = None
+
+
+# The format of each target's model.
+TARGETS = {"micro": INT8, "android": Format("int8", "uint8")}
+
+
+def of_champions(
+    workdir: Path, target: str, *, names: Sequence[str] = (), progress: bool = True
+) -> list[Package]:
+    """Packages of a search's champions, in ``export/NAME/TARGET``.
+
+    Champions whose export is missing or out of date, or lacks the format, are exported first.
+
+    Args:
+      workdir: of a search that has come to its end.
+      target: one of `TARGETS`.
+      names: champions; all by default.
+      progress: show progress bars.
+
+    Raises:
+      UserError: a champion cannot be exported, or the target cannot run it.
+    """
+    from . import workdir as export_workdir  # brings TensorFlow, which a file alone does not need
+
+    form = TARGETS[target]
+    export_workdir.export_champions(
+        workdir,
+        names=names,
+        again=False,
+        formats=() if form == INT8 else (form,),
+        progress=progress,
+    )
+    packages = []
+    for name in (entry["name"] for entry in export_workdir.champions(workdir)):
+        if not names or name in names:
+            model = workdir / export_workdir.FOLDER / name / f"{name}.{form.name}.tflite"
+            packages.append(of_file(model, target))
+    return packages
+
+
+def of_file(
+    model: Path, target: str, *, labels: Path | None = None, out_dir: Path | None = None
+) -> Package:
+    """Package of a .tflite file.
+
+    Args:
+      model: the file, of the target's format. A sidecar beside it, as an export writes it, tells
+        the crop; without one the whole centred square of an image is taken.
+      target: one of `TARGETS`.
+      labels: a line a class; ``labels.txt`` beside the model by default.
+      out_dir: of the package; a folder named like the target beside the model by default.
+
+    Raises:
+      UserError: a file is missing or wrong, or the target cannot run the model.
+    """
+    name = model.name.removesuffix(".tflite").removesuffix(f".{TARGETS[target].name}")
+    folder = out_dir or model.parent / target
+    content = _read(model)
+    names = _read(labels or model.with_name("labels.txt")).decode(errors="replace").splitlines()
+    try:
+        if target == "android":
+            size = android.write(content, name=name, labels=names, out_dir=folder)
+            return Package(name, folder, size)
+        details = _sidecar(model.with_name(f"{name}.json")).get("details", {})
+        crop = details.get("crop_fraction", 1.0)
+        arena = micro_package.write(
+            content, name=name, labels=names, out_dir=folder, crop_fraction=crop
+        )
+        return Package(name, folder, len(content), arena)
+    except UserError as error:
+        raise UserError(f"no {target} package of {model}: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        hint = ": name the file with the labels" if path.name == "labels.txt" else ""
+        raise UserError(f"{path} is missing{hint}") from None
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: export the model again") from error

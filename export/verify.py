@@ -1,0 +1,310 @@
+"""The same images through every runtime that is installed, each in a process of its own.
+
+A runtime is compared with the one whose arithmetic it shares. In int8 the kernels of LiteRT differ
+from each other by several steps of the output without any of them being wrong, so XNNPACK is no
+yardstick for a microcontroller; the reference kernels, which TFLM has in common with LiteRT, are.
+
+The child processes import this module: it must not import TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from efficientnet_elite.errors import UserError
+
+from . import android, inspect, isolated, runtime, tflm
+from .isolated import Arrays
+
+REFERENCE = "LiteRT reference kernels"
+XNNPACK = "LiteRT XNNPACK"
+# Float runtimes must agree to this share of the range of the logits.
+TOLERANCE = 1e-4
+
+
+class CompiledRunner:
+    """LiteRT's CompiledModel on the CPU, with the methods of `runtime.Runner`."""
+
+    def __init__(self, model: bytes):
+        """Loads a model; UserError where LiteRT refuses it."""
+        from ai_edge_litert.compiled_model import CompiledModel
+        from ai_edge_litert.hardware_accelerator import HardwareAccelerator
+
+        contents = inspect.read(model)
+        (self.input,), (self.output,) = map(_interfaces, (contents.inputs, contents.outputs))
+        try:
+            self._model = CompiledModel.from_buffer(model, HardwareAccelerator.CPU)
+            (self._source,) = self._model.create_input_buffers(0)
+            (self._target,) = self._model.create_output_buffers(0)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"CompiledModel cannot load the model: {error}") from error
+
+    def infer(self, image: np.ndarray) -> np.ndarray:
+        """As `runtime.Runner.infer`."""
+        self._source.write(image[None])
+        self._model.run_by_index(0, [self._source], [self._target])
+        return self._target.read(self.output.shape[-1], self.output.dtype.type)
+
+
+class MediaPipeRunner:
+    """MediaPipe Tasks' ImageClassifier, with the methods of `runtime.Runner`."""
+
+    def __init__(self, model: bytes):
+        """Loads a model, to which metadata is added; UserError where MediaPipe refuses it."""
+        self._mediapipe = import_module("mediapipe")
+        tasks = import_module("mediapipe.tasks.python")
+        contents = inspect.read(model)
+        (self.input,), (logits,) = map(_interfaces, (contents.inputs, contents.outputs))
+        # It dequantizes by itself.
+        self.output = runtime.Interface(logits.shape, np.dtype(np.float32), 0.0, 0)
+        labels = [str(index) for index in range(logits.shape[-1])]
+        options = tasks.vision.ImageClassifierOptions(
+            base_options=tasks.BaseOptions(
+                model_asset_buffer=android.with_metadata(model, name="model", labels=labels)
+            ),
+            max_results=-1,
+        )
+        try:
+            self._classifier = tasks.vision.ImageClassifier.create_from_options(options)
+        except (ValueError, RuntimeError) as error:
+            raise UserError(f"MediaPipe cannot load the model: {error}") from error
+
+    def infer(self, image: np.ndarray) -> np.ndarray:
+        """As `runtime.Runner.infer`."""
+        if image.dtype != np.uint8:
+            image = np.rint((image + 1) * 128).astype(np.uint8)  # it normalises by the metadata
+        picture = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, image)
+        logits = np.empty(self.output.shape[-1], np.float32)
+        for category in self._classifier.classify(picture).classifications[0].categories:
+            logits[category.index] = category.score
+        return logits
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A way to run a .tflite file.
+
+    Attributes:
+      module: what must be importable for it.
+      package: its distribution, whose version is reported.
+      load: makes a runner (``input``, ``output``, ``infer``) of a file's content.
+      reference: the runtime whose arithmetic it shares, where it is not the reference itself.
+      steps: by how many steps of an int8 output it may differ from that; None where any difference
+        is legitimate.
+      install: how to get it.
+      takes: types of input that it can take; any where empty.
+    """
+
+    module: str
+    package: str
+    load: Callable[[bytes], Any]
+    reference: str | None
+    steps: int | None
+    install: str
+    takes: tuple[str, ...] = ()
+
+
+RUNTIMES = {
+    **{
+        f"LiteRT {kernels}": Runtime(
+            "ai_edge_litert.interpreter",
+            "ai-edge-litert",
+            partial(runtime.Runner, kernels=kernels),
+            None if f"LiteRT {kernels}" == REFERENCE else REFERENCE,
+            None,
+            "pip install ai-edge-litert",
+        )
+        for kernels in reversed(runtime.KERNELS)
+    },
+    "LiteRT CompiledModel": Runtime(
+        "ai_edge_litert.compiled_model",
+        "ai-edge-litert",
+        CompiledRunner,
+        XNNPACK,
+        0,
+        "pip install 'ai-edge-litert>=2.1'",
+    ),
+    "TFLM": Runtime(
+        "tflite_micro.python.tflite_micro.runtime",
+        "tflite-micro",
+        tflm.Runner,
+        REFERENCE,
+        2,
+        "pip install --pre tflite-micro",
+    ),
+    "MediaPipe Tasks": Runtime(
+        "mediapipe.tasks.python",
+        "mediapipe",
+        MediaPipeRunner,
+        XNNPACK,
+        0,
+        "pip install mediapipe",
+        ("UINT8", "FLOAT32"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one runtime made of the model; without figures where it is `skipped` or has an `error`.
+
+    Attributes:
+      runtime, version: its name, and its package's.
+      skipped: why it was not tried.
+      error: why it could not run the model.
+      reference: the runtime it is compared with.
+      difference: greatest difference of a logit from the reference's, in `unit`.
+      unit: ``steps`` of an integer output, or ``logits``.
+      agrees: whether the difference is within what the two may differ by.
+      accuracy: share of the images it gets right.
+      median_ms: of one inference, in milliseconds.
+      memory_bytes: growth of the process through loading and running; TFLM's arena.
+    """
+
+    runtime: str
+    version: str | None = None
+    skipped: str | None = None
+    error: str | None = None
+    reference: str | None = None
+    difference: float | None = None
+    unit: str | None = None
+    agrees: bool | None = None
+    accuracy: float | None = None
+    median_ms: float | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing speaks against the model in this runtime."""
+        return self.error is None and self.agrees is not False
+
+
+def verify(
+    model: bytes,
+    images: np.ndarray,
+    classes: np.ndarray,
+    *,
+    runtimes: Sequence[str] | None = None,
+    timeout: float = isolated.TIMEOUT_SECONDS,
+) -> Iterator[Row]:
+    """Runs a model in all runtimes, one after the other.
+
+    Args:
+      model: content of a .tflite file, one image in and logits out.
+      images: (N, height, width, channels) float32, pixel / 128 - 1.
+      classes: theirs, (N,) integers.
+      runtimes: names of `RUNTIMES`, a reference before those compared with it; all by default.
+      timeout: seconds that a runtime may take.
+
+    Yields:
+      A row a runtime; a crash is a row too.
+    """
+    done: dict[str, Arrays] = {}
+    question = {"model": np.frombuffer(model, np.uint8), "images": images}
+    for name in RUNTIMES if runtimes is None else runtimes:
+        chosen = RUNTIMES[name]
+        if not _importable(chosen.module):
+            yield Row(name, skipped=f"not installed: {chosen.install}")
+            continue
+        if chosen.takes and (given := inspect.read(model).inputs[0].type) not in chosen.takes:
+            takes = " or ".join(chosen.takes)
+            yield Row(name, skipped=f"it takes {takes} images, this model {given}: --io=uint8")
+            continue
+        row: dict[str, Any] = {"runtime": name, "version": version(chosen.package)}
+        try:
+            answer = isolated.call(_measure, {**question, "runtime": name}, timeout=timeout)
+        except UserError as error:
+            yield Row(**row, error=str(error))
+            continue
+        done[name] = answer
+        yield Row(
+            **row,
+            **_comparison(answer, chosen, done.get(chosen.reference or "")),
+            accuracy=float((answer["logits"].argmax(-1) == classes).mean()),
+            median_ms=float(np.median(answer["seconds"])) * 1000,
+            memory_bytes=int(answer["memory"]),
+        )
+
+
+def _comparison(answer: Arrays, chosen: Runtime, reference: Arrays | None) -> dict[str, Any]:
+    if reference is None:
+        return {}
+    difference = float(np.abs(answer["logits"] - reference["logits"]).max())
+    if scale := float(answer["scale"]):
+        # Logits are multiples of the scale in float32: whole steps but for rounding.
+        steps = round(difference / scale)
+        agrees = None if chosen.steps is None else steps <= chosen.steps
+        return {
+            "reference": chosen.reference,
+            "difference": float(steps),
+            "unit": "steps",
+            "agrees": agrees,
+        }
+    limit = TOLERANCE * float(np.ptp(reference["logits"]))
+    return {
+        "reference": chosen.reference,
+        "difference": difference,
+        "unit": "logits",
+        "agrees": difference <= limit,
+    }
+
+
+def _measure(arguments: Arrays) -> Arrays:
+    """In the child: loads the model and runs all images."""
+    chosen = RUNTIMES[str(arguments["runtime"])]
+    import_module(chosen.module)  # its libraries are no memory of the model's
+    before = _memory("VmRSS")
+    runner = chosen.load(arguments["model"].tobytes())
+    images = runtime.quantized(arguments["images"], runner.input)
+    runner.infer(images[0])
+    outputs, seconds = [], []
+    for image in images:
+        start = time.perf_counter()
+        output = runner.infer(image)
+        seconds.append(time.perf_counter() - start)
+        outputs.append(output)
+    growth = _memory("VmHWM") - before
+    memory = runner.used() if isinstance(runner, tflm.Runner) else growth
+    return {
+        "logits": runtime.dequantized(np.stack(outputs), runner.output),
+        "scale": np.array(runner.output.scale),
+        "seconds": np.array(seconds),
+        "memory": np.array(memory),
+    }
+
+
+def _memory(key: str) -> int:
+    """Resident bytes of this process, now (VmRSS) or at their greatest (VmHWM)."""
+    # Not getrusage: its maximum begins with what the parent had before this program started.
+    (line,) = re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) * 1024
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
+
+
+def _interfaces(tensors: Sequence[inspect.Tensor]) -> list[runtime.Interface]:
+    return [
+        runtime.Interface(
+            tensor.shape,
+            np.dtype(tensor.type.lower()),
+            tensor.scales[0] if tensor.scales else 0.0,
+            tensor.zero_points[0] if tensor.zero_points else 0,
+        )
+        for tensor in tensors
+    ]

@@ -1,0 +1,135 @@
+"""Files that are damaged, forged or something else: one clear line, and the process lives on."""
+
+from __future__ import annotations
+
+import functools
+import time
+
+import flatbuffers
+import numpy as np
+import pytest
+import tiny_tflite
+from ai_edge_litert import schema_py_generated as schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from efficientnet_elite import cli
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import inspect, verify
+
+
+@functools.cache
+def model() -> bytes:
+    return tiny_tflite.pair()[1]
+
+
+def forged(change) -> bytes:
+    """The model after `change`, a function of its object tree."""
+    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model()))
+    change(tree)
+    builder = flatbuffers.Builder(len(model()))
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def custom(tree: schema.ModelT) -> None:
+    """Every operator becomes one that only a plug-in would know."""
+    for code in tree.operatorCodes:
+        code.builtinCode = schema.BuiltinOperator.CUSTOM
+        code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode = b"PlugIn"
+
+
+def huge(tree: schema.ModelT) -> None:
+    """The image has 10 ** 12 pixels."""
+    graph = tree.subgraphs[0]
+    graph.tensors[graph.inputs[0]].shape = [1, 10**6, 10**6, 3]
+
+
+def astray(tree: schema.ModelT) -> None:
+    """The first operator reads a tensor that does not exist."""
+    tree.subgraphs[0].operators[0].inputs = [10**6, 1, 2]
+
+
+FORGERIES = (custom, huge, astray)
+
+
+def one_line(error: UserError) -> bool:
+    return "\n" not in str(error) and len(str(error)) < 400
+
+
+@pytest.mark.parametrize("size", [0, 3, 8, 100, 2000, -4000, -100, -1])
+def test_a_truncated_file_is_refused(size):
+    message = "^the file is (no TFLite model: it lacks|a damaged TFLite model: copy)"
+    with pytest.raises(UserError, match=message) as caught:
+        inspect.read(model()[:size])
+    assert one_line(caught.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=400), st.booleans())
+def test_random_bytes_are_no_model(content, disguised):
+    if disguised:
+        content = content[:4] + b"TFL3" + content[8:]
+    with pytest.raises(UserError) as caught:
+        inspect.check_full_int8(inspect.read(content))
+        inspect.image_side(inspect.read(content))
+    assert one_line(caught.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=20))
+def test_a_damaged_file_is_read_or_refused(changes):
+    content = bytearray(model())
+    for place, value in changes:
+        content[int(place * (len(content) - 1))] = value
+    start = time.monotonic()
+    try:
+        assert inspect.read(bytes(content)).operators
+    except UserError as error:
+        assert one_line(error)
+    assert time.monotonic() - start < 20  # bounded, however long the machine takes
+
+
+def test_the_work_is_bounded(monkeypatch):
+    contents = inspect.read(model())
+    parts = len(contents.tensors) + len(contents.steps)
+    monkeypatch.setattr(inspect, "MOST_PARTS", parts)
+    assert inspect.read(model()) == contents
+    monkeypatch.setattr(inspect, "MOST_PARTS", parts - 1)
+    with pytest.raises(UserError, match=rf"claims {parts} parts: no classifier has more"):
+        inspect.read(model())
+
+
+def test_a_custom_operator_is_named():
+    assert set(inspect.operators(forged(custom))) == {"PlugIn"}
+
+
+@pytest.mark.parametrize("change", FORGERIES, ids=lambda change: change.__name__)
+def test_no_runtime_takes_a_forgery_and_none_takes_the_process_along(change):
+    side = tiny_tflite.SIDE
+    images = np.zeros((1, side, side, 3), np.float32)
+    content = forged(change)
+    rows = list(verify.verify(content, images, np.zeros(1, int), timeout=60))
+    assert [row.runtime for row in rows] == list(verify.RUNTIMES)
+    for row in rows:
+        # What is not installed, or takes no int8, is not tried.
+        assert row.skipped or row.error, row
+        assert "\n" not in (row.error or "")
+
+
+@pytest.mark.parametrize("command", ["verify", "export"])
+def test_the_command_line_says_one_line(tmp_path, capfd, command):
+    path = tmp_path / "net.int8.tflite"
+    path.write_bytes(model()[:3000])
+    (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in tiny_tflite.LABELS))
+    arguments = {
+        "verify": [str(path), "--dataset=digits"],
+        "export": [f"--model={path}", "--target=micro"],
+    }
+    assert cli.main([command, *arguments[command]]) == 1
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert errors.startswith(f"elite {command}: ")
+    assert errors.count("\n") == 1
+    assert "damaged TFLite model" in errors

@@ -1,0 +1,173 @@
+"""The same images through every runtime: real runtimes, real processes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import children
+import numpy as np
+import pytest
+import tiny_tflite
+
+from efficientnet_elite import cli
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import inspect, isolated, runtime, tflm, verify
+
+TFLM = tflm.available()
+INT8, FLOAT = 1, 0
+
+
+@pytest.fixture(scope="module", params=[INT8, FLOAT], ids=["int8", "float"])
+def rows(request) -> dict[str, verify.Row]:
+    pixels, classes = tiny_tflite.digits()
+    images = tiny_tflite.normalised(pixels[1400:1440])
+    model = tiny_tflite.pair()[request.param]
+    return {row.runtime: row for row in verify.verify(model, images, classes[1400:1440])}
+
+
+def test_every_installed_runtime_runs_the_model_and_agrees(rows):
+    assert list(rows) == list(verify.RUNTIMES)
+    for name, row in rows.items():
+        if row.skipped:
+            assert re.match("not installed: pip install|it takes UINT8 or FLOAT32", row.skipped)
+            assert name in ("TFLM", "MediaPipe Tasks")
+            continue
+        assert row.error is None
+        assert row.passed
+        assert row.version
+        assert row.median_ms > 0
+        assert row.memory_bytes > 0
+        assert (row.reference is None) == (name == verify.REFERENCE)
+    assert rows["LiteRT CompiledModel"].difference == 0
+
+
+def test_rows_hold_what_the_runtime_gives(rows):
+    pixels, classes = tiny_tflite.digits()
+    images = tiny_tflite.normalised(pixels[1400:1440])
+    model = tiny_tflite.pair()[INT8 if rows[verify.XNNPACK].unit == "steps" else FLOAT]
+    logits = {
+        kernels: runtime.Runner(model, kernels=kernels).run(images)
+        for kernels in ("XNNPACK", "reference kernels")
+    }
+    row = rows[verify.XNNPACK]
+    assert row.accuracy == (logits["XNNPACK"].argmax(-1) == classes[1400:1440]).mean()
+    difference = np.abs(logits["XNNPACK"] - logits["reference kernels"]).max()
+    scale = runtime.Runner(model).output.scale or 1
+    assert row.difference == pytest.approx(difference / scale, rel=1e-4)
+
+
+@pytest.mark.skipif(not TFLM, reason="pip install --pre tflite-micro")
+def test_tflm_has_the_arithmetic_of_the_reference_kernels(rows):
+    row = rows["TFLM"]
+    assert row.reference == verify.REFERENCE
+    if row.unit == "steps":
+        assert row.difference <= 2
+        assert row.memory_bytes == tflm.arena_bytes(tiny_tflite.pair()[INT8])
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Lets child processes find the functions of `children`."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        (children.crash, {}, r"^it crashed \(SIGABRT\)"),
+        (children.hang, {"timeout": 3}, "^it took longer than 3 s and was stopped$"),
+        (children.greedy, {"memory": 2 << 30}, "MemoryError"),
+        (children.refuse, {}, "^no such thing$"),
+    ],
+)
+def test_what_happens_to_a_child_is_one_line(importable, function, options, message):
+    with pytest.raises(UserError, match=message) as caught:
+        isolated.call(function, {}, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_arguments_and_results_are_arrays(importable):
+    answer = isolated.call(children.doubled, {"text": "ü", "numbers": np.arange(3)})
+    assert str(answer["text"]) == "üü"
+    assert answer["numbers"].tolist() == [0, 2, 4]
+
+
+def test_a_crash_is_one_row(importable, monkeypatch):
+    monkeypatch.setattr(verify, "_measure", children.crash)
+    chosen = [verify.REFERENCE, verify.XNNPACK]
+    rows = list(verify.verify(b"", np.zeros((1, 4, 4, 3)), np.zeros(1), runtimes=chosen))
+    assert [row.runtime for row in rows] == chosen
+    assert all("SIGABRT" in row.error and not row.passed for row in rows)
+
+
+def test_what_is_not_installed_is_skipped(monkeypatch):
+    absent = replace(verify.RUNTIMES["TFLM"], module="no.such.module")
+    monkeypatch.setitem(verify.RUNTIMES, "TFLM", absent)
+    (row,) = verify.verify(b"", np.zeros((1, 4, 4, 3)), np.zeros(1), runtimes=["TFLM"])
+    assert row.skipped == "not installed: pip install --pre tflite-micro"
+    assert row.passed
+
+
+def test_what_takes_no_int8_is_skipped(monkeypatch):
+    picky = replace(verify.RUNTIMES[verify.XNNPACK], takes=("UINT8", "FLOAT32"))
+    monkeypatch.setitem(verify.RUNTIMES, verify.XNNPACK, picky)
+    images, model = np.zeros((1, 32, 32, 3)), tiny_tflite.pair()[INT8]
+    (row,) = verify.verify(model, images, np.zeros(1), runtimes=[verify.XNNPACK])
+    assert row.skipped == "it takes UINT8 or FLOAT32 images, this model INT8: --io=uint8"
+
+
+@pytest.mark.parametrize(
+    ("scale", "off", "agrees"),
+    [(0.5, 1.0, True), (0.5, 1.5, False), (0.0, 1e-4, True), (0.0, 1e-2, False)],
+)
+def test_a_runtime_that_differs_does_not_pass(scale, off, agrees):
+    logits = np.arange(10, dtype=np.float32)[None]
+    reference = {"logits": logits, "scale": np.array(scale)}
+    answer = {"logits": logits + np.float32(off), "scale": np.array(scale)}
+    compared = verify._comparison(answer, verify.RUNTIMES["TFLM"], reference)
+    assert compared["agrees"] is agrees
+    assert verify.Row("TFLM", **compared).passed is agrees
+
+
+def test_children_import_no_tensorflow():
+    code = (
+        "import sys, efficientnet_elite.export.verify; "
+        "print({'tensorflow', 'keras'} & {*sys.modules})"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout == "set()\n"
+
+
+def test_the_command_line(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(tiny_tflite.pair()[INT8])
+    few = {name: verify.RUNTIMES[name] for name in (verify.REFERENCE, verify.XNNPACK)}
+    monkeypatch.setattr(verify, "RUNTIMES", few)
+    arguments = ["verify", str(path), "--dataset=digits", "--images=20"]
+    assert cli.main([*arguments, "--format=json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["images"] == 20
+    assert [row["runtime"] for row in report["runtimes"]] == list(few)
+    assert set(report["runtimes"][0]) == set(asdict(verify.Row("")))
+    assert cli.main(arguments) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:2] == ["runtime", "version"]
+    assert [line.split("  ")[0] for line in lines] == list(few)
+    assert cli.main(["verify", "--dataset=digits"]) == 1
+    assert "name one .tflite file" in capsys.readouterr().err
+
+
+def test_the_side_of_a_model_that_is_no_classifier():
+    contents = inspect.read(tiny_tflite.pair()[INT8])
+    assert inspect.image_side(contents) == tiny_tflite.SIDE
+    (image,) = contents.inputs
+    for shape in ((1, 32, 30, 3), (1, 32, 32, 1), (32, 32, 3)):
+        with pytest.raises(UserError, match="expected one square RGB image"):
+            inspect.image_side(replace(contents, inputs=(replace(image, shape=shape),)))
+    with pytest.raises(UserError, match="2 inputs and 1 outputs"):
+        inspect.image_side(replace(contents, inputs=(image, image)))

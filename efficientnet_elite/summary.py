@@ -1,4 +1,4 @@
-"""Where a search stands: groups, scores, what is left to do, as numbers and as text.
+"""Where a search stands: groups, scores, decisions, what is left to do.
 
 Everything is worked out anew from the ledger, so `elite status` and the report can be asked for at
 any time, also beside a running search. This module must not import TensorFlow or Keras, nor print.
@@ -6,27 +6,27 @@ any time, also beside a running search. This module must not import TensorFlow o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from math import isfinite
 from statistics import fmean, median
-from textwrap import wrap
-from typing import Any
+from typing import Any, TypeAlias
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Epoch, Ledger
 from efficientnet_elite.pools import Candidate
+from efficientnet_elite.rules import average, survivors_of
 from efficientnet_elite.tournament import (
+    Decision,
+    Losses,
     Schedule,
     Scores,
     Standing,
-    average,
     forecast,
+    outlook,
     standing,
-    survivors_of,
 )
-from efficientnet_elite.units import duration, percent, quantity
 
 
 class State(StrEnum):
@@ -50,11 +50,11 @@ class Member:
       epochs_done: trained and recorded.
       epochs_needed: to be trained in all before something is decided about it (a champion: the
         whole training; one that has left: what it was trained for).
-      average_score: mean validation accuracy since the first epoch, 0..1; what ranks it.
+      average_score: mean validation accuracy since the first epoch, 0..1.
       last_score: validation accuracy of the latest epoch, 0..1.
       round: the latest round decided about it, from 1; the round it left in, where it has left.
       rank, ranked: its rank in that round, and how many candidates were ranked.
-      score: its average when that round was decided; None where it had failed.
+      score: the rule's when that round was decided; None where it had failed.
       reason: why it failed.
       seconds_per_epoch: median measured; estimated from other candidates by MACs where it has no
         epoch yet; None where nothing has been measured.
@@ -86,19 +86,23 @@ class Group:
     Attributes:
       number: from 0, the heaviest.
       members: all, the one to prefer in a tie first.
+      decisions: of the tournament so far, by round and rank.
       round: the round being trained, from 1; None once there is a champion, or nobody.
       champion: the last survivor, as soon as there is only one.
       finished: nothing is left to train.
       epochs_left: to be trained still, by all members together, failures aside.
+      epochs_planned: forecast at the start, without failures.
       seconds_left: of training; None where nothing has been measured.
     """
 
     number: int
     members: tuple[Member, ...]
+    decisions: tuple[Decision, ...]
     round: int | None
     champion: str | None
     finished: bool
     epochs_left: int
+    epochs_planned: int
     seconds_left: float | None
 
 
@@ -108,7 +112,7 @@ class Summary:
 
     Attributes:
       dataset, pool, seed: what is searched.
-      round_epochs, epochs: the schedule.
+      round_epochs, epochs, rule: the schedule.
       groups: the heaviest first.
       finished: nothing is left to train.
       epochs_done, epochs_left: of all candidates together.
@@ -123,6 +127,7 @@ class Summary:
     seed: int
     round_epochs: int
     epochs: int
+    rule: str
     groups: tuple[Group, ...]
     finished: bool
     epochs_done: int
@@ -143,7 +148,7 @@ def schedule_of(meta: Mapping[str, Any]) -> Schedule:
     if "config" not in meta:
         raise UserError("the search has not been set up: run the same `elite search` again")
     config = meta["config"]
-    return Schedule(config["round_epochs"], config["train"]["epochs"])
+    return Schedule(config["round_epochs"], config["train"]["epochs"], config["rule"])
 
 
 def standings(ledger: Ledger) -> dict[int, Standing]:
@@ -152,29 +157,43 @@ def standings(ledger: Ledger) -> dict[int, Standing]:
     Members stand in the ledger's order, the one to prefer in a tie first. UserError where the
     search has not been set up.
     """
-    return _standings(
-        _by_group(ledger.candidates()),
-        ledger.scores(),
-        ledger.failures(),
-        schedule_of(ledger.meta()),
+    judge = judge_of(ledger.meta())
+    epochs, failures = ledger.epochs(), ledger.failures()
+    scores, losses = curves(epochs)
+    return {
+        number: judge([c.name for c in members], scores, losses, failures)
+        for number, members in by_group(ledger.candidates()).items()
+    }
+
+
+Judge: TypeAlias = Callable[[Sequence[str], Scores, Losses, Mapping[str, str]], Standing]
+
+
+def judge_of(meta: Mapping[str, Any]) -> Judge:
+    """How a search judges one group: (members, scores, losses, failures) to its standing.
+
+    Members stand in the ledger's order, the one to prefer in a tie first.
+    """
+    schedule = schedule_of(meta)
+    return lambda members, scores, losses, failed: standing(
+        members, scores, schedule, losses=losses, failed=failed
     )
 
 
-def _by_group(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:
-    numbers = sorted({candidate.group for candidate in candidates})
-    return {number: [c for c in candidates if c.group == number] for number in numbers}
+def curves(epochs: Mapping[str, Sequence[Epoch]]) -> tuple[Scores, Losses]:
+    """Candidate to its validation accuracies, and to its train losses, of epoch 1, 2, ..."""
+    return (
+        {name: [epoch.validation_accuracy for epoch in done] for name, done in epochs.items()},
+        {name: [epoch.train_loss for epoch in done] for name, done in epochs.items()},
+    )
 
 
-def _standings(
-    groups: Mapping[int, Sequence[Candidate]],
-    scores: Scores,
-    failures: Mapping[str, str],
-    schedule: Schedule,
-) -> dict[int, Standing]:
-    return {
-        number: standing([c.name for c in members], scores, schedule, failed=failures)
-        for number, members in groups.items()
-    }
+def by_group(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:
+    """Group number to its candidates in their order, the heaviest group first."""
+    groups: dict[int, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.group, []).append(candidate)
+    return dict(sorted(groups.items()))
 
 
 def summarize(ledger: Ledger) -> Summary:
@@ -182,16 +201,20 @@ def summarize(ledger: Ledger) -> Summary:
     # Each table is read once: beside a running search a second reading may tell something else.
     meta, epochs, failures = ledger.meta(), ledger.epochs(), ledger.failures()
     schedule = schedule_of(meta)
-    groups = _by_group(ledger.candidates())
-    scores = {name: [epoch.validation_accuracy for epoch in done] for name, done in epochs.items()}
-    table = _standings(groups, scores, failures, schedule)
+    judge, groups = judge_of(meta), by_group(ledger.candidates())
+    scores, losses = curves(epochs)
+    table = {
+        n: judge([c.name for c in group], scores, losses, failures) for n, group in groups.items()
+    }
     pace = _pace([c for members in groups.values() for c in members], epochs)
 
     summaries, work_left = [], 0.0
     for number, candidates in groups.items():
         members = tuple(_member(c, table[number], scores, failures, pace) for c in candidates)
         summaries.append(_group(number, members, table[number], schedule))
-        work_left += _left(members, table[number], schedule, "macs")[1] or 0.0
+        done = {member.name: member.epochs_done for member in members}
+        macs = {member.name: member.macs for member in members}
+        work_left += left(table[number], done, macs, schedule)[1] or 0.0
     trained = [member for group in summaries for member in group.members]
     work_done = sum(member.macs * member.epochs_done for member in trained)
     finished = all(group.finished for group in summaries)
@@ -203,20 +226,16 @@ def summarize(ledger: Ledger) -> Summary:
         seed=config["seed"],
         round_epochs=schedule.round_epochs,
         epochs=schedule.epochs,
+        rule=schedule.rule,
         groups=tuple(summaries),
         finished=finished,
         epochs_done=sum(member.epochs_done for member in trained),
         epochs_left=sum(group.epochs_left for group in summaries),
-        epochs_planned=forecast([len(group.members) for group in summaries], schedule),
+        epochs_planned=sum(group.epochs_planned for group in summaries),
         progress=1.0 if finished else work_done / (work_done + work_left),
         seconds=ledger.timings(),
         seconds_left=sum(known) if len(known) == len(summaries) else None,
     )
-
-
-def progress(ledger: Ledger) -> float:
-    """Share of the training done, 0..1, by multiply-accumulates; see `Summary`."""
-    return summarize(ledger).progress
 
 
 def _pace(
@@ -273,128 +292,58 @@ def _member(
 
 def _group(number: int, members: Sequence[Member], table: Standing, schedule: Schedule) -> Group:
     racing = table.champion is None and bool(table.jobs)
-    epochs_left, seconds_left = _left(members, table, schedule, "seconds_per_epoch")
+    done = {member.name: member.epochs_done for member in members}
+    pace = {member.name: member.seconds_per_epoch for member in members}
+    epochs_left, seconds_left = left(table, done, pace, schedule)
     return Group(
         number=number,
         members=tuple(members),
+        decisions=table.decisions,
         round=1 + max((d.round for d in table.decisions), default=0) if racing else None,
         champion=table.champion,
         finished=not table.jobs,
         epochs_left=epochs_left,
+        epochs_planned=forecast([len(members)], schedule),
         seconds_left=seconds_left,
     )
 
 
-def _left(
-    members: Sequence[Member], table: Standing, schedule: Schedule, cost: str
+def left(
+    table: Standing,
+    done: Mapping[str, int],
+    costs: Mapping[str, float | None],
+    schedule: Schedule,
 ) -> tuple[int, float | None]:
-    """Epochs still to be trained in a group, and their cost (None where one is unknown).
+    """Epochs still to be trained in a group, and their cost.
 
     The jobs of the current round are known; who goes on after it is not, so later rounds cost what
     the racing members cost on average.
+
+    Args:
+      table: the group's standing.
+      done: member to its epochs on record.
+      costs: member to the cost of an epoch, in any unit; None where it is not known.
+      schedule: of the search.
+
+    Returns:
+      Epochs, failures aside, and their cost: None where that of a racing member is not known.
     """
-    costs = {m.name: getattr(m, cost) for m in members}
-    done = {m.name: m.epochs_done for m in members}
     missing = {job.candidate: job.until_epoch - done[job.candidate] for job in table.jobs}
-    later = _later(len(table.survivors), table.jobs[0].until_epoch, schedule) if missing else 0
+    racing = table.champion is None and bool(missing)
+    number = 1 + max((decision.round for decision in table.decisions), default=0)
+    later = outlook(survivors_of(len(table.survivors)), number, schedule) if racing else 0
     epochs = sum(missing.values()) + later
-    racing = [costs[name] for name in table.survivors] if missing else []
-    if None in racing:
+    known = {name: cost for name in table.survivors if (cost := costs[name]) is not None}
+    if missing and len(known) < len(table.survivors):
         return epochs, None
-    now = sum(costs[name] * number for name, number in missing.items())
-    return epochs, now + (later * fmean(racing) if later else 0.0)
-
-
-def _later(racing: int, cut: int, schedule: Schedule) -> int:
-    """Epochs after the round that ends at ``cut``: a shorter tournament of those who survive it."""
-    rest = schedule.epochs - cut
-    if not rest:
-        return 0
-    return forecast([survivors_of(racing)], Schedule(min(schedule.round_epochs, rest), rest))
+    now = sum(known[name] * number for name, number in missing.items())
+    return epochs, now + (later * fmean(known.values()) if later else 0.0)
 
 
 def as_dict(summary: Summary) -> dict[str, Any]:
-    """Everything, ready for JSON."""
-    return asdict(summary)
-
-
-def as_text(summary: Summary) -> str:
-    """What `elite status` prints: what is done and left, then a block a group, in 100 columns."""
-    heads = ("candidate", "params", "MACs", "input", "epochs", "average", "last", "state")
-    blocks = [[_cells(member) for member in group.members] for group in summary.groups]
-    rows = [heads, *(row for block in blocks for row in block)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    spent = ", ".join(f"{phase} {duration(time)}" for phase, time in summary.seconds.items())
-    lines = [
-        f"{summary.dataset}: pool {summary.pool}, candidates: {len(summary.members)}, "
-        f"rounds of {summary.round_epochs} epochs, {summary.epochs} in all, seed {summary.seed}",
-        _progress(summary),
-        *wrap(f"spent: {spent}", _COLUMNS),
-        "",
-        _line(heads, widths),
-    ]
-    for group, block in zip(summary.groups, blocks, strict=True):
-        lines += [f"group {group.number}: {_outlook(group)}"]
-        lines += [_line(row, widths) for row in block]
-    return "\n".join(_cut(line) for line in lines) + "\n"
-
-
-_COLUMNS = 100
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    left = (0, len(cells) - 1)  # name and state are words, the rest numbers
-    return "  " + "  ".join(
-        cell.ljust(width) if place in left else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-
-
-def _cut(line: str) -> str:
-    line = line.rstrip()
-    return line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…"
-
-
-def _cells(member: Member) -> tuple[str, ...]:
-    return (
-        member.name,
-        quantity(member.params),
-        quantity(member.macs),
-        f"{member.resolution} px",
-        f"{member.epochs_done}/{member.epochs_needed}",
-        percent(member.average_score, 2),
-        percent(member.last_score, 2),
-        describe(member),
-    )
-
-
-def describe(member: Member) -> str:
-    """What has become of a candidate, in words."""
-    if member.state is State.FAILED:
-        return f"failed: {member.reason}"
-    if member.state is State.ELIMINATED:
-        return f"out in round {member.round}, ranked {member.rank} of {member.ranked}"
-    if member.state is State.CHAMPION:
-        return "champion" if member.epochs_done >= member.epochs_needed else "champion, in training"
-    return "racing"
-
-
-def _progress(summary: Summary) -> str:
-    total = summary.epochs_done + summary.epochs_left
-    if summary.finished:
-        return f"finished: {summary.epochs_done} epochs trained"
-    left = (
-        "time left not known yet"
-        if summary.seconds_left is None
-        else (f"about {duration(summary.seconds_left)} of training left")
-    )
-    return f"{summary.progress:.0%} done: {summary.epochs_done} of {total} epochs trained, {left}"
-
-
-def _outlook(group: Group) -> str:
-    if group.finished:
-        return f"{group.champion} is the champion" if group.champion else "nobody is left"
-    left = f"{group.epochs_left} epochs left"
-    if group.seconds_left is not None:
-        left += f", {duration(group.seconds_left)}"
-    return left if group.round is None else f"round {group.round}; {left}"
+    """Everything, ready for JSON, which has no NaN: a failed candidate's score is None."""
+    found = asdict(summary)
+    for decision in (d for group in found["groups"] for d in group["decisions"]):
+        if not isfinite(decision["score"]):
+            decision["score"] = None
+    return found

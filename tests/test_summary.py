@@ -8,24 +8,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite import pools, tournament, units
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Epoch, Ledger
-from efficientnet_elite.summary import (
-    State,
-    as_dict,
-    as_text,
-    progress,
-    standings,
-    summarize,
-)
+from efficientnet_elite.summary import State, as_dict, standings, summarize
+from efficientnet_elite.summary_text import as_text
 
 POOL = pools.candidates("elite", base_resolution=32, classes=10)
-CONFIG = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))
+CONFIG = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
 
 
 def start(workdir, groups, config=CONFIG):
@@ -71,7 +65,6 @@ def test_numbers_in_the_middle(tmp_path):
         train(ledger, "g0c", 0.8, seconds=1.0, first=3)
         ledger.record_timing("graph building", "g0a", 7.5)
         summary = summarize(ledger)
-        assert progress(ledger) == summary.progress
     first, second = summary.groups
 
     out = member(summary, "g0a")
@@ -147,6 +140,7 @@ def test_a_ledger_that_has_not_been_started(tmp_path):
         summarize(ledger)
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 5), min_size=1, max_size=3),
     round_epochs=st.integers(1, 4),
@@ -158,7 +152,9 @@ def test_done_and_left_make_the_plan_at_any_moment(
     tmp_path_factory, sizes, round_epochs, more, stop, data
 ):
     epochs = round_epochs + more
-    config = SearchConfig(round_epochs=round_epochs, train=TrainConfig(epochs=epochs))
+    config = SearchConfig(
+        round_epochs=round_epochs, rule="average", train=TrainConfig(epochs=epochs)
+    )
     groups = {number: "abcde"[:size] for number, size in enumerate(sizes)}
     ledger, _ = start(Path(tmp_path_factory.mktemp("work")), groups, config)
     with ledger:
@@ -253,3 +249,28 @@ def test_quantity_keeps_three_digits(count):
         else 0.0051 * 10 ** max(0, math.floor(math.log10(count / factor))) * factor
     )
     assert abs(float(number) * factor - count) <= tolerance
+
+
+def test_text_of_those_who_race(tmp_path):
+    ledger, _ = start(tmp_path, {0: "abc", 1: "ab"})
+    with ledger:
+        for name, score in (("g0a", 0.1), ("g0b", 0.5), ("g0c", 0.9)):
+            train(ledger, name, score, score)
+        ledger.record_failure("g1a", 1, "diverged")
+        summary = summarize(ledger)
+    everyone, racing = as_text(summary), as_text(summary, racing_only=True)
+    gone = {line.split()[0] for line in everyone.splitlines() if line not in racing.splitlines()}
+    assert gone == {"g0a", "g1a"}
+
+
+def test_decisions_as_dict(tmp_path):
+    ledger, _ = start(tmp_path, {0: "ab"})
+    with ledger:
+        train(ledger, "g0a", 0.25, 0.5)
+        ledger.record_failure("g0b", 1, "diverged")
+        summary = summarize(ledger)
+    first, second = json.loads(json.dumps(as_dict(summary), allow_nan=False))["groups"][0][
+        "decisions"
+    ]
+    assert (first["candidate"], first["score"], first["survives"]) == ("g0a", 0.375, True)
+    assert (second["candidate"], second["score"], second["survives"]) == ("g0b", None, False)

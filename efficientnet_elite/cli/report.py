@@ -1,5 +1,6 @@
 """Writes report.html (one file, no network needed) and the PNG files beside it again, from what
-the work directory holds now. Works at any time of a search.
+the work directory holds now. Works at any time of a search. With --format=json all that it shows
+goes into report.json, documented within; with --format=csv into a file a table in report/.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ from efficientnet_elite.cli import common
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
+absl_flags.DEFINE_enum(
+    "format", "html", ["html", "json", "csv"], "What to write.", flag_values=FLAGS
+)
 
 
 def run(flags: Any, arguments: list[str]) -> None:
-    """Prints the path of the report."""
+    """Prints the paths of what was written."""
     common.no_arguments(arguments)
-    print(report.write(common.workdir(flags)))
+    workdir = common.workdir(flags)
+    if flags.format == "html":
+        print(report.write(workdir))
+    elif flags.format == "json":
+        print(report.write_data(workdir))
+    else:
+        print(*report.write_tables(workdir), sep="\n")

@@ -1,27 +1,108 @@
-"""Shows groups, survivors, scores and the time left of a search, running or not."""
+"""Shows groups, survivors, scores and the time left of a search, running or not.
+
+With --watch it goes on showing them until the search is finished: on a terminal in place, else (or
+with --format=json, an object a line) anew whenever something has changed. Ctrl-C leaves.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import shutil
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, TextIO
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import summary
+from efficientnet_elite import summary_text
 from efficientnet_elite.cli import common
 from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.summary import Summary, as_dict, summarize
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
 absl_flags.DEFINE_enum("format", "table", ["table", "json"], "How to print.", flag_values=FLAGS)
+absl_flags.DEFINE_boolean("watch", False, "Go on until the search is finished.", flag_values=FLAGS)
+absl_flags.DEFINE_float(
+    "interval", 2.0, "Seconds between two looks with --watch.", lower_bound=0.1, flag_values=FLAGS
+)
 
 
 def run(flags: Any, arguments: list[str]) -> None:
-    """Prints the state of the search to stdout."""
+    """Prints the state of the search to stdout, once or until the search is finished."""
     common.no_arguments(arguments)
     with Ledger(common.workdir(flags)) as ledger:
-        state = summary.summarize(ledger)
-    if flags.format == "json":
-        print(json.dumps(summary.as_dict(state), indent=2))
+        if flags.watch:
+            _watch(ledger, flags.interval, as_json=flags.format == "json")
+        elif flags.format == "json":
+            print(json.dumps(as_dict(summarize(ledger)), indent=2))
+        else:
+            print(summary_text.as_text(summarize(ledger)), end="")
+
+
+def _watch(ledger: Ledger, interval: float, *, as_json: bool) -> None:
+    show: Callable[[Summary], None]
+    if as_json:
+        show = _print_json
     else:
-        print(summary.as_text(state), end="")
+        show = _Screen(sys.stdout, interval).show if sys.stdout.isatty() else _print_block
+    try:
+        for state in changes(ledger, interval):
+            show(state)
+    except KeyboardInterrupt:
+        print()
+
+
+def changes(ledger: Ledger, interval: float) -> Iterator[Summary]:
+    """Where the search stands, now and after every change, to its end.
+
+    Looks each ``interval`` seconds, which costs next to nothing where nobody has written.
+    """
+    # SQLite counts the commits of others; a summary takes tens of milliseconds in a large search.
+    with closing(sqlite3.connect(ledger.path.absolute().as_uri() + "?mode=ro", uri=True)) as db:
+        version = shown = None
+        while True:
+            if (found := db.execute("PRAGMA data_version").fetchone()) != version:
+                version, state = found, summarize(ledger)
+                if state != shown:
+                    shown = state
+                    yield state
+                if state.finished:
+                    return
+            time.sleep(interval)
+
+
+def _print_json(state: Summary) -> None:
+    print(json.dumps(as_dict(state)), flush=True)
+
+
+def _print_block(state: Summary) -> None:
+    print(summary_text.as_text(state), flush=True)
+
+
+class _Screen:
+    """Shows one state over the other, leaving what was on the terminal before."""
+
+    def __init__(self, out: TextIO, interval: float):
+        self._out, self._interval = out, interval
+        self._height = 0
+
+    def show(self, state: Summary) -> None:
+        """Replaces the state shown; the last one of a search stays, in full."""
+        text = summary_text.as_text(state).splitlines()
+        if not state.finished:
+            columns, rows = shutil.get_terminal_size()
+            if len(text) > rows - 2:
+                text = summary_text.as_text(state, racing_only=True).splitlines()
+            if len(text) > rows - 2:  # lines that have scrolled away cannot be replaced
+                text = [*text[: rows - 3], "…"]
+            clock = time.strftime("%H:%M:%S")
+            text.append(f"as of {clock}, looking every {self._interval:g} s; Ctrl-C leaves")
+            text = [line[: columns - 1] for line in text]
+        back = f"\x1b[{self._height}F" if self._height else ""
+        self._out.write(f"{back}\x1b[J" + "".join(f"{line}\n" for line in text))
+        self._out.flush()
+        self._height = len(text)

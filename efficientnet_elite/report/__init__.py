@@ -1,4 +1,5 @@
-"""The report of a search: `report.html`, one file without any network access, and figures as PNG.
+"""The report of a search: `report.html`, one file without any network access, and figures as PNG;
+the same as data, in JSON and CSV.
 
 It can be written at any time; what has not been done yet is said to be missing. This package must
 not import TensorFlow or Keras, and matplotlib only when it draws.
@@ -6,24 +7,36 @@ not import TensorFlow or Keras, and matplotlib only when it draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from efficientnet_elite import summary as summary_lib
 from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.report import artefacts, figures, page, results
-from efficientnet_elite.report.contents import Contents
+from efficientnet_elite.report import (
+    artefacts,
+    comparison,
+    cost,
+    data,
+    figures,
+    page,
+    results,
+    tradeoff,
+)
+from efficientnet_elite.report.bracket import bracket
+from efficientnet_elite.report.contents import Contents, Figures
+from efficientnet_elite.report.cuts import cuts
 from efficientnet_elite.report.figures import Figure, Point
 from efficientnet_elite.report.results import Champion
-from efficientnet_elite.summary import summarize
-from efficientnet_elite.workdir import write_bytes
+from efficientnet_elite.workdir import write_bytes, write_json
 
 REPORT_FILE = "report.html"
-FIGURE_FOLDER = "report"
+DATA_FILE = "report.json"
+FOLDER = "report"
 
 
 def write(workdir: Path) -> Path:
-    """Writes ``report.html`` and the folder ``report`` of PNG files into a work directory.
+    """Writes ``report.html`` and PNG files in the folder ``report`` into a work directory.
 
     Args:
       workdir: of a search, running or not.
@@ -34,34 +47,85 @@ def write(workdir: Path) -> Path:
     Raises:
       UserError: there is no search in ``workdir``.
     """
+    contents = gather(workdir)
+    pictures = draw(contents)
+    _write_folder(workdir, "png", {figure.file_name: figure.png for figure in pictures.all})
+    path = workdir / REPORT_FILE
+    write_bytes(path, page.render(contents, pictures).encode())
+    return path
+
+
+def write_data(workdir: Path) -> Path:
+    """Writes everything that the page shows as ``report.json`` (see `data.as_json`).
+
+    Like `write`, with that file's path.
+    """
+    path = workdir / DATA_FILE
+    write_json(path, data.as_json(gather(workdir)))
+    return path
+
+
+def write_tables(workdir: Path) -> list[Path]:
+    """Writes a CSV file a table of the page into the folder ``report`` (see `data.tables`).
+
+    Like `write`, with those files' paths.
+    """
+    tables = data.tables(gather(workdir))
+    files = {f"{table.name}.csv": data.as_csv(table).encode() for table in tables}
+    return _write_folder(workdir, "csv", files)
+
+
+def gather(workdir: Path) -> Contents:
+    """Reads everything that there is to tell; UserError where there is no search."""
     with Ledger(workdir) as ledger:
-        summary, meta, scores = summarize(ledger), ledger.meta(), ledger.scores()
+        summary, meta = summary_lib.summarize(ledger), ledger.meta()
+        epochs, candidates = ledger.epochs(), ledger.candidates()
     names = [group.champion for group in summary.groups if group.champion]
     found = artefacts.read(workdir, names)
     champions = results.champions(summary, found)
-
-    axis = figures.shared_axis(summary.groups, scores, summary.round_epochs)
-    curves = {
-        group.number: figures.curves(group, scores, axis)
-        for group in summary.groups
-        if any(member.epochs_done for member in group.members)
-    }
-    size, latency = _tradeoffs(champions)
-    contents = Contents(
+    decided = [cut for group in summary.groups for cut in cuts(group)]
+    choices = comparison.choices(decided, epochs)
+    rule = summary_lib.schedule_of(meta).rule
+    return Contents(
         workdir=workdir,
         meta=meta,
         summary=summary,
+        epochs=epochs,
         champions=champions,
         artefacts=found,
-        curves=curves,
-        size=size,
-        latency=latency,
+        options=tradeoff.options(champions, candidates, meta.get("measured", {})),
+        rule=rule,
+        cuts=decided,
+        choices=choices,
+        agreement=comparison.agreement(choices, summary.groups, rule),
+        costs=cost.costs(summary, epochs),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip(),
     )
-    _write_figures(workdir / FIGURE_FOLDER, [*curves.values(), *filter(None, (size, latency))])
-    path = workdir / REPORT_FILE
-    write_bytes(path, page.render(contents).encode())
-    return path
+
+
+def draw(contents: Contents) -> Figures:
+    """Draws what there is to draw."""
+    summary = contents.summary
+    scores = {
+        name: [epoch.validation_accuracy for epoch in done]
+        for name, done in contents.epochs.items()
+    }
+    axis = figures.shared_axis(summary.groups, scores)
+    brackets = {
+        group.number: bracket(group, [cut for cut in contents.cuts if cut.group == group.number])
+        for group in summary.groups
+    }
+    size, latency = _tradeoffs(contents.champions)
+    return Figures(
+        curves={
+            group.number: figures.curves(group, scores, axis)
+            for group in summary.groups
+            if any(member.epochs_done for member in group.members)
+        },
+        brackets={number: figure for number, figure in brackets.items() if figure},
+        size=size,
+        latency=latency,
+    )
 
 
 def _tradeoffs(champions: Sequence[Champion]) -> tuple[Figure | None, Figure | None]:
@@ -86,11 +150,13 @@ def _scatter(
     return figures.scatter(name, title, cost, points)
 
 
-def _write_figures(folder: Path, drawn: Sequence[Figure]) -> None:
+def _write_folder(workdir: Path, ending: str, files: Mapping[str, bytes]) -> list[Path]:
+    """Writes files of one kind; those of an earlier report that are no more go."""
+    folder = workdir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for figure in drawn:
-        write_bytes(folder / figure.file_name, figure.png)
-    kept = {figure.file_name for figure in drawn}
-    for old in folder.glob("*.png"):
-        if old.name not in kept:  # such as the latency of an export that is no more
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    for old in folder.glob(f"*.{ending}"):
+        if old.name not in files:  # such as the latency of an export that is no more
             old.unlink()
+    return [folder / name for name in files]

@@ -7,34 +7,69 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite.ledger import Epoch
 from efficientnet_elite.report.artefacts import Artefacts
+from efficientnet_elite.report.comparison import Agreement, Choice
+from efficientnet_elite.report.cost import Cost
+from efficientnet_elite.report.cuts import Cut
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.results import Champion
+from efficientnet_elite.report.tradeoff import Options
 from efficientnet_elite.summary import Summary
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that the page shows.
+    """Everything that the page, and its data as JSON and CSV, tell.
 
     Attributes:
-      workdir: for the commands that it names.
+      workdir: for the commands that the page names.
       meta: the ledger's settings.
       summary: where the search stands.
+      epochs: candidate to its recorded epochs.
       champions: so far.
       artefacts: of export and benchmark.
-      curves: group number to its figure; groups that have not been started have none.
-      size, latency: accuracy against file size and against latency; None with less than two
-        models to compare.
+      options: the champions compared over all costs.
+      rule: name of the rule of elimination.
+      cuts: the rounds that have been decided, group by group.
+      choices, agreement: what the other rules would have decided there.
+      costs: forecast and actual, by group and at last of all together.
       written: when, for the reader.
     """
 
     workdir: Path
     meta: Mapping[str, Any]
     summary: Summary
+    epochs: Mapping[str, Sequence[Epoch]]
     champions: Sequence[Champion]
     artefacts: Artefacts
+    options: Options
+    rule: str
+    cuts: Sequence[Cut]
+    choices: Sequence[Choice]
+    agreement: Sequence[Agreement]
+    costs: Sequence[Cost]
+    written: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the page shows of it as pictures.
+
+    Attributes:
+      curves: group number to its figure; groups that have not been started have none.
+      brackets: the same; groups without a decision have none.
+      size, latency: accuracy against file size and against latency; None with less than two
+        models to compare.
+    """
+
     curves: Mapping[int, Figure]
+    brackets: Mapping[int, Figure]
     size: Figure | None
     latency: Figure | None
-    written: str
+
+    @property
+    def all(self) -> list[Figure]:
+        """Every figure."""
+        both = (self.size, self.latency)
+        return [*self.curves.values(), *self.brackets.values(), *filter(None, both)]

@@ -23,10 +23,10 @@ from efficientnet_elite.summary import Group, Member, State
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_TITLE = 0.34  # inches above the axes that only the PNG shows; the page has its own headings
+TITLE = 0.34  # inches above the axes that only the PNG shows; the page has its own headings
 _PIXELS_PER_INCH = 200
 _LABELS = 4  # so many curves are named even if they have been eliminated; the page names all
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "svg.fonttype": "none",
     "svg.hashsalt": "efficientnet-elite",  # the same search gives the same bytes
@@ -53,11 +53,19 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: an ``<svg>`` element, the bytes of a PNG file and that file's name."""
+    """A drawn figure.
+
+    Attributes:
+      file_name: of its PNG.
+      svg: an ``<svg>`` element.
+      png: the file.
+      width: in points, where nothing is to be scaled.
+    """
 
     file_name: str
     svg: str
     png: bytes
+    width: float
 
 
 @dataclass(frozen=True)
@@ -81,19 +89,17 @@ class Point:
     on_front: bool
 
 
-def shared_axis(
-    groups: Sequence[Group], scores: Mapping[str, Sequence[float]], round_epochs: int
-) -> Axis:
+def shared_axis(groups: Sequence[Group], scores: Mapping[str, Sequence[float]]) -> Axis:
     """Limits for all groups' curves; in percent, and logarithmic where the rounds end early."""
     members = [member for group in groups for member in group.members]
     epochs = max(2, *(member.epochs_needed for member in members))
-    rounds = max(len(group.members) - 1 for group in groups).bit_length()
+    last_cut = max((d.epoch for group in groups for d in group.decisions), default=0)
     values = [100 * score for member in members for score in scores.get(member.name, ())]
     low, high = min(values, default=0.0), max(values, default=100.0)
     pad = max(2.0, 0.06 * (high - low))
     return Axis(
         epochs,
-        logarithmic=epochs >= 50 and 0 < rounds * round_epochs <= epochs / 3,
+        logarithmic=epochs >= 50 and 0 < last_cut <= epochs / 3,
         low=max(0.0, low - pad),
         high=min(101.0, high + pad),
     )
@@ -142,7 +148,7 @@ def curves(group: Group, scores: Mapping[str, Sequence[float]], axis: Axis) -> F
         ax.set_ylabel("validation accuracy, %")
         ax.set_xlabel("epoch (logarithmic)" if axis.logarithmic else "epoch")
 
-    return _figure(
+    return drawn(
         f"curves-group{group.number}",
         f"Group {group.number}",
         f"Learning curves of group {group.number}: validation accuracy by epoch",
@@ -208,7 +214,7 @@ def scatter(name: str, title: str, cost: str, points: Sequence[Point]) -> Figure
         ]
         place(ax, labels, obstacles, line_color=LIGHT["faint"])
 
-    return _figure(name, title, title, (4.7, 3.15), draw)
+    return drawn(name, title, title, (4.7, 3.15), draw)
 
 
 def _padded(values: Sequence[float]) -> tuple[float, float]:
@@ -276,18 +282,26 @@ def _spaced(ticks: Sequence[int]) -> list[int]:
     return kept[::-1]
 
 
-def _figure(name: str, title: str, alt: str, size: tuple[float, float], draw: Any) -> Figure:
-    """Draws; the PNG has the title that on the page is a heading."""
+def drawn(name: str, title: str, alt: str, size: tuple[float, float], draw: Any) -> Figure:
+    """Draws a figure; the PNG has the title that on the page is a heading.
+
+    Args:
+      name: of the PNG file, without its ending.
+      title: of the PNG.
+      alt: what it shows, for those who do not see it.
+      size: inches.
+      draw: draws on the axes that it is given.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
     from matplotlib.transforms import Bbox
 
     width, height = size
-    with matplotlib.rc_context(_STYLE):
-        figure = Canvas(figsize=(width, height + _TITLE))
+    with matplotlib.rc_context(STYLE):
+        figure = Canvas(figsize=(width, height + TITLE))
         FigureCanvasAgg(figure)
-        total = height + _TITLE
+        total = height + TITLE
         ax = figure.add_axes(
             (0.52 / width, 0.46 / total, 1 - 0.62 / width, (height - 0.66) / total)
         )
@@ -310,4 +324,5 @@ def _figure(name: str, title: str, alt: str, size: tuple[float, float], draw: An
         f"{name}.png",
         inline(svg.getvalue(), prefix=name, title=alt, colors=variables),
         png.getvalue(),
+        72 * width,
     )

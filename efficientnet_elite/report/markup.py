@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
@@ -44,9 +45,9 @@ def join(*content: Content) -> Html:
     )
 
 
-def command(name: str, workdir: Path) -> Html:
+def command(name: str, workdir: Path, *flags: str) -> Html:
     """How to call a subcommand of `elite` on a work directory."""
-    return tag("code", f"elite {name} --workdir={shlex.quote(str(workdir))}")
+    return tag("code", " ".join(["elite", name, f"--workdir={shlex.quote(str(workdir))}", *flags]))
 
 
 def missing(*content: str, alarm: bool = False) -> Html:
@@ -57,6 +58,11 @@ def missing(*content: str, alarm: bool = False) -> Html:
 def note(*content: str) -> Html:
     """Small print."""
     return tag("p", *content, class_="note")
+
+
+def listed(found: Iterable[str]) -> Html:
+    """A list of names that lines do not break in."""
+    return Html(", ".join(tag("span", name, class_="unbroken") for name in found))
 
 
 def plural(count: int, word: str) -> str:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from efficientnet_elite.report import record, style, tables, verdict
-from efficientnet_elite.report.contents import Contents
+from efficientnet_elite.costs import METRICS
+from efficientnet_elite.report import eliminations, record, style, tables, verdict
+from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.figures import Figure
-from efficientnet_elite.report.markup import Html, command, join, missing, note, plural, tag
+from efficientnet_elite.report.markup import Html, command, join, listed, missing, note, plural, tag
+from efficientnet_elite.report.tradeoff import Options
 from efficientnet_elite.summary import Group, State
 from efficientnet_elite.units import duration, percent, quantity
 
 
-def render(contents: Contents) -> str:
+def render(contents: Contents, figures: Figures) -> str:
     """The whole page."""
     title = f"{contents.summary.dataset}: Network Candidate Search"
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -26,10 +28,13 @@ def render(contents: Contents) -> str:
     )
     sections = (
         verdict.section(contents),
-        _tradeoffs(contents),
+        _tradeoffs(contents, figures),
         _champions(contents),
-        _curves(contents),
+        _curves(contents, figures),
+        eliminations.tournament(contents, figures),
+        eliminations.other_rules(contents),
         _candidates(contents),
+        record.cost(contents),
         record.time(contents),
         record.images(contents),
         record.settings(contents),
@@ -79,30 +84,63 @@ def _figure(heading: str, figure: Figure, *caption: str) -> Html:
     return tag("figure", tag("h3", heading), Html(figure.svg), tag("figcaption", *caption))
 
 
-def _tradeoffs(contents: Contents) -> Html | None:
-    figures = []
-    if contents.size:
-        figures.append(
+def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
+    shown = []
+    if figures.size:
+        shown.append(
             _figure(
                 "Accuracy against file size",
-                contents.size,
+                figures.size,
                 "Filled circles joined by the line: the Pareto front. Hollow: another champion is "
                 "at least as accurate and no larger. Vertical bars: 95 % intervals.",
             )
         )
-    if contents.latency:
-        figures.append(
+    if figures.latency:
+        shown.append(
             _figure(
                 "Accuracy against latency",
-                contents.latency,
+                figures.latency,
                 f"Median of one inference of the int8 file, "
                 f"{plural(contents.artefacts.threads or 1, 'thread')}, "
                 f"on {contents.artefacts.host.get('cpu', 'an unknown processor')}.",
             )
         )
-    if not figures:
+    pictures = tag("div", *shown, class_="pair") if shown else None
+    compared = _options(contents.options)
+    if not (pictures or compared):
         return None
-    return tag("section", tag("h2", "What accuracy costs"), tag("div", *figures, class_="pair"))
+    return tag("section", tag("h2", "What accuracy costs"), pictures, compared)
+
+
+def _options(options: Options) -> Html | None:
+    """The Pareto set over all costs; None where there is nothing to choose from."""
+    if len(options.rows) < 2:
+        return None
+    worth = sum(row.on_front for row in options.rows)
+    notes = [
+        "● Nobody is as good in everything and better in something. A figure in bold: with "
+        "accuracy and this cost alone the champion would be worth a choice as well. The more costs "
+        "count, the more champions are."
+    ]
+    computed = [
+        n for n in options.metrics if METRICS[n].of and (n != "size_bytes" or not options.tested)
+    ]
+    notes.append(f"Computed, not measured: {_titles(computed)}.")
+    if not options.tested:
+        notes.append("Accuracies are those of the validation part: nothing has been exported yet.")
+    if options.partly:
+        notes.append(f"Known of some only, and left out: {_titles(options.partly)}.")
+    return tag(
+        "div",
+        tag("h3", f"Over all costs: {worth} of {len(options.rows)} are worth a choice"),
+        tables.options(options),
+        note(" ".join(notes)),
+        class_="below",
+    )
+
+
+def _titles(metrics: Sequence[str]) -> str:
+    return ", ".join(METRICS[name].title for name in metrics)
 
 
 def _champions(contents: Contents) -> Html | None:
@@ -135,21 +173,21 @@ def _champions(contents: Contents) -> Html | None:
     )
 
 
-def _curves(contents: Contents) -> Html:
-    drawn = [group for group in contents.summary.groups if group.number in contents.curves]
-    waiting = [str(g.number) for g in contents.summary.groups if g.number not in contents.curves]
+def _curves(contents: Contents, figures: Figures) -> Html:
+    drawn = [group for group in contents.summary.groups if group.number in figures.curves]
+    waiting = [str(g.number) for g in contents.summary.groups if g.number not in figures.curves]
     remark = missing(f"No epoch has been trained yet in group {', '.join(waiting)}.")
     return tag(
         "section",
         tag("h2", "Learning curves"),
         tag(
             "p",
-            "Validation accuracy after every epoch. A cross marks where a candidate left. Rounds "
-            "are decided by the average since the first epoch, not by the last value, so that a "
-            "curve can end above one that went on.",
+            "Validation accuracy after every epoch. A cross marks where a candidate left. What "
+            "decides is the score of the rule of elimination (see the tournament), so that a curve "
+            "can end above one that went on.",
             class_="lead",
         ),
-        tag("div", *(_curve(g, contents.curves[g.number]) for g in drawn), class_="grid"),
+        tag("div", *(_curve(g, figures.curves[g.number]) for g in drawn), class_="grid"),
         remark if waiting else None,
     )
 
@@ -164,19 +202,13 @@ def _curve(group: Group, figure: Figure) -> Html:
             rounds.setdefault(member.round or 0, []).append(member.name)
     if rounds:
         caption.append("Left after ")
-        for place, (number, names) in enumerate(sorted(rounds.items())):
-            caption += ["; " if place else "", f"round {number}: ", _names(names)]
+        for place, (number, left) in enumerate(sorted(rounds.items())):
+            caption += ["; " if place else "", f"round {number}: ", listed(left)]
         caption.append(". ")
     waiting = [m.name for m in group.members if m.state is State.RACING and not m.epochs_done]
     if waiting:
-        caption += ["Not started: ", _names(waiting), "."]
+        caption += ["Not started: ", listed(waiting), "."]
     return _figure(f"Group {group.number}", figure, *caption)
-
-
-def _names(names: Sequence[str]) -> Html:
-    """A list of names that lines do not break in."""
-    pieces = [tag("span", name, class_="unbroken") for name in names]
-    return Html(", ".join(pieces))
 
 
 def _range(values: Sequence[int]) -> str:
@@ -191,7 +223,16 @@ def _candidates(contents: Contents) -> Html:
         "section",
         tag("h2", "Every candidate"),
         tables.candidates(contents.summary.groups),
+        _over_limits(contents.meta.get("cut", {})),
     )
+
+
+def _over_limits(reasons: Mapping[str, str]) -> Html | None:
+    """Candidates that never took part, to be unfolded; None where all did."""
+    if not reasons:
+        return None
+    told = f"{plural(len(reasons), 'candidate')} of the pool over a limit and not trained"
+    return tag("details", tag("summary", told), tables.keys(list(reasons.items())))
 
 
 def _footer(contents: Contents) -> Html:
@@ -200,5 +241,9 @@ def _footer(contents: Contents) -> Html:
         join(f"Written {contents.written} by ", command("report", contents.workdir), ". "),
         "Figures as PNG files: ",
         tag("code", "report/"),
-        " beside this page.",
+        " beside this page. All of it as data: ",
+        command("report", contents.workdir, "--format=json"),
+        ", or ",
+        tag("code", "csv"),
+        ".",
     )

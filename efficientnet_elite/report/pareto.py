@@ -17,10 +17,11 @@ def front(accuracies: Sequence[float], costs: Sequence[Sequence[float]]) -> list
       costs: one sequence of costs a model, less is better.
     """
     points = [(-accuracy, *cost) for accuracy, cost in zip(accuracies, costs, strict=True)]
-    return [not any(_dominates(other, point) for other in points) for point in points]
+    return [not any(dominates(other, point) for other in points) for point in points]
 
 
-def _dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether ``a`` is nowhere more than ``b``, and somewhere less."""
     return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
 
 

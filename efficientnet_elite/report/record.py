@@ -1,4 +1,4 @@
-"""The page's last sections: time, images, settings."""
+"""The page's last sections: cost, time, images, settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,24 @@ from collections.abc import Mapping, Sequence
 from efficientnet_elite.report import tables
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.markup import Html, note, plural, tag
+
+
+def cost(contents: Contents) -> Html:
+    """What the search was to cost, and what it did."""
+    total = contents.costs[-1]
+    remarks = [
+        "Planned: before the first epoch, without failures and without cuts put off. Work: the "
+        "multiply-accumulates of one image, summed over epochs; who survives was not known, so "
+        "every planned epoch costs the mean of its group."
+    ]
+    if total.epochs_left:
+        remarks.append("The search goes on: its work can be compared when all is trained.")
+    return tag(
+        "section",
+        tag("h2", "Cost: forecast and actual"),
+        tables.costs(contents.costs),
+        note(" ".join(remarks)),
+    )
 
 
 def time(contents: Contents) -> Html | None:
@@ -58,10 +76,15 @@ def _skipped(skipped: Sequence[Mapping[str, str]]) -> Html:
     )
 
 
+_TITLES = {"train": "Training"}
+
+
 def settings(contents: Contents) -> Html:
     """Everything the search was asked for and ran on."""
     config = dict(contents.meta["config"])
-    parts = {"Search": config, "Data": config.pop("data"), "Training": config.pop("train")}
+    nested = {name: config.pop(name) for name in list(config) if isinstance(config[name], dict)}
+    parts = {"Search": config}
+    parts |= {_TITLES.get(name, name.capitalize()): values for name, values in nested.items()}
     host = contents.artefacts.host
     machine = [
         ("search ran on", contents.meta.get("machine") or "unknown"),
@@ -82,4 +105,6 @@ def settings(contents: Contents) -> Html:
 
 
 def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -88,6 +88,10 @@ figure svg{display:block;width:100%;height:auto;margin-top:6px;overflow:visible}
 figure svg *{stroke-linejoin:round;stroke-linecap:butt}
 figure svg text{font-family:inherit!important;paint-order:stroke;stroke:var(--surface);
   stroke-width:2.5px}
+.brackets{display:flex;flex-wrap:wrap;gap:28px 40px;margin-top:18px}
+.brackets figure{max-width:100%}
+.below{margin-top:28px}
+.below h3{margin-bottom:6px}
 figcaption{font-size:13px;color:var(--muted);line-height:1.45;margin-top:2px}
 .scroll{overflow-x:auto;-webkit-overflow-scrolling:touch}
 table{border-collapse:separate;border-spacing:0;width:100%;font-size:14px;line-height:1.4;
@@ -118,6 +122,7 @@ tr.total td{font-weight:640;border-bottom:0}
 .keys td{white-space:normal;overflow-wrap:anywhere}
 .keys td,.keys td:first-child{text-align:left;position:static}
 .keys td:first-child{color:var(--muted);width:11.5em;max-width:45vw}
+.missing ul{margin:8px 0 0;padding-left:1.3em;font-size:14px}
 details{margin-top:12px}
 summary{cursor:pointer;font-weight:600;font-size:14px}
 .skipped{font-size:13px;padding-left:1.4em;overflow-wrap:anywhere}

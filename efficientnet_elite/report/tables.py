@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
+from efficientnet_elite.costs import METRICS
 from efficientnet_elite.report.artefacts import Export, Latency
-from efficientnet_elite.report.markup import Html, join, tag
+from efficientnet_elite.report.cost import Cost
+from efficientnet_elite.report.markup import Html, join, listed, tag
 from efficientnet_elite.report.results import Champion
-from efficientnet_elite.summary import Group, Member, describe
-from efficientnet_elite.units import duration, percent
+from efficientnet_elite.report.tradeoff import Option, Options
+from efficientnet_elite.summary import Group, Member
+from efficientnet_elite.summary_text import describe
+from efficientnet_elite.units import duration, percent, quantity
 
-_NONE = "–"
+NONE = "–"
+Column: TypeAlias = str | tuple[str, str]  # a name, with a unit or the like below it
 
 
-def _table(head: Html, rows: Sequence[Html], class_: str | None = None) -> Html:
-    table = tag("table", tag("thead", head), tag("tbody", *rows), class_=class_)
+def framed(head: Html, rows: Sequence[Html]) -> Html:
+    """A table, to be scrolled sideways where it is too wide."""
+    table = tag("table", tag("thead", head), tag("tbody", *rows))
     return tag("div", table, class_="scroll")
 
 
-def _head(*columns: str | tuple[str, str]) -> Html:
-    return tag("tr", *map(_column, columns))
+def heads(*columns: Column) -> Html:
+    """A row of column heads; see `column`."""
+    return tag("tr", *map(column, columns))
 
 
-def _column(column: str | tuple[str, str]) -> Html:
-    """A head, with what the column holds (a unit) below its name."""
-    name, unit = column if isinstance(column, tuple) else (column, None)
+def column(content: Column) -> Html:
+    """The head of a column."""
+    name, unit = content if isinstance(content, tuple) else (content, None)
     return tag("th", name, unit and tag("small", unit), scope="col")
 
 
+def words(name: str) -> Html:
+    """The head of a column of words."""
+    return tag("th", name, scope="col", class_="words")
+
+
 # Spanning title (None: none) and the columns below it.
-_CHAMPION_COLUMNS: tuple[tuple[str | None, tuple[str | tuple[str, str], ...]], ...] = (
+_CHAMPION_COLUMNS: tuple[tuple[str | None, tuple[Column, ...]], ...] = (
     (None, ("Champion", "Group")),
     ("Accuracy, %", (("int8", "test"), ("float32", "test"), ("float32", "validation"))),
     ("File, kB", ("int8", "float32")),
@@ -45,7 +58,7 @@ def champions(rows: Sequence[Champion]) -> Html:
         for title, columns in _CHAMPION_COLUMNS
     ]
     names = [name for _, columns in _CHAMPION_COLUMNS for name in columns]
-    return _table(join(tag("tr", *spans), _head(*names)), [_champion(row) for row in rows])
+    return framed(join(tag("tr", *spans), heads(*names)), [_champion(row) for row in rows])
 
 
 def _champion(champion: Champion) -> Html:
@@ -54,7 +67,7 @@ def _champion(champion: Champion) -> Html:
     cells = (
         str(champion.group),
         *accuracies,
-        _share(member.last_score),
+        share(member.last_score),
         *others,
         str(member.resolution),
         f"{member.params / 1e6:.3f}",
@@ -68,8 +81,8 @@ def _champion(champion: Champion) -> Html:
 def _measured(export: Export | None) -> tuple[list[str], list[str]]:
     """Test accuracies; sizes and latencies."""
     if export is None:
-        return [_NONE] * 2, [_NONE] * 5
-    return [_share(export.int8_accuracy), _share(export.float_accuracy)], [
+        return [NONE] * 2, [NONE] * 5
+    return [share(export.int8_accuracy), share(export.float_accuracy)], [
         f"{export.int8_bytes / 1000:,.0f}",
         f"{export.float_bytes / 1000:,.0f}",
         _latency(export.int8_latency, "median_ms"),
@@ -78,17 +91,57 @@ def _measured(export: Export | None) -> tuple[list[str], list[str]]:
     ]
 
 
-def _share(value: float | None) -> str:
-    return _NONE if value is None else f"{100 * value:.2f}"
+def share(value: float | None) -> str:
+    """Percent, without the sign."""
+    return NONE if value is None else f"{100 * value:.2f}"
 
 
 def _latency(latency: Latency | None, field: str) -> str:
-    return _NONE if latency is None else milliseconds(getattr(latency, field))
+    return NONE if latency is None else three_digits(getattr(latency, field))
 
 
-def milliseconds(value: float) -> str:
+def three_digits(value: float) -> str:
     """Three digits, as far as they are behind the point."""
-    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
+
+
+def options(found: Options) -> Html:
+    """Champions with every cost that can be compared; a dot marks the Pareto set."""
+    metrics = [METRICS[name] for name in found.metrics]
+    kind = "int8, test" if found.tested else "validation"
+    columns: list[Column] = ["Champion", ("Accuracy, %", kind)]
+    columns += [(metric.title, metric.unit) for metric in metrics]
+    head = tag(
+        "tr",
+        *map(column, columns),
+        words("Why"),
+    )
+    return framed(head, [_option(option, found.metrics) for option in found.rows])
+
+
+def _option(option: Option, metrics: Sequence[str]) -> Html:
+    cells = [
+        tag("td", tag("b", text) if name in option.alone else text)
+        for name in metrics
+        for text in [three_digits(option.costs[name] / METRICS[name].factor)]
+    ]
+    if not option.on_front:
+        why = join("nowhere better than ", listed(option.beaten_by))
+    elif option.alone == tuple(metrics):
+        why = join("for any of its costs")
+    elif option.alone:
+        why = join("for its ", ", ".join(METRICS[name].title for name in option.alone))
+    else:
+        why = join("for its costs taken together")
+    dot = tag("span", " ●", class_="dot", title="worth a choice") if option.on_front else None
+    return tag(
+        "tr",
+        tag("th", option.name, dot, scope="row"),
+        tag("td", share(option.accuracy)),
+        *cells,
+        tag("td", why, class_="words"),
+        class_=None if option.on_front else "out",
+    )
 
 
 def verification(rows: Sequence[Champion]) -> Html | None:
@@ -96,7 +149,7 @@ def verification(rows: Sequence[Champion]) -> Html | None:
     exports = [champion.export for champion in rows if champion.export]
     if not exports:
         return None
-    head = _head(
+    head = heads(
         "Export",
         ("Same class", "int8 and float32, %"),
         ("float32 − Keras", "largest logit difference"),
@@ -107,14 +160,14 @@ def verification(rows: Sequence[Champion]) -> Html | None:
         tag(
             "tr",
             tag("th", export.name, scope="row"),
-            tag("td", _share(export.agreement)),
+            tag("td", share(export.agreement)),
             tag("td", f"{export.max_difference:.1e}"),
             tag("td", f"{export.logit_range:.1f}"),
             tag("td", _operators(export.operators), class_="words"),
         )
         for export in exports
     ]
-    return tag("details", tag("summary", "How the exports were verified"), _table(head, body))
+    return tag("details", tag("summary", "How the exports were verified"), framed(head, body))
 
 
 def _operators(operators: Mapping[str, int]) -> str:
@@ -136,14 +189,14 @@ def candidates(groups: Sequence[Group]) -> Html:
     head = tag(
         "tr",
         tag("th", "Candidate", scope="col"),
-        tag("th", "What became of it", scope="col", class_="words"),
-        *map(_column, columns),
+        words("What became of it"),
+        *map(column, columns),
     )
     rows = []
     for group in groups:
         title = tag("th", f"Group {group.number}", colspan=str(len(columns) + 2), scope="rowgroup")
         rows += [tag("tr", title, class_="group"), *map(_candidate, group.members)]
-    return _table(head, rows)
+    return framed(head, rows)
 
 
 _ROW_CLASS = {"champion": "won", "eliminated": "out", "failed": "failed"}
@@ -152,8 +205,8 @@ _ROW_CLASS = {"champion": "won", "eliminated": "out", "failed": "failed"}
 def _candidate(member: Member) -> Html:
     cells = (
         str(member.epochs_done),
-        _share(member.average_score),
-        _share(member.last_score),
+        share(member.average_score),
+        share(member.last_score),
         str(member.resolution),
         f"{member.width:g}",
         f"{member.depth:g}",
@@ -167,6 +220,44 @@ def _candidate(member: Member) -> Html:
         *(tag("td", cell) for cell in cells),
         class_=_ROW_CLASS.get(member.state),
     )
+
+
+def costs(rows: Sequence[Cost]) -> Html:
+    """Forecast and actual cost by group, and of all together."""
+    head = heads(
+        "Group",
+        "Candidates",
+        ("Epochs", "planned"),
+        ("Epochs", "trained"),
+        ("Epochs", "still to train"),
+        ("Off", "% of the plan"),
+        ("Work", "planned"),
+        ("Work", "trained"),
+        ("Off", "% of the plan"),
+        ("Time", "training"),
+    )
+    return framed(head, [_cost(row) for row in rows])
+
+
+def _cost(row: Cost) -> Html:
+    cells = (
+        str(row.candidates),
+        f"{row.epochs_planned:,}",
+        f"{row.epochs_trained:,}",
+        f"{row.epochs_left:,}",
+        _off(row.epochs_off),
+        quantity(row.work_planned),
+        quantity(row.work_trained),
+        _off(row.work_off),
+        duration(row.seconds),
+    )
+    name = "All" if row.group is None else str(row.group)
+    total = "total" if row.group is None else None
+    return tag("tr", tag("td", name), *(tag("td", cell) for cell in cells), class_=total)
+
+
+def _off(share: float | None) -> str:
+    return NONE if share is None else f"{100 * share:+.1f}"
 
 
 def times(seconds: Mapping[str, float]) -> Html:
@@ -192,7 +283,7 @@ def times(seconds: Mapping[str, float]) -> Html:
             class_="total",
         )
     )
-    return _table(_head("Phase", "Time", "Share", ""), rows)
+    return framed(heads("Phase", "Time", "Share", ""), rows)
 
 
 def keys(rows: Sequence[tuple[str, str]]) -> Html:

@@ -83,7 +83,7 @@ def _how_to_export(contents: Contents) -> tuple[str, ...]:
 def _card(role: str, export: Export, *, best: bool) -> Html:
     rows = [("int8 file", f"{export.int8_bytes / 1000:,.0f} kB")]
     if export.int8_latency:
-        rows.append(("Latency, median", f"{tables.milliseconds(export.int8_latency.median_ms)} ms"))
+        rows.append(("Latency, median", f"{tables.three_digits(export.int8_latency.median_ms)} ms"))
     rows.append(("float32 accuracy", percent(export.float_accuracy)))
     return tag(
         "div",

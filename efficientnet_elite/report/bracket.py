@@ -1,0 +1,190 @@
+"""The tournament of a group as a bracket: a column a round, ranked, and lines for who goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from efficientnet_elite.report.cuts import Cut
+from efficientnet_elite.report.figures import TITLE, Figure, drawn
+from efficientnet_elite.report.style import LIGHT
+from efficientnet_elite.summary import Group, State
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Points.
+_ROW, _GAP, _LANE = 15.0, 9.0, 22.0  # a candidate, the cut below the last who goes on, the lines
+_HEAD, _PAD = 38.0, 5.0
+_LETTER, _SCORE = 5.1, 32.0  # widths
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A candidate in a column."""
+
+    name: str
+    score: float | None
+    state: State
+
+
+@dataclass(frozen=True)
+class _Column:
+    head: str
+    below: str
+    on: tuple[_Cell, ...]
+    out: tuple[_Cell, ...]
+    close: bool
+
+    @property
+    def height(self) -> float:
+        return _ROW * (len(self.on) + len(self.out)) + (_GAP if self.on and self.out else 0.0)
+
+    def at(self, name: str, middle: float) -> float:
+        """Height of a candidate's line, the column standing around ``middle``."""
+        names = [cell.name for cell in self.on + self.out]
+        place = names.index(name)
+        below = _GAP if self.on and place >= len(self.on) else 0.0
+        return middle - self.height / 2 + (place + 0.5) * _ROW + below
+
+
+def bracket(group: Group, rounds: Sequence[Cut]) -> Figure | None:
+    """Draws a group's tournament; None where no round has been decided.
+
+    Rounds in which everybody went on are left out.
+    """
+    shown = [cut for cut in rounds if cut.out]
+    if not shown:
+        return None
+    columns = [_of_round(cut) for cut in shown]
+    if last := _now(group):
+        columns.append(last)
+    letters = max(len(cell.name) for column in columns for cell in column.on + column.out)
+    width = _LETTER * letters + _SCORE
+    total = len(columns) * (width + _LANE) - _LANE
+    height = _HEAD + max(column.height for column in columns) + 2 * _PAD
+    middle = _HEAD + _PAD + max(column.height for column in columns) / 2
+
+    def draw(ax: Axes) -> None:
+        ax.set_position((0, 0, 1, height / (height + 72 * TITLE)))
+        ax.set_xlim(0, total)
+        ax.set_ylim(height, 0)
+        ax.axis("off")
+        for place, column in enumerate(columns):
+            left = place * (width + _LANE)
+            _draw_column(ax, column, left, width, middle, group.champion)
+            if place + 1 < len(columns):
+                _draw_lanes(ax, column, columns[place + 1], left + width, middle, group.champion)
+
+    return drawn(
+        f"bracket-group{group.number}",
+        f"Group {group.number}",
+        f"Tournament of group {group.number}, a column a round: {_told(columns)}",
+        (total / 72, height / 72),
+        draw,
+    )
+
+
+def _of_round(cut: Cut) -> _Column:
+    cells = {
+        d.candidate: _Cell(
+            d.candidate,
+            d.score if isfinite(d.score) else None,
+            State.RACING if d.survives else State.ELIMINATED if isfinite(d.score) else State.FAILED,
+        )
+        for d in cut.decisions
+    }
+    return _Column(
+        f"Round {cut.round}",
+        f"after epoch {cut.epoch}",
+        tuple(cells[d.candidate] for d in cut.kept),
+        tuple(cells[d.candidate] for d in cut.out),
+        close=cut.close,
+    )
+
+
+def _now(group: Group) -> _Column | None:
+    """Who is left: the champion, or those who race on."""
+    left = [m for m in group.members if m.state in (State.CHAMPION, State.RACING)]
+    if not left:
+        return None
+    left.sort(key=lambda m: (m.rank or 0, m.name))
+    cells = tuple(_Cell(m.name, m.last_score, m.state) for m in left)
+    if group.champion:
+        return _Column("Champion", f"epoch {left[0].epochs_done}, last value", cells, (), False)
+    return _Column("Racing", "last values", cells, (), False)
+
+
+def _told(columns: Sequence[_Column]) -> str:
+    """The bracket in words."""
+    told = []
+    for column in columns:
+        parts = [", ".join(cell.name for cell in column.on) or "nobody"]
+        parts += [f"out: {', '.join(cell.name for cell in column.out)}"] if column.out else []
+        told.append(f"{column.head}: {'; '.join(parts)}")
+    return ". ".join(told)
+
+
+def _draw_column(
+    ax: Axes, column: _Column, left: float, width: float, middle: float, champion: str | None
+) -> None:
+    small: dict[str, Any] = {
+        "fontsize": 7.5,
+        "color": LIGHT["muted"],
+        "va": "center",
+        "parse_math": False,
+    }
+    ax.text(left, 8, column.head, weight="bold", color=LIGHT["ink"], va="center", fontsize=8)
+    ax.text(left, 20, column.below, **small)
+    if column.close:
+        ax.text(left, 32, "too close to call", **{**small, "color": LIGHT["series2"]})
+    for cell in column.on + column.out:
+        y = column.at(cell.name, middle)
+        out = cell.state in (State.ELIMINATED, State.FAILED)
+        color = LIGHT["muted" if out else "accent" if cell.name == champion else "ink"]
+        weight = "bold" if cell.name == champion else "normal"
+        look: dict[str, Any] = {"color": color, "weight": weight, "va": "center", "fontsize": 8}
+        ax.text(left, y, cell.name, parse_math=False, **look)
+        if cell.state is State.FAILED:
+            look["color"] = LIGHT["alarm"]
+        score = "failed" if cell.state is State.FAILED else _score(cell.score)
+        ax.text(left + width - 4, y, score, ha="right", **look)
+    if column.on and column.out:
+        y = column.at(column.out[0].name, middle) - (_ROW + _GAP) / 2
+        ax.plot(
+            (left, left + width),
+            (y, y),
+            color=LIGHT["series2" if column.close else "faint"],
+            linewidth=1.4 if column.close else 0.8,
+            linestyle=(0, (2, 2)),
+        )
+
+
+def _score(score: float | None) -> str:
+    return "" if score is None else f"{100 * score:.2f}"
+
+
+def _draw_lanes(
+    ax: Axes, column: _Column, after: _Column, left: float, middle: float, champion: str | None
+) -> None:
+    """Lines of those who are in the next column too."""
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    there = {cell.name for cell in after.on + after.out}
+    for cell in column.on:
+        if cell.name not in there:
+            continue
+        y, next_y = column.at(cell.name, middle), after.at(cell.name, middle)
+        start, end, half = left, left + _LANE - 4, _LANE / 2
+        curve = [(start, y), (start + half, y), (end - half, next_y), (end, next_y)]
+        ax.add_patch(
+            PathPatch(
+                Path(curve, [Path.MOVETO, *[Path.CURVE4] * 3]),
+                fill=False,
+                edgecolor=LIGHT["accent" if cell.name == champion else "faint"],
+                linewidth=1.8 if cell.name == champion else 1.0,
+            )
+        )

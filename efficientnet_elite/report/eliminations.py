@@ -1,0 +1,211 @@
+"""The page's sections on the tournament: brackets, decisions, what other rules would have done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from efficientnet_elite.report import tables
+from efficientnet_elite.report.comparison import Agreement, Choice
+from efficientnet_elite.report.contents import Contents, Figures
+from efficientnet_elite.report.cuts import Cut
+from efficientnet_elite.report.figures import Figure
+from efficientnet_elite.report.markup import Html, listed, missing, note, plural, tag
+from efficientnet_elite.rules import find
+from efficientnet_elite.tournament import Decision
+
+
+def tournament(contents: Contents, figures: Figures) -> Html:
+    """Brackets, and every decision with its reason."""
+    title = tag("h2", "The tournament")
+    cuts = contents.cuts
+    if not cuts:
+        return tag("section", title, missing("No round has been decided yet."))
+    out = sum(len(cut.out) for cut in cuts)
+    lead = (
+        f"{plural(len(cuts), 'round')} decided, {plural(out, 'candidate')} out. Candidates are "
+        f"ranked by: {_words(contents.rule)}; the figures are this score in percent. Those above "
+        "the dashed line went on."
+    )
+    if any(not cut.out for cut in cuts):
+        lead += " Rounds in which everybody did are not drawn."
+    return tag(
+        "section",
+        title,
+        tag("p", lead, class_="lead"),
+        _close(cuts),
+        tag("div", *(_bracket(n, f) for n, f in figures.brackets.items()), class_="brackets"),
+        _decisions(cuts),
+    )
+
+
+def _words(rule: str) -> str:
+    return find(rule).words.replace("{epoch} epochs", "all epochs so far").format(epoch="the round")
+
+
+_NOISE_EPOCHS = 3  # of a curve, for `rules.fluctuation` to see anything
+
+
+def _close(cuts: Sequence[Cut]) -> Html:
+    """Which decisions another seed could have turned over."""
+    close = [cut for cut in cuts if cut.close]
+    if not close:
+        early = any(cut.epoch < _NOISE_EPOCHS for cut in cuts)
+        return note(
+            "No cut was found too close to call.",
+            " From fewer than three epochs no noise can be estimated." if early else "",
+        )
+    rows = [
+        tag(
+            "li",
+            f"group {cut.group}, round {cut.round}: ",
+            listed([d.candidate for d in cut.kept if d.close]),
+            " went on, ",
+            listed([d.candidate for d in cut.out if d.close]),
+            f" did not: {_gap(cut)} apart at the cut",
+        )
+        for cut in close
+    ]
+    return tag(
+        "div",
+        tag(
+            "p",
+            tag("b", f"Too close to call: {plural(len(close), 'cut')} of {len(cuts)}. "),
+            "The gap is below the noise of a score, so that another seed could have decided "
+            "otherwise. Take these candidates for equals.",
+        ),
+        tag("ul", *rows),
+        class_="missing",
+    )
+
+
+def _gap(cut: Cut) -> str:
+    return "" if cut.gap is None else f"{100 * cut.gap:.2f} points"
+
+
+def _bracket(number: int, figure: Figure) -> Html:
+    width = f"width:{figure.width * 4 / 3:.0f}px"  # CSS has 96 pixels to an inch of 72 points
+    return tag(
+        "figure",
+        tag("h3", f"Group {number}"),
+        tag("div", tag("div", Html(figure.svg), style=width), class_="scroll"),
+    )
+
+
+_COLUMNS: tuple[tables.Column, ...] = (
+    "Candidate",
+    ("Round", "after epoch"),
+    "Rank",
+    ("Score", "%"),
+    ("To the cut", "points"),
+)
+
+
+def _decisions(cuts: Sequence[Cut]) -> Html:
+    """Every decision with its reason, to be unfolded."""
+    head = tag("tr", *map(tables.column, _COLUMNS), tables.words("Why"))
+    rows = []
+    for group, own in groupby(cuts, lambda cut: cut.group):
+        title = tag("th", f"Group {group}", colspan=str(len(_COLUMNS) + 1), scope="rowgroup")
+        rows.append(tag("tr", title, class_="group"))
+        rows += [_decision(cut, decision) for cut in own for decision in cut.decisions]
+    told = f"Every decision and its reason ({sum(len(cut.decisions) for cut in cuts)})"
+    return tag("details", tag("summary", told), tables.framed(head, rows))
+
+
+def _decision(cut: Cut, decision: Decision) -> Html:
+    scored = decision.score == decision.score
+    cells = (
+        f"{cut.round} ({cut.epoch})",
+        str(decision.rank),
+        tables.share(decision.score) if scored else tables.NONE,
+        tables.NONE if (margin := cut.margin(decision)) is None else f"{100 * margin:+.2f}",
+    )
+    outcome = "goes on" if decision.survives else "out"
+    return tag(
+        "tr",
+        tag("td", decision.candidate),
+        *(tag("td", cell) for cell in cells),
+        tag("td", f"{outcome}: {decision.reason}", class_="words"),
+        class_=None if decision.survives else "out" if scored else "failed",
+    )
+
+
+def other_rules(contents: Contents) -> Html | None:
+    """What the other rules would have decided at the same cuts; None where nobody has left."""
+    if not contents.choices:
+        return None
+    columns: tuple[tables.Column, ...] = (
+        "Rule",
+        ("Same cut", f"of {contents.agreement[0].cuts}"),
+        ("Other choices", "candidates"),
+        ("Right order", "% of pairs"),
+    )
+    head = tag(
+        "tr", *map(tables.column, columns), tables.words("Champions it would have sent away")
+    )
+    pairs = contents.agreement[0].pairs
+    return tag(
+        "section",
+        tag("h2", "What other rules would have decided"),
+        tag(
+            "p",
+            "Each rule, asked at every cut of this search, with what was recorded until then, to "
+            "let as many go on. Only champions are trained to the end: what a candidate that left "
+            "would have reached is not known, so neither is whether another rule would have found "
+            "a better champion. A champion that another rule would have sent away shows where the "
+            "choice of rule mattered.",
+            class_="lead",
+        ),
+        tables.framed(head, [_agreement(found) for found in contents.agreement]),
+        note(
+            f"Right order: of the {plural(pairs, 'pair')} of candidates that both went on, the "
+            "share that the rule ordered as their accuracy was when last compared. All rules were "
+            "given the same survivors, those of the rule that was used, and its cuts."
+        ),
+        _elsewhere(contents.choices),
+    )
+
+
+def _agreement(found: Agreement) -> Html:
+    used = tag("small", " (used)") if found.used else None
+    cells = (
+        str(found.same),
+        str(found.others),
+        f"{100 * found.right / found.pairs:.0f}" if found.pairs else tables.NONE,
+    )
+    dropped = listed(found.champions_dropped) if found.champions_dropped else "none"
+    return tag(
+        "tr",
+        tag("th", found.rule, used, scope="row"),
+        *(tag("td", cell) for cell in cells),
+        tag("td", dropped, class_="words"),
+        class_="won" if found.used else None,
+    )
+
+
+def _elsewhere(choices: Sequence[Choice]) -> Html | None:
+    """Every cut that another rule would have made otherwise, to be unfolded."""
+    different = [choice for choice in choices if choice.drops_instead]
+    if not different:
+        return None
+    columns: tuple[tables.Column, ...] = ("Rule", "Group", ("Round", "after epoch"))
+    head = tag(
+        "tr",
+        *map(tables.column, columns),
+        tables.words("Would have kept"),
+        tables.words("and sent away"),
+    )
+    rows = [
+        tag(
+            "tr",
+            tag("td", choice.rule),
+            tag("td", str(choice.group)),
+            tag("td", f"{choice.round} ({choice.epoch})"),
+            tag("td", listed(choice.keeps_instead), class_="words"),
+            tag("td", listed(choice.drops_instead), class_="words"),
+        )
+        for choice in different
+    ]
+    told = f"The {plural(len(different), 'cut')} that another rule would have made otherwise"
+    return tag("details", tag("summary", told), tables.framed(head, rows))

@@ -39,6 +39,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "ai-edge-litert>=2.1,<3",
+        "flatbuffers>=24.3",
         "importlib-resources>=6.0",  # tensorflow-datasets imports it without asking for it
         "keras>=3.12,<4",
         "keras-cv>=0.9",  # for the full recipe's augmentation, which is yet to come
@@ -59,6 +60,11 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.12",
         ],
+        "ethos-u": ["ethos-u-vela>=4"],
+        # Its wheels are pre-releases, for Linux on x86-64.
+        "micro": ["tflite-micro>=0.dev0; sys_platform == 'linux' and platform_machine == 'x86_64'"],
+        "peers": ["optuna>=3", "ray[tune]>=2.40"],
+        "ray": ["ray>=2.40"],
     },
     entry_points={"console_scripts": ["elite = efficientnet_elite.cli:main"]},
     classifiers=[

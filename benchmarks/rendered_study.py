@@ -34,7 +34,7 @@ flags.DEFINE_string("workdir", None, "Where checkpoints and results.json go.", r
 flags.DEFINE_string("rendered", "", "Settings of the data set, such as classes=20,seed=1.")
 flags.DEFINE_list("networks", ["elite0@64", "elite9@64", "elite0@38"], "NETWORK@PIXELS each.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Of initial weights and data order.")
-flags.DEFINE_integer("epochs", 8, "Of each training.")
+flags.DEFINE_integer("epochs", 16, "Of each training.")
 flags.DEFINE_integer("batch_size", 32, "Images a step.")
 flags.DEFINE_float("learning_rate", 0.0015, "After one epoch of warm-up; then a cosine to 0.")
 flags.DEFINE_float("min_area", 0.5, "Smallest share of an image in a training crop.")

@@ -25,8 +25,8 @@ class DataConfig:
         brings no test part of its own.
       seed: of the splits (and of nothing else).
       data_dir: where TFDS looks for prepared data sets (None: its own default).
-      cache_gb: decoded images up to this many gigabytes are kept in memory and shared by all
-        candidates; a larger set is decoded anew each epoch.
+      cache_gb: images are decoded once, and evaluation parts resized once, up to this many
+        gigabytes of pixels; all processes share them. A larger set is decoded anew each epoch.
       flip: mirror half of the training images; never where left and right tell classes apart.
         This and the next two: None for what suits the source.
       center_crop: evaluate on the paper's centre crop; False where subjects fill the frame.
@@ -98,18 +98,55 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What the device allows; candidates beyond are never trained. None: no limit.
+
+    Thousands are of 1000 (kB, not KiB). See `costs` for what each bounds.
+
+    Attributes:
+      params_m, macs_m: millions of parameters and multiply-accumulates.
+      peak_kb: int8 activations that live at once.
+      size_kb: the int8 file (flash).
+      arena_kb: TFLM's arena (RAM), estimated; ``tflm_arena_kb`` the same, measured.
+      latency_ms: milliseconds an image.
+      ethos_u_cycles_m: millions of cycles on an Ethos-U55-128.
+    """
+
+    params_m: float | None = None
+    macs_m: float | None = None
+    peak_kb: float | None = None
+    size_kb: float | None = None
+    arena_kb: float | None = None
+    tflm_arena_kb: float | None = None
+    latency_ms: float | None = None
+    ethos_u_cycles_m: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not (isfinite(value) and value > 0):
+                raise UserError(f"max_{name}={value}: must be a number above 0")
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """A Network Candidate Search. Each preset opens with its command, run time and result.
 
     Attributes:
-      pool: ``elite`` or ``hf``.
+      pool: families of the candidates, see `pools.candidates`.
       groups: number of cost groups (None: the paper's, ten or five a resolution).
       group_by: metrics whose z-scores are added for grouping.
-      group_method: ``width`` (equal intervals of the z-score sum) or ``count`` (equally many).
-      round_epochs: epochs between eliminations (e in the paper).
+      group_method: ``width`` (equal intervals of the z-score sum) or ``count`` (equally many);
+        None: the former for one family, the latter for several.
+      round_epochs: epochs between eliminations (e in the paper); a rule may divide them further.
+      rule: of elimination, a name in `rules.RULES`.
       base_resolution: input side in pixels at resolution coefficient 1.
       max_candidates: train only this many of the pool, spread over the groups (None: all).
+      threads: of the CPU that train one candidate. Scores depend on it to the last bits, and so it
+        is a setting of the search; how many candidates are trained at once is not.
       seed: of the choice of candidates, initial weights, data order and calibration.
+      limits: what a candidate may cost.
+      metric_table: latencies of a device, as ``elite benchmark --json`` writes them; None: those of
+        this machine. Read when the search starts.
       data: images and their splits.
       train: the recipe.
     """
@@ -117,11 +154,15 @@ class SearchConfig:
     pool: str = "elite"
     groups: int | None = None
     group_by: tuple[str, ...] = ("params", "macs")
-    group_method: str = "width"
+    group_method: str | None = None
     round_epochs: int = 10
+    rule: str = "race"
     base_resolution: int = 224
     max_candidates: int | None = None
+    threads: int = 1
     seed: int = 0
+    limits: Limits = field(default_factory=Limits)
+    metric_table: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -135,12 +176,49 @@ class SearchConfig:
         if self.max_candidates is not None and self.max_candidates < 1:
             raise UserError(f"max_candidates={self.max_candidates}: must be at least 1")
 
+        if self.threads < 1:
+            raise UserError(f"threads={self.threads}: must be at least 1")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SearchConfig:
         """The config that `dataclasses.asdict` gave."""
         data, train = DataConfig(**values["data"]), TrainConfig(**values["train"])
         group_by = tuple(values["group_by"])  # JSON has made a list of it
-        return cls(**{**values, "data": data, "train": train, "group_by": group_by})
+        limits = Limits(**values.get("limits", {}))
+        made = {"data": data, "train": train, "group_by": group_by, "limits": limits}
+        return cls(**{**values, **made})
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Where a search trains. Its results do not depend on it.
+
+    Attributes:
+      name: ``local`` or ``ray``.
+      workers: candidates trained at once, each in a process of its own; a single local one is
+        trained in the search's own process. None: one locally, one a CPU of a Ray cluster.
+      ray_address: of the cluster; None for one on this machine.
+    """
+
+    name: str = "local"
+    workers: int | None = None
+    ray_address: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise UserError(f"engine={self.name!r}: use {' or '.join(ENGINES)}")
+        if self.workers is not None and self.workers < 1:
+            raise UserError(f"workers={self.workers}: must be at least 1")
+        if self.ray_address is not None and self.name != "ray":
+            raise UserError("ray_address is for engine=ray")
+
+    @property
+    def in_process(self) -> bool:
+        """Whether candidates are trained in the search's own process."""
+        return self.name == "local" and self.workers in (None, 1)
+
+
+ENGINES = ("local", "ray")
 
 
 def _quick() -> SearchConfig:
@@ -175,7 +253,9 @@ def _paper() -> SearchConfig:
     reports 80 to 150 GPU hours a group (Table 5) and 65.5 to 76.9 % top-1 for the champions; its
     augmentation policy is not part of this project yet.
     """
-    return SearchConfig(data=DataConfig(dataset="tfds:imagenet2012", validation_fraction=0.02))
+    return SearchConfig(
+        rule="average", data=DataConfig(dataset="tfds:imagenet2012", validation_fraction=0.02)
+    )
 
 
 PRESETS = {"quick": _quick, "paper": _paper}

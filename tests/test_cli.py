@@ -139,7 +139,7 @@ def test_every_command_explains_its_flags(capsys, command):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        ("models --pool=resnet", 2, "resnet"),
+        ("models --pool=resnet", 1, "resnet"),
         ("models --colour=red", 2, "colour"),
         ("models --classes=0", 2, "classes"),
         ("models --groups=none", 2, "groups"),

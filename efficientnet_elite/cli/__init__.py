@@ -17,13 +17,16 @@ from efficientnet_elite.errors import UserError
 
 COMMANDS = {
     "models": "list the networks: parameters, MACs, cost groups",
+    "table5": "compare the paper's Table 5 with what its networks count here, and draw it",
     "search": "run a Network Candidate Search, from images to verified int8 TFLite champions",
     "status": "show how far a search is: groups, survivors, scores, time left",
     "train": "train networks by name and report their test accuracy",
     "evaluate": "test accuracy of a trained network or a .tflite file",
     "export": "export and verify the champions of a search again",
+    "verify": "run a .tflite file in every runtime installed and compare",
     "benchmark": "measure the latency of .tflite models or of a search's champions",
-    "report": "write report.html of a search again",
+    "report": "write report.html of a search again, or its data as JSON or CSV",
+    "replay": "replay rules of elimination on learning curves, or a search's decisions",
 }
 
 
@@ -75,6 +78,8 @@ def _dispatch(command: str, module: object, arguments: list[str]) -> int:
         print(f"elite {command}: {COMMANDS[command]}\n\n{(module.__doc__ or '').strip()}\n\nFlags:")
         print(_flag_help(flags))
         return 0
+    if "" not in sys.path:
+        sys.path.append("")  # as `python -m` does: --pool=module:function may lie here
     flags.unparse_flags()
     try:
         positional = flags([f"elite {command}", *arguments])[1:]

@@ -12,7 +12,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite import costs, limits, pools
+from efficientnet_elite.config import ENGINES, DataConfig, Limits
 from efficientnet_elite.errors import UserError
 
 
@@ -35,6 +36,19 @@ def table(cells: list[list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def define_pool(flags: absl_flags.FlagValues, what: str) -> None:
+    """The flag ``--pool``; its help starts with ``what``."""
+    absl_flags.DEFINE_string(
+        "pool",
+        None,
+        f"{what}: one or more of {', '.join(pools.FAMILIES)}, or the beginning of their names, or "
+        "all, comma-separated; each with -swish, -hard_swish, -relu6 or -relu for another "
+        "activation and -nose for no channel gates, such as elite-relu6-nose; or module:function "
+        "for Keras models of your own (docs/families.md).",
+        flag_values=flags,
+    )
+
+
 def define_grouping(flags: absl_flags.FlagValues) -> None:
     """Flags of `pools.candidates`' grouping."""
     absl_flags.DEFINE_integer(
@@ -47,17 +61,47 @@ def define_grouping(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_list(
         "group_by",
         None,
-        "Costs whose z-scores are added for grouping: params, macs (the default: both).",
+        "Costs whose z-scores are added for grouping (params,macs by default): some of "
+        f"{', '.join(costs.METRICS)}.",
         flag_values=flags,
     )
     absl_flags.DEFINE_enum(
         "group_method",
         None,
         ["width", "count"],
-        "Cut the z-score sum into equal-width intervals (the paper's way, the default) or into "
-        "equally many candidates.",
+        "Cut the z-score sum into equal-width intervals (the paper's way, the default for one "
+        "family) or into equally many candidates (the default for several).",
         flag_values=flags,
     )
+
+
+def define_limits(flags: absl_flags.FlagValues) -> None:
+    """A flag ``--max_...`` for each field of `Limits`, and the table of latencies."""
+    for name, metric in limits.METRIC_OF.items():
+        described = costs.METRICS[metric]
+        absl_flags.DEFINE_float(
+            f"max_{name}",
+            None,
+            f"Leave out candidates above this many {described.unit}: {described.help}",
+            flag_values=flags,
+        )
+    absl_flags.DEFINE_string(
+        "metric_table",
+        None,
+        "Latencies of a device, as `elite benchmark --json=FILE` or `python -m benchmarks` wrote "
+        "them there; by default those of this machine count.",
+        flag_values=flags,
+    )
+
+
+def limits_of(flags: Any) -> Limits:
+    """The limits that were set."""
+    return Limits(**{name: flags[f"max_{name}"].value for name in limits.METRIC_OF})
+
+
+def metric_table(flags: Any) -> str | None:
+    """Absolute path of the table of latencies, so that it means the same from any directory."""
+    return flags.metric_table and str(Path(flags.metric_table).expanduser().absolute())
 
 
 def define_workdir(flags: absl_flags.FlagValues) -> None:
@@ -93,7 +137,8 @@ def define_data(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_float(
         "cache_gb",
         None,
-        "Keep decoded images in memory up to this size; decode larger sets anew each epoch.",
+        "Decode images once, up to this size (kept under the work directory); decode larger sets "
+        "anew each epoch.",
         lower_bound=0.0,
         upper_bound=1024.0,
         flag_values=flags,
@@ -136,6 +181,40 @@ def define_training(flags: absl_flags.FlagValues) -> None:
         None,
         "Of splits, weights, data order and calibration.",
         lower_bound=0,
+        flag_values=flags,
+    )
+
+
+def define_engine(flags: absl_flags.FlagValues) -> None:
+    """Flags of `EngineConfig`, and the number of threads."""
+    absl_flags.DEFINE_integer(
+        "workers",
+        None,
+        "Candidates trained at once, each in a process of its own. One by default; on a Ray "
+        "cluster one a CPU. Does not change the result.",
+        lower_bound=1,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_integer(
+        "threads",
+        None,
+        "CPU threads that train one candidate; scores depend on it to the last bits. One by "
+        "default: many workers make better use of many cores than many threads.",
+        lower_bound=1,
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_enum(
+        "engine",
+        "local",
+        list(ENGINES),
+        "Train on this machine, or on a Ray cluster whose nodes share --workdir.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "ray_address",
+        None,
+        "Of the cluster, such as auto or HOST:6379; by default one on this machine, started where "
+        "there is none.",
         flag_values=flags,
     )
 

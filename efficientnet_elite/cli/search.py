@@ -15,9 +15,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import pools
+from efficientnet_elite import rules
 from efficientnet_elite.cli import common
-from efficientnet_elite.config import PRESETS, SearchConfig
+from efficientnet_elite.config import PRESETS, EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
 
 FLAGS = absl_flags.FlagValues()
@@ -30,12 +30,19 @@ absl_flags.DEFINE_enum(
     flag_values=FLAGS,
 )
 common.define_data(FLAGS)
-absl_flags.DEFINE_enum(
-    "pool", None, list(pools.FAMILIES), "Family of the candidates.", flag_values=FLAGS
-)
+common.define_pool(FLAGS, "The candidates")
 common.define_grouping(FLAGS)
+common.define_limits(FLAGS)
 absl_flags.DEFINE_integer(
     "round_epochs", None, "Epochs between two eliminations.", flag_values=FLAGS
+)
+absl_flags.DEFINE_enum(
+    "rule",
+    None,
+    list(rules.RULES),
+    f"Rule of elimination: average (the paper's), {rules.RECOMMENDED} (the recommended one) or "
+    "another.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
     "max_candidates",
@@ -44,6 +51,7 @@ absl_flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 common.define_training(FLAGS)
+common.define_engine(FLAGS)
 absl_flags.DEFINE_boolean(
     "export",
     True,
@@ -62,14 +70,18 @@ def config_of(flags: Any) -> SearchConfig:
         "group_by",
         "group_method",
         "round_epochs",
+        "rule",
         "max_candidates",
         "base_resolution",
         "seed",
+        "threads",
     )
     return replace(
         preset,
         data=common.data_config(flags, preset.data),
         train=train,
+        limits=common.limits_of(flags),
+        metric_table=common.metric_table(flags),
         **common.given(flags, *names),
     )
 
@@ -78,15 +90,20 @@ def run(flags: Any, arguments: list[str]) -> None:
     """Search, export, benchmark, report."""
     common.no_arguments(arguments)
     config, workdir = config_of(flags), common.workdir(flags)
+    engine = EngineConfig(flags.engine, flags.workers, flags.ray_address)
     common.quiet_tensorflow()
     from efficientnet_elite import search
     from efficientnet_elite.benchmarks.latency import cpu_name
+    from efficientnet_elite.export.measure import Measurer
 
     champions = search.run(
         config,
         workdir,
+        engine=engine,
         machine=cpu_name(),
         on_skipped=lambda image: print(f"skipped {image.path}: {image.reason}", file=sys.stderr),
+        on_message=lambda text: print(text, file=sys.stderr),
+        measure=Measurer(workdir / "metrics", config.metric_table),
     )
     if not champions:
         raise UserError(f"no candidate could be trained to the end: see {workdir}/ledger.sqlite")

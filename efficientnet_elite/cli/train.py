@@ -19,7 +19,7 @@ from efficientnet_elite import pools
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import PRESETS
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.workdir import checkpoint_path, lock, write_json
+from efficientnet_elite.workdir import cache_path, checkpoint_path, lock, write_json
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
@@ -45,7 +45,9 @@ def run(flags: Any, arguments: list[str]) -> None:
     sides = {name: _side(name, base) for name in arguments}
     workdir = common.workdir(flags)
     data_config = common.data_config(flags, preset.data)
-    data = data_lib.load(data_config, max_side=max(base, *sides.values()) * 3 // 2)
+    data = data_lib.load(
+        data_config, max_side=max(base, *sides.values()) * 3 // 2, cache_dir=cache_path(workdir)
+    )
     results: list[dict[str, Any]] = []
     with lock(workdir):
         settings = {

@@ -242,6 +242,7 @@ def _quick() -> SearchConfig:
             schedule="cosine",
             ema=0.99,
             batch_norm_momentum=0.9,
+            drop_rates=0.0,
         ),
     )
 

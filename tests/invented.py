@@ -130,15 +130,15 @@ class Invented:
             on_event(0, Stepped(1, 1))
             accuracy = self.accuracies.get(name, score(name, epoch))
             history.append(EpochResult(epoch, accuracy, 1.0, self.seconds))
+            if self.log:
+                with self.log.open("a") as file:
+                    file.write(f"{name} {epoch} {os.getpid()}\n")
             state = [np.full(1000, epoch)]
             Checkpoint(
                 task.spec.to_json(),
                 [asdict(result) for result in history],
                 {"weights": state, "average": state, "optimizer": state},
             ).save(task.checkpoint)
-            if self.log:
-                with self.log.open("a") as file:
-                    file.write(f"{name} {epoch} {os.getpid()}\n")
             on_event(0, EpochDone(history[-1]))
 
     def _dies(self, deaths: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from errno import ENOSPC
 from itertools import pairwise
 from math import cos, pi
 
@@ -319,10 +320,10 @@ def test_a_write_that_did_not_finish_changes_nothing(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def full(*_args, **_kwargs):
-        raise OSError("no space left on device")
+        raise OSError(ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(UserError, match=r"a\.npz cannot be written \(No space left on device\)"):
         replace(CHECKPOINT, history=[]).save(path)
     assert path.read_bytes() == before
 

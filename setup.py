@@ -34,7 +34,10 @@ setup(
         "efficientnet_elite.export": "export",
         "efficientnet_elite.benchmarks": "benchmarks",
     },
-    package_data={"efficientnet_elite": ["py.typed"]},
+    package_data={
+        "efficientnet_elite": ["py.typed"],
+        "efficientnet_elite.export": ["web_page/*"],
+    },
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks import figures, latency
 from efficientnet_elite.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -74,26 +74,15 @@ def _progress(items: list[Any], label: str) -> Any:
 def _row(spec: Any, folder: Path) -> dict[str, Any]:
     """Figures of one network, from the work directory where they are there."""
     from efficientnet_elite import costs, footprint
-    from efficientnet_elite.export import inspect, tflm, untrained
+    from efficientnet_elite.export import untrained
     from efficientnet_elite.lowering import lower
-    from efficientnet_elite.workdir import write_json
 
-    path = untrained.int8_file(spec, folder, FLAGS.seed)
-    record = path.with_suffix(".json")
-    if record.is_file():
-        measured = json.loads(record.read_text())
-    else:
-        content = path.read_bytes()
-        measured = {"bytes": len(content), "operators": inspect.operators(content)}
-        if tflm.available():
-            arena = tflm.allocation(content)
-            measured |= {"head": arena.head, "tail": arena.tail}
-        write_json(record, measured)
+    measured = figures.of(spec, folder, FLAGS.seed)
     program = lower(spec.graph)
     names = ("params", "macs", "peak_bytes", "size_bytes", "arena_bytes")
     return {
         "name": spec.name,
-        "file": path.name,
+        "file": untrained.int8_path(spec, folder).name,
         "kinds": program.kinds(),
         "constants": len(program.constants),
         "unknown_file": measured["bytes"] - footprint.known_file_bytes(program),

@@ -13,69 +13,45 @@ processes, pass some of ``--networks`` and ``--seeds`` to each; the whole comman
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
-from collections.abc import Callable
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, TypeVar
 
-from absl import app, flags
+from absl import flags
 
-if TYPE_CHECKING:
-    from efficientnet_elite.data import ImageData
+from efficientnet_elite.benchmarks.study import TEST_FRACTION, Study, define_flags
+from efficientnet_elite.errors import UserError
 
-T = TypeVar("T")
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", None, "Where checkpoints and results.json go.", required=True)
-flags.DEFINE_string("rendered", "", "Settings of the data set, such as classes=20,seed=1.")
-flags.DEFINE_list("networks", ["elite0@64", "elite9@64", "elite0@38"], "NETWORK@PIXELS each.")
-flags.DEFINE_list("seeds", ["0", "1", "2"], "Of initial weights and data order.")
-flags.DEFINE_integer("epochs", 16, "Of each training.")
-flags.DEFINE_integer("batch_size", 32, "Images a step.")
-flags.DEFINE_float("learning_rate", 0.0015, "After one epoch of warm-up; then a cosine to 0.")
-flags.DEFINE_float("min_area", 0.5, "Smallest share of an image in a training crop.")
-flags.DEFINE_integer("base_resolution", 64, "Input side that stands for 224.")
+FLAGS = flags.FlagValues()
+define_flags(FLAGS, epochs=16)
+flags.DEFINE_string(
+    "rendered", "", "Settings of the data set, such as classes=20,seed=1.", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "networks",
+    ["elite0@64", "elite9@64", "elite0@38"],
+    "NETWORK@PIXELS each.",
+    flag_values=FLAGS,
+)
 
 
-def _train(data: ImageData, name: str, seed: int, workdir: Path) -> dict[str, float]:
+def _train(study: Study, name: str, seed: int) -> dict[str, float]:
     from efficientnet_elite import pools
-    from efficientnet_elite.config import TrainConfig
-    from efficientnet_elite.training import Trainer
 
     network, _, pixels = name.partition("@")
     spec = pools.spec(
-        network, classes=data.num_classes, base_resolution=FLAGS.base_resolution
+        network, classes=study.images.num_classes, base_resolution=study.base_resolution
     ).resized((int(pixels), int(pixels), 3))
-    config = TrainConfig(
-        epochs=FLAGS.epochs,
-        batch_size=FLAGS.batch_size,
-        learning_rate=FLAGS.learning_rate,
-        warmup_epochs=1,
-        schedule="cosine",
-        ema=0.98,
-        batch_norm_momentum=0.9,
-        drop_rates=0,
-    )
-    trainer = Trainer(
-        spec,
-        config,
-        data,
-        base_resolution=FLAGS.base_resolution,
-        seed=seed,
-        checkpoint=workdir / f"{name}-seed{seed}.ckpt",
-    )
-    trainer.run(
-        config.epochs,
-        lambda epoch: print(f"{name} seed {seed}: {epoch}", file=sys.stderr, flush=True),
-    )
+    trainer = study.train(spec, seed, _run(name, seed))
     return {
         "test_accuracy": trainer.accuracy("test"),
         "seconds": sum(epoch.seconds for epoch in trainer.history),
     }
+
+
+def _run(name: str, seed: int) -> str:
+    return f"{name}-seed{seed}"
 
 
 def shortcut_accuracy(rendered: str, train_share: float) -> float:
@@ -104,15 +80,6 @@ def shortcut_accuracy(rendered: str, train_share: float) -> float:
     return float(model.score(features[split:], labels[split:]))
 
 
-def _kept(path: Path, compute: Callable[[], T]) -> T:
-    """What the file holds; where there is none, what is computed now and written to it."""
-    if not path.is_file():
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(compute()))
-        temporary.replace(path)
-    return json.loads(path.read_text())
-
-
 def _report(shortcut: float, accuracies: dict[str, list[float]]) -> str:
     lines = [f"linear classifier on thumbnail, colours, size: {100 * shortcut:.1f} %"]
     reference = FLAGS.networks[0]
@@ -124,35 +91,25 @@ def _report(shortcut: float, accuracies: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     """Trains what the work directory does not hold yet, then prints the figures to stdout."""
-    del argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from efficientnet_elite import data as data_lib
-    from efficientnet_elite.config import DataConfig
-
-    workdir = Path(FLAGS.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    config = DataConfig(
-        dataset=f"rendered:{FLAGS.rendered}",
-        validation_fraction=0.1,
-        test_fraction=0.25,
-        min_area=FLAGS.min_area,
-    )
-    data = cache(lambda: data_lib.load(config))  # only where something is to be trained
+    try:
+        study = Study(FLAGS, f"rendered:{FLAGS.rendered}")
+    except UserError as error:
+        print(f"{argv[0]}: {error}", file=sys.stderr)
+        return 1
     accuracies: dict[str, list[float]] = {name: [] for name in FLAGS.networks}
-    for seed in FLAGS.seeds:
+    for seed in map(int, FLAGS.seeds):
         for name in FLAGS.networks:
-            run = _kept(
-                workdir / f"{name}-seed{seed}.json",
-                partial(lambda name, seed: _train(data(), name, int(seed), workdir), name, seed),
-            )
-            accuracies[name].append(100 * run["test_accuracy"])
-    shortcut = _kept(
-        workdir / "shortcut.json", lambda: shortcut_accuracy(FLAGS.rendered, train_share=0.75)
+            result = study.kept(_run(name, seed), partial(_train, study, name, seed))
+            accuracies[name].append(100 * result["test_accuracy"])
+    shortcut = study.kept(
+        "shortcut", lambda: shortcut_accuracy(FLAGS.rendered, train_share=1 - TEST_FRACTION)
     )
     print(_report(shortcut, accuracies))
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main(FLAGS(sys.argv)))

@@ -18,7 +18,8 @@ class DataConfig:
     """Which images, and how they are split.
 
     Attributes:
-      dataset: ``digits``, ``folder:PATH``, ``tfds:NAME`` or ``rendered[:key=value,...]``.
+      dataset: ``digits``, ``folder:PATH``, ``tfds:NAME``, ``rendered[:key=value,...]`` or, for
+        segmentation, ``rendered_masks[:key=value,...]``.
       validation_fraction: share of the training part split off for eliminations, where the source
         brings no validation part of its own.
       test_fraction: share of all images held out for the reported accuracy, where the source
@@ -139,8 +140,16 @@ class SearchConfig:
         None: the former for one family, the latter for several.
       round_epochs: epochs between eliminations (e in the paper); a rule may divide them further.
       rule: of elimination, a name in `rules.RULES`.
+      select: ``float`` or ``int8``: what accuracy makes the last cuts of a group, those among
+        `tournament.FINALISTS` or fewer.
       base_resolution: input side in pixels at resolution coefficient 1.
       max_candidates: train only this many of the pool, spread over the groups (None: all).
+      seeds: a candidate of each group is trained with so many seeds up to the first cut, to measure
+        the noise of scores; 1: it is estimated from the curves instead.
+      budget_epochs: epochs that all candidates together may be trained for; rounds are shortened
+        and candidates left out to keep it (docs/budget.md). None: no such limit.
+      budget_hours: the same for the time of training and graph building, forecast from this
+        machine's pace.
       threads: of the CPU that train one candidate. Scores depend on it to the last bits, and so it
         is a setting of the search; how many candidates are trained at once is not.
       seed: of the choice of candidates, initial weights, data order and calibration.
@@ -157,8 +166,12 @@ class SearchConfig:
     group_method: str | None = None
     round_epochs: int = 10
     rule: str = "race"
+    select: str = "float"
     base_resolution: int = 224
     max_candidates: int | None = None
+    seeds: int = 1
+    budget_epochs: int | None = None
+    budget_hours: float | None = None
     threads: int = 1
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
@@ -175,7 +188,16 @@ class SearchConfig:
             raise UserError(f"base_resolution={self.base_resolution}: must be at least 8 pixels")
         if self.max_candidates is not None and self.max_candidates < 1:
             raise UserError(f"max_candidates={self.max_candidates}: must be at least 1")
-
+        if self.seeds < 1:
+            raise UserError(f"seeds={self.seeds}: must be at least 1")
+        if self.budget_epochs is not None and self.budget_hours is not None:
+            raise UserError("budget_epochs and budget_hours: use one of them")
+        for name in ("budget_epochs", "budget_hours"):
+            budget = getattr(self, name)
+            if budget is not None and not (isfinite(budget) and budget > 0):
+                raise UserError(f"{name}={budget}: must be a number above 0")
+        if self.select not in SELECT:
+            raise UserError(f"select={self.select!r}: use {' or '.join(SELECT)}")
         if self.threads < 1:
             raise UserError(f"threads={self.threads}: must be at least 1")
 
@@ -219,6 +241,7 @@ class EngineConfig:
 
 
 ENGINES = ("local", "ray")
+SELECT = ("float", "int8")
 
 
 def _quick() -> SearchConfig:

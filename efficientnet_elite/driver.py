@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from efficientnet_elite.executors.protocol import (
     Executor,
     Failed,
     Finished,
+    Int8Done,
     Lost,
     Ready,
     Stepped,
@@ -33,9 +34,9 @@ from efficientnet_elite.executors.protocol import (
     Warned,
 )
 from efficientnet_elite.ledger import Epoch, Ledger
-from efficientnet_elite.outcome import EpochResult
+from efficientnet_elite.outcome import EpochResult, Int8Result
 from efficientnet_elite.scheduling import Queue
-from efficientnet_elite.tournament import Standing
+from efficientnet_elite.tournament import Job, Noise, Standing
 from efficientnet_elite.workdir import champions_path, checkpoint_path, clear_temporary, write_json
 
 _TRIES = 3  # deaths of its worker, without an epoch in between, until a candidate has failed
@@ -115,6 +116,9 @@ class _Search:
         meta, candidates = ledger.meta(), ledger.candidates()
         self._schedule, self._judge = summary.schedule_of(meta), summary.judge_of(meta)
         self._specs = {candidate.name: candidate.spec for candidate in candidates}
+        self._replicas = {replica.name: replica for replica in ledger.replicas()}
+        for name, replica in self._replicas.items():
+            self._specs[name] = replace(self._specs[replica.candidate], name=name)
         self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
         self._group_of = {candidate.name: candidate.group for candidate in candidates}
         self._members = {
@@ -129,12 +133,14 @@ class _Search:
             self._losses[name] = [epoch.train_loss for epoch in epochs]
             if epochs:
                 self._pace[name] = epochs[-1].seconds
+        self._int8 = ledger.int8()
         self._failures = ledger.failures()
+        self._noise: Noise | None = None
         decided = ledger.decisions()
         self._decided = {group: len(decided.get(group, ())) for group in self._members}
         self._standings: dict[int, Standing] = {}
         # What is trained, and where.
-        self._wanted: dict[str, int] = {}  # candidate to the epoch that its group waits for
+        self._wanted: dict[str, Job] = {}  # candidate to what its group waits for
         self._queue = Queue()
         self._active: set[str] = set()  # candidates that wait in it, or are being trained
         self._running: dict[int, _Running] = {}
@@ -143,12 +149,13 @@ class _Search:
         self._deaths: Counter[str] = Counter()
         self._building: list[float] = []  # seconds
         # Progress, in multiply-accumulates an image.
-        self._work_done = sum(self._macs[n] * len(done) for n, done in self._scores.items())
+        self._work_done = sum(self._macs[n] * len(self._scores[n]) for n in self._group_of)
         self._group_left = dict.fromkeys(self._members, 0.0)
         self._work_left = 0.0
 
     def run(self) -> dict[int, Standing]:
         """Everything; group number to how it has ended."""
+        self._repeat()
         for group in self._members:
             self._advance(group, resuming=True)
         while self._wanted:
@@ -157,19 +164,33 @@ class _Search:
         self._show()
         return self._standings
 
+    def _repeat(self) -> None:
+        """Looks at what is known of the noise, and queues the replicas that are to tell more."""
+        self._noise = summary.noise_of(
+            list(self._replicas.values()), self._scores, self._schedule, self._failures
+        )
+        until = self._schedule.cut(1)
+        for name in self._replicas:
+            if len(self._scores[name]) < until and name not in self._failures:
+                self._wanted[name] = Job(name, until)
+                if name not in self._active:
+                    self._enqueue(name)
+
     # -- decisions -------------------------------------------------------------------------------
 
     def _advance(self, group: int, *, resuming: bool = False) -> None:
         """Judges a group by all that is known, and queues what it needs to go on."""
         members = self._members[group]
-        standing = self._judge(members, self._scores, self._losses, self._failures)
+        standing = self._judge(
+            members, self._scores, self._losses, self._failures, self._int8, self._noise
+        )
         self._standings[group] = standing
         news = standing.decisions[self._decided[group] :]
         if news:
             self._ledger.record_decisions(group, news)
             self._decided[group] = len(standing.decisions)
-        jobs = {job.candidate: job.until_epoch for job in standing.jobs}
-        if resuming and not jobs:
+        jobs = {job.candidate: job for job in standing.jobs}
+        if resuming and standing.finished:
             jobs = self._lost_champion(standing)
         for name in members:
             if name in jobs:
@@ -178,21 +199,21 @@ class _Search:
                     self._enqueue(name)
             else:
                 self._wanted.pop(name, None)
-                if name not in standing.survivors or not jobs:
+                if name not in standing.survivors or (standing.finished and not jobs):
                     self._retire(name)
         done = {name: len(self._scores[name]) for name in members}
         left = summary.left(standing, done, self._macs, self._schedule)[1] or 0.0
         self._work_left += left - self._group_left[group]
         self._group_left[group] = left
 
-    def _lost_champion(self, standing: Standing) -> dict[str, int]:
+    def _lost_champion(self, standing: Standing) -> dict[str, Job]:
         """A champion whose checkpoint has disappeared is trained anew; its scores stand."""
         name = standing.champion
         if name is None or name in self._failures:  # trained anew, but in vain
             return {}
         if checkpoint_path(self._workdir, name).is_file():
             return {}
-        return {name: self._schedule.epochs}
+        return {name: Job(name, self._schedule.epochs)}
 
     # -- who trains what -------------------------------------------------------------------------
 
@@ -221,13 +242,16 @@ class _Search:
         if self._homes.get(name, slot) != slot:
             self._retire(name)
         self._free.remove(slot)
-        self._running[slot] = _Running(name, self._wanted[name])
+        job = self._wanted[name]
+        self._running[slot] = _Running(name, job.until_epoch)
         self._homes[name] = slot
         task = Task(
             spec=self._specs[name],
             done=len(self._scores[name]),
-            until_epoch=self._wanted[name],
+            until_epoch=job.until_epoch,
             checkpoint=checkpoint_path(self._workdir, name),
+            int8_at_end=job.int8,
+            seed=self._replicas[name].seed if name in self._replicas else 0,
         )
         self._executor.submit(slot, task)
 
@@ -261,6 +285,8 @@ class _Search:
                 self._ledger.record_timing("graph building", running.name, seconds, add=True)
             case EpochDone(result):
                 self._on_epoch(running, result)
+            case Int8Done(result):
+                self._on_int8(running.name, result)
             case Stepped(step, steps):
                 running.state = f"step {step}/{steps}"
             case Warned(text):
@@ -286,22 +312,43 @@ class _Search:
         self._losses[name].append(result.train_loss)
         self._pace[name] = result.seconds
         self._deaths.pop(name, None)
-        self._work_done += self._macs[name]
-        self._work_left -= self._macs[name]
-        self._group_left[self._group_of[name]] -= self._macs[name]
+        if name in self._group_of:
+            self._work_done += self._macs[name]
+            self._work_left -= self._macs[name]
+            self._group_left[self._group_of[name]] -= self._macs[name]
         self._bar.set_postfix_str(f"accuracy {result.validation_accuracy:.3f}", refresh=False)
+
+    def _on_int8(self, name: str, result: Int8Result) -> None:
+        known = self._int8.setdefault(name, {})
+        if result.epoch in known:
+            return
+        self._ledger.record_int8(name, result)
+        known[result.epoch] = result
+        self._deaths.pop(name, None)
+        if result.fault:
+            self._say(f"{name} has no int8 form after epoch {result.epoch}: {result.fault}")
 
     def _end(self, slot: int) -> None:
         name = self._running.pop(slot).name
         self._active.remove(name)
         self._wanted.pop(name, None)
-        self._advance(self._group_of[name])
+        if name in self._replicas:
+            self._retire(name)
+        if self._noise is not None and self._noise.waiting:
+            self._repeat()
+            if not self._noise.waiting:  # which is what all groups have waited for
+                for group in self._members:
+                    self._advance(group)
+                return
+        if name in self._group_of:
+            self._advance(self._group_of[name])
 
     def _fail(self, name: str, reason: str) -> None:
         self._failures.setdefault(name, reason)
         self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
         self._retire(name)
-        self._say(f"{name} has failed and is eliminated: {reason}")
+        fate = "does not count" if name in self._replicas else "is eliminated"
+        self._say(f"{name} has failed and {fate}: {reason}")
 
     def _on_lost(self, slot: int, lost: Lost) -> None:
         """Its candidate goes back into the queue, and on from its checkpoint."""
@@ -347,7 +394,7 @@ class _Search:
 def describe_champions(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str, Any]]:
     """What ``champions.json`` says: one entry a group that has a champion, heaviest group first."""
     candidates = {candidate.name: candidate for candidate in ledger.candidates()}
-    epochs = ledger.epochs()
+    epochs, int8 = ledger.epochs(), ledger.int8()
     return [
         {
             "name": champion,
@@ -359,7 +406,13 @@ def describe_champions(ledger: Ledger, standings: Mapping[int, Standing]) -> lis
             "depth": candidates[champion].depth,
             "epochs": len(epochs[champion]),
             "validation_accuracy": epochs[champion][-1].validation_accuracy,
+            **_in_int8(int8.get(champion, {}).get(len(epochs[champion]))),
         }
         for group, standing in sorted(standings.items())
         if (champion := standing.champion) is not None and champion in epochs
     ]
+
+
+def _in_int8(result: Int8Result | None) -> dict[str, float | None]:
+    """A champion's int8 accuracy after its last epoch, where it was measured."""
+    return {} if result is None else {"int8_validation_accuracy": result.int8_accuracy}

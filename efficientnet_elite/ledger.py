@@ -13,26 +13,34 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.outcome import Int8Result
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.tournament import Decision
 
 FILE_NAME = "ledger.sqlite"
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE candidates (
   name TEXT PRIMARY KEY, position INTEGER NOT NULL, family TEXT NOT NULL, grp INTEGER NOT NULL,
   width REAL NOT NULL, depth REAL NOT NULL, resolution INTEGER NOT NULL,
   params INTEGER NOT NULL, macs INTEGER NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE replicas (
+  name TEXT PRIMARY KEY, candidate TEXT NOT NULL REFERENCES candidates, seed INTEGER NOT NULL);
 CREATE TABLE epochs (
   candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
   validation_accuracy REAL NOT NULL, train_loss REAL NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (candidate, epoch));
+CREATE TABLE int8 (
+  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
+  float_accuracy REAL NOT NULL, int8_accuracy REAL, images INTEGER NOT NULL,
+  seconds REAL NOT NULL, fault TEXT NOT NULL,
   PRIMARY KEY (candidate, epoch));
 CREATE TABLE failures (
   candidate TEXT PRIMARY KEY REFERENCES candidates, epoch INTEGER NOT NULL, reason TEXT NOT NULL);
@@ -66,6 +74,23 @@ class Epoch:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Replica:
+    """Another training of a candidate, up to the first cut: it measures noise and wins nothing.
+
+    Its epochs and its failure are recorded under its own name.
+
+    Attributes:
+      name: unlike any candidate's.
+      candidate: whose network it is.
+      seed: added to the search's.
+    """
+
+    name: str
+    candidate: str
+    seed: int
+
+
 class Ledger:
     """Opens (or creates) the ledger of a work directory.
 
@@ -74,6 +99,7 @@ class Ledger:
 
     def __init__(self, workdir: Path, *, create: bool = False):
         self.path = workdir / FILE_NAME
+        self._candidates: list[Candidate] = []
         if not create and not self.path.is_file():
             raise UserError(f"no search in {workdir}: {FILE_NAME} is missing; check --workdir")
         workdir.mkdir(parents=True, exist_ok=True)
@@ -136,9 +162,18 @@ class Ledger:
         rows = self._db.execute("SELECT key, value FROM meta").fetchall()
         return {key: json.loads(value) for key, value in rows}
 
-    def start(self, candidates: Iterable[Candidate], meta: Mapping[str, Any]) -> None:
+    def start(
+        self,
+        candidates: Iterable[Candidate],
+        meta: Mapping[str, Any],
+        replicas: Iterable[Replica] = (),
+    ) -> None:
         """Stores the pool (in order of preference) and the settings of a new search."""
         with self._transaction():
+            self._db.executemany(
+                "INSERT INTO replicas VALUES (?, ?, ?)",
+                [(replica.name, replica.candidate, replica.seed) for replica in replicas],
+            )
             self._db.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
@@ -163,14 +198,21 @@ class Ledger:
             )
 
     def candidates(self) -> list[Candidate]:
-        """The pool as it was stored."""
-        rows = self._db.execute(
-            "SELECT name, family, width, depth, spec, grp FROM candidates ORDER BY position"
-        )
-        return [
-            Candidate(name, family, width, depth, ArchSpec.from_json(spec), grp)
-            for name, family, width, depth, spec, grp in rows
-        ]
+        """The pool as it was stored; read once, for `start` is the only one to write it."""
+        if not self._candidates:
+            rows = self._db.execute(
+                "SELECT name, family, width, depth, spec, grp FROM candidates ORDER BY position"
+            )
+            self._candidates = [
+                Candidate(name, family, width, depth, ArchSpec.from_json(spec), grp)
+                for name, family, width, depth, spec, grp in rows
+            ]
+        return list(self._candidates)
+
+    def replicas(self) -> list[Replica]:
+        """Trainings that measure the noise of scores."""
+        rows = self._db.execute("SELECT name, candidate, seed FROM replicas ORDER BY name")
+        return [Replica(*row) for row in rows]
 
     # -- what happened ---------------------------------------------------------------------------
 
@@ -189,7 +231,10 @@ class Ledger:
             )
 
     def epochs(self) -> dict[str, list[Epoch]]:
-        """Candidate to its recorded epochs, in order and without gaps; absent where none are."""
+        """Name to its recorded epochs, in order and without gaps; absent where none are.
+
+        With those of replicas, which have names of their own.
+        """
         result: dict[str, list[Epoch]] = {}
         rows = self._db.execute(
             "SELECT candidate, epoch, validation_accuracy, train_loss, seconds"
@@ -209,6 +254,25 @@ class Ledger:
             for name, epochs in self.epochs().items()
         }
 
+    def record_int8(self, candidate: str, result: Int8Result) -> None:
+        """Stores what an epoch is worth in int8; the first record of an epoch stands."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO int8 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (candidate, *astuple(result)),
+            )
+
+    def int8(self) -> dict[str, dict[int, Int8Result]]:
+        """Candidate to what was measured in int8, by epoch; absent where nothing was."""
+        result: dict[str, dict[int, Int8Result]] = {}
+        rows = self._db.execute(
+            "SELECT candidate, epoch, float_accuracy, int8_accuracy, images, seconds, fault"
+            " FROM int8 ORDER BY candidate, epoch"
+        )
+        for name, epoch, *values in rows:
+            result.setdefault(name, {})[epoch] = Int8Result(epoch, *values)
+        return result
+
     def record_failure(self, candidate: str, epoch: int, reason: str) -> None:
         """Stores that a candidate's training cannot go on."""
         with self._transaction():
@@ -217,7 +281,7 @@ class Ledger:
             )
 
     def failures(self) -> dict[str, str]:
-        """Candidate to the reason of its failure."""
+        """Candidate or replica to the reason of its failure."""
         return dict(self._db.execute("SELECT candidate, reason FROM failures"))
 
     def record_decisions(self, group: int, decisions: Iterable[Decision]) -> None:
@@ -269,6 +333,8 @@ class Ledger:
 
     def timings(self) -> dict[str, float]:
         """Phase to seconds in all; training is the sum over all epochs."""
-        rows = self._db.execute("SELECT phase, SUM(seconds) FROM timings GROUP BY phase")
+        rows = dict(self._db.execute("SELECT phase, SUM(seconds) FROM timings GROUP BY phase"))
         training = self._db.execute("SELECT COALESCE(SUM(seconds), 0) FROM epochs").fetchone()[0]
-        return {"training": training, **dict(rows)}
+        (measuring,) = self._db.execute("SELECT SUM(seconds) FROM int8").fetchone()
+        int8 = {} if measuring is None else {"int8 accuracy": measuring}
+        return {"training": training, **int8, **rows}

@@ -217,7 +217,23 @@ def _(op: ops.Conv, at: _Site) -> int:
 def _(op: ops.DepthwiseConv, at: _Site) -> int:
     channels = at.shape[-1]
     constants = _biased(op.params(*at.shapes), channels, False)
-    return at.emit("DEPTHWISE_CONV_2D", *constants, channels=channels)
+    if op.stride == 1 or op.dilation == 1:
+        return at.emit("DEPTHWISE_CONV_2D", *constants, channels=channels)
+    # Every position is computed, on an image padded for the stride, and one in four is kept.
+    program, (height, width, _) = at.program, at.shapes[0]
+    reach = op.dilation * (op.kernel - 1)
+    sides = tuple((-(-side // op.stride) - 1) * op.stride + 1 for side in (height, width))
+    padded = tuple(
+        max(inner + reach, side) for inner, side in zip(sides, (height, width), strict=True)
+    )
+    borders = (side - own for side, own in zip(padded, (height, width), strict=True))
+    pads = (half for border in borders for half in (border // 2, border - border // 2))
+    x = program.emit("PAD", at.inputs, (*padded, channels), _integers(0, 0, *pads, 0, 0))
+    inner = *(side - reach for side in padded), channels
+    x = program.emit("DEPTHWISE_CONV_2D", (x,), inner, *constants, channels=channels)
+    strides = _integers(1, op.stride, op.stride, 1)
+    zeros = _integers(0, 0, 0, 0)
+    return program.emit("STRIDED_SLICE", (x,), at.shape, zeros, zeros, strides)
 
 
 @_lower.register
@@ -321,3 +337,37 @@ def _(op: ops.PReLU, at: _Site) -> int:
 @_lower.register
 def _(op: ops.Permute, at: _Site) -> int:
     return at.emit("TRANSPOSE", _integers(0, *(axis + 1 for axis in op.order)))
+
+
+@_lower.register
+def _(op: ops.Select, at: _Site) -> int:
+    return at.emit("GATHER", _integers(*op.indices))
+
+
+@_lower.register
+def _(op: ops.FoldChannels, at: _Site) -> int:
+    program, (height, width, channels), x = at.program, at.shapes[0], at.inputs[0]
+    terms = -(-channels // op.filters)
+    if missing := terms * op.filters - channels:
+        borders = _integers(0, 0, 0, 0, 0, 0, 0, missing)
+        x = program.emit("PAD", (x,), (height, width, channels + missing), borders)
+    shape = height * width, terms, op.filters
+    x = program.emit("RESHAPE", (x,), shape, _integers(1, *shape))
+    # The reference kernel sums into 32-bit integers.
+    total = height * width * op.filters
+    x = program.emit("SUM", (x,), (height * width, op.filters), _integers(2), scratch=4 * total)
+    return program.emit("RESHAPE", (x,), at.shape, _integers(1, *at.shape))
+
+
+@_lower.register
+def _(op: ops.TransposeConv, at: _Site) -> int:
+    # The reference kernel sums into 32-bit integers.
+    constants = _biased(op.params(*at.shapes), op.filters, False)
+    shape = _integers(1, *at.shape)
+    sums = 4 * prod(at.shape)
+    return at.emit("TRANSPOSE_CONV", shape, *constants, scratch=sums, channels=op.filters)
+
+
+@_lower.register
+def _(op: ops.Resize, at: _Site) -> int:
+    return at.emit("RESIZE_BILINEAR", _integers(op.height, op.width))

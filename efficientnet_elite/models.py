@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from efficientnet_elite import ops, pools
+from efficientnet_elite import condense_layers, ops, pools
 from efficientnet_elite.blocks import UserModel
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.families import user
@@ -256,6 +256,21 @@ class Bilinear(layers.Layer):
 @_layer.register
 def _(op: ops.Resize, name: str, seed: int) -> keras.Layer:
     return Bilinear(op.height, op.width, name=name)
+
+
+@_layer.register
+def _(op: ops.Select, name: str, seed: int) -> keras.Layer:
+    return condense_layers.Select(op.indices, name=name)
+
+
+@_layer.register
+def _(op: ops.FoldChannels, name: str, seed: int) -> keras.Layer:
+    return condense_layers.FoldChannels(op.filters, name=name)
+
+
+@_layer.register
+def _(op: ops.LearnedConv, name: str, seed: int) -> keras.Layer:
+    return condense_layers.LearnedConv(op, kernel_initializer=_kernel(seed), name=name)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:

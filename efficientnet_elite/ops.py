@@ -320,6 +320,67 @@ class Resize(Op):
 
 
 @dataclass(frozen=True)
+class Select(Op):
+    """The channels of the given numbers in the given order; one may come several times."""
+
+    indices: tuple[int, ...]
+
+    def output(self, *inputs: Shape) -> Shape:
+        """As many channels as indices; ValueError where there is no such channel."""
+        if not all(0 <= index < inputs[0][-1] for index in self.indices):
+            raise ValueError(f"{inputs[0]} has not all of the channels to select")
+        return *inputs[0][:-1], len(self.indices)
+
+
+@dataclass(frozen=True)
+class FoldChannels(Op):
+    """Sums channels that are ``filters`` apart: of c, c + filters, c + 2 * filters, ..."""
+
+    filters: int
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(h, w, filters)."""
+        return *inputs[0][:-1], self.filters
+
+
+@dataclass(frozen=True)
+class LearnedConv(Op):
+    """Learned group convolution (arXiv 1711.09224, section 3), stride 1: exists in training alone.
+
+    Dense at first; training decides in ``stages`` steps which input channels each group of filters
+    keeps. Filter f belongs to group f mod ``groups``. Costs are those of the dense form.
+
+    Attributes:
+      kept: connections from a channel to a group that are left in the end, over all groups.
+    """
+
+    filters: int
+    kept: int
+    stages: int
+    kernel: int = 1
+    groups: int = 1
+    bias: bool = False
+
+    def left(self, channels: int, stage: int) -> tuple[int, ...]:
+        """How many of the input's channels each group has after a stage, from 0 to ``stages``."""
+        each, more = divmod(self.kept, self.groups)
+        last = (each + (group < more) for group in range(self.groups))
+        return tuple(channels - (channels - kept) * stage // self.stages for kept in last)
+
+    def output(self, *inputs: Shape) -> Shape:
+        """(h, w, filters)."""
+        return *inputs[0][:-1], self.filters
+
+    def params(self, *inputs: Shape) -> int:
+        """Kernel, and bias where there is one; without the mask."""
+        return self.kernel**2 * inputs[0][-1] * self.filters + self.bias * self.filters
+
+    def macs(self, *inputs: Shape) -> int:
+        """Every kernel weight once for each output position."""
+        return prod(inputs[0]) * self.kernel**2 * self.filters
+
+
+@dataclass(frozen=True)
 class UserModel(Op):
     """A whole network that is known by its costs alone."""
 

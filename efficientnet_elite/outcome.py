@@ -1,4 +1,4 @@
-"""What a training reports: an epoch that is done, or why there will be no more of them.
+"""What a training reports: an epoch that is done, its int8 form's accuracy, or why it has ended.
 
 This module must not import TensorFlow or Keras.
 """
@@ -27,3 +27,29 @@ class EpochResult:
     validation_accuracy: float
     train_loss: float
     seconds: float
+
+
+@dataclass(frozen=True)
+class Int8Result:
+    """What an epoch's averaged weights are worth in full int8.
+
+    Attributes:
+      epoch: from 1.
+      float_accuracy: top-1 in float32 on these images, 0..1.
+      int8_accuracy: top-1 in int8 on the same images, 0..1; None where there is no int8 form.
+      images: how many, of the validation part.
+      seconds: conversion and evaluation.
+      fault: why there is no int8 form.
+    """
+
+    epoch: int
+    float_accuracy: float
+    int8_accuracy: float | None
+    images: int
+    seconds: float
+    fault: str = ""
+
+    @property
+    def change(self) -> float:
+        """Accuracy that int8 adds, mostly below 0; without an int8 form all of it is lost: -1."""
+        return -1.0 if self.int8_accuracy is None else self.int8_accuracy - self.float_accuracy

@@ -6,7 +6,7 @@ This module must not import TensorFlow or Keras.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import zip_longest
@@ -15,7 +15,7 @@ from random import Random
 from efficientnet_elite import costs, grouping
 from efficientnet_elite.costs import Measured
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.families import FAMILIES, user, variants
+from efficientnet_elite.families import FAMILIES, segmentation, user, variants
 from efficientnet_elite.families.base import IMAGENET_RESOLUTION, Family, Setting
 from efficientnet_elite.families.efficientnet import TABLE_3
 from efficientnet_elite.families.variants import Variant
@@ -76,6 +76,13 @@ MEMBERS: dict[str, Member] = {
 DISPLAY_NAMES = {member.display_name: name for name, member in MEMBERS.items()}
 
 
+_GROUPS_OF_FAMILIES: dict[str, Mapping[str, Family | None]] = {
+    "all": FAMILIES,
+    "segmentation": segmentation.FAMILIES,
+}
+_EVERY = FAMILIES | segmentation.FAMILIES
+
+
 def _families(pool: str) -> list[tuple[Family, Variant]]:
     found: dict[tuple[str, Variant], Family] = {}
     for part in pool.split(","):
@@ -84,9 +91,9 @@ def _families(pool: str) -> list[tuple[Family, Variant]]:
             found[own.name, Variant()] = own
             continue
         base, variant = variants.parse(part.strip().lower())
-        matching = FAMILIES if base == "all" else {base: FAMILIES.get(base)}
+        matching = _GROUPS_OF_FAMILIES.get(base) or {base: _EVERY.get(base)}
         if matching == {base: None}:
-            matching = {name: f for name, f in FAMILIES.items() if name.startswith(f"{base}-")}
+            matching = {name: f for name, f in _EVERY.items() if name.startswith(f"{base}-")}
         if not matching:
             raise UserError(f"unknown pool {part!r}: choose all or some of {', '.join(FAMILIES)}")
         found |= {(name, variant): f for name, f in matching.items() if f is not None}
@@ -115,8 +122,8 @@ def members(
 
     Args:
       pool: names of families, comma-separated (``elite``, ``elite,ghostnet``), their beginnings
-        (``mobilenetv3`` for Small and Large) or ``all``, each with the suffix of a deployment
-        variant where wanted (``elite-relu6-nose``).
+        (``mobilenetv3`` for Small and Large), ``all`` classifiers or all of ``segmentation``, each
+        with the suffix of a deployment variant where wanted (``elite-relu6-nose``).
       base_resolution: input side in pixels at resolution coefficient 1 (224 for ImageNet; HF takes
         the next power of two and its half). At small ones several coefficients may round to the
         same side; each network then appears once, under its first coefficients, and those that do
@@ -219,7 +226,7 @@ def sample(pool: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
 def spec(name: str, *, classes: int = 1000, base_resolution: int = IMAGENET_RESOLUTION) -> ArchSpec:
     """The spec of one network by name (``elite9``, ``ELite9``, ``mobilenetv2-0.5``, ...)."""
     base, variant = variants.parse(name.lower())
-    for family in FAMILIES.values():
+    for family in _EVERY.values():
         if base.startswith(family.name):
             setting = family.settings(base_resolution).get(base)
             if setting is not None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -75,7 +76,7 @@ class RenderedConfig:
             )
 
     @classmethod
-    def parse(cls, text: str) -> RenderedConfig:
+    def parse(cls, text: str) -> Self:
         """The configuration in ``text``: ``key=value`` pairs joined by commas, "" for defaults.
 
         Raises:
@@ -100,8 +101,8 @@ def label_names(config: RenderedConfig) -> tuple[str, ...]:
     return tuple(kind.name() for kind in draw_kinds(config.classes, config.seed))
 
 
-_SUPERSAMPLING = 2  # scenes are painted this many times larger, then averaged down
-_REFERENCE_SIZE = 96  # above it surface patterns shrink, so that they stay fine at every size
+SUPERSAMPLING = 2  # scenes are painted this many times larger, then averaged down
+REFERENCE_SIZE = 96  # above it surface patterns shrink, so that they stay fine at every size
 
 
 def _axes(height: int, width: int) -> tuple[Array, Array]:
@@ -110,7 +111,7 @@ def _axes(height: int, width: int) -> tuple[Array, Array]:
     return y, np.linspace(-1, 1, width, dtype=np.float32)[None, :]
 
 
-def _backdrop(height: int, width: int, rng: np.random.Generator) -> Array:
+def backdrop(height: int, width: int, rng: np.random.Generator) -> Array:
     """Wall and floor, uneven, often patterned, out of focus: (height, width, 3)."""
     y, x = _axes(height, width)
     below = y - rng.uniform(-0.2, 0.7) - rng.normal(0, 0.06) * x  # the horizon
@@ -131,7 +132,7 @@ def _backdrop(height: int, width: int, rng: np.random.Generator) -> Array:
         light = light + rng.uniform(0.04, 0.2) * cut_cloud(height, width, rng)
         scene += share * (patch * light[:, :, None] - scene)
     blurred = _to_image(scene).filter(ImageFilter.GaussianBlur(rng.uniform(0, 1.2)))
-    large = (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
+    large = (width * SUPERSAMPLING, height * SUPERSAMPLING)
     pixels = blurred.resize(large, Image.Resampling.BILINEAR)
     return np.asarray(pixels, np.float32) / 255
 
@@ -140,9 +141,9 @@ def _to_image(scene: Array) -> Image.Image:
     return Image.fromarray((np.clip(scene, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 
-def _develop(scene: Array, rng: np.random.Generator) -> bytes:
+def develop(scene: Array, rng: np.random.Generator) -> bytes:
     """What the camera makes of a supersampled scene: exposure, cast, vignette, noise, JPEG."""
-    image = _to_image(scene).reduce(_SUPERSAMPLING)
+    image = _to_image(scene).reduce(SUPERSAMPLING)
     image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.6)))
     photo = np.asarray(image, np.float32) / 255
     y, x = _axes(*photo.shape[:2])
@@ -172,11 +173,11 @@ def render(config: RenderedConfig, index: int) -> tuple[bytes, int]:
     longer = config.size * rng.uniform(0.85, 1.15)
     sides = [round(longer), round(longer * rng.uniform(0.72, 1))]
     height, width = sides if rng.random() < 0.4 else sides[::-1]
-    scene = _backdrop(height, width, rng)
+    scene = backdrop(height, width, rng)
     light = Light.draw(rng)
     centre_x, centre_y = scene.shape[1] / 2, scene.shape[0] / 2
     unit = min(centre_x, centre_y)
-    fineness = min(1.0, _REFERENCE_SIZE / config.size)
+    fineness = min(1.0, REFERENCE_SIZE / config.size)
 
     def paint(kind: Kind, x: float, y: float, scale: float) -> None:
         pose = Pose.draw(centre_x + x * unit, centre_y + y * unit, scale * unit, rng)
@@ -192,4 +193,4 @@ def render(config: RenderedConfig, index: int) -> tuple[bytes, int]:
     paint(kind, rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1), rng.uniform(0.56, 0.72))
     if rng.random() < 0.25:  # in front of the object's rim
         paint_bystander(rng.uniform(0.65, 0.9))
-    return _develop(scene, rng), label
+    return develop(scene, rng), label

@@ -330,16 +330,18 @@ def paint_object(
     pose: Pose,
     light: Light,
     rng: np.random.Generator,
-) -> None:
+) -> NDArray[np.bool_]:
     """Paint one object and its shadow onto ``canvas``, in place, in colours of its own.
 
-    ``fineness`` shrinks the period of the surface pattern.
+    ``fineness`` shrinks the period of the surface pattern. Returns which pixels of the canvas the
+    object covers, without its shadow.
     """
+    mask = np.zeros(canvas.shape[:2], bool)
     reach = _REACH * pose.scale
     left, top = (max(0, int(centre - reach)) for centre in (pose.x, pose.y))
     view = canvas[top : int(pose.y + reach) + 1, left : int(pose.x + reach) + 1]
     if not view.size:
-        return
+        return mask
     x = np.arange(left, left + view.shape[1], dtype=np.float32)[None, :]
     y = np.arange(top, top + view.shape[0], dtype=np.float32)[:, None]
 
@@ -358,6 +360,8 @@ def paint_object(
     covered = np.asarray(limbs) > 0
     diffuse, gloss = light.shade(soft * (0.12 / 255 * pose.scale), covered)
     view[covered] = (base if rng.random() < 0.4 else _paint_colour(rng)) * diffuse + gloss
+    own = mask[top : top + view.shape[0], left : left + view.shape[1]]
+    own |= covered
 
     u, v = pose.to_object(x, y)
     level = _outline_level(_BODIES[kind.body], u, v)
@@ -376,6 +380,8 @@ def paint_object(
     glyph = fill([spot + 0.18 * np.array(polygon) for polygon in _GLYPHS[kind.glyph]])
     surface[np.asarray(glyph)[covered] > 0] = darkened(plate, rng, 0.75, 0.9)
     view[covered] = surface * diffuse + gloss
+    own |= covered
+    return mask
 
 
 def _paint_colour(rng: np.random.Generator) -> Array:

@@ -103,7 +103,7 @@ def read_curves(lines: Iterable[str], source: str) -> list[Curve]:
 
     Raises:
       UserError: a column is missing, a value is no finite number, an epoch is missing or repeated,
-        the curves are of different lengths, or there are none.
+        or there is no curve.
     """
     reader = csv.DictReader(lines)
     columns = reader.fieldnames or ()
@@ -126,24 +126,18 @@ def read_curves(lines: Iterable[str], source: str) -> list[Curve]:
         own[int(epoch)] = (_number(row, "validation_accuracy", place), loss)
     if not rows:
         raise UserError(f"{source}: no curve in it")
-    length = max(next(iter(rows.values())))
     for model, own in rows.items():
         gap = next((epoch for epoch in range(1, max(own) + 1) if epoch not in own), None)
         if gap is not None:
             raise UserError(f"{source}: epoch {gap} of {model} is missing")
-        if len(own) != length:
-            raise UserError(
-                f"{source}: {model} has {len(own)} epochs, {next(iter(rows))} has {length}: "
-                "curves must be of one length"
-            )
     highest = max(accuracy for own in rows.values() for accuracy, _ in own.values())
     scale = 100.0 if highest <= 1 else 1.0
     complete = all(loss is not None for own in rows.values() for _, loss in own.values())
     return [
         Curve(
             model,
-            tuple(scale * own[epoch][0] for epoch in range(1, length + 1)),
-            tuple(own[epoch][1] or 0.0 for epoch in range(1, length + 1)) if complete else None,
+            tuple(scale * own[epoch][0] for epoch in range(1, len(own) + 1)),
+            tuple(own[epoch][1] or 0.0 for epoch in range(1, len(own) + 1)) if complete else None,
         )
         for model, own in rows.items()
     ]
@@ -159,10 +153,21 @@ def _number(row: Mapping[str, str | None], column: str, place: str) -> float:
     return value
 
 
-def shortened(curves: Sequence[Curve], epochs: int) -> list[Curve]:
-    """The curves as if training had ended after ``epochs``; UserError where they are shorter."""
-    if not 1 <= epochs <= len(curves[0].accuracies):
-        raise UserError(f"epochs={epochs}: the curves have {len(curves[0].accuracies)}")
+def aligned(curves: Sequence[Curve], epochs: int | None = None) -> list[Curve]:
+    """The curves as if training had ended after ``epochs``; None leaves them as they are.
+
+    UserError where they are then not of one length: only final accuracies of trainings of one
+    length compare.
+    """
+    by_length = sorted(curves, key=lambda curve: len(curve.accuracies))
+    shortest, longest = (len(by_length[end].accuracies) for end in (0, -1))
+    if epochs is None and shortest != longest:
+        raise UserError(
+            f"{by_length[0].model} has {shortest} epochs, {by_length[-1].model} has {longest}: "
+            "leave models out with --exclude, or cut all short with --epochs"
+        )
+    if epochs is not None and not 1 <= epochs <= shortest:
+        raise UserError(f"epochs={epochs}: {by_length[0].model} has {shortest}")
     return [
         Curve(c.model, c.accuracies[:epochs], c.losses[:epochs] if c.losses else None)
         for c in curves
@@ -172,7 +177,7 @@ def shortened(curves: Sequence[Curve], epochs: int) -> list[Curve]:
 def draw(curves: Sequence[Curve], groups: int, size: int, seed: int) -> list[list[Curve]]:
     """Random groups of different models, in random order; UserError where there are too few."""
     if not 1 <= size <= len(curves):
-        raise UserError(f"group_size={size}: there are {len(curves)} models")
+        raise UserError(f"group_size={size}: there are {len(curves)} models to draw from")
     random = Random(seed)
     return [random.sample(list(curves), size) for _ in range(groups)]
 

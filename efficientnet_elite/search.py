@@ -27,10 +27,14 @@ from efficientnet_elite.executors.pool import ProcessPool
 from efficientnet_elite.executors.protocol import Executor
 from efficientnet_elite.executors.ray_cluster import RayCluster
 from efficientnet_elite.ledger import FILE_NAME as LEDGER_FILE
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.ledger import Ledger, Replica
+from efficientnet_elite.pace import measure as measure_pace
+from efficientnet_elite.planning import planned, replicas
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.selection import Measure, Selection, cannot_measure, select
+from efficientnet_elite.tasks import task
 from efficientnet_elite.tensorboard import Summaries
+from efficientnet_elite.training import Quantize
 from efficientnet_elite.workdir import cache_path, lock
 
 # Settings that a search may be continued with at other values: no score depends on them.
@@ -48,6 +52,7 @@ def run(
     on_skipped: Callable[[SkippedImage], None] = lambda image: None,
     on_message: Callable[[str], None] = lambda text: None,
     measure: Measure = cannot_measure,
+    quantize: Quantize | None = None,
 ) -> list[dict[str, Any]]:
     """Runs (or continues) a search to its end.
 
@@ -61,6 +66,8 @@ def run(
       on_skipped: called for every image that is left out.
       on_message: gets a line about every candidate that failed or had to be set back.
       measure: of costs that are not computed, where the search groups by or limits one.
+      quantize: makes int8 forms, where the search selects by them (`export.int8_form`). Workers
+        get it pickled.
 
     Returns:
       the champions, heaviest group first, as written to ``champions.json``.
@@ -69,10 +76,10 @@ def run(
       UserError: bad data or settings, or a work directory of another search or in use.
     """
     engine = engine or EngineConfig()
+    if config.select == "int8" and quantize is None:
+        raise UserError("select=int8 needs a way to int8: search.run(quantize=int8_form)")
     with lock(workdir):
-        if (workdir / LEDGER_FILE).exists():
-            with Ledger(workdir) as ledger:
-                _check_settings(ledger, config)
+        begun = _is_begun(workdir, config)
         _use_threads(config.threads)
         if not engine.in_process:
             _leave_gpus()
@@ -80,16 +87,15 @@ def run(
         for image in data.skipped:
             on_skipped(image)
         data_lib.steps_per_epoch(data, config.train.batch_size)  # before anything is recorded
+        # What is impossible is to leave no ledger behind.
+        setup = None if begun else _set_up(config, data, engine, machine, measure, on_message)
         with Ledger(workdir, create=True) as ledger:
-            if ledger.meta():
+            if setup is None:
                 check_data(ledger, data)
             else:
-                selected = choose(config, data.num_classes, measure)
-                if selected.cut:
-                    on_message(f"{len(selected.cut)} candidates are over a limit and not trained")
-                _start(ledger, config, data, machine, selected)
+                ledger.start(*setup)
             curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
-            executor = _executor(config, data, workdir, engine)
+            executor = _executor(config, data, workdir, engine, quantize)
             return driver.drive(
                 ledger,
                 executor,
@@ -101,24 +107,45 @@ def run(
 
 
 def _executor(
-    config: SearchConfig, data: ImageData, workdir: Path, engine: EngineConfig
+    config: SearchConfig,
+    data: ImageData,
+    workdir: Path,
+    engine: EngineConfig,
+    quantize: Quantize | None,
 ) -> Executor:
     if engine.in_process:
-        return _local(config, data)
-    make = partial(_worker, config=config, workdir=workdir.absolute(), fingerprint=data.fingerprint)
+        return _local(config, data, quantize)
+    make = partial(
+        _worker,
+        config=config,
+        workdir=workdir.absolute(),
+        fingerprint=data.fingerprint,
+        quantize=quantize,
+    )
     if engine.name == "local":
         assert engine.workers is not None
         return ProcessPool(make, engine.workers, workdir)
     return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
 
 
-def _local(config: SearchConfig, data: ImageData) -> LocalExecutor:
+def _local(config: SearchConfig, data: ImageData, quantize: Quantize | None) -> LocalExecutor:
     return LocalExecutor(
-        config.train, data, base_resolution=config.base_resolution, seed=config.seed
+        config.train,
+        data,
+        base_resolution=config.base_resolution,
+        seed=config.seed,
+        quantize=quantize,
     )
 
 
-def _worker(slot: int, *, config: SearchConfig, workdir: Path, fingerprint: str) -> LocalExecutor:
+def _worker(
+    slot: int,
+    *,
+    config: SearchConfig,
+    workdir: Path,
+    fingerprint: str,
+    quantize: Quantize | None,
+) -> LocalExecutor:
     """What a worker process trains with; workers take turns at the GPUs of a machine."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
@@ -129,7 +156,7 @@ def _worker(slot: int, *, config: SearchConfig, workdir: Path, fingerprint: str)
     data = load_data(config, workdir, progress=False)
     if data.fingerprint != fingerprint:
         raise UserError(f"a worker sees other images in {data.name} than the search")
-    return _local(config, data)
+    return _local(config, data, quantize)
 
 
 def _leave_gpus() -> None:
@@ -195,10 +222,19 @@ def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure
     return replace(selected, candidates=tuple(ordered))
 
 
+def _is_begun(workdir: Path, config: SearchConfig) -> bool:
+    """Whether there is a search in the work directory; UserError where it has other settings."""
+    if not (workdir / LEDGER_FILE).exists():
+        return False
+    with Ledger(workdir) as ledger:
+        if not ledger.meta():  # its driver ended at once
+            return False
+        _check_settings(ledger, config)
+    return True
+
+
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
-    recorded = ledger.meta().get("config")
-    if recorded is None:
-        return
+    recorded = ledger.meta()["config"]
     for key, (old, new) in _differences(recorded, asdict(config)).items():
         if key in _CHANGES_NOTHING:
             continue
@@ -221,27 +257,54 @@ def _differences(
     return dict(sorted(found.items()))
 
 
-def _start(
-    ledger: Ledger, config: SearchConfig, data: ImageData, machine: str, selected: Selection
-) -> None:
-    ledger.start(
-        selected.candidates,
-        {
-            "config": asdict(config),
-            "data": {
-                "name": data.name,
-                "labels": list(data.labels),
-                "sizes": dict(data.sizes),
-                "skipped": [asdict(image) for image in data.skipped],
-                "fingerprint": data.fingerprint,
-            },
-            "cut": dict(selected.cut),
-            "measured": selected.measured,
-            "versions": versions(),
-            "machine": machine,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+def _set_up(
+    config: SearchConfig,
+    data: ImageData,
+    engine: EngineConfig,
+    machine: str,
+    measure: Measure,
+    on_message: Callable[[str], None],
+) -> tuple[tuple[Candidate, ...], dict[str, Any], list[Replica]]:
+    """What the ledger of a new search starts with."""
+    selected = choose(config, data.num_classes, measure)
+    for candidate in selected.candidates:
+        task(candidate.spec, data)  # before anything is recorded
+    if selected.cut:
+        on_message(f"{len(selected.cut)} candidates are over a limit and not trained")
+    pace = None
+    if config.budget_hours is not None:
+        _check_measurable(engine)
+        on_message("measuring the pace of this machine")
+        pace = measure_pace([c.spec for c in selected.candidates], config, data)
+    candidates, plan = planned(selected.candidates, config, pace, engine.workers or 1)
+    on_message(plan["words"])
+    meta = {
+        "config": asdict(config),
+        "plan": plan,
+        "data": {
+            "name": data.name,
+            "labels": list(data.labels),
+            "score": "mIoU" if data.masks else "top-1",
+            "sizes": dict(data.sizes),
+            "skipped": [asdict(image) for image in data.skipped],
+            "fingerprint": data.fingerprint,
         },
-    )
+        "cut": dict(selected.cut),
+        "measured": selected.measured,
+        "versions": versions(),
+        "machine": machine,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return candidates, meta, replicas(candidates, config.seeds)
+
+
+def _check_measurable(engine: EngineConfig) -> None:
+    gpus = not engine.in_process and tf.config.list_physical_devices("GPU")
+    if engine.name == "ray" or gpus:
+        raise UserError(
+            "budget_hours needs the pace of this process, not of workers on a cluster or on GPUs: "
+            "use --budget_epochs"
+        )
 
 
 def versions() -> dict[str, str]:

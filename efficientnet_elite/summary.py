@@ -13,17 +13,20 @@ from math import isfinite
 from statistics import fmean, median
 from typing import Any, TypeAlias
 
+from efficientnet_elite import budget
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.ledger import Epoch, Ledger, Replica
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.rules import average, survivors_of
 from efficientnet_elite.tournament import (
     Decision,
+    Int8,
     Losses,
+    Noise,
     Schedule,
     Scores,
     Standing,
-    forecast,
+    measured_noise,
     outlook,
     standing,
 )
@@ -91,7 +94,7 @@ class Group:
       champion: the last survivor, as soon as there is only one.
       finished: nothing is left to train.
       epochs_left: to be trained still, by all members together, failures aside.
-      epochs_planned: forecast at the start, without failures.
+      epochs_planned: the middle of what `budget.forecast` says.
       seconds_left: of training; None where nothing has been measured.
     """
 
@@ -116,7 +119,9 @@ class Summary:
       groups: the heaviest first.
       finished: nothing is left to train.
       epochs_done, epochs_left: of all candidates together.
-      epochs_planned: forecast at the start, without failures.
+      epochs_planned: the middle of what `budget.forecast` says.
+      noise: standard deviation of a score, measured with several seeds; None where it is estimated
+        from the curves, or not known yet.
       progress: share of the training done, 0..1, by multiply-accumulates.
       seconds: phase to seconds spent.
       seconds_left: of training on one worker; None where nothing has been measured.
@@ -133,6 +138,7 @@ class Summary:
     epochs_done: int
     epochs_left: int
     epochs_planned: int
+    noise: float | None
     progress: float
     seconds: dict[str, float]
     seconds_left: float | None
@@ -148,7 +154,9 @@ def schedule_of(meta: Mapping[str, Any]) -> Schedule:
     if "config" not in meta:
         raise UserError("the search has not been set up: run the same `elite search` again")
     config = meta["config"]
-    return Schedule(config["round_epochs"], config["train"]["epochs"], config["rule"])
+    # A search with a budget may have had to shorten its rounds.
+    round_epochs = meta.get("plan", config)["round_epochs"]
+    return Schedule(round_epochs, config["train"]["epochs"], config["rule"])
 
 
 def standings(ledger: Ledger) -> dict[int, Standing]:
@@ -157,27 +165,48 @@ def standings(ledger: Ledger) -> dict[int, Standing]:
     Members stand in the ledger's order, the one to prefer in a tie first. UserError where the
     search has not been set up.
     """
-    judge = judge_of(ledger.meta())
-    epochs, failures = ledger.epochs(), ledger.failures()
+    meta = ledger.meta()
+    judge = judge_of(meta)
+    epochs, failures, int8 = ledger.epochs(), ledger.failures(), ledger.int8()
     scores, losses = curves(epochs)
+    noise = noise_of(ledger.replicas(), scores, schedule_of(meta), failures)
     return {
-        number: judge([c.name for c in members], scores, losses, failures)
+        number: judge([c.name for c in members], scores, losses, failures, int8, noise)
         for number, members in by_group(ledger.candidates()).items()
     }
 
 
-Judge: TypeAlias = Callable[[Sequence[str], Scores, Losses, Mapping[str, str]], Standing]
+Judge: TypeAlias = Callable[
+    [Sequence[str], Scores, Losses, Mapping[str, str], Int8, Noise | None], Standing
+]
 
 
 def judge_of(meta: Mapping[str, Any]) -> Judge:
-    """How a search judges one group: (members, scores, losses, failures) to its standing.
+    """How a search judges one group: from members, scores, losses, failures, int8 and noise.
 
     Members stand in the ledger's order, the one to prefer in a tie first.
     """
     schedule = schedule_of(meta)
-    return lambda members, scores, losses, failed: standing(
-        members, scores, schedule, losses=losses, failed=failed
+    by_int8 = meta["config"]["select"] == "int8"
+    return lambda members, scores, losses, failed, int8, noise: standing(
+        members,
+        scores,
+        schedule,
+        losses=losses,
+        failed=failed,
+        int8=int8 if by_int8 else None,
+        noise=noise,
     )
+
+
+def noise_of(
+    replicas: Sequence[Replica], scores: Scores, schedule: Schedule, failed: Mapping[str, str]
+) -> Noise | None:
+    """What a search's replicas tell, see `measured_noise`; None where it has none."""
+    repeats: dict[str, list[str]] = {}
+    for replica in replicas:
+        repeats.setdefault(replica.candidate, [replica.candidate]).append(replica.name)
+    return measured_noise(repeats.values(), scores, schedule, failed) if repeats else None
 
 
 def curves(epochs: Mapping[str, Sequence[Epoch]]) -> tuple[Scores, Losses]:
@@ -200,11 +229,14 @@ def summarize(ledger: Ledger) -> Summary:
     """Works out where a search stands; UserError where it has not been set up."""
     # Each table is read once: beside a running search a second reading may tell something else.
     meta, epochs, failures = ledger.meta(), ledger.epochs(), ledger.failures()
+    int8 = ledger.int8()
     schedule = schedule_of(meta)
     judge, groups = judge_of(meta), by_group(ledger.candidates())
     scores, losses = curves(epochs)
+    noise = noise_of(ledger.replicas(), scores, schedule, failures)
     table = {
-        n: judge([c.name for c in group], scores, losses, failures) for n, group in groups.items()
+        n: judge([c.name for c in group], scores, losses, failures, int8, noise)
+        for n, group in groups.items()
     }
     pace = _pace([c for members in groups.values() for c in members], epochs)
 
@@ -232,6 +264,7 @@ def summarize(ledger: Ledger) -> Summary:
         epochs_done=sum(member.epochs_done for member in trained),
         epochs_left=sum(group.epochs_left for group in summaries),
         epochs_planned=sum(group.epochs_planned for group in summaries),
+        noise=noise.error if noise else None,
         progress=1.0 if finished else work_done / (work_done + work_left),
         seconds=ledger.timings(),
         seconds_left=sum(known) if len(known) == len(summaries) else None,
@@ -291,7 +324,7 @@ def _member(
 
 
 def _group(number: int, members: Sequence[Member], table: Standing, schedule: Schedule) -> Group:
-    racing = table.champion is None and bool(table.jobs)
+    racing = table.champion is None and not table.finished
     done = {member.name: member.epochs_done for member in members}
     pace = {member.name: member.seconds_per_epoch for member in members}
     epochs_left, seconds_left = left(table, done, pace, schedule)
@@ -301,9 +334,9 @@ def _group(number: int, members: Sequence[Member], table: Standing, schedule: Sc
         decisions=table.decisions,
         round=1 + max((d.round for d in table.decisions), default=0) if racing else None,
         champion=table.champion,
-        finished=not table.jobs,
+        finished=table.finished,
         epochs_left=epochs_left,
-        epochs_planned=forecast([len(members)], schedule),
+        epochs_planned=round(budget.epochs(len(members), schedule).expected),
         seconds_left=seconds_left,
     )
 
@@ -329,12 +362,12 @@ def left(
       Epochs, failures aside, and their cost: None where that of a racing member is not known.
     """
     missing = {job.candidate: job.until_epoch - done[job.candidate] for job in table.jobs}
-    racing = table.champion is None and bool(missing)
+    racing = table.champion is None and not table.finished
     number = 1 + max((decision.round for decision in table.decisions), default=0)
     later = outlook(survivors_of(len(table.survivors)), number, schedule) if racing else 0
     epochs = sum(missing.values()) + later
     known = {name: cost for name in table.survivors if (cost := costs[name]) is not None}
-    if missing and len(known) < len(table.survivors):
+    if (missing or later) and len(known) < len(table.survivors):
         return epochs, None
     now = sum(known[name] * number for name, number in missing.items())
     return epochs, now + (later * fmean(known.values()) if later else 0.0)

@@ -28,12 +28,14 @@ def as_text(summary: Summary, *, racing_only: bool = False) -> str:
     rows = [heads, *(row for block in blocks for row in block)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     spent = ", ".join(f"{phase} {duration(time)}" for phase, time in summary.seconds.items())
+    noise = [] if summary.noise is None else [f"measured noise of a score: {summary.noise:.2g}"]
     lines = [
         f"{summary.dataset}: pool {summary.pool}, candidates: {len(summary.members)}, "
         f"rounds of {summary.round_epochs} epochs, {summary.epochs} in all, rule {summary.rule}, "
         f"seed {summary.seed}",
         _progress(summary),
         *wrap(f"spent: {spent}", _COLUMNS),
+        *noise,
         "",
         _line(heads, widths),
     ]

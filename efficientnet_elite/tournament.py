@@ -10,14 +10,20 @@ This module must not train, write files, print, nor import TensorFlow or Keras.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from statistics import variance
 
 from efficientnet_elite import rules
+from efficientnet_elite.outcome import Int8Result
 from efficientnet_elite.rules import Rule, survivors_of
 
 Scores = Mapping[str, Sequence[float]]  # candidate -> validation accuracy of epoch 1, 2, ...
 Losses = Mapping[str, Sequence[float]]  # candidate -> train loss of epoch 1, 2, ...
+Int8 = Mapping[str, Mapping[int, Int8Result]]  # candidate -> epoch -> what int8 makes of it
+
+FINALISTS = 4  # a cut among so many or fewer is made by int8 accuracy, where that is asked for
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Decision:
       survives: whether it goes on.
       reason: in words.
       close: too close to call: what separates the candidate from the other side of the cut is
-        below the noise of a score.
+        below the noise of a score, or nothing separates them.
     """
 
     round: int
@@ -75,10 +81,28 @@ class Decision:
 
 @dataclass(frozen=True)
 class Job:
-    """Train a candidate until it has been trained for ``until_epoch`` epochs in all."""
+    """Train a candidate until it has been trained for ``until_epoch`` epochs in all.
+
+    With ``int8``, measure what the last of them is worth in int8, too.
+    """
 
     candidate: str
     until_epoch: int
+    int8: bool = False
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What trainings of one network with several seeds tell about the noise of a score.
+
+    Attributes:
+      waiting: not all of them have come to the first cut; no group is cut before.
+      error: standard deviation of the rule's score at the first cut, pooled over the networks; None
+        where nothing could be measured.
+    """
+
+    waiting: bool
+    error: float | None
 
 
 @dataclass(frozen=True)
@@ -98,6 +122,11 @@ class Standing:
     jobs: tuple[Job, ...]
     champion: str | None
 
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to train. Not so where a group has no jobs but waits for a `Noise`."""
+        return not self.jobs and (self.champion is not None or not self.survivors)
+
 
 def standing(
     members: Sequence[str],
@@ -106,15 +135,23 @@ def standing(
     *,
     losses: Losses | None = None,
     failed: Mapping[str, str] | None = None,
+    int8: Int8 | None = None,
+    noise: Noise | None = None,
 ) -> Standing:
     """Replays a group's tournament on what was recorded.
 
     At each of its cuts the schedule's rule scores the racing candidates and says how many go on. A
     tie goes to the higher accuracy in the latest epoch, then to the one named first in ``members``
     (which callers order by cost, the cheapest first). A failed candidate leaves in the round it
-    could not finish, ranked last; decisions of earlier rounds stand. A group of one has its
-    champion without a round. The round that ends the whole training ends the tournament: only its
-    best survives.
+    could not finish, ranked last; decisions of earlier rounds stand. Where the last one in the race
+    fails on the way to its end, the best of those who left last takes over, and so on until nobody
+    is left who has not failed. A group of one has its champion without a round. The round that ends
+    the whole training ends the tournament: only its best survives.
+
+    With ``int8``, cuts among `FINALISTS` or fewer add to the rule's score what the candidate's int8
+    form gains or loses against the same weights in float32, on the same images. The difference
+    is nearly free of the noise that both share, so that the rule's smoothing is kept. Who has no
+    int8 form ranks behind all who have. Ties go to the higher int8 accuracy.
 
     Args:
       members: the group's candidates, the one to prefer in a tie first.
@@ -122,11 +159,14 @@ def standing(
       schedule: lengths in epochs, and the rule.
       losses: train losses by epoch; None where none are recorded.
       failed: candidate to reason, for those whose training cannot go on.
+      int8: what was measured in int8; None where float accuracies alone decide.
+      noise: measured of a score; None where it is estimated from the curves' own fluctuation.
     """
     failed = failed or {}
     rule = rules.find(schedule.rule)
     order = {name: position for position, name in enumerate(members)}
     alive = list(members)
+    bench: list[str] = []  # who has left without failing: the latest first, and of those the best
     decisions: list[Decision] = []
     number = 1
     while len(alive) > 1:
@@ -134,31 +174,72 @@ def standing(
         # A failure counts from the round in which it happened: earlier decisions stand.
         gone = [n for n in alive if n in failed and len(scores.get(n, ())) < epoch]
         racing = [name for name in alive if name not in gone]
-        waiting = [Job(n, epoch) for n in racing if len(scores.get(n, ())) < epoch]
-        if waiting:
+        measured = _measured(int8, racing, epoch)
+        if measured is not None:  # who cannot even be measured has failed, too
+            gone += [n for n in racing if n in failed and n not in measured]
+            racing = [name for name in racing if name not in gone]
+        waiting = [
+            Job(n, epoch, int8=measured is not None)
+            for n in racing
+            if len(scores.get(n, ())) < epoch or (measured is not None and n not in measured)
+        ]
+        if waiting or (racing and noise is not None and noise.waiting):
             return Standing(tuple(decisions), tuple(racing), tuple(waiting), None)
         ranked = _rank(rule, racing, scores, losses, epoch)
-        ranked.sort(key=lambda pair: (-pair[1], -scores[pair[0]][epoch - 1], order[pair[0]]))
-        error = rule.error([scores[name][:epoch] for name in racing]) if len(racing) > 1 else 0.0
+        latest = {name: scores[name][epoch - 1] for name in racing}
+        if measured is not None:
+            ranked = [(name, _changed(score, measured[name])) for name, score in ranked]
+            latest = {name: _changed(latest[name], measured[name]) for name in racing}
+        ranked.sort(key=lambda pair: (-pair[1], -latest[pair[0]], order[pair[0]]))
+        told, seen = losses is not None, [scores[name][:epoch] for name in racing]
+        error = rule.error(seen, losses=told) if len(racing) > 1 else 0.0
+        if noise is not None and noise.error is not None:
+            error = noise.error
         if epoch == schedule.epochs or len(racing) < 2:
             keep = min(1, len(racing))
         else:
-            keep = rule.keep([score for _, score in ranked], error, number, len(members))
-        decisions += _decide(rule, number, epoch, ranked, keep, error)
+            ordered = [score for _, score in ranked]
+            keep = rule.keep(ordered, error, number, len(members), losses=told)
+        decisions += _decide(rule, number, epoch, ranked, keep, error, measured or {})
         for rank, name in enumerate(gone, start=len(ranked) + 1):
             decisions.append(
                 Decision(number, epoch, name, float("nan"), rank, False, f"failed: {failed[name]}")
             )
         alive = [name for name, _ in ranked[:keep]]
+        bench[:0] = [name for name, _ in ranked[keep:]]
         number += 1
-    # A champion that fails has no runner-up to replace it: the others' training has stopped.
-    champion = next(
-        (n for n in alive if n not in failed or len(scores.get(n, ())) >= schedule.epochs), None
-    )
+    champion = alive[0] if alive else None
+
+    def lost(name: str | None) -> bool:
+        return name is None or (name in failed and len(scores.get(name, ())) < schedule.epochs)
+
+    while lost(champion) and bench:
+        heir = bench.pop(0)
+        decisions += _succeed(number, champion, heir, decisions, scores, failed)
+        champion = heir
+        number += 1
+    if lost(champion):
+        champion = None
     jobs = []
-    if champion is not None and len(scores.get(champion, ())) < schedule.epochs:
-        jobs.append(Job(champion, schedule.epochs))
+    if champion is not None:
+        trained = len(scores.get(champion, ())) >= schedule.epochs
+        # What is exported in the end is worth knowing, too; it decides nothing.
+        known = int8 is None or champion in failed or schedule.epochs in int8.get(champion, ())
+        if not (trained and known):
+            jobs.append(Job(champion, schedule.epochs, int8=int8 is not None))
     return Standing(tuple(decisions), (champion,) if champion else (), tuple(jobs), champion)
+
+
+def _measured(int8: Int8 | None, racing: Sequence[str], epoch: int) -> dict[str, Int8Result] | None:
+    """The racing candidates' results in int8 so far; None where this cut does not ask for them."""
+    if int8 is None or not 2 <= len(racing) <= FINALISTS:
+        return None
+    return {name: int8[name][epoch] for name in racing if epoch in int8.get(name, ())}
+
+
+def _changed(score: float, result: Int8Result) -> float:
+    """A score in int8; rounded, so that no tie is decided by the sum's last bit."""
+    return round(score + result.change, 12)
 
 
 def _rank(
@@ -170,6 +251,39 @@ def _rank(
     return list(zip(racing, rule.scores(seen, told) if racing else (), strict=True))
 
 
+def measured_noise(
+    repeats: Iterable[Sequence[str]],
+    scores: Scores,
+    schedule: Schedule,
+    failed: Mapping[str, str],
+    *,
+    losses: bool = True,
+) -> Noise:
+    """The noise that trainings of the same networks with different seeds show at the first cut.
+
+    It is used for all cuts: later ones, at lower learning rates, are less noisy if anything.
+
+    Args:
+      repeats: names of the trainings of each network; those that have failed do not count.
+      scores: validation accuracies by epoch; trainings without any may be absent.
+      schedule: lengths in epochs, and the rule.
+      failed: training to reason.
+      losses: whether train losses are recorded.
+    """
+    rule, epoch = rules.find(schedule.rule), schedule.cut(1, losses=losses)
+    squares, freedom = 0.0, 0
+    for names in repeats:
+        curves = [scores.get(name, ())[:epoch] for name in names]
+        complete = [curve for curve in curves if len(curve) == epoch]
+        if len(complete) < sum(n not in failed or len(scores.get(n, ())) >= epoch for n in names):
+            return Noise(True, None)
+        if len(complete) > 1:
+            values = [rule.score(curve) for curve in complete]
+            squares += variance(values) * (len(values) - 1)
+            freedom += len(values) - 1
+    return Noise(False, (squares / freedom) ** 0.5 if freedom else None)
+
+
 def _decide(
     rule: Rule,
     number: int,
@@ -177,6 +291,7 @@ def _decide(
     ranked: Sequence[tuple[str, float]],
     keep: int,
     error: float,
+    int8: Mapping[str, Int8Result],
 ) -> list[Decision]:
     """One decision a candidate, the best first."""
     # The gap in question is the one at plain halving's cut, also where one below it stays.
@@ -185,24 +300,94 @@ def _decide(
     for rank, (name, score) in enumerate(ranked, start=1):
         survives = rank <= keep
         reason = (
-            f"{rule.words.format(epoch=epoch)} ranks {rank} of {len(ranked)}, {keep} "
+            f"{rule.words.format(epoch=epoch)}{_note(int8.get(name))} ranks {rank} of "
+            f"{len(ranked)}, {keep} "
             f"{'goes' if keep == 1 else 'go'} on"
         )
         close = False
         if border < len(ranked):
             apart = abs(score - ranked[border if rank <= border else border - 1][1])
-            close = bool(apart < error)
+            close = bool(apart < error or apart == 0)  # a tie decides nothing, whatever the noise
             if close:
-                reason += f"; too close to call: {apart:.2g} apart, noise {error:.2g}"
+                told = f"{apart:.2g} apart, noise {error:.2g}" if error else "a tie"
+                reason += f"; too close to call: {told}"
         found.append(Decision(number, epoch, name, score, rank, survives, reason, close))
     return found
 
 
-def forecast(sizes: Sequence[int], schedule: Schedule, *, losses: bool = True) -> int:
-    """Epochs that groups of these sizes will be trained for in all.
+def _note(result: Int8Result | None) -> str:
+    if result is None:
+        return ""
+    if result.int8_accuracy is None:
+        return f", without an int8 form ({result.fault}),"
+    return f", with int8 at {100 * result.change:+.2f} points,"
 
-    Without failures, and as if no cut were too close to call: a rule that then postpones its
-    decision trains for some more.
+
+def _succeed(
+    number: int,
+    champion: str | None,
+    heir: str,
+    decisions: Sequence[Decision],
+    scores: Scores,
+    failed: Mapping[str, str],
+) -> list[Decision]:
+    """A round of its own: the heir goes on, and the champion that has failed leaves.
+
+    Without a champion all who were in the race failed at once, which is on record already.
+    """
+    latest = next(d for d in reversed(decisions) if d.candidate == heir)
+    ranked = sum(d.round == latest.round for d in decisions)
+    reason = f"takes over, ranked {latest.rank} of {ranked} in round {latest.round}"
+    if champion is None:
+        epoch = max(d.epoch for d in decisions)
+        reason += ": all others failed"
+        return [Decision(number, epoch, heir, latest.score, 1, True, reason)]
+    epoch, fault = len(scores.get(champion, ())), f"failed: {failed[champion]}"
+    return [
+        Decision(number, epoch, heir, latest.score, 1, True, f"{reason}: {champion} {fault}"),
+        Decision(number, epoch, champion, float("nan"), 2, False, fault),
+    ]
+
+
+def stages(
+    size: int,
+    schedule: Schedule,
+    *,
+    number: int = 0,
+    losses: bool = True,
+    close: bool = False,
+    measured: bool = False,
+) -> Iterator[tuple[int, int]]:
+    """What a group has ahead of it, failures aside: (candidates, epochs each is trained) in turn.
+
+    Args:
+      size: candidates in the race.
+      schedule: of the search.
+      number: the latest round that has been decided, 0 before the first.
+      losses: whether train losses are recorded.
+      close: as if every cut were too close to call, from the epoch on in which noise can be seen at
+        all; else as if none were. More candidates than with it never go on.
+      measured: whether the noise is measured, and so seen in the first epoch already.
+    """
+    rule, began = rules.find(schedule.rule), size
+    trained = schedule.cut(number, losses=losses) if number else 0
+    while size > 1 and trained < schedule.epochs:
+        number += 1
+        epoch = schedule.cut(number, losses=losses)
+        yield size, epoch - trained
+        wave = [float(past % 2) for past in range(epoch)]  # the worst of noises
+        seen = measured or rule.error([wave], losses=losses) > 0
+        error = inf if close and seen else 0.0
+        size = rule.keep([0.0] * size, error, number, began, losses=losses)
+        trained = epoch
+    if size and trained < schedule.epochs:
+        yield 1, schedule.epochs - trained
+
+
+def forecast(sizes: Sequence[int], schedule: Schedule, *, losses: bool = True) -> int:
+    """Epochs that groups of these sizes will be trained for at least, failures aside.
+
+    Which is as if no cut were too close to call; `budget` has the range.
     """
     return sum(outlook(size, 0, schedule, losses=losses) for size in sizes)
 
@@ -212,11 +397,5 @@ def outlook(size: int, number: int, schedule: Schedule, *, losses: bool = True) 
 
     See `forecast`; before the first round the number is 0.
     """
-    trained = schedule.cut(number, losses=losses) if number else 0
-    total = 0
-    while size > 1 and trained < schedule.epochs:
-        number += 1
-        epoch = schedule.cut(number, losses=losses)
-        total += size * (epoch - trained)
-        trained, size = epoch, survivors_of(size)
-    return total + (schedule.epochs - trained if size else 0)
+    ahead = stages(size, schedule, number=number, losses=losses)
+    return sum(candidates * length for candidates, length in ahead)

@@ -14,21 +14,32 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
+from efficientnet_elite import condense, models
 from efficientnet_elite import data as data_lib
-from efficientnet_elite import models
 from efficientnet_elite.checkpoint import Checkpoint
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.outcome import EpochResult, TrainingError
+from efficientnet_elite.families.condense import training_form
+from efficientnet_elite.outcome import EpochResult, Int8Result, TrainingError
 from efficientnet_elite.schedule import learning_rate
 from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.tasks import task
+
+Infer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Images (N, height, width, 3), pixel / 128 - 1, to their logits (N, classes)."""
+Quantize: TypeAlias = Callable[[keras.Model, NDArray[np.float32]], Infer]
+"""(model, calibration images) to the model's int8 form; UserError where it has none."""
+
+CALIBRATION_IMAGES = 200  # of the training part, which set the int8 ranges
+INT8_IMAGES = 5000  # of the validation part at most: int8 takes them one by one, on one thread
 
 
 @contextmanager
@@ -67,8 +78,11 @@ class Trainer:
         tf.config.experimental.enable_op_determinism()
         self.spec, self.config, self.checkpoint = spec, config, checkpoint
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
+        self._task = task(spec, data)
         self.history: list[EpochResult] = []
-        self.model = models.build(spec.with_drop_rates(config.drop_rates), seed=seed)
+        trained = training_form(spec.with_drop_rates(config.drop_rates))
+        self.model = models.build(trained, seed=seed)
+        self._learned = condense.learned_layers(self.model)
         for layer in self.model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = config.batch_norm_momentum
@@ -85,7 +99,7 @@ class Trainer:
         self._batches: Iterator[Any] | None = None
         self._validation = self._part("validation")
         self._step = tf.function(self._train_step, autograph=False)
-        self._correct = tf.function(self._count_correct, autograph=False)
+        self._choices = tf.function(self._choose, autograph=False)
         self._trace()
         self._instantiated = False
         self.build_seconds = time.perf_counter() - started
@@ -102,11 +116,11 @@ class Trainer:
     def _trace(self) -> None:
         side, size = self.spec.resolution, self.config.batch_size
         images = tf.TensorSpec((size, side, side, 3), tf.float32)
-        labels = tf.TensorSpec((size,), tf.int32)
+        labels = tf.TensorSpec(self._task.labels_shape(size, side), tf.int32)
         scalar = tf.TensorSpec((), tf.float32)
         self._step = self._step.get_concrete_function(images, labels, scalar, scalar)
-        self._correct = self._correct.get_concrete_function(
-            tf.TensorSpec((None, side, side, 3), tf.float32), tf.TensorSpec((None,), tf.int32)
+        self._choices = self._choices.get_concrete_function(
+            tf.TensorSpec((None, side, side, 3), tf.float32)
         )
 
     # -- one step --------------------------------------------------------------------------------
@@ -115,11 +129,9 @@ class Trainer:
         trainable = self.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
-            smoothing = self.config.label_smoothing
-            target = tf.one_hot(labels, self.spec.classes)
-            target = target * (1 - smoothing) + smoothing / self.spec.classes
-            losses = tf.nn.softmax_cross_entropy_with_logits(target, logits)
-            loss = tf.reduce_mean(losses)
+            loss = self._task.loss(logits, labels, self.config.label_smoothing)
+            if self._learned:
+                loss += condense.penalty(self._learned)
         gradients = tape.gradient(loss, trainable)
         for gradient, variable, decayed, mean_square, momentum in zip(
             gradients, trainable, self._decayed, self._mean_squares, self._momenta, strict=True
@@ -145,9 +157,8 @@ class Trainer:
             )
         return loss
 
-    def _count_correct(self, images: Any, labels: Any) -> Any:
-        predicted = tf.argmax(self.model(images, training=False), -1, tf.int32)
-        return tf.reduce_sum(tf.cast(predicted == labels, tf.int32))
+    def _choose(self, images: Any) -> Any:
+        return tf.argmax(self.model(images, training=False), -1, tf.int32)
 
     # -- epochs ----------------------------------------------------------------------------------
 
@@ -197,6 +208,7 @@ class Trainer:
         first = self.epochs_done * self._steps
         losses = []
         for step in range(first, first + self._steps):
+            condense.condense(self._learned, step, self.config.epochs * self._steps)
             images, labels = next(self._batches)
             rate = learning_rate(self.config, step, self._steps)
             decay = min(self.config.ema, (1 + step) / (10 + step))
@@ -225,16 +237,59 @@ class Trainer:
                 variable.assign(value)
 
     def accuracy(self, part: str) -> float:
-        """Top-1 of the averaged weights on a part of the data, 0..1."""
+        """Score of the averaged weights on a part of the data, 0..1: top-1, or mIoU of masks."""
         return self._accuracy(self._part(part))
 
     def _accuracy(self, batches: Any) -> float:
-        correct = total = 0
         with self.averaged_weights():
-            for images, labels in batches:
-                correct += int(self._correct(images, labels))
-                total += int(labels.shape[0])
-        return correct / total
+            tallies = [
+                self._task.tally(self._choices(images).numpy(), labels.numpy())
+                for images, labels in batches
+            ]
+        return self._task.score(np.sum(tallies, axis=0))
+
+    def int8(self, quantize: Quantize) -> Int8Result:
+        """Accuracy of the averaged weights in int8 and in float32, on the same validation images.
+
+        On all of them, or on `INT8_IMAGES` drawn with the seed where there are more.
+
+        Raises:
+          TrainingError: memory does not suffice.
+        """
+        started = time.perf_counter()
+        calibration, _ = data_lib.calibration_images(
+            self._data,
+            resolution=self.spec.resolution,
+            base_resolution=self._base_resolution,
+            count=CALIBRATION_IMAGES,
+            seed=self._seed,
+        )
+        size = self._data.parts["validation"].size
+        chosen = np.random.default_rng(self._seed).permutation(size) < INT8_IMAGES
+        infer, fault = None, ""
+        in_float, in_int8, seen = [], [], 0
+        with _out_of_memory_named(), self.averaged_weights():
+            try:
+                infer = quantize(self.model, calibration)
+            except UserError as error:
+                fault = str(error)
+            for batch, classes in self._validation:
+                own = chosen[seen : seen + len(classes)]
+                seen += len(classes)
+                if not own.any():
+                    continue
+                images, labels = batch.numpy()[own], classes.numpy()[own]
+                in_float.append(self._task.tally(self._choices(images).numpy(), labels))
+                if infer is not None:
+                    in_int8.append(self._task.tally(infer(images).argmax(-1), labels))
+        return Int8Result(
+            epoch=self.epochs_done,
+            float_accuracy=self._task.score(np.sum(in_float, axis=0)),
+            int8_accuracy=None if infer is None else self._task.score(np.sum(in_int8, axis=0)),
+            images=int(chosen.sum()),
+            seconds=time.perf_counter() - started,
+            fault=fault,
+        )
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -279,14 +334,18 @@ def _is_batch_norm(variable: Any) -> bool:
 def load_averaged(path: Path) -> tuple[keras.Model, ArchSpec, int]:
     """The model in a checkpoint with its averaged weights, its spec, and its number of epochs.
 
-    UserError where the checkpoint is missing or damaged.
+    Networks with learned convolutions come in their deployed form. UserError where the checkpoint
+    is missing or damaged, or these have not yet learned what to keep.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path} is missing: `elite search` again trains it anew")
     saved = Checkpoint.load(path)
     spec = ArchSpec.from_json(saved.spec)
-    model = models.build(spec)
+    model = models.build(training_form(spec))
     floats = [v for v in model.variables if "float" in v.dtype]
     for variable, array in zip(floats, saved.parts["average"], strict=True):
         variable.assign(array)
-    return model, spec, len(saved.history)
+    masks = [array for array in saved.parts["weights"] if array.dtype == bool]
+    for layer, mask in zip(condense.learned_layers(model), masks, strict=True):
+        layer.mask.assign(mask)
+    return *condense.convert(model, spec), len(saved.history)

@@ -22,8 +22,10 @@ from tqdm import tqdm
 
 import efficientnet_elite
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.segmentation_score import score
 
-from . import convert, files, inspect, layers
+from . import calibration as calibration_lib
+from . import convert, files, inspect, ladder, layers, quantizer, remedies
 from .formats import FLOAT32, INT8, Format
 from .runtime import Runner
 
@@ -43,14 +45,17 @@ class Exported:
     Attributes:
       name: the champion's.
       float_path, int8_path, sidecar_path, labels_path: the files.
+      score: what the accuracies are: ``top-1``, or ``mIoU`` of segmentation networks.
       keras_accuracy, float_accuracy, int8_accuracy: shares of the test images that the Keras
-        model, the float file and the int8 file get right.
-      agreement: share of the test images for which int8 and float choose the same class.
+        model, the float file and the int8 file get right; of segmentation networks the mIoU.
+      agreement: share of the test images (or of their pixels) for which int8 and float choose the
+        same class.
       test_images: how many images these shares are of.
       max_difference: greatest difference of a logit between the float file and Keras.
       logit_range: Keras' greatest logit minus its least, over all test images.
       float_bytes, int8_bytes: file sizes.
       convert_seconds, verify_seconds: where the time went.
+      remedy: what had to be done for int8 to hold; None for nothing, or if no limit was given.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Exported:
     int8_path: Path
     sidecar_path: Path
     labels_path: Path
+    score: str
     keras_accuracy: float
     float_accuracy: float
     int8_accuracy: float
@@ -69,6 +75,7 @@ class Exported:
     int8_bytes: int
     convert_seconds: float
     verify_seconds: float
+    remedy: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -87,6 +94,8 @@ def export_model(
     details: dict[str, Any],
     max_accuracy_drop: float | None = None,
     formats: Sequence[Format] = (),
+    plan: remedies.Plan | None = None,
+    method: str = "minmax",
 ) -> Exported:
     """Exports a model as float32 and int8 TFLite and proves both on the test part.
 
@@ -101,11 +110,15 @@ def export_model(
       out_dir: gets a folder `name`.
       labels: names of the classes, in the order of the logits.
       calibration: training images (N, height, width, channels), float32, pixel / 128 - 1.
-      test_batches: pairs of images like those and their classes (N,), as integers.
+      test_batches: pairs of images like those and their classes (N,), as integers, or their masks
+        (N, height, width).
       details: anything JSON can express (spec, training, data); goes into the sidecar unchanged.
       max_accuracy_drop: how many percentage points less of the test images int8 may get right than
         Keras; any number where None.
       formats: to convert to beside float32 and int8; their accuracy goes into the sidecar.
+      plan: what may be done about it where int8 loses more than `max_accuracy_drop` of the
+        validation images; what was done goes into the sidecar. The test part judges the result.
+      method: how the calibration images choose the int8 ranges, of `calibration.METHODS`.
 
     Raises:
       UserError: a check failed; the message names the champion and the fault.
@@ -118,16 +131,36 @@ def export_model(
     try:
         every = (FLOAT32, INT8, *formats)
         models = dict(zip(every, convert.to_tflite_formats(model, calibration, every), strict=True))
+        if method != "minmax":  # the converter's own
+            calibrated = quantizer.calibrate(model, calibration)
+            ranges = calibration_lib.ranges(calibrated, calibration, method)
+            models |= {
+                form: quantizer.quantize(calibrated, ranges=ranges, form=form)
+                for form in models
+                if form.weights == "int8"
+            }
+        cure = None
+        if plan is not None and max_accuracy_drop is not None:
+            cure = remedies.find(model, calibration, plan, max_accuracy_drop, method)
+            if not cure.plain:
+                int8_forms = [form for form in models if form.weights == "int8"]
+                models |= {form: cure.quantization.file(form) for form in int8_forms}
         float_model, int8_model = models[FLOAT32], models[INT8]
         int8_contents = inspect.read(int8_model)
-        inspect.check_pixel_classifier(int8_contents, len(labels))
+        floats = cure is not None and bool(cure.quantization.float_layers)
+        per_pixel = len(model.output_shape) > 2
+        inspect.check_pixel_classifier(
+            int8_contents, len(labels), floats=floats, per_pixel=per_pixel
+        )
         runners = {form: Runner(content) for form, content in models.items()}
         converted = time.monotonic()
         results, shares = _verify(
             model, runners, tqdm(test_batches, f"verify {name}", disable=None)
         )
-        layer_errors = layers.errors(float_model, int8_model, calibration[:LAYER_IMAGES])
-        _check_accuracy(results, max_accuracy_drop, layer_errors)
+        # A remedy can change the weights, and the names of the tensors with them.
+        origin = float_model if cure is None or cure.plain else cure.quantization.calibrated.content
+        layer_errors = layers.errors(origin, int8_model, calibration[:LAYER_IMAGES])
+        _check_accuracy(results, max_accuracy_drop, layer_errors, cure)
     except UserError as error:
         raise UserError(f"export of {name} failed: {error}") from error
     verified = time.monotonic()
@@ -145,6 +178,7 @@ def export_model(
         int8_bytes=len(int8_model),
         convert_seconds=converted - start,
         verify_seconds=verified - converted,
+        remedy=None if cure is None or cure.plain else cure.attempts[-1].trial,
     )
     sidecar = {
         "name": name,
@@ -152,11 +186,12 @@ def export_model(
         **_interface(inspect.read(float_model), int8_contents),
         "verification": {**results, "tolerance": TOLERANCE},
         "int8_layers": [asdict(error) for error in layer_errors],
+        "int8_remedies": cure and cure.record(),
         "files": {
-            form.name: _file(paths[form], content) | {"accuracy": shares[form]}
+            form.name: described(paths[form], content) | {"accuracy": shares[form]}
             for form, content in models.items()
         },
-        "versions": _versions(),
+        "versions": versions(),
         "details": details,
     }
     files.write(
@@ -171,7 +206,10 @@ def export_model(
 
 
 def _check_accuracy(
-    results: dict[str, Any], limit: float | None, layer_errors: Sequence[layers.LayerError]
+    results: dict[str, Any],
+    limit: float | None,
+    layer_errors: Sequence[layers.LayerError],
+    cure: remedies.Cure | None,
 ) -> None:
     """UserError where int8 costs more than `limit` percentage points; it names the worst layers."""
     drop = 100 * (results["keras_accuracy"] - results["int8_accuracy"])
@@ -181,10 +219,13 @@ def _check_accuracy(
     noisy = ", ".join(
         f"{error.layer} ({error.operator})" for error in layers.worst(layer_errors, 3)
     )
+    advice = "calibrate with more images, or train a variant with ReLU6"
+    if cure is not None:
+        advice += f" (the validation part had been content: {ladder.summary(cure.attempts)})"
     raise UserError(
         f"int8 costs {drop:.2f} points of accuracy ({results['keras_accuracy']:.2%} to "
         f"{results['int8_accuracy']:.2%}), more than the {limit:g} allowed; most noise comes from "
-        f"{noisy}: calibrate with more images, or train a variant with ReLU6"
+        f"{noisy}: {advice}"
     )
 
 
@@ -221,9 +262,11 @@ def _verify(
             "trained can do that: give it more epochs)"
         )
     choices = {form: np.concatenate(logits).argmax(-1) for form, logits in outputs.items()}
-    shares = {form: float((choice == truth).mean()) for form, choice in choices.items()}
+    classes = reference.shape[-1]
+    shares = {form: score(choice, truth, classes) for form, choice in choices.items()}
     results = {
-        "keras_accuracy": float((reference.argmax(-1) == truth).mean()),
+        "score": "top-1" if truth.ndim == 1 else "mIoU",
+        "keras_accuracy": score(reference.argmax(-1), truth, classes),
         "float_accuracy": shares[FLOAT32],
         "int8_accuracy": shares[INT8],
         "agreement": float((choices[FLOAT32] == choices[INT8]).mean()),
@@ -248,7 +291,7 @@ def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents
         },
         "output": {
             "shape": logits.shape,
-            "meaning": "logits; softmax of the dequantized values gives probabilities",
+            "meaning": meaning(float_contents),
             "int8_scale": logits.scales[0],
             "int8_zero_point": logits.zero_points[0],
         },
@@ -256,12 +299,21 @@ def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents
     }
 
 
-def _file(path: Path, content: bytes) -> dict[str, Any]:
+def meaning(contents: inspect.Contents) -> str:
+    """What a file's outputs are."""
+    if inspect.ends_in_softmax(contents):
+        return "probabilities"
+    return "logits; softmax of the dequantized values gives probabilities"
+
+
+def described(path: Path, content: bytes) -> dict[str, Any]:
+    """A file's entry in the sidecar."""
     digest = hashlib.sha256(content).hexdigest()
     return {"file": path.name, "bytes": len(content), "sha256": digest}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What the files were made with."""
     import keras
     import tensorflow as tf
 

@@ -20,6 +20,7 @@ from efficientnet_elite.errors import UserError
 
 from .capture import captured
 from .formats import FLOAT32, INT8, Format
+from .heads import ends_in_softmax
 
 if TYPE_CHECKING:
     import keras
@@ -58,12 +59,25 @@ def to_tflite_pair(model: keras.Model, calibration: np.ndarray) -> tuple[bytes, 
 
 
 def to_tflite_formats(
-    model: keras.Model, calibration: np.ndarray, formats: Sequence[Format]
+    model: keras.Model, calibration: np.ndarray | None, formats: Sequence[Format]
 ) -> list[bytes]:
-    """A model's files in several formats, as `to_tflite`, for the price of one trace."""
-    images = _spanning(model, calibration)
+    """A model's files in several formats, as `to_tflite`, for the price of one trace.
+
+    Only formats that are not calibrated do without images.
+    """
+    images = np.empty(0) if calibration is None else _spanning(model, calibration)
     with _saved(model) as folder:
         return [_convert(folder, form, images) for form in formats]
+
+
+def to_calibrated(model: keras.Model, calibration: np.ndarray) -> bytes:
+    """A float32 file whose tensors carry the ranges they had for the images, for `quantizer`.
+
+    Arguments and errors are those of `to_tflite`.
+    """
+    images = _spanning(model, calibration)
+    with _saved(model) as folder:
+        return _convert(folder, INT8, images, calibrate_only=True)
 
 
 @contextlib.contextmanager
@@ -83,9 +97,10 @@ def _saved(model: keras.Model) -> Iterator[str]:
         raise UserError(f"{model.name}: some weights are not finite numbers: its training diverged")
 
     def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        logits, _ = model.stateless_call(*constants, image, training=False)
-        return {"logits": logits}
+        outputs, _ = model.stateless_call(*constants, image, training=False)
+        return {name: outputs}
 
+    name = "probabilities" if ends_in_softmax(model) else "logits"
     image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
     with tempfile.TemporaryDirectory() as folder:
         with captured():
@@ -96,7 +111,13 @@ def _saved(model: keras.Model) -> Iterator[str]:
         yield folder
 
 
-def _convert(folder: str, form: Format, calibration: Iterable[np.ndarray] = ()) -> bytes:
+def _convert(
+    folder: str,
+    form: Format,
+    calibration: Iterable[np.ndarray] = (),
+    *,
+    calibrate_only: bool = False,
+) -> bytes:
     import tensorflow as tf
 
     sets = tf.lite.OpsSet
@@ -115,6 +136,7 @@ def _convert(folder: str, form: Format, calibration: Iterable[np.ndarray] = ()) 
                 converter.target_spec.supported_types = [tf.float16]
             if form.calibrated:
                 converter.representative_dataset = lambda: ([image[None]] for image in calibration)
+                converter._experimental_calibrate_only = calibrate_only
                 interface = getattr(tf, form.interface)
                 converter.inference_input_type = converter.inference_output_type = interface
             return converter.convert()

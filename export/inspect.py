@@ -12,6 +12,8 @@ from efficientnet_elite.errors import UserError
 DEGENERATE_SCALE = 1e-8
 # Subgraphs, or tensors and operators in total; eLite9 has about 400.
 MOST_PARTS = 100_000
+MOST_SIDE = 4096  # of an image, in pixels
+_CASTS = {"QUANTIZE", "DEQUANTIZE"}
 
 
 @dataclass(frozen=True)
@@ -137,17 +139,17 @@ def tensors(model: bytes) -> tuple[Tensor, ...]:
     return read(model).tensors
 
 
-def check_full_int8(contents: Contents) -> None:
+def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
     """Raises UserError, naming the tensor, unless the file is int8 throughout and sound.
 
-    Every tensor must be an integer, the interface int8, and no activation's range degenerate: one
-    that was zero for all calibration images gets a scale of 7.8e-9, which XNNPACK may refuse and
-    which clips whatever else the activation might become.
+    Every tensor must be an integer (unless ``floats`` are allowed in between), the interface int8,
+    and no activation's range degenerate: one that was zero for all calibration images gets a scale
+    of 7.8e-9, which XNNPACK may refuse and which clips whatever else the activation might become.
     """
-    floats = [tensor for tensor in contents.tensors if "FLOAT" in tensor.type]
-    if floats:
+    unwanted = [t for t in contents.tensors if "FLOAT" in t.type and not floats]
+    if unwanted:
         # The culprit is the operator that wanted floats, not the DEQUANTIZE that feeds it.
-        tensor = min(floats, key=lambda tensor: tensor.producer == "DEQUANTIZE")
+        tensor = min(unwanted, key=lambda tensor: tensor.producer == "DEQUANTIZE")
         origin = f"made by {tensor.producer}" if tensor.producer else "a constant or an input"
         raise UserError(
             f"the int8 model is not int8 throughout: tensor {tensor.name!r}, {origin}, "
@@ -165,6 +167,12 @@ def check_full_int8(contents: Contents) -> None:
             )
 
 
+def ends_in_softmax(contents: Contents) -> bool:
+    """Whether the outputs are probabilities rather than logits."""
+    made = [step.operator for step in contents.steps if step.operator not in _CASTS]
+    return made[-1:] == ["SOFTMAX"]
+
+
 def image_side(contents: Contents) -> int:
     """Side in pixels of a classifier's input; UserError where it is no square RGB image."""
     if (len(contents.inputs), len(contents.outputs)) != (1, 1):
@@ -175,25 +183,32 @@ def image_side(contents: Contents) -> int:
     shape = contents.inputs[0].shape
     if len(shape) != 4 or shape != (1, shape[1], shape[1], 3) or shape[1] < 1:
         raise UserError(f"the model's input has the shape {shape}: expected one square RGB image")
+    if shape[1] > MOST_SIDE:
+        # Images of that size would be made before a runtime could refuse the model.
+        raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MOST_SIDE}")
     return shape[1]
 
 
-def check_pixel_classifier(contents: Contents, classes: int) -> None:
+def check_pixel_classifier(
+    contents: Contents, classes: int, *, floats: bool = False, per_pixel: bool = False
+) -> None:
     """Raises UserError unless the file takes one square image as pixel - 128, and is int8.
 
     Args:
       contents: of the file.
       classes: how many labels there are for its logits.
+      floats: whether layers between input and output may be in float.
+      per_pixel: whether there are logits for each pixel of the image.
     """
-    check_full_int8(contents)
-    image_side(contents)
+    check_full_int8(contents, floats=floats)
+    side = image_side(contents)
     (image,), (logits,) = contents.inputs, contents.outputs
     if (image.scales, image.zero_points) != ((1 / 128,), (0,)):
         raise UserError(
             f"the int8 input has scale {image.scales} and zero point {image.zero_points} instead "
             "of 1/128 and 0: the model's first operator must take the image as it is"
         )
-    if logits.shape != (1, classes):
+    if logits.shape != ((1, side, side, classes) if per_pixel else (1, classes)):
         raise UserError(f"the output has the shape {logits.shape}, but there are {classes} labels")
 
 

@@ -51,7 +51,7 @@ def errors(float_model: bytes, int8_model: bytes, images: np.ndarray) -> list[La
         if tensor.producer and tensor.name in indices and len(tensor.scales) == 1
     }
     signal, noise = dict.fromkeys(pairs, 0.0), dict.fromkeys(pairs, 0.0)
-    runners = [_Tracer(model) for model in (float_model, int8_model)]
+    runners = [Tracer(model) for model in (float_model, int8_model)]
     for image in images:
         for runner in runners:
             runner.run(image)
@@ -67,7 +67,7 @@ def errors(float_model: bytes, int8_model: bytes, images: np.ndarray) -> list[La
         source = min((snr[i] for i in step.inputs if i in snr), default=GREATEST_SNR)
         for i in step.outputs:
             if i in snr:
-                layer = _layer(contents.tensors[i].name)
+                layer = layer_of(contents.tensors[i].name)
                 added = max(10 ** (-snr[i] / 10) - 10 ** (-source / 10), 0.0)
                 found.append(LayerError(layer, step.operator, snr[i], added))
     return found
@@ -78,10 +78,11 @@ def worst(found: Sequence[LayerError], count: int) -> list[LayerError]:
     return sorted(found, key=lambda error: -error.added_noise)[:count]
 
 
-class _Tracer:
+class Tracer:
     """An interpreter that keeps every tensor."""
 
     def __init__(self, model: bytes):
+        """Loads a file's content."""
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         self._interpreter = Interpreter(
@@ -95,11 +96,13 @@ class _Tracer:
         self._index, self._input = detail["index"], runtime.interface(detail)
 
     def run(self, image: np.ndarray) -> None:
+        """Computes all tensors for an image (height, width, channels), pixel / 128 - 1."""
         values = runtime.quantized(image[None], self._input)
         self._interpreter.set_tensor(self._index, values)
         self._interpreter.invoke()
 
     def tensor(self, index: int) -> np.ndarray:
+        """A copy of a tensor, by its number."""
         return self._interpreter.get_tensor(index)
 
 
@@ -109,7 +112,18 @@ def _decibels(signal: float, noise: float) -> float:
     return 10 * math.log10(signal / noise) if signal else -GREATEST_SNR
 
 
-def _layer(tensor: str) -> str:
-    """From "stem_bn_1/batchnorm/add_1;stem_conv_1/convolution;stem_bn_1/sub1" to "stem_bn"."""
-    name = tensor.rstrip(";").split(";")[-1].split("/")[0]
-    return "output" if name.startswith("PartitionedCall") else re.sub(r"_\d+$", "", name)
+def layer_of(tensor: str) -> str:
+    """The Keras layer of an operator's tensor, the last of those fused into it.
+
+    From "stem_bn_1/batchnorm/add_1;stem_conv_1/convolution;stem_bn_1/sub1" to "stem_bn".
+    """
+    return layers_of(tensor)[-1]
+
+
+def layers_of(tensor: str) -> list[str]:
+    """The Keras layers that an operator's tensor is named after, "output" for the logits."""
+    names = [part.split("/")[0] for part in tensor.rstrip(";").split(";")]
+    return [
+        "output" if name.startswith("PartitionedCall") else re.sub(r"_\d+$", "", name)
+        for name in names
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 
 from efficientnet_elite.errors import UserError
 
-from . import android, micro_package
-from .formats import INT8, Format
+from . import android, ethos_u, inspect, micro_package, web
+from .formats import INT8, INTERFACES, WEIGHTS, Format
 
 
 @dataclass(frozen=True)
@@ -22,21 +23,32 @@ class Package:
       name: of the network.
       folder: where it is.
       model_bytes: flash memory or disk that the network takes.
-      arena_bytes: of a microcontroller package: working memory that TFLM needs.
+      arena_bytes: of a microcontroller package: working memory that TFLM needs; on an Ethos-U its
+        SRAM.
+      cycles: of an inference on an Ethos-U, as Vela estimates them.
     """
 
     name: str
     folder: Path
     model_bytes: int
     arena_bytes: int | None = None
+    cycles: float | None = None
 
 
 # The format of each target's model.
-TARGETS = {"micro": INT8, "android": Format("int8", "uint8")}
+TARGETS = {"micro": INT8, "android": Format("int8", "uint8"), "ethos-u": INT8, "web": INT8}
+
+# What an export puts between a network's name and ".tflite".
+_FORMAT = re.compile(rf"(\.({'|'.join(WEIGHTS)}))?(\.({'|'.join(INTERFACES)}))?$")
 
 
 def of_champions(
-    workdir: Path, target: str, *, names: Sequence[str] = (), progress: bool = True
+    workdir: Path,
+    target: str,
+    *,
+    names: Sequence[str] = (),
+    accelerator: str = ethos_u.ACCELERATOR,
+    progress: bool = True,
 ) -> list[Package]:
     """Packages of a search's champions, in ``export/NAME/TARGET``.
 
@@ -46,6 +58,7 @@ def of_champions(
       workdir: of a search that has come to its end.
       target: one of `TARGETS`.
       names: champions; all by default.
+      accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
       progress: show progress bars.
 
     Raises:
@@ -65,12 +78,17 @@ def of_champions(
     for name in (entry["name"] for entry in export_workdir.champions(workdir)):
         if not names or name in names:
             model = workdir / export_workdir.FOLDER / name / f"{name}.{form.name}.tflite"
-            packages.append(of_file(model, target))
+            packages.append(of_file(model, target, accelerator=accelerator))
     return packages
 
 
 def of_file(
-    model: Path, target: str, *, labels: Path | None = None, out_dir: Path | None = None
+    model: Path,
+    target: str,
+    *,
+    labels: Path | None = None,
+    out_dir: Path | None = None,
+    accelerator: str = ethos_u.ACCELERATOR,
 ) -> Package:
     """Package of a .tflite file.
 
@@ -80,11 +98,12 @@ def of_file(
       target: one of `TARGETS`.
       labels: a line a class; ``labels.txt`` beside the model by default.
       out_dir: of the package; a folder named like the target beside the model by default.
+      accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
 
     Raises:
       UserError: a file is missing or wrong, or the target cannot run the model.
     """
-    name = model.name.removesuffix(".tflite").removesuffix(f".{TARGETS[target].name}")
+    name = _FORMAT.sub("", model.name.removesuffix(".tflite"))
     folder = out_dir or model.parent / target
     content = _read(model)
     names = _read(labels or model.with_name("labels.txt")).decode(errors="replace").splitlines()
@@ -92,8 +111,33 @@ def of_file(
         if target == "android":
             size = android.write(content, name=name, labels=names, out_dir=folder)
             return Package(name, folder, size)
-        details = _sidecar(model.with_name(f"{name}.json")).get("details", {})
-        crop = details.get("crop_fraction", 1.0)
+        if target == "ethos-u":
+            report = ethos_u.write(
+                content, name=name, labels=names, out_dir=folder, accelerator=accelerator
+            )
+            size = (folder / f"{name}.vela.tflite").stat().st_size
+            return Package(name, folder, size, round(report.sram_bytes), report.cycles)
+        sidecar = _sidecar(model.with_name(f"{name}.json"))
+        crop = sidecar.get("details", {}).get("crop_fraction", 1.0)
+        if target == "web":
+            size = web.write(
+                content,
+                name=name,
+                file=model.name,
+                labels=names,
+                out_dir=folder,
+                crop_fraction=crop,
+            )
+            return Package(name, folder, size)
+        if inspect.ends_in_softmax(inspect.read(content)):
+            raise UserError(
+                "the package computes softmax by itself: export it with --output=logits"
+            )
+        if kept := (sidecar.get("int8_remedies") or {}).get("float_layers"):
+            raise UserError(
+                f"{', '.join(kept)} stayed in float to keep the accuracy, and a microcontroller "
+                "needs int8 throughout: export again with --remedies=calibration,equalization,qat"
+            )
         arena = micro_package.write(
             content, name=name, labels=names, out_dir=folder, crop_fraction=crop
         )

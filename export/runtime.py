@@ -10,6 +10,8 @@ import numpy as np
 
 from efficientnet_elite.errors import UserError
 
+from . import isolated
+
 # LiteRT's kernels by name, and what `OpResolverType` calls them.
 KERNELS = {
     "XNNPACK": "BUILTIN",
@@ -118,9 +120,9 @@ class Runner:
           images: (N, height, width, channels) float32, pixel / 128 - 1.
 
         Returns:
-          (N, classes) float32.
+          (N, classes) float32; (N, height, width, classes) of segmentation networks.
         """
-        outputs = np.empty((len(images), self.output.shape[-1]), self.output.dtype)
+        outputs = np.empty((len(images), *self.output.shape[1:]), self.output.dtype)
         for index, image in enumerate(quantized(images, self.input)):
             outputs[index] = self.infer(image)
         return dequantized(outputs, self.output)
@@ -129,6 +131,29 @@ class Runner:
 def run(model: bytes | str | PathLike[str], images: np.ndarray, *, threads: int = 1) -> np.ndarray:
     """Logits (N, classes) of images (N, height, width, channels); see `Runner`."""
     return Runner(model, threads).run(images)
+
+
+def run_isolated(model: bytes, pixels: np.ndarray) -> np.ndarray:
+    """As `run`, of a file that is not to be trusted: by a process of its own.
+
+    Args:
+      model: the file's content.
+      pixels: (N, height, width, channels) uint8.
+
+    Raises:
+      UserError: LiteRT refuses the model, or it crashes or takes too long.
+    """
+    arguments = {"model": np.frombuffer(model, np.uint8), "pixels": pixels}
+    return isolated.call(_run, arguments)["logits"]
+
+
+def _run(arguments: isolated.Arrays) -> isolated.Arrays:
+    runner = Runner(arguments["model"].tobytes())
+    pixels = arguments["pixels"]
+    if pixels.shape[1:] != runner.input.shape[1:]:
+        raise UserError(f"the model takes images of shape {runner.input.shape[1:]}")
+    images = pixels.astype(np.float32) / np.float32(128) - 1
+    return {"logits": runner.run(images)}
 
 
 def interface(detail: dict[str, Any]) -> Interface:

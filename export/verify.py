@@ -24,7 +24,7 @@ import numpy as np
 
 from efficientnet_elite.errors import UserError
 
-from . import android, inspect, isolated, runtime, tflm
+from . import android, ethos_u, inspect, isolated, litert_js, runtime, tflm, web
 from .isolated import Arrays
 
 REFERENCE = "LiteRT reference kernels"
@@ -114,8 +114,59 @@ class Runtime:
     install: str
     takes: tuple[str, ...] = ()
 
+    def missing(self) -> str | None:
+        """Why it cannot be tried here; None where it can."""
+        return None if _importable(self.module) else f"not installed: {self.install}"
 
-RUNTIMES = {
+    def version(self) -> str:
+        """Of what is installed."""
+        return version(self.package)
+
+    def measure(self, name: str, model: bytes, images: np.ndarray, timeout: float) -> Arrays:
+        """Runs all images: ``logits``, ``scale`` of the output, ``seconds``, ``memory``.
+
+        UserError where it cannot run the model, crashes or exceeds the time, in seconds.
+        """
+        question = {"model": np.frombuffer(model, np.uint8), "images": images, "runtime": name}
+        return isolated.call(_measure, question, timeout=timeout)
+
+
+class LiteRtJs:
+    """LiteRT.js in headless Chromium, which keeps the model apart from this process by itself.
+
+    Attributes:
+      reference, steps, takes: as of `Runtime`.
+    """
+
+    reference = XNNPACK
+    steps = 0
+    takes = ("INT8", "UINT8", "FLOAT32")
+
+    def missing(self) -> str | None:
+        """As `Runtime.missing`."""
+        return litert_js.missing()
+
+    def version(self) -> str:
+        """Of the LiteRT.js that a web package has too."""
+        return web.VERSION
+
+    def measure(self, name: str, model: bytes, images: np.ndarray, timeout: float) -> Arrays:
+        """As `Runtime.measure`."""
+        contents = inspect.read(model)
+        (image,), (logits,) = map(_interfaces, (contents.inputs, contents.outputs))
+        jobs = [(model, runtime.quantized(images, image))]
+        (outcome,) = litert_js.run(jobs, timeout=timeout)
+        if isinstance(outcome, UserError):
+            raise outcome
+        return {
+            "logits": runtime.dequantized(outcome.outputs, logits),
+            "scale": np.array(logits.scale),
+            "seconds": outcome.seconds,
+            "memory": np.array(outcome.memory_bytes),
+        }
+
+
+RUNTIMES: dict[str, Runtime | LiteRtJs] = {
     **{
         f"LiteRT {kernels}": Runtime(
             "ai_edge_litert.interpreter",
@@ -152,6 +203,7 @@ RUNTIMES = {
         "pip install mediapipe",
         ("UINT8", "FLOAT32"),
     ),
+    "LiteRT.js": LiteRtJs(),
 }
 
 
@@ -169,7 +221,9 @@ class Row:
       agrees: whether the difference is within what the two may differ by.
       accuracy: share of the images it gets right.
       median_ms: of one inference, in milliseconds.
-      memory_bytes: growth of the process through loading and running; TFLM's arena.
+      memory_bytes: growth of the process through loading and running; TFLM's arena; WebAssembly's
+        whole memory; SRAM on an Ethos-U.
+      cycles: of one inference on an Ethos-U, as Vela estimates them; it runs nothing.
     """
 
     runtime: str
@@ -183,6 +237,7 @@ class Row:
     accuracy: float | None = None
     median_ms: float | None = None
     memory_bytes: int | None = None
+    cycles: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -211,21 +266,26 @@ def verify(
       A row a runtime; a crash is a row too.
     """
     done: dict[str, Arrays] = {}
-    question = {"model": np.frombuffer(model, np.uint8), "images": images}
+    failed: set[str] = set()
     for name in RUNTIMES if runtimes is None else runtimes:
         chosen = RUNTIMES[name]
-        if not _importable(chosen.module):
-            yield Row(name, skipped=f"not installed: {chosen.install}")
+        if reason := chosen.missing():
+            yield Row(name, skipped=reason)
             continue
         if chosen.takes and (given := inspect.read(model).inputs[0].type) not in chosen.takes:
             takes = " or ".join(chosen.takes)
             yield Row(name, skipped=f"it takes {takes} images, this model {given}: --io=uint8")
             continue
-        row: dict[str, Any] = {"runtime": name, "version": version(chosen.package)}
+        row: dict[str, Any] = {"runtime": name, "version": chosen.version()}
         try:
-            answer = isolated.call(_measure, {**question, "runtime": name}, timeout=timeout)
+            answer = chosen.measure(name, model, images, timeout)
         except UserError as error:
+            failed.add(name)
             yield Row(**row, error=str(error))
+            continue
+        if chosen.reference in failed:
+            reason = f"{chosen.reference} cannot run the model: nothing vouches for what this gives"
+            yield Row(**row, error=reason)
             continue
         done[name] = answer
         yield Row(
@@ -237,7 +297,24 @@ def verify(
         )
 
 
-def _comparison(answer: Arrays, chosen: Runtime, reference: Arrays | None) -> dict[str, Any]:
+def compile_for_npu(model: bytes) -> Row:
+    """Vela's row: whether it compiles the model for an Ethos-U, and to how many cycles."""
+    name = f"Vela {ethos_u.ACCELERATOR}"
+    if not ethos_u.available():
+        return Row(name, skipped=f"not installed: {ethos_u.INSTALL}")
+    if (given := inspect.read(model).inputs[0].type) != "INT8":
+        return Row(name, skipped=f"it compiles INT8 models, this one is {given}")
+    row: dict[str, Any] = {"runtime": name, "version": version("ethos-u-vela")}
+    try:
+        _, report = ethos_u.compiled(model)
+    except UserError as error:
+        return Row(**row, error=str(error))
+    return Row(**row, cycles=report.cycles, memory_bytes=round(report.sram_bytes))
+
+
+def _comparison(
+    answer: Arrays, chosen: Runtime | LiteRtJs, reference: Arrays | None
+) -> dict[str, Any]:
     if reference is None:
         return {}
     difference = float(np.abs(answer["logits"] - reference["logits"]).max())
@@ -263,6 +340,7 @@ def _comparison(answer: Arrays, chosen: Runtime, reference: Arrays | None) -> di
 def _measure(arguments: Arrays) -> Arrays:
     """In the child: loads the model and runs all images."""
     chosen = RUNTIMES[str(arguments["runtime"])]
+    assert isinstance(chosen, Runtime)  # the others need no child of ours
     import_module(chosen.module)  # its libraries are no memory of the model's
     before = _memory("VmRSS")
     runner = chosen.load(arguments["model"].tobytes())

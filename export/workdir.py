@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite import search
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.training import load_averaged
+from efficientnet_elite.training import CALIBRATION_IMAGES, load_averaged
 from efficientnet_elite.workdir import champions_path, checkpoint_path, lock
 
+from . import remedies as remedies_lib
 from .champion import Exported, export_model
 from .formats import Format
+from .heads import with_output
 
 FOLDER = "export"
-CALIBRATION_IMAGES = 200
 
 
 def champions(workdir: Path) -> list[dict[str, Any]]:
@@ -43,7 +46,10 @@ def export_champions(
     again: bool = True,
     calibration_images: int = CALIBRATION_IMAGES,
     max_accuracy_drop: float | None = None,
+    output: str = "logits",
+    method: str = "minmax",
     formats: Sequence[Format] = (),
+    remedies: Sequence[str] = remedies_lib.DEFAULT,
     progress: bool = True,
 ) -> list[Exported]:
     """Exports and verifies champions; each is written as soon as it has passed.
@@ -54,6 +60,9 @@ def export_champions(
       again: whether to repeat exports that are up to date.
       calibration_images: training images that set the int8 ranges, in turn from all classes.
       max_accuracy_drop, formats: see `export_model`.
+      output: what the files give, of `heads.OUTPUTS`.
+      method: how the calibration images choose the ranges, of `calibration.METHODS`.
+      remedies: names of those to try where int8 drops by more, see `remedies.NAMES`.
       progress: show progress bars.
 
     Returns:
@@ -62,6 +71,7 @@ def export_champions(
     Raises:
       UserError: champions that failed, after all others have been exported.
     """
+    names_of_remedies = remedies_lib.check_names(remedies)
     chosen = champions(workdir)
     if unknown := set(names) - {entry["name"] for entry in chosen}:
         raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
@@ -80,7 +90,10 @@ def export_champions(
                     config,
                     data,
                     calibration_images,
+                    names_of_remedies,
                     max_accuracy_drop=max_accuracy_drop,
+                    output=output,
+                    method=method,
                     formats=formats,
                 )
             except UserError as error:
@@ -99,6 +112,9 @@ def _export(
     config: SearchConfig,
     data: data_lib.ImageData,
     calibration_images: int,
+    remedies: tuple[str, ...],
+    output: str,
+    method: str,
     **options: Any,
 ) -> Exported:
     name = entry["name"]
@@ -108,9 +124,21 @@ def _export(
     images, indices = data_lib.calibration_images(
         data, **sizes, count=calibration_images, seed=config.seed
     )
-    batches = data_lib.eval_batches(data, "test", **sizes, batch_size=config.train.batch_size)
+    size = config.train.batch_size
+    batches = data_lib.eval_batches(data, "test", **sizes, batch_size=size)
+
+    def validation() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        judges = data_lib.eval_batches(data, "validation", **sizes, batch_size=size)
+        return ((x.numpy(), y.numpy()) for x, y in judges)
+
+    def training() -> tuple[Iterator[Any], int]:
+        stream, steps = data_lib.train_batches(
+            data, resolution=spec.resolution, batch_size=size, seed=config.seed
+        )
+        return (images for images, _ in stream), steps
+
     return export_model(
-        model,
+        with_output(model, output),
         name=name,
         out_dir=workdir / FOLDER,
         labels=data.labels,
@@ -123,8 +151,16 @@ def _export(
             "checkpoint_sha256": _digest(checkpoint),
             "dataset": {"name": data.name, "fingerprint": data.fingerprint},
             "crop_fraction": data.pipeline.crop_fraction(spec.resolution, config.base_resolution),
-            "calibration": {"part": "train", "seed": config.seed, "indices": indices.tolist()},
+            "calibration": {
+                "method": method,
+                "part": "train",
+                "seed": config.seed,
+                "indices": indices.tolist(),
+            },
         },
+        method=method,
+        # Remedies are judged by the share of images that are right.
+        plan=None if data.masks else remedies_lib.Plan(remedies, validation, training),
         **options,
     )
 

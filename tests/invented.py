@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count, cycle
@@ -27,14 +27,15 @@ from efficientnet_elite.executors.protocol import (
     Event,
     Failed,
     Finished,
+    Int8Done,
     Lost,
     OnEvent,
     Ready,
     Stepped,
     Task,
 )
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.outcome import EpochResult, TrainingError
+from efficientnet_elite.ledger import Ledger, Replica
+from efficientnet_elite.outcome import EpochResult, Int8Result, TrainingError
 
 POOL = pools.candidates("elite", base_resolution=8, classes=10)
 
@@ -45,7 +46,12 @@ def score(name: str, epoch: int) -> float:
     return (0.5 + 0.3 * level) * (1 - 0.8**epoch) + 0.1 * noise
 
 
-def ledger_of(workdir: Path, groups: Mapping[int, str], config: SearchConfig) -> Ledger:
+def ledger_of(
+    workdir: Path,
+    groups: Mapping[int, str],
+    config: SearchConfig,
+    replicas: Sequence[Replica] = (),
+) -> Ledger:
     """A new ledger with so many candidates in each group, named 0a, 0b, ..."""
     pool = cycle(POOL)
     candidates = []
@@ -55,7 +61,7 @@ def ledger_of(workdir: Path, groups: Mapping[int, str], config: SearchConfig) ->
             spec = replace(member.spec, name=name)
             candidates.append(replace(member, name=name, spec=spec, group=number))
     ledger = Ledger(workdir, create=True)
-    ledger.start(candidates, {"config": asdict(config)})
+    ledger.start(candidates, {"config": asdict(config)}, replicas)
     return ledger
 
 
@@ -70,8 +76,11 @@ class Invented:
         lines missing in the log.
       deaths: how often; None for always.
       refused: candidate in whose training the disk is full.
+      changes: candidate to what int8 adds to its accuracy (0 by default); None: no int8 form.
+      deadly_int8: candidate in whose int8 measurement the process is killed, as often as `deaths`.
       seconds: that an epoch takes.
-      log: file that gets a line for every epoch that was really trained: name, epoch, process.
+      log: file that gets a line for every epoch that was really trained: name, epoch, process; and
+        for every measurement: name, int8, process.
     """
 
     accuracies: dict[str, float] = field(default_factory=dict)
@@ -79,6 +88,8 @@ class Invented:
     deadly: dict[str, int] = field(default_factory=dict)
     deaths: int | None = None
     refused: str = ""
+    changes: dict[str, float | None] = field(default_factory=dict)
+    deadly_int8: str = ""
     seconds: float = 0.0
     log: Path | None = None
 
@@ -140,6 +151,21 @@ class Invented:
                 {"weights": state, "average": state, "optimizer": state},
             ).save(task.checkpoint)
             on_event(0, EpochDone(history[-1]))
+        if task.int8_at_end:
+            assert len(history) == task.until_epoch, "the weights are not those to be measured"
+            on_event(0, Int8Done(self._measure(task, history[-1])))
+
+    def _measure(self, task: Task, latest: EpochResult) -> Int8Result:
+        name = task.spec.name
+        if self.deadly_int8 == name and self._dies(task.checkpoint.parent / "deaths"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.log:
+            with self.log.open("a") as file:
+                file.write(f"{name} int8 {os.getpid()}\n")
+        change, accuracy = self.changes.get(name, 0.0), latest.validation_accuracy
+        if change is None:
+            return Int8Result(latest.epoch, accuracy, None, 100, self.seconds, "a dead layer")
+        return Int8Result(latest.epoch, accuracy, accuracy + change, 100, self.seconds)
 
     def _dies(self, deaths: Path) -> bool:
         before = len(deaths.read_text()) if deaths.exists() else 0

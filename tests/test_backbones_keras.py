@@ -13,13 +13,18 @@ from efficientnet_elite.blocks import (
     EESP,
     REGISTRY,
     Classifier,
+    CondensedClassifier,
+    CondenseLayer,
+    CondenseNextLayer,
     ConvBlock,
     ConvClassifier,
     EESPDown,
     Fire,
     GhostBottleneck,
     MBConv,
+    Norm,
     PeleeStem,
+    PlainConv,
     Pool,
     SeparableConv,
     ShuffleUnit,
@@ -97,6 +102,13 @@ NETWORKS = {
         Pool("pool", "average", 2, padding="valid"),
         Classifier("predictions", 5),
     ),
+    "condense": (
+        PlainConv("stem", 16, 2),
+        CondenseLayer("net", 8, 4, 4),
+        CondenseNextLayer("next", 8),
+        Norm("top"),
+        CondensedClassifier("predictions", 5),
+    ),
     "esp": (
         ConvBlock("stem", 16, 3, 2, "prelu"),
         EESPDown("down", 32, (1, 2, 3, 4)),
@@ -110,8 +122,8 @@ NETWORKS = {
 # Beyond these a microcontroller's runtime may have no kernel.
 OPERATORS = {
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
-    "HARD_SWISH", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "PAD", "PRELU", "RESHAPE",
-    "STRIDED_SLICE", "TRANSPOSE",
+    "GATHER", "HARD_SWISH", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "PAD", "PRELU", "RESHAPE",
+    "STRIDED_SLICE", "SUM", "TRANSPOSE",
 }  # fmt: skip
 
 

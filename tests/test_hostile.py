@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 
 import flatbuffers
@@ -14,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite import cli
+from efficientnet_elite import data as data_lib
+from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, verify
+from efficientnet_elite.export import inspect, runtime, verify
 
 
 @functools.cache
@@ -118,7 +121,7 @@ def test_no_runtime_takes_a_forgery_and_none_takes_the_process_along(change):
         assert "\n" not in (row.error or "")
 
 
-@pytest.mark.parametrize("command", ["verify", "export"])
+@pytest.mark.parametrize("command", ["verify", "export", "evaluate", "benchmark"])
 def test_the_command_line_says_one_line(tmp_path, capfd, command):
     path = tmp_path / "net.int8.tflite"
     path.write_bytes(model()[:3000])
@@ -126,6 +129,8 @@ def test_the_command_line_says_one_line(tmp_path, capfd, command):
     arguments = {
         "verify": [str(path), "--dataset=digits"],
         "export": [f"--model={path}", "--target=micro"],
+        "evaluate": [str(path), "--dataset=digits"],
+        "benchmark": [str(path)],
     }
     assert cli.main([command, *arguments[command]]) == 1
     output, errors = capfd.readouterr()
@@ -133,3 +138,42 @@ def test_the_command_line_says_one_line(tmp_path, capfd, command):
     assert errors.startswith(f"elite {command}: ")
     assert errors.count("\n") == 1
     assert "damaged TFLite model" in errors
+
+
+@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+@pytest.mark.parametrize("change", FORGERIES, ids=lambda change: change.__name__)
+def test_a_forgery_costs_a_line_and_not_the_process(tmp_path, capfd, change, command):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(forged(change))
+    options = ["--dataset=digits"] if command == "evaluate" else ["--runs=1"]
+    assert cli.main([command, str(path), *options]) == 1
+    output, errors = capfd.readouterr()
+    assert output == ""
+    *progress, last = errors.splitlines()
+    assert last.startswith(f"elite {command}: ")
+    assert all(line.startswith("decoding images") for line in progress if line)
+
+
+def test_a_forgery_does_not_take_the_others_figures(tmp_path, capfd):
+    for name, content in (("good", model()), ("bad", forged(astray))):
+        (tmp_path / f"{name}.tflite").write_bytes(content)
+    paths = [str(tmp_path / f"{name}.tflite") for name in ("bad", "good")]
+    assert cli.main(["benchmark", "--runs=2", f"--json={tmp_path / 'rows.json'}", *paths]) == 1
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert row["model"] == paths[1]
+    assert row["median_ms"] > 0
+    output, errors = capfd.readouterr()
+    assert paths[1] in output
+    assert paths[0] in errors
+
+
+def test_evaluate_counts_as_the_interpreter_in_this_process_does(tmp_path, capsys):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(model())
+    assert cli.main(["evaluate", str(path), "--dataset=digits"]) == 0
+    shown = capsys.readouterr().out.splitlines()[1].split()
+    data = data_lib.load(DataConfig())
+    sizes = {"resolution": tiny_tflite.SIDE, "base_resolution": tiny_tflite.SIDE}
+    (batch,) = data_lib.eval_batches(data, "test", batch_size=1000, **sizes)
+    right = runtime.run(model(), batch[0].numpy()).argmax(-1) == batch[1].numpy()
+    assert shown[1:] == [str(tiny_tflite.SIDE), str(len(right)), f"{right.mean():.2%}"]

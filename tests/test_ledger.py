@@ -107,7 +107,7 @@ def other_version(path: Path):
     [
         (lambda path: None, "no search in .* check --workdir"),
         (no_database, "cannot be used as a ledger"),
-        (other_version, r"another version of this tool \(format 99, this one reads 2\)"),
+        (other_version, r"another version of this tool \(format 99, this one reads 3\)"),
     ],
     ids=["missing", "no database", "other version"],
 )

@@ -10,6 +10,7 @@ from threading import Thread
 
 import invented
 import pytest
+import test_select_int8 as by_int8
 from invented import Invented, ledger_of
 from test_workers import CONFIG, GROUPS, outcome
 
@@ -85,3 +86,12 @@ def test_a_worker_and_a_node_are_lost(cluster, tmp_path):
     assert len([text for text in said if "a worker died" in text]) >= 2
     trained = [line.rsplit(" ", 1)[0] for line in lines()]
     assert len(trained) - len(set(trained)) <= 2, "more than an epoch was lost with a worker"
+
+
+@pytest.mark.slow
+def test_int8_is_measured_there_too(cluster, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    undisturbed = by_int8.search(here, by_int8.invented(here))
+    executor = RayCluster(by_int8.invented(there), None, there, cluster.address)
+    assert by_int8.search(there, executor) == undisturbed
+    assert by_int8.work(there) == by_int8.work(here)

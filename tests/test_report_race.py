@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
-from test_report import HOSTILE, Page, benchmark, champion, row, search, sidecar
+from test_report import HOSTILE, Page, benchmark, row, search, sidecar
+from test_report_parts import champion
 
 from efficientnet_elite import report, rules
 from efficientnet_elite.cli import main

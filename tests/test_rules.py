@@ -23,7 +23,7 @@ def test_scores_by_hand():
     assert RULES["average"].scores(curves, None) == pytest.approx([0.3, 0.8 / 3])
     assert RULES["last"].scores(curves, None) == [0.3, 0.4]
     assert RULES["best"].scores(curves, None) == [0.5, 0.4]
-    assert RACE.scores(curves, None) == [0.5, 0.4]
+    assert RACE.scores(curves, None) == pytest.approx([0.5, 0.3])
 
 
 def test_every_rule_is_found_by_its_name():
@@ -59,12 +59,15 @@ def test_fluctuation_sees_neither_a_rise_nor_a_collapse_nor_the_far_past():
 
 def test_an_average_and_a_best_are_less_noisy_than_an_epoch():
     curves = [[0.5, 0.6] * 8] * 2
-    error = RULES["last"].error(curves)
+    error = RULES["last"].error(curves, losses=True)
     assert error > 0
-    assert RULES["average"].error(curves) == pytest.approx(error / 4)
+    assert RULES["average"].error(curves, losses=True) == pytest.approx(error / 4)
     noise = random.Random(0)
     bests = [max(noise.gauss(0, 1) for _ in range(10)) for _ in range(10000)]
-    assert RULES["best"].error(curves) == pytest.approx(error * stdev(bests), rel=0.03)
+    best = RULES["best"].error(curves, losses=True)
+    assert best == pytest.approx(error * stdev(bests), rel=0.03)
+    assert RACE.error(curves, losses=True) == best
+    assert RACE.error(curves, losses=False) == error
 
 
 # -- the race ------------------------------------------------------------------------------------
@@ -74,8 +77,11 @@ def test_an_average_and_a_best_are_less_noisy_than_an_epoch():
     ("round_epochs", "epochs", "losses", "cuts"),
     [
         (10, 200, True, [4, 6, 8, 10]),
-        (10, 200, False, [10, 15, 20, 25]),
+        (10, 200, False, [7, 9, 12, 16]),
         (20, 120, True, [8, 12, 16, 20]),
+        (20, 120, False, [14, 19, 25, 33]),
+        (5, 120, False, [7, 9, 12, 16]),
+        (1, 9, False, [2, 3, 4, 5]),
         (5, 40, True, [4, 6, 8, 10]),  # little is told apart in two or three epochs
         (3, 10, True, [3, 5, 7, 9]),
         (1, 3, True, [1, 2, 3, 3]),
@@ -107,7 +113,7 @@ def test_a_train_loss_speaks_in_accuracies():
 )
 def test_a_train_loss_that_says_nothing_is_not_heard(losses):
     curves = [[0.1, 0.2, 0.3], [0.1, 0.2, 0.25]]
-    assert RACE.scores(curves, losses) == [0.3, 0.25]
+    assert RACE.scores(curves, losses) == RACE.scores(curves, None)
 
 
 @given(
@@ -127,11 +133,31 @@ def test_shares_and_percentages_score_alike(curves):
 
 
 def test_who_is_too_close_to_call_stays_but_not_forever():
-    assert RACE.keep([0.9, 0.8, 0.5, 0.4], 0.1, 1, 4) == 2
-    assert RACE.keep([0.9, 0.5, 0.49, 0.4], 0.1, 1, 4) == 3
-    assert RACE.keep([0.9, 0.5, 0.49], 0.1, 1, 4) == 2  # somebody leaves, unless two are left
-    assert RACE.keep([0.5, 0.49], 0.1, 2, 4) == 2
-    assert RACE.keep([0.5, 0.49], 0.1, 5, 4) == 1
+    def keep(ranked, error, number, size, losses=True):
+        return RACE.keep(ranked, error, number, size, losses=losses)
+
+    assert keep([0.9, 0.8, 0.5, 0.4], 0.1, 1, 4) == 2
+    assert keep([0.9, 0.5, 0.49, 0.4], 0.1, 1, 4) == 3
+    assert keep([0.9, 0.5, 0.49], 0.1, 1, 4) == 2  # somebody leaves, unless two are left
+    assert keep([0.5, 0.49], 0.1, 2, 4) == 2
+    assert [keep([0.5, 0.49], 0.1, number, 4) for number in (4, 5)] == [2, 1]
+    assert [keep([0.5, 0.49], 0.1, number, 4, losses=False) for number in (8, 9)] == [2, 1]
+
+
+def test_a_level_follows_the_upper_edge_of_a_curve():
+    assert rules.level([0.5]) == 0.5
+    assert rules.level([0.1, 0.4, 0.2, 0.5]) == pytest.approx((0.4 + 0.5) / 2)
+    rise = [0.01 * epoch for epoch in range(20)]
+    collapsed = [*rise[:15], 0.0, *rise[16:]]
+    assert rules.level(collapsed) == pytest.approx(rules.level(rise), abs=0.002)
+
+
+def test_without_losses_the_steadier_of_two_wins_over_one_lucky_epoch():
+    steady = [0.4 + 0.01 * epoch for epoch in range(12)]
+    lucky = [*(0.3 + 0.01 * epoch for epoch in range(11)), 0.55]
+    assert max(lucky) > max(steady)
+    table = standing("ab", {"a": lucky, "b": steady}, Schedule(10, 12, "race"))
+    assert table.champion == "b"
 
 
 def test_a_race_of_equals_ends_and_says_that_it_was_close():
@@ -139,7 +165,7 @@ def test_a_race_of_equals_ends_and_says_that_it_was_close():
     scores = dict.fromkeys("abcd", wave)
     table = standing("abcd", scores, Schedule(10, 40, "race"))
     assert table.champion == "a"
-    assert {d.round for d in table.decisions} == {1, 2, 3, 4, 5}
+    assert {d.round for d in table.decisions} == set(range(1, 9))  # the last epoch's is the last
     assert all(d.close for d in table.decisions if d.candidate in "bc")
     assert "too close to call" in table.decisions[1].reason
     clear = {"a": [0.1 * e for e in range(40)], "b": [0.05 * e for e in range(40)]}
@@ -179,8 +205,8 @@ def test_every_rule_comes_to_an_end_within_its_forecast(
     planned = forecast([size], schedule, losses=losses)
     assert len(scores[table.champion]) == epochs
     if rule == "race":
-        # Three looks more than planned, each with at most the whole group.
-        step = max(min(2, round_epochs), round(round_epochs / (5 if losses else 2)))
-        assert planned <= trained <= planned + size * step * ((size - 1).bit_length() + 3)
+        looks = (size - 1).bit_length() + (3 if losses else 7)
+        last = RACE.cut(max(looks, 1), round_epochs, epochs, losses=losses)
+        assert planned <= trained <= epochs + (size - 1) * last
     else:
         assert trained == planned

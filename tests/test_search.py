@@ -22,7 +22,7 @@ from conftest import SEARCH_FLAGS, elite
 from invented import Invented, ledger_of
 from PIL import Image
 
-from efficientnet_elite import cli, search
+from efficientnet_elite import cli, replay, search
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.blocks import Classifier, ConvBlock
 from efficientnet_elite.checkpoint import Checkpoint
@@ -290,7 +290,9 @@ ACCURACIES = {"0a": 0.9, "0b": 0.8, "0c": 0.7, "0d": 0.6}
         ({"0a": 0}, ["0a"], ["0b"]),
         ({"0a": 3, "0d": 0}, ["0a", "0d"], ["0b"]),
         ({"0b": 5}, [], ["0a"]),  # eliminated before it gets there
-        ({"0a": 5}, ["0a"], []),  # when all others have left
+        ({"0a": 5}, ["0a"], ["0b"]),  # when all others have left: the runner-up takes over
+        ({"0a": 5, "0b": 5, "0d": 1}, ["0a", "0b", "0d"], ["0c"]),
+        (dict.fromkeys(ACCURACIES, 5), ["0a", "0b", "0c", "0d"], []),
     ],
 )
 def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, failed, champions):
@@ -299,13 +301,15 @@ def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, failed,
         found = drive(ledger, executor, tmp_path, progress=False, on_message=said.append)
         assert ledger.failures() == dict.fromkeys(failed, "the loss became nan")
         decisions = ledger.decisions()[0]
+        assert replay.audit(ledger).difference is None
     assert [(c["name"], c["epochs"]) for c in found] == [(name, 6) for name in champions]
     blamed = sorted(d.candidate for d in decisions if d.reason == "failed: the loss became nan")
-    assert blamed == (failed if champions else [])
+    assert set(failed) - set(blamed) == (set() if champions else {"0d"})  # nobody is left to follow
     lines = [f"{name} has failed and is eliminated: the loss became nan" for name in failed]
     assert sorted(said) == lines
     assert set(executor.retired) == {"0a", "0b", "0c", "0d"}
-    assert executor.too_late == []
+    heirs = {d.candidate for d in decisions if d.reason.startswith("takes over")}
+    assert set(executor.too_late) == heirs
 
 
 def test_a_lost_checkpoint_of_a_champion_is_trained_anew(tmp_path):
@@ -359,3 +363,9 @@ def test_the_executor_keeps_what_it_has_built(tmp_path):
     assert isinstance(again[0], Warned)
     scores = [event.result.train_loss for event in again if isinstance(event, EpochDone)]
     assert scores == [first.result.train_loss, second.result.train_loss]
+
+    executor.retire(0, "s")
+    executor.submit(0, Task(spec, 0, 1, tmp_path / "other.npz", seed=1))
+    executor.wait(lambda slot, event: again.append(event))
+    (other,) = (event.result for event in again[-2:] if isinstance(event, EpochDone))
+    assert other.train_loss != first.result.train_loss

@@ -18,9 +18,10 @@ FLOORS = (
     "scaling families lowering memory footprint costs metric_table limits selection "
     "pools grouping rules tournament replay ledger checkpoint schedule summary units "
     "workdir "
-    "outcome scheduling "
-    "summary_text tensorboard rendered rendered_objects table5 __init__",
-    "models data training executors driver search peers",
+    "outcome scheduling budget planning "
+    "summary_text tensorboard rendered rendered_objects "
+    "rendered_masks segmentation_score table5 __init__",
+    "models condense condense_layers data tasks training executors driver pace search peers",
     "export benchmarks report",
     "cli __main__",
 )

@@ -126,12 +126,43 @@ def test_failing_late_does_not_rewrite_earlier_decisions():
     assert standing("abc", scores, SCHEDULE, failed={"c": "diverged"}) == before
 
 
-def test_a_failing_champion_has_no_successor():
-    scores = flat(b=0.1) | {"a": [0.5] * 5}
-    result = standing("ab", scores, SCHEDULE, failed={"a": "diverged"})
-    assert (result.champion, result.survivors, result.jobs) == (None, (), ())
+def test_the_runner_up_takes_over_from_a_champion_that_fails():
+    scores = flat(a=0.9, b=0.8, c=0.7, d=0.6)
+    scores = {name: values[: {"a": 7, "b": 4}.get(name, 2)] for name, values in scores.items()}
+    before = standing("abcd", scores, SCHEDULE)
+    result = standing("abcd", scores, SCHEDULE, failed={"a": "diverged"})
+    assert (result.champion, result.survivors) == ("b", ("b",))
+    assert result.jobs == (Job("b", 10),)  # on from where it left
+    assert result.decisions[: len(before.decisions)] == before.decisions
+    heir, gone = result.decisions[len(before.decisions) :]
+    assert (heir.candidate, heir.survives, heir.score) == ("b", True, pytest.approx(0.8))
+    assert heir.reason == "takes over, ranked 2 of 2 in round 2: a failed: diverged"
+    assert (gone.candidate, gone.survives, gone.reason) == ("a", False, "failed: diverged")
+    assert {(d.round, d.epoch) for d in (heir, gone)} == {(3, 7)}
+    # It fails in its turn: who left a round earlier comes next, and what was decided stands.
+    later = standing("abcd", scores, SCHEDULE, failed={"a": "diverged", "b": "diverged"})
+    assert later.champion == "c"
+    decided = [repr(decision) for decision in result.decisions]
+    assert [repr(decision) for decision in later.decisions][: len(decided)] == decided
+    nobody = standing("abcd", scores, SCHEDULE, failed=dict.fromkeys("abcd", "diverged"))
+    assert (nobody.champion, nobody.survivors, nobody.jobs) == (None, (), ())
     # One that fails after its last epoch has been trained to the end.
     assert standing("ab", flat(a=0.5, b=0.1), SCHEDULE, failed={"a": "late"}).champion == "a"
+
+
+def test_all_finalists_fail_at_once():
+    scores = {name: [0.9 - 0.1 * place] * 2 for place, name in enumerate("abcd")}
+    result = standing("abcd", scores, SCHEDULE, failed={"a": "diverged", "b": "diverged"})
+    assert (result.champion, result.jobs) == ("c", (Job("c", 10),))
+    assert result.decisions[-1].reason == "takes over, ranked 3 of 4 in round 1: all others failed"
+
+
+@pytest.mark.parametrize("epochs", [2, 6])
+def test_a_tie_is_too_close_to_call(epochs):
+    """Also where noise is not known, or none is seen."""
+    result = standing("ab", flat(a=0.5, b=0.5), Schedule(epochs, 10))
+    assert all(decision.close for decision in result.decisions)
+    assert result.decisions[0].reason.endswith("; too close to call: a tie")
 
 
 def test_everybody_fails():
@@ -239,4 +270,4 @@ def test_failures_are_the_only_reason_to_have_no_champion(contest):
     groups, schedule, curves, failing = contest
     standings, _ = compete(groups, schedule, curves, failing, pick=lambda jobs: jobs[0])
     for group, result in zip(groups, standings, strict=True):
-        assert result.champion is not None or set(group) & failing.keys()
+        assert result.champion is not None or set(group) <= failing.keys()

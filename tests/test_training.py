@@ -19,6 +19,8 @@ from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.executors.local import LocalExecutor
+from efficientnet_elite.executors.protocol import Finished, Int8Done, Task
 from efficientnet_elite.schedule import learning_rate
 from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.training import Trainer, TrainingError, load_averaged
@@ -159,6 +161,101 @@ def test_divergence_ends_the_training_and_keeps_the_last_good_checkpoint(trainer
     saved = Checkpoint.load(path).history if path.exists() else []
     assert saved == [asdict(result) for result in hopeless.history]
     assert all(np.isfinite(result.train_loss) for result in hopeless.history)
+
+
+# -- in int8 -------------------------------------------------------------------------------------
+
+
+def lossless(model, calibration):
+    """An int8 form that computes what the model did when it was made."""
+    kept = model.get_weights()
+
+    def infer(images):
+        before = model.get_weights()
+        model.set_weights(kept)
+        logits = model(images, training=False).numpy()
+        model.set_weights(before)
+        return logits
+
+    return infer
+
+
+def test_int8_is_measured_with_the_averaged_weights(straight, digits):
+    shown = []
+
+    def quantize(model, calibration):
+        shown.append(calibration)
+        return lossless(model, calibration)
+
+    before = straight.model.get_weights()
+    result = straight.int8(quantize)
+    accuracy = straight.history[-1].validation_accuracy
+    assert (result.float_accuracy, result.int8_accuracy) == (accuracy, accuracy)
+    assert (result.epoch, result.images) == (3, digits.sizes["validation"])
+    for old, new in zip(before, straight.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    images, _ = data_lib.calibration_images(
+        digits, resolution=16, base_resolution=16, count=200, seed=3
+    )
+    np.testing.assert_array_equal(shown[0], images)
+
+    blind = straight.int8(lambda model, images: lambda x: np.eye(10)[np.zeros(len(x), int)])
+    labels = [y.numpy() for _, y in straight._part("validation")]
+    assert blind.int8_accuracy == (np.concatenate(labels) == 0).mean()
+    assert blind.change == blind.int8_accuracy - accuracy
+
+
+def test_int8_on_some_images(straight, monkeypatch):
+    """The same ones in float and in int8, and the same each time."""
+    monkeypatch.setattr("efficientnet_elite.training.INT8_IMAGES", 40)
+    seen = []
+
+    def quantize(model, calibration):
+        infer = lossless(model, calibration)
+        return lambda images: (seen.append(images), infer(images))[1]
+
+    results = [straight.int8(quantize) for _ in range(2)]
+    assert {(r.images, r.float_accuracy, r.int8_accuracy) for r in results} == {
+        (40, results[0].float_accuracy, results[0].float_accuracy)
+    }
+    one, other = np.array_split(np.concatenate(seen), 2)
+    np.testing.assert_array_equal(one, other)
+    assert len(np.unique(one.reshape(40, -1), axis=0)) > 35  # not a few images many times
+
+
+def test_a_network_without_an_int8_form(straight):
+    def quantize(model, calibration):
+        raise UserError("a dead layer")
+
+    result = straight.int8(quantize)
+    assert (result.int8_accuracy, result.fault, result.change) == (None, "a dead layer", -1)
+    assert result.float_accuracy == straight.history[-1].validation_accuracy
+
+
+def test_the_executor_measures_the_epoch_it_was_asked_for(straight, digits, tmp_path):
+    """Not the weights of a checkpoint that has been trained on."""
+    path = tmp_path / "tiny.npz"
+    path.write_bytes(straight.checkpoint.read_bytes())
+    executor = LocalExecutor(CONFIG, digits, base_resolution=16, seed=3, quantize=lossless)
+
+    def run(until):
+        events = []
+        executor.submit(0, Task(SPEC, 3, until, path, int8_at_end=True))
+        executor.wait(lambda slot, event: events.append(event))
+        return events
+
+    *_, measured, last = run(2)
+    assert last == Finished()
+    second = straight.history[1]
+    assert measured.result.epoch == 2
+    assert measured.result.float_accuracy == second.validation_accuracy
+    assert Checkpoint.load(path.with_suffix(".ahead")).history == [
+        asdict(result) for result in straight.history
+    ]
+    assert len(Checkpoint.load(path).history) == 2
+    again = run(2)  # nothing is trained or built
+    assert [type(event) for event in again] == [Int8Done, Finished]
+    assert again[0].result.int8_accuracy == measured.result.int8_accuracy
 
 
 # -- the step, in NumPy --------------------------------------------------------------------------

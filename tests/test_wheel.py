@@ -47,6 +47,7 @@ def test_one_top_level_package(wheel):
     assert "efficientnet_elite/export/convert.py" in names
     assert "efficientnet_elite/benchmarks/latency.py" in names
     assert "efficientnet_elite/py.typed" in names
+    assert "efficientnet_elite/export/web_page/index.html" in names
 
 
 @pytest.mark.slow

@@ -70,7 +70,8 @@ def test_any_number_of_workers_gives_the_same(undisturbed, tmp_path, workers):
     assert search(tmp_path, pool) == undisturbed
     lines = [line.split() for line in log.read_text().splitlines()]
     assert len(lines) == sum(map(len, undisturbed["epochs"].values())), "an epoch trained twice"
-    assert len({process for *_, process in lines}) == workers
+    # On a busy machine all is done before the last worker has started.
+    assert min(workers, 2) <= len({process for *_, process in lines}) <= workers
 
 
 def test_a_worker_that_dies_is_replaced(undisturbed, tmp_path):

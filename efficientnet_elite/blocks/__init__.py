@@ -5,10 +5,28 @@ This package must not import TensorFlow or Keras.
 
 from __future__ import annotations
 
-from efficientnet_elite.blocks import cells, concat, esp, ghost, mobile, segmentation, shuffle, user
+from efficientnet_elite.blocks import (
+    cells,
+    concat,
+    condense,
+    esp,
+    ghost,
+    mobile,
+    segmentation,
+    shuffle,
+    user,
+)
 from efficientnet_elite.blocks.base import Block
 from efficientnet_elite.blocks.cells import ActivationBlock, Cell
 from efficientnet_elite.blocks.concat import ConvClassifier, Fire, PeleeStem, TwoWayDense
+from efficientnet_elite.blocks.condense import (
+    CondensedClassifier,
+    CondenseLayer,
+    CondenseNextLayer,
+    LearnedBlock,
+    Norm,
+    PlainConv,
+)
 from efficientnet_elite.blocks.esp import EESP, EESPDown
 from efficientnet_elite.blocks.ghost import GhostBottleneck
 from efficientnet_elite.blocks.mobile import (
@@ -31,7 +49,7 @@ from efficientnet_elite.blocks.segmentation import (
 from efficientnet_elite.blocks.shuffle import ShuffleUnit
 from efficientnet_elite.blocks.user import UserModel
 
-_MODULES = (mobile, ghost, shuffle, concat, esp, cells, segmentation, user)
+_MODULES = (mobile, ghost, shuffle, concat, condense, esp, cells, segmentation, user)
 
 REGISTRY: dict[str, type[Block]] = {
     kind.__name__: kind
@@ -50,6 +68,9 @@ __all__ = [
     "Cell",
     "ChannelAttention",
     "Classifier",
+    "CondenseLayer",
+    "CondenseNextLayer",
+    "CondensedClassifier",
     "ConvBlock",
     "ConvClassifier",
     "EESPDown",
@@ -57,9 +78,12 @@ __all__ = [
     "Fire",
     "GhostBottleneck",
     "Join",
+    "LearnedBlock",
     "MBConv",
+    "Norm",
     "PeleeStem",
     "PixelClassifier",
+    "PlainConv",
     "Pool",
     "PyramidDecoder",
     "SeparableConv",

@@ -9,7 +9,10 @@ folder `benchmarks` and run `python -m benchmarks MODEL.tflite ...`: it is the s
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,13 @@ from absl import flags as absl_flags
 from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.cli import common
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import inspect, isolated
 from efficientnet_elite.ledger import Ledger
+
+_PROGRAM = (
+    "import sys; from efficientnet_elite.benchmarks import latency; "
+    "sys.exit(latency.main(['elite benchmark', *sys.argv[1:]]))"
+)
 
 FLAGS = latency.new_flags()
 absl_flags.DEFINE_string("workdir", None, "Work directory of a search.", flag_values=FLAGS)
@@ -33,7 +42,7 @@ def run(flags: Any, arguments: list[str]) -> int:
         return of_champions(common.workdir(flags), options)
     if not arguments:
         raise UserError("name .tflite files, or give --workdir")
-    return latency.main(["elite benchmark", *options, *arguments])
+    return _measured(options, arguments)
 
 
 def of_champions(workdir: Path, options: list[str] | None = None) -> int:
@@ -46,7 +55,39 @@ def of_champions(workdir: Path, options: list[str] | None = None) -> int:
         raise UserError(f"nothing is exported in {workdir}: run `elite export --workdir={workdir}`")
     outputs = [f"--json={workdir / 'benchmark.json'}", f"--csv={workdir / 'benchmark.csv'}"]
     started = time.perf_counter()
-    status = latency.main(["elite benchmark", *outputs, *(options or []), *files])
+    status = _measured([*outputs, *(options or [])], files)
     with Ledger(workdir) as ledger:
         ledger.record_timing("benchmark", "", time.perf_counter() - started)
     return status
+
+
+def _measured(options: Sequence[str], files: Sequence[str]) -> int:
+    """The exit status of the latency program in a process of its own.
+
+    Each file is looked at and runs once by itself before: one that is damaged or brings its process
+    down costs a line, not the others' figures.
+    """
+    sound = []
+    for file in files:
+        try:
+            inspect.read(Path(file).read_bytes())
+            isolated.call(_try_once, {"path": file})
+        except (OSError, UserError) as error:
+            print(f"elite benchmark: {file}: cannot be run: {error}", file=sys.stderr)
+        else:
+            sound.append(file)
+    if not sound:
+        return 1
+    program = [sys.executable, "-c", _PROGRAM, *options, "--", *sound]
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
+    print(done.stdout, end="")
+    if done.returncode < 0:
+        raise UserError(f"the measurement was ended by signal {-done.returncode}")
+    return max(done.returncode, int(len(sound) < len(files)))
+
+
+def _try_once(arguments: isolated.Arrays) -> isolated.Arrays:
+    (row,) = latency.measure([str(arguments["path"])], latency.Options(runs=1, warmup=0))
+    if row.error is not None:
+        raise UserError(row.error)
+    return {}

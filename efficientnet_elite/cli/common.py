@@ -15,6 +15,7 @@ from absl import flags as absl_flags
 from efficientnet_elite import costs, limits, pools
 from efficientnet_elite.config import ENGINES, DataConfig, Limits
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.families import segmentation
 
 
 def no_arguments(arguments: list[str]) -> None:
@@ -42,7 +43,8 @@ def define_pool(flags: absl_flags.FlagValues, what: str) -> None:
         "pool",
         None,
         f"{what}: one or more of {', '.join(pools.FAMILIES)}, or the beginning of their names, or "
-        "all, comma-separated; each with -swish, -hard_swish, -relu6 or -relu for another "
+        f"all, or for segmentation {', '.join(segmentation.FAMILIES)} or segmentation (all of "
+        "these), comma-separated; each with -swish, -hard_swish, -relu6 or -relu for another "
         "activation and -nose for no channel gates, such as elite-relu6-nose; or module:function "
         "for Keras models of your own (docs/families.md).",
         flag_values=flags,
@@ -117,7 +119,8 @@ def define_data(flags: absl_flags.FlagValues) -> None:
         "dataset",
         None,
         "digits (embedded), folder:PATH (class folders of images, with or without train/val/test "
-        "subfolders), tfds:NAME, or rendered[:classes=10,images=...,size=...,seed=0].",
+        "subfolders), tfds:NAME, rendered[:classes=10,images=...,size=...,seed=0], or, for "
+        "segmentation, rendered_masks[:classes=4,images=...,size=...,seed=0].",
         flag_values=flags,
     )
     absl_flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=flags)
@@ -277,9 +280,10 @@ def _silent_stderr() -> Iterator[None]:
 
 def exported_table(sidecars: Sequence[dict[str, Any]]) -> str:
     """What was exported, a line a champion."""
-    cells = [
-        ["champion", "input", "float top-1", "int8 top-1", "float kB", "int8 kB", "|TFLite-Keras|"]
-    ]
+    # A search has one score; sidecars of older versions do not name theirs.
+    score = next((sidecar["verification"].get("score") for sidecar in sidecars), None) or "top-1"
+    head = ["champion", "input", f"float {score}", f"int8 {score}", "float kB", "int8 kB"]
+    cells = [[*head, "|TFLite-Keras|"]]
     for sidecar in sidecars:
         verified, files = sidecar["verification"], sidecar["files"]
         cells.append(

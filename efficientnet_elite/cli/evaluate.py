@@ -8,8 +8,10 @@ was not trained on needs the same --dataset, --seed and fractions as its trainin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from absl import flags as absl_flags
@@ -18,6 +20,12 @@ from efficientnet_elite.cli import common
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.segmentation_score import score
+
+# Images (N, side, side, 3) float32, pixel / 128 - 1, and their classes (N,) or masks.
+Batches: TypeAlias = Iterable[tuple[np.ndarray, np.ndarray]]
+# Chosen and true classes, batch by batch.
+Judge: TypeAlias = Callable[[Batches], Iterator[tuple[np.ndarray, np.ndarray]]]
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string(
@@ -34,6 +42,10 @@ absl_flags.DEFINE_integer(
 absl_flags.DEFINE_integer("seed", None, "Of the splits.", flag_values=FLAGS)
 
 
+# Pixels that are handed to a process at once.
+_PART_BYTES = 128 << 20
+
+
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints a line a model to stdout."""
     if not arguments:
@@ -41,18 +53,19 @@ def run(flags: Any, arguments: list[str]) -> None:
     common.quiet_tensorflow()
     from efficientnet_elite import data as data_lib
     from efficientnet_elite import search
-    from efficientnet_elite.export.runtime import Runner
+    from efficientnet_elite.export import inspect
     from efficientnet_elite.training import load_averaged
 
-    loaded = []
+    loaded: list[tuple[Path, int, Judge]] = []
     for argument in arguments:
         path = Path(argument)
         if path.suffix == ".npz":
             model, spec, _ = load_averaged(path)
-            loaded.append((path, spec.resolution, lambda x, m=model: np.asarray(m(x))))
+            loaded.append((path, spec.resolution, partial(_in_keras, model)))
         elif path.suffix == ".tflite":
-            runner = Runner(path)
-            loaded.append((path, runner.side, runner.run))
+            content = path.read_bytes()
+            side = inspect.image_side(inspect.read(content))
+            loaded.append((path, side, partial(_in_litert, content)))
         else:
             raise UserError(f"{path} is neither a .npz checkpoint nor a .tflite file")
     if flags.workdir:
@@ -63,8 +76,8 @@ def run(flags: Any, arguments: list[str]) -> None:
         # Stored images shrink to what a search at this base resolution would have stored.
         base = flags.base_resolution or max(side for _, side, _ in loaded)
         data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
-    cells = [["model", "pixels", "test images", "top-1"]]
-    for path, side, infer in loaded:
+    cells = [["model", "pixels", "test images", "mIoU" if data.masks else "top-1"]]
+    for path, side, judge in loaded:
         batches = data_lib.eval_batches(
             data,
             "test",
@@ -72,7 +85,40 @@ def run(flags: Any, arguments: list[str]) -> None:
             batch_size=64,
             base_resolution=base,
         )
-        right = [np.argmax(infer(x.numpy()), -1) == y.numpy() for x, y in batches]
-        accuracy = np.concatenate(right).mean()
-        cells.append([str(path), str(side), str(data.sizes["test"]), f"{accuracy:.2%}"])
+        try:
+            judged = list(judge((x.numpy(), y.numpy()) for x, y in batches))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        choices, labels = map(np.concatenate, zip(*judged, strict=True))
+        share = score(choices, labels, data.num_classes)
+        cells.append([str(path), str(side), str(data.sizes["test"]), f"{share:.2%}"])
     print(common.table(cells), end="")
+
+
+def _in_keras(model: Any, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    return ((np.argmax(model(images), -1), classes) for images, classes in batches)
+
+
+def _in_litert(content: bytes, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """In a process of its own: the file may come from anywhere."""
+    from efficientnet_elite.export.runtime import run_isolated
+
+    for pixels, classes in _parts(batches):
+        yield run_isolated(content, pixels).argmax(-1), classes
+
+
+def _parts(batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The batches as pixels, many at a time: starting a process takes longer than a batch."""
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    for images, classes in batches:
+        kept.append((np.rint((images + 1) * 128).astype(np.uint8), classes))
+        if sum(pixels.nbytes for pixels, _ in kept) >= _PART_BYTES:
+            yield _joined(kept)
+            kept = []
+    if kept:
+        yield _joined(kept)
+
+
+def _joined(kept: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    pixels, classes = zip(*kept, strict=True)
+    return np.concatenate(pixels), np.concatenate(classes)

@@ -5,7 +5,8 @@ random; for each rule the table tells its regret (points: final accuracy of a gr
 minus that of the one chosen), the share of groups with at most 0.3 points of it, and the epochs
 that a group was trained for until its champion was known (search) and in all (total, the champion
 to its end), with standard errors. The file is CSV with a header and a row an epoch: columns model,
-epoch, validation_accuracy (percent), and train_loss where it was recorded; others are ignored.
+epoch (from 1), validation_accuracy (percent, or shares if none is above 1), and train_loss where it
+was recorded; others are ignored. All models must have been trained for equally many epochs.
 
   elite replay --curves=curves.csv --rules=average,last,recommended --group_size=8 --round_epochs=10
 
@@ -140,7 +141,7 @@ def _curves(flags: Any) -> list[Curve]:
         raise UserError(f"--exclude={','.join(flags.exclude)} leaves no model of {path}")
     if not flags.train_loss:
         curves = [Curve(curve.model, curve.accuracies) for curve in curves]
-    return curves if flags.epochs is None else replay.shortened(curves, flags.epochs)
+    return replay.aligned(curves, flags.epochs)
 
 
 def _seeds(values: list[str]) -> list[int]:

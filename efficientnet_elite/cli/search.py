@@ -17,7 +17,7 @@ from absl import flags as absl_flags
 
 from efficientnet_elite import rules
 from efficientnet_elite.cli import common
-from efficientnet_elite.config import PRESETS, EngineConfig, SearchConfig
+from efficientnet_elite.config import PRESETS, SELECT, EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
 
 FLAGS = absl_flags.FlagValues()
@@ -44,10 +44,38 @@ absl_flags.DEFINE_enum(
     "another.",
     flag_values=FLAGS,
 )
+absl_flags.DEFINE_enum(
+    "select",
+    None,
+    list(SELECT),
+    "Accuracy that makes the last cuts of each group: float, or that of the network in full int8, "
+    "measured then.",
+    flag_values=FLAGS,
+)
 absl_flags.DEFINE_integer(
     "max_candidates",
     None,
     "Train only this many candidates, spread over the groups.",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_integer(
+    "seeds",
+    None,
+    "Measure the noise of scores: train one candidate of each group with so many seeds up to the "
+    "first cut. By default noise is estimated from the curves.",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_integer(
+    "budget_epochs",
+    None,
+    "Epochs that all candidates together may be trained for: rounds are shortened, then candidates "
+    "left out, so that every group still gets its champion.",
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_float(
+    "budget_hours",
+    None,
+    "The same in hours on --workers of this machine, whose pace is measured first.",
     flag_values=FLAGS,
 )
 common.define_training(FLAGS)
@@ -71,7 +99,11 @@ def config_of(flags: Any) -> SearchConfig:
         "group_method",
         "round_epochs",
         "rule",
+        "select",
         "max_candidates",
+        "seeds",
+        "budget_epochs",
+        "budget_hours",
         "base_resolution",
         "seed",
         "threads",
@@ -94,6 +126,7 @@ def run(flags: Any, arguments: list[str]) -> None:
     common.quiet_tensorflow()
     from efficientnet_elite import search
     from efficientnet_elite.benchmarks.latency import cpu_name
+    from efficientnet_elite.export.int8_form import int8_form
     from efficientnet_elite.export.measure import Measurer
 
     champions = search.run(
@@ -104,6 +137,7 @@ def run(flags: Any, arguments: list[str]) -> None:
         on_skipped=lambda image: print(f"skipped {image.path}: {image.reason}", file=sys.stderr),
         on_message=lambda text: print(text, file=sys.stderr),
         measure=Measurer(workdir / "metrics", config.metric_table),
+        quantize=int8_form,
     )
     if not champions:
         raise UserError(f"no candidate could be trained to the end: see {workdir}/ledger.sqlite")

@@ -81,7 +81,8 @@ def run(flags: Any, arguments: list[str]) -> None:
                 }
             )
             write_json(workdir / "train.json", results)
-    cells = [["network", "pixels", "params", "MACs", "test top-1", "deviation", "seeds"]]
+    score = "test mIoU" if data.masks else "test top-1"
+    cells = [["network", "pixels", "params", "MACs", score, "deviation", "seeds"]]
     for result in results:
         values = result["test_accuracies"]
         cells.append(

@@ -1,7 +1,8 @@
 """Runs the same test images through every runtime that is installed, each in a process of its own,
-and compares: LiteRT with XNNPACK, its builtin and its reference kernels, its CompiledModel, and
-TensorFlow Lite Micro (TFLM). Exit status 1 where a runtime cannot run the model or differs from
-the one whose arithmetic it shares. With --workdir images, split and crop are those of that search.
+and compares: LiteRT with XNNPACK, its builtin and its reference kernels, its CompiledModel,
+TensorFlow Lite Micro (TFLM), MediaPipe Tasks, and LiteRT.js in headless Chromium. Exit status 1
+where a runtime cannot run the model or differs from the one whose arithmetic it shares. With
+--workdir images, split and crop are those of that search.
 
   elite verify net.int8.tflite --dataset=digits
   elite verify --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite --format=json
@@ -54,8 +55,8 @@ def run(flags: Any, arguments: list[str]) -> int:
     from efficientnet_elite.export import images as images_lib
     from efficientnet_elite.export import inspect, verify
 
-    model = Path(arguments[0]).expanduser().read_bytes()
-    side = inspect.image_side(inspect.read(model))
+    content = Path(arguments[0]).expanduser().read_bytes()
+    side = inspect.image_side(inspect.read(content))
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:
             config, data = search.recorded(ledger)
@@ -63,17 +64,22 @@ def run(flags: Any, arguments: list[str]) -> int:
     else:
         base = flags.base_resolution or side
         data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
+    if data.masks:
+        raise UserError(
+            "runtimes are compared on classifiers: `elite export` verifies networks for masks"
+        )
     images, classes = images_lib.choose(
         data, side=side, base_resolution=base, count=flags.images, seed=flags.seed
     )
     rows = list(
         tqdm(
-            verify.verify(model, images, classes, timeout=flags.timeout),
+            verify.verify(content, images, classes, timeout=flags.timeout),
             "runtimes",
             total=len(verify.RUNTIMES),
             disable=None,
         )
     )
+    rows.append(verify.compile_for_npu(content))
     if flags.format == "json":
         report = {"model": arguments[0], "images": len(images), "seed": flags.seed}
         print(
@@ -89,6 +95,11 @@ def _cells(rows: list[Any]) -> list[list[str]]:
         ["runtime", "version", "top-1", "median ms", "memory kB", "differs by", "from", "verdict"]
     ]
     for row in rows:
+        if row.cycles is not None:
+            memory = f"{row.memory_bytes / 1000:.0f}"
+            verdict = f"compiles: {row.cycles / 1e6:.2f} M cycles"
+            cells.append([row.runtime, row.version, "", "", memory, "", "", verdict])
+            continue
         if row.accuracy is None:
             reason = f"skipped, {row.skipped}" if row.skipped else f"fails: {row.error}"
             cells.append([row.runtime, row.version or "", "", "", "", "", "", reason])

@@ -79,6 +79,7 @@ def assemble(
     store: ImageStore,
     pipeline: PipelineConfig,
     cache: ImageCache,
+    part_type: type[IndexedPart] = IndexedPart,
 ) -> ImageData:
     """Splits the readable images and puts everything together.
 
@@ -90,6 +91,7 @@ def assemble(
       store: the readable images in order.
       pipeline: of this data set.
       cache: of this data set.
+      part_type: what its parts are.
 
     Raises:
       UserError: a class without readable images, or too small to be split.
@@ -101,7 +103,7 @@ def assemble(
     return ImageData(
         name=config.dataset,
         labels=tuple(class_names),
-        parts={name: IndexedPart(store, labels, indices) for name, indices in parts.items()},
+        parts={name: part_type(store, labels, indices) for name, indices in parts.items()},
         skipped=tuple(
             SkippedImage(examples[i].name, reason) for i, reason in sorted(unreadable.items())
         ),

@@ -111,3 +111,24 @@ def resample(image: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
     )
     square = tf.saturate_cast(tf.round(pixels[0]), tf.uint8)
     return tf.ensure_shape(square, (resolution, resolution, 3))
+
+
+def nearest(mask: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
+    """The mask's counterpart of `resample`: the value at the centre of each new pixel.
+
+    Args:
+      mask: int32 (height, width).
+      box: float32 (4,): top, left, height, width.
+      resolution: side of the result in pixels.
+
+    Returns:
+      int32 (resolution, resolution).
+    """
+    centres = (tf.range(resolution, dtype=tf.float32) + 0.5) / resolution
+    last = tf.shape(mask) - 1
+    rows, columns = (
+        tf.clip_by_value(tf.cast(box[axis] + centres * box[2 + axis], tf.int32), 0, last[axis])
+        for axis in (0, 1)
+    )
+    square = tf.gather(tf.gather(mask, rows), columns, axis=1)
+    return tf.ensure_shape(square, (resolution, resolution))

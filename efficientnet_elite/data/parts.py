@@ -51,7 +51,10 @@ class Part(Protocol):
         """
 
     def fetch(self, key: Key) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image, uint8 (height, width, 3), and its label, int32, inside a tf.data function."""
+        """The image, uint8 (height, width, 3), and its label, int32, inside a tf.data function.
+
+        The label is a scalar, or a mask (height, width).
+        """
 
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
         """``count`` keys spread over the classes, and the positions of their images."""
@@ -141,6 +144,7 @@ class ImageData:
       fingerprint: changes when images, labels or splits change.
       pipeline: how its images become network inputs.
       cache: where pixels that are wanted again are kept.
+      masks: whether the parts' labels are masks, with a class for each pixel (segmentation).
     """
 
     name: str
@@ -150,6 +154,7 @@ class ImageData:
     fingerprint: str
     pipeline: PipelineConfig
     cache: ImageCache
+    masks: bool = False
 
     @property
     def num_classes(self) -> int:

@@ -14,7 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..errors import UserError
-from .geometry import center_box, random_box, resample
+from .geometry import center_box, nearest, random_box, resample
 from .parts import LAST, ImageData, Key
 from .pixels import Add
 from .store import SquareStore
@@ -63,7 +63,8 @@ def train_batches(
 
     Returns:
       The stream of (float32 (batch, resolution, resolution, 3), int32 (batch,)) and the number of
-      batches an epoch.
+      batches an epoch. Masks in place of classes are (batch, resolution, resolution), here and in
+      `eval_batches`.
 
     Raises:
       UserError: the batch is larger than the training part.
@@ -79,13 +80,16 @@ def train_batches(
         image, label = part.fetch(key)
         step, draws = numbers
         box = random_box(tf.shape(image), data.pipeline, draws[:4])
-        return step, resample(image, box, resolution), label, draws[4] < 0.5
+        square = resample(image, box, resolution)
+        return step, square, _cropped(label, box, resolution), draws[4] < 0.5
 
     def finish(
         step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, mirrored: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         if data.pipeline.flip:
             images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+            if data.masks:
+                labels = tf.where(mirrored[:, None, None], labels[:, :, ::-1], labels)
         # The place of the full recipe's colour augmentation: whole uint8 batches, after everything
         # that moves pixels and before they are normalised.
         if augment is not None:
@@ -129,7 +133,7 @@ def eval_batches(
     """
     fraction = data.pipeline.crop_fraction(resolution, base_resolution)
     squares = _squares(data, part, data.parts[part].keys(), resolution, fraction)
-    if data.cache.has_room(data.parts[part].size * 3 * resolution**2):
+    if not data.masks and data.cache.has_room(data.parts[part].size * 3 * resolution**2):
         kept = data.cache.keep(
             f"{part}-{resolution}",
             lambda add: _add_all(squares, add),
@@ -168,9 +172,15 @@ def _squares(
 
     def crop(key: Key) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = data.parts[part].fetch(key)
-        return resample(image, center_box(tf.shape(image), fraction), resolution), label
+        box = center_box(tf.shape(image), fraction)
+        return resample(image, box, resolution), _cropped(label, box, resolution)
 
     return keys.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+def _cropped(label: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
+    """What is left of a label in a crop: of a mask the same pixels, of a class all."""
+    return nearest(label, box, resolution) if label.shape.rank == 2 else label
 
 
 def _add_all(squares: tf.data.Dataset, add: Add) -> list[int]:

@@ -62,13 +62,17 @@ def load(
         return _load_folder(config, Path(argument).expanduser(), max_side, open_cache)
     if kind == "rendered":
         return _load_rendered(config, argument, max_side, open_cache)
+    if kind == "rendered_masks":
+        from .masks import load_rendered_masks
+
+        return load_rendered_masks(config, argument, open_cache)
     if kind == "tfds" and argument:
         from .tfds_source import load_tfds  # its import takes seconds
 
         return load_tfds(config, argument, max_side, open_cache)
     raise UserError(
-        f"unknown data set '{config.dataset}': use digits, folder:PATH, tfds:NAME or "
-        "rendered[:key=value,...]"
+        f"unknown data set '{config.dataset}': use digits, folder:PATH, tfds:NAME, "
+        "rendered[:key=value,...] or rendered_masks[:key=value,...]"
     )
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from efficientnet_elite.checkpoint import DamagedCheckpoint
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.outcome import EpochResult, TrainingError
-from efficientnet_elite.training import Trainer
+from efficientnet_elite.training import Quantize, Trainer
 
-from .protocol import Built, EpochDone, Failed, Finished, OnEvent, Ready, Stepped, Task, Warned
+from .protocol import (
+    Built,
+    EpochDone,
+    Failed,
+    Finished,
+    Int8Done,
+    OnEvent,
+    Ready,
+    Stepped,
+    Task,
+    Warned,
+)
 
 _STEP_SECONDS = 0.2  # between two `Stepped`: what a person can follow
 
@@ -26,11 +36,21 @@ class LocalExecutor:
       data: the images.
       base_resolution: input side in pixels at resolution coefficient 1.
       seed: of every training.
+      quantize: how to make int8 forms, for tasks that ask for their accuracy.
     """
 
-    def __init__(self, train: TrainConfig, data: ImageData, *, base_resolution: int, seed: int):
+    def __init__(
+        self,
+        train: TrainConfig,
+        data: ImageData,
+        *,
+        base_resolution: int,
+        seed: int,
+        quantize: Quantize | None = None,
+    ):
         self._train, self._data = train, data
         self._base_resolution, self._seed = base_resolution, seed
+        self._quantize = quantize
         self._trainers: dict[str, Trainer] = {}
         self._task: Task | None = None
 
@@ -85,26 +105,36 @@ class LocalExecutor:
             trainer.run(task.until_epoch, on_epoch, on_step)
         finally:
             tell_built()
+        if task.int8_at_end:
+            assert self._quantize is not None
+            on_event(0, Int8Done(trainer.int8(self._quantize)))
 
     def _open(self, task: Task, on_event: OnEvent) -> Trainer:
-        def trainer(checkpoint: Path) -> Trainer:
+        def trainer() -> Trainer:
             return Trainer(
                 task.spec,
                 self._train,
                 self._data,
                 base_resolution=self._base_resolution,
-                seed=self._seed,
-                checkpoint=checkpoint,
+                seed=self._seed + task.seed,
+                checkpoint=task.checkpoint,
             )
 
         try:
-            return trainer(task.checkpoint)
+            found = trainer()
         except DamagedCheckpoint:
-            # Training is deterministic: the same epochs again give the scores on record.
-            aside = task.checkpoint.with_suffix(".damaged")
-            task.checkpoint.replace(aside)
-            on_event(0, Warned(f"{task.checkpoint} is damaged: kept as {aside.name}, trained anew"))
-            return trainer(task.checkpoint)
+            problem = "damaged"
+        else:
+            # The weights that are to be measured must not have been trained on; where a ledger is
+            # older than its checkpoints, they have been.
+            if not (task.int8_at_end and found.epochs_done > task.until_epoch):
+                return found
+            problem = "ahead"
+        # Training is deterministic: the same epochs again give the scores on record.
+        aside = task.checkpoint.with_suffix(f".{problem}")
+        task.checkpoint.replace(aside)
+        on_event(0, Warned(f"{task.checkpoint} is {problem}: kept as {aside.name}, trained anew"))
+        return trainer()
 
     def retire(self, slot: int, name: str) -> None:
         """See `Executor.retire`."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from efficientnet_elite.outcome import EpochResult
+from efficientnet_elite.outcome import EpochResult, Int8Result
 from efficientnet_elite.spec import ArchSpec
 
 
@@ -26,12 +26,17 @@ class Task:
       done: epochs that the driver knows of.
       until_epoch: epochs in all when the task is done.
       checkpoint: file to continue from, and to keep up to date.
+      int8_at_end: whether to measure the int8 accuracy after ``until_epoch``. Where that many
+        epochs are done already, this is the whole task.
+      seed: added to the search's.
     """
 
     spec: ArchSpec
     done: int
     until_epoch: int
     checkpoint: Path
+    int8_at_end: bool = False
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,13 @@ class EpochDone:
     """An epoch's checkpoint is on disk. One that was found there is reported again."""
 
     result: EpochResult
+
+
+@dataclass(frozen=True)
+class Int8Done:
+    """What the task's last epoch is worth in int8."""
+
+    result: Int8Result
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,9 @@ class Lost:
     blameless: bool = False
 
 
-Event: TypeAlias = Ready | Built | Stepped | EpochDone | Warned | Finished | Failed | Lost
+Event: TypeAlias = (
+    Ready | Built | Stepped | EpochDone | Int8Done | Warned | Finished | Failed | Lost
+)
 OnEvent: TypeAlias = Callable[[int, Event], None]
 
 

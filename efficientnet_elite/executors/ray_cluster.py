@@ -77,7 +77,8 @@ class RayCluster:
     def submit(self, slot: int, task: Task) -> None:
         """See `Executor.submit`. A call is an epoch, which is known as soon as it is done."""
         upto = min(task.done + 1, task.until_epoch)
-        call = self._actors[slot].run.remote(replace(task, until_epoch=upto))
+        measured = task.int8_at_end and upto == task.until_epoch
+        call = self._actors[slot].run.remote(replace(task, until_epoch=upto, int8_at_end=measured))
         self._calls[call] = slot, task
 
     def retire(self, slot: int, name: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from efficientnet_elite.families import (
     cells,
+    condense,
     efficientnet,
     espnetv2,
     ghostnet,
@@ -34,6 +35,7 @@ _MODULES = (
     squeezenet,
     peleenet,
     espnetv2,
+    condense,
     cells,
     searched,
 )

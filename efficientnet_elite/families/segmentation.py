@@ -1,8 +1,8 @@
 """Segmentation networks: ESPNet (arXiv 1803.06815), ESPNetv2 (arXiv 1811.11431) and MobileNetV3
 with LR-ASPP (arXiv 1905.02244).
 
-Their last shape is (height, width, classes), so they stand beside the classifiers' `FAMILIES`, not
-in them. ESPNet's image sides must be multiples of 8.
+Their last shape is (height, width, classes), so their `FAMILIES` stand beside the classifiers', not
+among them. Image sides are multiples of 8, as ESPNet's decoder wants.
 
 This module must not import TensorFlow or Keras.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+from efficientnet_elite import families
 from efficientnet_elite.blocks import (
     ESP,
     LRASPP,
@@ -23,10 +24,11 @@ from efficientnet_elite.blocks import (
     PixelClassifier,
     PyramidDecoder,
 )
-from efficientnet_elite.families import FAMILIES
-from efficientnet_elite.families.base import Build
-from efficientnet_elite.scaling import round_filters, round_repeats
+from efficientnet_elite.families.base import Build, Family, scaled_down
+from efficientnet_elite.scaling import round_filters, round_repeats, round_resolution
 from efficientnet_elite.spec import ArchSpec
+
+_LEVEL2 = 2  # ESPNet's pyramids at a quarter of the image's side
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class ESPNet:
             ConvBlock("level1", first, kernel=3, stride=2, activation="prelu"),
             Join("level1_join", (), image=True),
             ESP("level2_0", second, stride=2),
-            *(ESP(f"level2_{unit}", second) for unit in _numbers(2, depth)),
+            *(ESP(f"level2_{unit}", second) for unit in _numbers(_LEVEL2, depth)),
             Join("level2_join", ("level2_0",), image=True),
             ESP("level3_0", third, stride=2),
             *(ESP(f"level3_{unit}", third) for unit in _numbers(self.units, depth)),
@@ -81,7 +83,7 @@ def lraspp(
       name, width, depth, resolution, classes: as for every family; they scale the backbone, the
         head keeps 128 channels.
     """
-    classifier = FAMILIES[backbone].build(name, width, depth, resolution, classes)
+    classifier = families.FAMILIES[backbone].build(name, width, depth, resolution, classes)
     blocks = [block for block in classifier.blocks if not block.top]
     strided = [
         index
@@ -98,7 +100,7 @@ def lraspp(
 
 def espnetv2(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
     """ESPNetv2 down to a sixteenth of the image's side, and its pyramid decoder."""
-    classifier = FAMILIES["espnetv2"].build(name, width, depth, resolution, classes)
+    classifier = families.FAMILIES["espnetv2"].build(name, width, depth, resolution, classes)
     levels = tuple(f"level{number}" for number in range(1, 5))
     blocks = [block for block in classifier.blocks if block.name.startswith(levels)]
     eighth = [block.name for block in blocks if block.name.startswith("level3_")][-1]
@@ -112,4 +114,38 @@ SEGMENTERS: dict[str, Build] = {
     "espnetv2": espnetv2,
     "lraspp-mobilenetv3-large": partial(lraspp, "mobilenetv3-large"),
     "lraspp-mobilenetv3-small": partial(lraspp, "mobilenetv3-small"),
+}
+
+_STEP = 8  # of image sides, in pixels
+
+
+def _family(name: str, build: Build, scaled: Family) -> Family:
+    """A network with the coefficients of a family, at sides that are multiples of 8."""
+    coefficients = scaled.coefficients
+    assert coefficients is not None
+
+    def sides(base: int) -> tuple[int, ...]:
+        steps = (-(-round_resolution(base, r) // _STEP) for r in coefficients.resolution)
+        return tuple(_STEP * count for count in steps)
+
+    return Family(name, build, coefficients, members={(1, 1, 1): name}, resolutions=sides)
+
+
+def _espnet(units: int) -> Family:
+    name = f"espnet-{units}"
+    return _family(
+        name, SEGMENTERS[name], scaled_down(name, SEGMENTERS[name], (1, _LEVEL2, units, 1))
+    )
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        *(_espnet(units) for units in (3, 5, 8)),
+        _family("espnetv2-seg", espnetv2, families.FAMILIES["espnetv2"]),
+        *(
+            _family(f"lraspp-{name}", SEGMENTERS[f"lraspp-{name}"], families.FAMILIES[name])
+            for name in ("mobilenetv3-large", "mobilenetv3-small")
+        ),
+    )
 }

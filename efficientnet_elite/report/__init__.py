@@ -79,10 +79,10 @@ def gather(workdir: Path) -> Contents:
     """Reads everything that there is to tell; UserError where there is no search."""
     with Ledger(workdir) as ledger:
         summary, meta = summary_lib.summarize(ledger), ledger.meta()
-        epochs, candidates = ledger.epochs(), ledger.candidates()
+        epochs, candidates, int8 = ledger.epochs(), ledger.candidates(), ledger.int8()
     names = [group.champion for group in summary.groups if group.champion]
     found = artefacts.read(workdir, names)
-    champions = results.champions(summary, found)
+    champions = results.champions(summary, found, int8)
     decided = [cut for group in summary.groups for cut in cuts(group)]
     choices = comparison.choices(decided, epochs)
     rule = summary_lib.schedule_of(meta).rule
@@ -91,6 +91,7 @@ def gather(workdir: Path) -> Contents:
         meta=meta,
         summary=summary,
         epochs=epochs,
+        int8=int8,
         champions=champions,
         artefacts=found,
         options=tradeoff.options(champions, candidates, meta.get("measured", {})),

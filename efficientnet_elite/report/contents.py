@@ -16,6 +16,7 @@ from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Options
 from efficientnet_elite.summary import Summary
+from efficientnet_elite.tournament import Int8
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Contents:
       meta: the ledger's settings.
       summary: where the search stands.
       epochs: candidate to its recorded epochs.
+      int8: candidate to what was measured in int8, by epoch.
       champions: so far.
       artefacts: of export and benchmark.
       options: the champions compared over all costs.
@@ -41,6 +43,7 @@ class Contents:
     meta: Mapping[str, Any]
     summary: Summary
     epochs: Mapping[str, Sequence[Epoch]]
+    int8: Int8
     champions: Sequence[Champion]
     artefacts: Artefacts
     options: Options

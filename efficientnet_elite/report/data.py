@@ -159,6 +159,10 @@ def _champions(contents: Contents) -> Table:
         ),
         "epochs": ("trained", "member.epochs_done"),
         "validation_accuracy": ("float32, of the last epoch", "member.last_score"),
+        "int8_validation_accuracy": (
+            "int8, of the last epoch; none where the search does not select by int8",
+            "int8_validation",
+        ),
         "int8_accuracy": ("on the test part, of the int8 file", _exported("int8_accuracy")),
         "int8_accuracy_low": ("lower end of its 95 % interval (Wilson's)", bound(0)),
         "int8_accuracy_high": ("upper end of its 95 % interval", bound(1)),
@@ -264,6 +268,13 @@ def _cuts(contents: Contents) -> Table:
 
 
 def _decisions(contents: Contents) -> Table:
+    def in_int8(field: str) -> Callable[[Any], float | None]:
+        def get(pair: Any) -> float | None:
+            result = contents.int8.get(pair[1].candidate, {}).get(pair[0].epoch)
+            return None if result is None else getattr(result, field)
+
+        return get
+
     columns: _Columns = {
         "group": ("cost group", lambda pair: pair[0].group),
         "round": ("from 1", lambda pair: pair[0].round),
@@ -283,6 +294,12 @@ def _decisions(contents: Contents) -> Table:
             "the margin is below the noise of a score",
             lambda pair: pair[1].close,
         ),
+        "int8_accuracy": (
+            "of this epoch, on the validation part; none where it was not measured or the network "
+            "has no int8 form",
+            in_int8("int8_accuracy"),
+        ),
+        "float_accuracy": ("of the same weights on the same images", in_int8("float_accuracy")),
         "reason": ("in words", lambda pair: pair[1].reason),
     }
     pairs = [(cut, decision) for cut in contents.cuts for decision in cut.decisions]

@@ -12,7 +12,7 @@ from efficientnet_elite.report.cuts import Cut
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.markup import Html, listed, missing, note, plural, tag
 from efficientnet_elite.rules import find
-from efficientnet_elite.tournament import Decision
+from efficientnet_elite.tournament import FINALISTS, Decision, Int8
 
 
 def tournament(contents: Contents, figures: Figures) -> Html:
@@ -29,13 +29,18 @@ def tournament(contents: Contents, figures: Figures) -> Html:
     )
     if any(not cut.out for cut in cuts):
         lead += " Rounds in which everybody did are not drawn."
+    if contents.meta["config"]["select"] == "int8":
+        lead += (
+            f" Cuts among {FINALISTS} or fewer add what int8 gains or loses against the same "
+            "weights in float32."
+        )
     return tag(
         "section",
         title,
         tag("p", lead, class_="lead"),
         _close(cuts),
         tag("div", *(_bracket(n, f) for n, f in figures.brackets.items()), class_="brackets"),
-        _decisions(cuts),
+        _decisions(cuts, contents.int8),
     )
 
 
@@ -101,25 +106,28 @@ _COLUMNS: tuple[tables.Column, ...] = (
 )
 
 
-def _decisions(cuts: Sequence[Cut]) -> Html:
-    """Every decision with its reason, to be unfolded."""
-    head = tag("tr", *map(tables.column, _COLUMNS), tables.words("Why"))
+def _decisions(cuts: Sequence[Cut], int8: Int8) -> Html:
+    """Every decision with its reason, to be unfolded; int8 accuracies where there are any."""
+    columns = _COLUMNS + ((("int8", "validation, %"),) if int8 else ())
+    head = tag("tr", *map(tables.column, columns), tables.words("Why"))
     rows = []
     for group, own in groupby(cuts, lambda cut: cut.group):
-        title = tag("th", f"Group {group}", colspan=str(len(_COLUMNS) + 1), scope="rowgroup")
+        title = tag("th", f"Group {group}", colspan=str(len(columns) + 1), scope="rowgroup")
         rows.append(tag("tr", title, class_="group"))
-        rows += [_decision(cut, decision) for cut in own for decision in cut.decisions]
+        rows += [_decision(cut, decision, int8) for cut in own for decision in cut.decisions]
     told = f"Every decision and its reason ({sum(len(cut.decisions) for cut in cuts)})"
     return tag("details", tag("summary", told), tables.framed(head, rows))
 
 
-def _decision(cut: Cut, decision: Decision) -> Html:
+def _decision(cut: Cut, decision: Decision, int8: Int8) -> Html:
     scored = decision.score == decision.score
+    result = int8.get(decision.candidate, {}).get(cut.epoch)
     cells = (
         f"{cut.round} ({cut.epoch})",
         str(decision.rank),
         tables.share(decision.score) if scored else tables.NONE,
         tables.NONE if (margin := cut.margin(decision)) is None else f"{100 * margin:+.2f}",
+        *((tables.share(None if result is None else result.int8_accuracy),) if int8 else ()),
     )
     outcome = "goes on" if decision.survives else "out"
     return tag(

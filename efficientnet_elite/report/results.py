@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from efficientnet_elite.report import pareto
 from efficientnet_elite.report.artefacts import Artefacts, Export
 from efficientnet_elite.summary import Member, State, Summary
+from efficientnet_elite.tournament import Int8
 
 # Less accuracy than this is worth giving up for a smaller model, in the report's recommendation.
 WORTHWHILE = 0.01
@@ -15,15 +16,20 @@ WORTHWHILE = 0.01
 
 @dataclass(frozen=True)
 class Champion:
-    """A group's champion; ``export`` is None before its export, ``on_front`` only with it."""
+    """A group's champion; ``export`` is None before its export, ``on_front`` only with it.
+
+    ``int8_validation`` is its int8 accuracy on the validation part after its last epoch; None where
+    it was not measured or there is no int8 form.
+    """
 
     group: int
     member: Member
     export: Export | None
     on_front: bool
+    int8_validation: float | None = None
 
 
-def champions(summary: Summary, artefacts: Artefacts) -> list[Champion]:
+def champions(summary: Summary, artefacts: Artefacts, int8: Int8) -> list[Champion]:
     """All champions so far; the Pareto front is that of int8 accuracy, file size and latency.
 
     Latency counts only where it was measured for every export.
@@ -48,8 +54,14 @@ def champions(summary: Summary, artefacts: Artefacts) -> list[Champion]:
         if on_front
     }
     return [
-        Champion(group, member, export, member.name in front) for group, member, export in found
+        Champion(group, member, export, member.name in front, _validated(member, int8))
+        for group, member, export in found
     ]
+
+
+def _validated(member: Member, int8: Int8) -> float | None:
+    result = int8.get(member.name, {}).get(member.epochs_done)
+    return None if result is None else result.int8_accuracy
 
 
 def choices(found: Sequence[Champion]) -> list[tuple[str, Export]]:

@@ -41,10 +41,11 @@ def words(name: str) -> Html:
     return tag("th", name, scope="col", class_="words")
 
 
+_ACCURACY = "Accuracy, %"
 # Spanning title (None: none) and the columns below it.
 _CHAMPION_COLUMNS: tuple[tuple[str | None, tuple[Column, ...]], ...] = (
     (None, ("Champion", "Group")),
-    ("Accuracy, %", (("int8", "test"), ("float32", "test"), ("float32", "validation"))),
+    (_ACCURACY, (("int8", "test"), ("float32", "test"), ("float32", "validation"))),
     ("File, kB", ("int8", "float32")),
     ("Latency, ms", (("int8", "median"), ("int8", "p90"), ("float32", "median"))),
     ("Network", (("Input", "px"), ("Params", "million"), ("MACs", "million"))),
@@ -52,22 +53,32 @@ _CHAMPION_COLUMNS: tuple[tuple[str | None, tuple[Column, ...]], ...] = (
 
 
 def champions(rows: Sequence[Champion]) -> Html:
-    """Champions with accuracies, costs and latency; a dot marks the Pareto front."""
+    """Champions with accuracies, costs and latency; a dot marks the Pareto front.
+
+    Their int8 accuracy on the validation part is shown where there is any.
+    """
+    validated = any(row.int8_validation is not None for row in rows)
+    more: dict[str | None, tuple[Column, ...]] = {}
+    if validated:
+        more[_ACCURACY] = (("int8", "validation"),)
+    groups = [(title, columns + more.get(title, ())) for title, columns in _CHAMPION_COLUMNS]
     spans = [
         tag("th", title and tag("span", title), colspan=str(len(columns)), scope="colgroup")
-        for title, columns in _CHAMPION_COLUMNS
+        for title, columns in groups
     ]
-    names = [name for _, columns in _CHAMPION_COLUMNS for name in columns]
-    return framed(join(tag("tr", *spans), heads(*names)), [_champion(row) for row in rows])
+    names = [name for _, columns in groups for name in columns]
+    body = [_champion(row, validated) for row in rows]
+    return framed(join(tag("tr", *spans), heads(*names)), body)
 
 
-def _champion(champion: Champion) -> Html:
+def _champion(champion: Champion, validated: bool) -> Html:
     member = champion.member
     accuracies, others = _measured(champion.export)
     cells = (
         str(champion.group),
         *accuracies,
         share(member.last_score),
+        *([share(champion.int8_validation)] if validated else []),
         *others,
         str(member.resolution),
         f"{member.params / 1e6:.3f}",

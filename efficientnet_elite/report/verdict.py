@@ -29,7 +29,6 @@ def section(contents: Contents) -> Html:
             f": the smallest champion within {100 * WORTHWHILE:g} point of the best validation "
             "accuracy."
         ]
-    low, high = interval(first.int8_accuracy, first.test_images)
     cards = [_card(role, export, best=export is first) for role, export in chosen[:_CARDS]]
     others = ", ".join(export.name for _, export in chosen[_CARDS:])
     more = f"Also on the Pareto front: {others}. " if others else ""
@@ -41,11 +40,23 @@ def section(contents: Contents) -> Html:
         note(
             f"{more}Accuracies are those of the int8 files themselves, on "
             f"{plural(first.test_images, 'test image')} that no decision of the search has seen. "
-            f"So many images leave the {percent(first.int8_accuracy)} of {first.name} uncertain: "
-            f"the 95 % interval is {100 * low:.1f} to {percent(high)}."
+            f"{_certainty(contents, first)}"
         ),
         _left_out(contents),
         *problems,
+    )
+
+
+def _certainty(contents: Contents, export: Export) -> str:
+    if contents.meta["data"].get("score") == "mIoU":
+        return (
+            "Accuracy on this page is the mean intersection over union (mIoU) of the pixels' "
+            "classes; the 95 % intervals are those of shares of images and do not hold for it."
+        )
+    low, high = interval(export.int8_accuracy, export.test_images)
+    return (
+        f"So many images leave the {percent(export.int8_accuracy)} of {export.name} uncertain: "
+        f"the 95 % interval is {100 * low:.1f} to {percent(high)}."
     )
 
 

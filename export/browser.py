@@ -1,0 +1,178 @@
+"""Pages in headless Chromium, served by this process, and what they send back.
+
+The browser is the isolation: whatever a page does with a file from elsewhere, it does in there.
+It has a profile of its own, no network but this process's server, and a time limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mimetypes
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from efficientnet_elite.errors import UserError
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# Where a page sends its answer to.
+ANSWER = "/answer"
+
+_MOST_BYTES = 256 << 20  # of an answer
+_POLL_SECONDS = 0.2
+_END_SECONDS = 5.0
+# What makes a page's clock tell 5 microseconds instead of 100; other servers rarely send it.
+_ISOLATION = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
+# Not what the system thinks: browsers refuse modules and WebAssembly of another type.
+_TYPES = {".js": "text/javascript", ".wasm": "application/wasm"}
+_FLAGS = (
+    "--headless=new",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",  # containers have little of it
+    "--disable-background-networking",
+    "--disable-breakpad",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--no-default-browser-check",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+
+
+def program() -> str | None:
+    """Path of an installed Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+def ask(files: Mapping[str, bytes], page: str, *, timeout: float, isolated: bool = False) -> bytes:
+    """Opens a page and returns what it POSTs to `ANSWER`.
+
+    Args:
+      files: contents by path, such as ``index.html``; nothing else is served.
+      page: one of them, with whatever query it wants.
+      timeout: seconds from the start of the browser to the answer.
+      isolated: isolate the page from other origins, for which browsers give it a finer clock.
+
+    Raises:
+      UserError: no browser is installed, it ended without an answer, or time ran out.
+    """
+    chosen = program()
+    if chosen is None:
+        raise UserError(f"no browser is installed: none of {', '.join(PROGRAMS)} is found")
+    answers: queue.Queue[bytes] = queue.Queue()
+    with (
+        _served(files, answers, _ISOLATION if isolated else {}) as port,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+    ):
+        # Chromium refuses its own sandbox to root, as in most containers.
+        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+        url = f"http://127.0.0.1:{port}/{page}"
+        command = [
+            *("env", f"TMPDIR={folder}"),  # beside its profile it leaves a folder there
+            *(chosen, *_FLAGS, *sandbox, f"--user-data-dir={folder}/profile", url),
+        ]
+        log = Path(folder, "log")
+        with _running(command, log) as process:
+            return _wait(process, answers, timeout, log)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], answers: queue.Queue[bytes], timeout: float, log: Path
+) -> bytes:
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        with contextlib.suppress(queue.Empty):
+            return answers.get(timeout=min(_POLL_SECONDS, left))
+        if process.poll() is not None:
+            lines = log.read_text(errors="replace").split("\n")
+            last = next((line.strip() for line in reversed(lines) if line.strip()), "no reason")
+            raise UserError(f"the browser ended with status {process.returncode}: {last}")
+    raise UserError(f"the browser took longer than {timeout:g} s and was stopped")
+
+
+@contextlib.contextmanager
+def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive the context, nor do its children."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            # Its children are not ours to wait for, but while they live they write.
+            deadline = time.monotonic() + _END_SECONDS
+            while time.monotonic() < deadline:
+                os.killpg(process.pid, 0)
+                time.sleep(_POLL_SECONDS / 10)
+
+
+@contextlib.contextmanager
+def _served(
+    files: Mapping[str, bytes], answers: queue.Queue[bytes], headers: Mapping[str, str]
+) -> Iterator[int]:
+    """A server on this machine's own address; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = files.get(self.path.partition("?")[0].lstrip("/"))
+            if content is None:
+                self.send_error(404)
+                return
+            self._send(content, media_type(self.path.partition("?")[0]))
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            if self.path != ANSWER or length > _MOST_BYTES:
+                self.send_error(404)
+                return
+            answers.put(self.rfile.read(length))
+            self._send(b"", "text/plain")
+
+        def _send(self, content: bytes, kind: str) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass  # standard error belongs to the progress bars
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def media_type(path: str) -> str:
+    """What a web server calls a file's kind."""
+    guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    return _TYPES.get(Path(path).suffix, guessed)

@@ -1,0 +1,247 @@
+"""Exports of `.keras` files from elsewhere: loaded, converted and verified in a process of its own.
+
+Only arrays and text pass between it and this process, so whatever the file does to Keras or to the
+converter, it does not do it here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from efficientnet_elite.errors import UserError
+
+from . import isolated, keras_file
+from .formats import FLOAT32, Format
+from .isolated import Arrays
+
+if TYPE_CHECKING:
+    import keras
+
+TIMEOUT_SECONDS = 3600.0
+_BATCH = 64
+_NOISE_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make of a file.
+
+    Attributes:
+      name: of the files that are written.
+      out_dir: gets a folder `name`.
+      labels: names of the classes, in the order of the outputs.
+      takes: what the network was built for, of `absorb.INPUTS`; None where it normalises by itself.
+      output: one of `heads.OUTPUTS`.
+      formats: beside float32 (and int8, where there are images).
+      method: of calibration.
+      max_accuracy_drop, remedies: see `champion.export_model` and `remedies.Plan`.
+      details: for the sidecar.
+    """
+
+    name: str
+    out_dir: str
+    labels: tuple[str, ...]
+    takes: str | None = None
+    output: str = "logits"
+    formats: tuple[Format, ...] = ()
+    method: str = "minmax"
+    max_accuracy_drop: float | None = None
+    remedies: tuple[str, ...] = ()
+    details: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a file is calibrated and judged by: pixels, uint8 (N, side, side, 3), classes (N,).
+
+    Attributes:
+      calibration: training images.
+      validation, validation_classes: for the choice of a remedy.
+      test, test_classes: for the reported accuracy.
+    """
+
+    calibration: np.ndarray
+    validation: np.ndarray
+    validation_classes: np.ndarray
+    test: np.ndarray
+    test_classes: np.ndarray
+
+
+def export_file(path: Path, request: Request, images: Images | None) -> dict[str, Any]:
+    """Exports a `.keras` file.
+
+    Args:
+      path: of the file.
+      request: what to make of it.
+      images: without them only float formats can be made, and only Keras and float32 are compared,
+        on noise.
+
+    Returns:
+      The sidecar, which lies beside the files.
+
+    Raises:
+      UserError: the file is unsafe or damaged, cannot be converted, or an export's check failed.
+    """
+    keras_file.check(path)
+    if images is None and any(form.weights in ("int8", "int16x8") for form in request.formats):
+        raise UserError("int8 needs images that choose its ranges: --dataset, or --formats=float32")
+    arguments = {"path": str(path.absolute()), "request": json.dumps(asdict(request))}
+    given = {} if images is None else asdict(images)
+    try:
+        answer = isolated.call(_export, {**arguments, **given}, timeout=TIMEOUT_SECONDS)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return json.loads(str(answer["sidecar"]))
+
+
+def _export(arguments: Arrays) -> Arrays:
+    """In the child."""
+    import os
+
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    from . import absorb, champion, heads, remedies
+
+    asked = json.loads(str(arguments["request"]))
+    asked["formats"] = tuple(Format(**form) for form in asked["formats"])
+    request, path = Request(**asked), Path(str(arguments["path"]))
+    loaded = keras_file.load(path)
+    _check_classifier(loaded, request)
+    original = heads.with_output(loaded, request.output)
+    takes = request.takes
+    if takes is None:
+        if not absorb.normalises(original):
+            raise UserError(
+                "the network begins with no Rescaling or Normalization: say with --input what it "
+                f"takes ({', '.join(absorb.INPUTS)})"
+            )
+        takes = "0..255"
+    pixels = arguments.get("calibration", _noise(original))
+    absorbed = absorb.absorb(original, takes)
+    difference = _difference(original, absorbed, pixels, takes)
+    details = {
+        **(request.details or {}),
+        "keras_file": {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "normalisation": {"input": takes, "absorbed": absorbed.how, "max_difference": difference},
+    }
+    if "calibration" not in arguments:
+        return {
+            "sidecar": np.array(_write_floats(absorbed.model, request, details, _scaled(pixels)))
+        }
+    plan = remedies.Plan(
+        request.remedies,
+        lambda: _batches(arguments["validation"], arguments["validation_classes"]),
+        _no_training,
+    )
+    exported = champion.export_model(
+        absorbed.model,
+        name=request.name,
+        out_dir=Path(request.out_dir),
+        labels=request.labels,
+        calibration=_scaled(pixels),
+        test_batches=_batches(arguments["test"], arguments["test_classes"]),
+        details=details,
+        max_accuracy_drop=request.max_accuracy_drop,
+        formats=request.formats,
+        plan=plan,
+        method=request.method,
+    )
+    return {"sidecar": np.array(exported.sidecar_path.read_text())}
+
+
+def _check_classifier(model: keras.Model, request: Request) -> None:
+    if (len(model.inputs), len(model.outputs)) != (1, 1) or len(model.output_shape) != 2:
+        raise UserError(
+            f"it has {len(model.inputs)} inputs and an output of shape {model.output_shape}: a "
+            "classifier has one image and one vector of logits or probabilities"
+        )
+    if model.output_shape[-1] != len(request.labels):
+        raise UserError(
+            f"it tells {model.output_shape[-1]} classes apart, but there are "
+            f"{len(request.labels)} labels"
+        )
+
+
+def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes: str) -> float:
+    """Of the outputs before and after absorbing; UserError where they are not the same function."""
+    from . import absorb, champion
+
+    scale, offset = absorb.INPUTS[takes]
+    differences, ranges = [0.0], [0.0]
+    for start in range(0, len(pixels), _BATCH):
+        q = _scaled(pixels[start : start + _BATCH])
+        expected = np.asarray(original(q * np.float32(scale) + np.float32(offset), training=False))
+        got = np.asarray(absorbed.model(q, training=False))
+        differences.append(float(np.abs(got - expected).max()))
+        ranges.append(float(np.ptp(expected)))
+    if not max(differences) <= champion.TOLERANCE * max(ranges):
+        raise UserError(
+            f"absorbing its normalisation ({absorbed.how}) changes its outputs by up to "
+            f"{max(differences):.3g}, of a range of {max(ranges):.3g}"
+        )
+    return max(differences)
+
+
+def _write_floats(
+    model: keras.Model, request: Request, details: dict[str, Any], images: np.ndarray
+) -> str:
+    """Converts to float formats, compares float32 with Keras, writes; returns the sidecar."""
+    from . import champion, convert, files, inspect, runtime
+
+    forms = (FLOAT32, *request.formats)
+    contents = dict(zip(forms, convert.to_tflite_formats(model, None, forms), strict=True))
+    expected = np.asarray(model(images, training=False))
+    difference = float(np.abs(runtime.run(contents[FLOAT32], images) - expected).max())
+    if not difference <= champion.TOLERANCE * float(np.ptp(expected)):
+        raise UserError(f"the float32 file differs from Keras by up to {difference:.3g}")
+    folder = Path(request.out_dir, request.name)
+    paths = {form: folder / f"{request.name}.{form.name}.tflite" for form in forms}
+    found = inspect.read(contents[FLOAT32])
+    sidecar = {
+        "name": request.name,
+        "labels": list(request.labels),
+        "input": {
+            "shape": found.inputs[0].shape,
+            "layout": "NHWC, RGB",
+            "float32": "pixel / 128 - 1",
+        },
+        "output": {"shape": found.outputs[0].shape, "meaning": champion.meaning(found)},
+        "operators": {"float32": found.operators},
+        "verification": {"noise_images": len(images), "max_difference": difference},
+        "files": {form.name: champion.described(paths[form], contents[form]) for form in forms},
+        "versions": champion.versions(),
+        "details": details,
+    }
+    text = json.dumps(sidecar, indent=2)
+    files.write(
+        {
+            **{paths[form]: content for form, content in contents.items()},
+            folder / "labels.txt": "".join(f"{label}\n" for label in request.labels).encode(),
+            folder / f"{request.name}.json": text.encode() + b"\n",
+        }
+    )
+    return text
+
+
+def _noise(model: keras.Model) -> np.ndarray:
+    shape = (_NOISE_IMAGES, *model.input_shape[1:])
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _scaled(pixels: np.ndarray) -> np.ndarray:
+    return (pixels / np.float32(128) - 1).astype(np.float32)
+
+
+def _batches(pixels: np.ndarray, classes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for start in range(0, len(pixels), _BATCH):
+        yield _scaled(pixels[start : start + _BATCH]), classes[start : start + _BATCH]
+
+
+def _no_training() -> tuple[Iterator[Any], int]:
+    raise UserError("a .keras file is not trained further: fine-tune it where it was trained")

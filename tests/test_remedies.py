@@ -1,0 +1,520 @@
+"""Remedies for int8: folding, equalisation, layers in float, fine-tuning, and their ladder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import repeat
+from pathlib import Path
+
+import keras
+import networks
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+from efficientnet_elite import cli, models
+from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import (
+    champion,
+    equalization,
+    folding,
+    inspect,
+    ladder,
+    mixed,
+    packages,
+    qat,
+    quantizer,
+    remedies,
+    runtime,
+)
+from efficientnet_elite.export import layers as layer_errors
+from efficientnet_elite.spec import ArchSpec
+
+SIDE = 16
+
+
+def spec(activation: str, squeeze: int | None = None) -> ArchSpec:
+    return ArchSpec(
+        f"net-{activation}",
+        (SIDE, SIDE, 3),
+        (
+            ConvBlock("stem", 6, kernel=3, stride=2, activation=activation),
+            MBConv("a", 5, expanded=8, kernel=3, squeeze=squeeze, activation=activation),
+            MBConv("b", 5, expanded=8, kernel=3, squeeze=squeeze, activation=activation),
+            ConvBlock("top", 8, activation=activation),
+            Classifier("predictions", 4),
+        ),
+    )
+
+
+def wide(net: ArchSpec, spread: float, seed: int = 0) -> tuple[keras.Model, np.ndarray]:
+    """An untrained network whose channels differ in range, and images."""
+    model, images = models.build(net, seed=seed), networks.noise(net)
+    networks.normalise(model, images)
+    random = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.gamma.assign(np.exp(random.normal(0, spread, layer.gamma.shape)))
+            layer.beta.assign(random.normal(0, 0.3, layer.gamma.shape))
+    return model, images
+
+
+def logits(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return np.asarray(model(images, training=False))
+
+
+def unevenness(model: keras.Model, name: str, images: np.ndarray) -> float:
+    """Of the ranges of a tensor's channels: the widest over the geometric mean."""
+    ranges = equalization.channel_ranges(model, [name], images)[name]
+    return float(ranges.max() / np.exp(np.log(ranges[ranges > 0]).mean()))
+
+
+def assert_same_function(model: keras.Model, other: keras.Model, images: np.ndarray) -> None:
+    expected = logits(model, images)
+    np.testing.assert_allclose(logits(other, images), expected, atol=1e-5 * np.ptp(expected))
+
+
+# -- folding and equalisation --------------------------------------------------------------------
+
+
+def test_folding_keeps_the_function_and_the_int8_file():
+    model, images = wide(spec("swish", squeeze=3), 0.5)
+    folded = folding.fold(model)
+    assert not any(isinstance(layer, layers.BatchNormalization) for layer in folded.layers)
+    assert_same_function(model, folded, images)
+    mine, converters = (
+        quantizer.quantize(quantizer.calibrate(each, images)) for each in (folded, model)
+    )
+    difference = runtime.run(mine, images) - runtime.run(converters, images)
+    (output,) = inspect.read(mine).outputs
+    assert np.abs(difference).max() <= 1.01 * output.scales[0]
+
+
+def test_a_batch_normalisation_without_a_convolution_stays():
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.BatchNormalization(name="first")(image)
+    x = layers.Conv2D(4, 3, activation="relu", name="conv")(x)
+    x = layers.BatchNormalization(name="behind_activation")(x)
+    model = keras.Model(image, layers.Dense(4)(layers.GlobalAveragePooling2D()(x)))
+    images = networks.noise(spec("relu"))
+    networks.normalise(model, images)
+    folded = folding.fold(model)
+    kept = [each.name for each in folded.layers if isinstance(each, layers.BatchNormalization)]
+    assert kept == ["first", "behind_activation"]
+    assert_same_function(model, folded, images)
+
+
+def test_a_layer_used_twice_gets_one_line():
+    image = keras.Input((SIDE, SIDE, 3))
+    shared = layers.Conv2D(3, 1, name="shared")
+    model = keras.Model(image, layers.Dense(4)(layers.Flatten()(shared(shared(image)))))
+    with pytest.raises(UserError, match="layer shared is used more than once"):
+        folding.fold(model)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    activation=st.sampled_from(["relu", "swish", "relu6", "hard_swish"]),
+    squeeze=st.sampled_from([None, 3]),
+    spread=st.floats(0, 3),
+    seed=st.integers(0, 99),
+)
+def test_equalisation_keeps_the_function(activation, squeeze, spread, seed):
+    model, images = wide(spec(activation, squeeze), spread, seed)
+    before = logits(model, images)
+    assert_same_function(model, equalization.equalize(model, images), images)
+    np.testing.assert_array_equal(logits(model, images), before)  # it works on a copy
+
+
+@pytest.mark.parametrize(
+    ("activation", "tensors"),
+    [
+        # The linear bottlenecks of a and b share their factors with the sum behind b.
+        ("swish", {"a_project_conv", "b_project_conv", "b_add"}),
+        ("relu6", {"a_project_conv", "b_project_conv", "b_add"}),
+        ("relu", {"stem_activation", "a_dw_activation", "b_add", "top_activation", "avg_pool"}),
+    ],
+)
+def test_which_tensors_are_equalised(activation, tensors):
+    model, images = wide(spec(activation), 2.0)
+    folded, equal = folding.fold(model), equalization.equalize(model, images)
+    names = [layer.name for layer in folded.layers[1:]]
+    before, after = (equalization.channel_ranges(each, names, images) for each in (folded, equal))
+    scaled = {name for name in names if not np.allclose(before[name], after[name], rtol=1e-3)}
+    assert tensors <= scaled
+    if activation != "relu":
+        assert scaled == tensors
+    for name in tensors & {"a_dw_activation", "b_project_conv", "top_activation"}:
+        assert unevenness(equal, name, images) < unevenness(folded, name, images)
+
+
+def test_equalisation_undoes_a_rescaling_and_saves_int8():
+    """Channels of a linear bottleneck blown up, their readers turned down: the same function."""
+    model, images = wide(spec("relu6"), 0.0)
+    scales = np.logspace(-1.5, 1.5, 5).astype(np.float32)
+    for block in "ab":
+        norm = model.get_layer(f"{block}_project_bn")
+        norm.gamma.assign(norm.gamma * scales)
+        norm.beta.assign(norm.beta * scales)
+    for reader in ("b_expand_conv", "top_conv"):
+        kernel = model.get_layer(reader).kernel
+        kernel.assign(kernel / scales[:, None])
+    expected = logits(model, images)
+
+    def noise(each: keras.Model) -> float:
+        content = quantizer.quantize(quantizer.calibrate(each, images))
+        return float(np.square(runtime.run(content, images) - expected).mean() / expected.var())
+
+    assert noise(equalization.equalize(model, images)) < 0.05 < 0.3 < noise(model)
+
+
+def test_dead_channels_do_no_harm():
+    model, images = wide(spec("relu"), 1.0)
+    norm = model.get_layer("a_expand_bn")
+    norm.gamma.assign(norm.gamma * np.array([0, 0, 1, 1, 1, 1, 1, 1]))
+    norm.beta.assign(norm.beta * 0)
+    assert_same_function(model, equalization.equalize(model, images), images)
+
+
+# -- fine-tuning ---------------------------------------------------------------------------------
+
+
+def single(kind: str, random: np.random.Generator) -> keras.Model:
+    """One linear layer behind the image, with weights of uneven channels."""
+    image = keras.Input((8, 8, 3))
+    if kind == "dense":
+        x = layers.Dense(5, name="linear")(layers.Flatten()(image))
+    elif kind == "conv":
+        x = layers.Flatten()(layers.Conv2D(5, 3, padding="same", name="linear")(image))
+    else:
+        x = layers.Flatten()(layers.DepthwiseConv2D(3, padding="same", name="linear")(image))
+    model = keras.Model(image, x)
+    layer = model.get_layer("linear")
+    layer.set_weights([random.normal(size=w.shape) for w in layer.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("kind", ["conv", "depthwise", "dense"])
+def test_a_rounded_layer_is_the_int8_kernel_within_a_step(kind):
+    random = np.random.default_rng(0)
+    model = single(kind, random)
+    images = (random.integers(0, 256, (16, 8, 8, 3)) / 128 - 1).astype(np.float32)
+    images[0].flat[0], images[0].flat[-1] = -1, 127 / 128
+    content = quantizer.quantize(quantizer.calibrate(model, images))
+    (output,) = inspect.read(content).outputs
+    twin = qat.Twin(model, images)
+    steps = (logits(twin.student, images) - runtime.run(content, images)) / output.scales[0]
+    assert np.abs(steps).max() < 1.01
+    assert (np.abs(steps) > 0.01).mean() < 0.05  # and nearly everywhere the very same
+    off = (logits(model, images) - runtime.run(content, images)) / output.scales[0]
+    assert (np.abs(off) > 0.01).mean() > 0.9  # which float is not
+
+
+@pytest.mark.parametrize("activation", ["swish", "relu6"])
+def test_the_twin_predicts_what_int8_does_to_a_network(activation):
+    model, images = wide(spec(activation, squeeze=3), 1.0)
+    expected = logits(model, images)
+    twin = qat.Twin(model, images)
+    calibrated = quantizer.calibrate(twin.model, images)
+    ranges = twin.read_back()
+    imposed = remedies.by_tensor(calibrated, ranges)
+    assert len(imposed) == len(ranges)  # each has its tensor, and, not yet trained, its range
+    # Not `calibrated.ranges`: the converter measures what is added to in place after the sum.
+    tracer = layer_errors.Tracer(calibrated.content)
+    values = {name: [] for name in imposed}
+    for image in images:
+        tracer.run(image)
+        for index, tensor in enumerate(inspect.read(calibrated.content).tensors):
+            if tensor.name in values:
+                values[tensor.name].append(tracer.tensor(index))
+    for name, (low, high) in imposed.items():
+        extremes = min(np.min(values[name]), 0), max(np.max(values[name]), 0)
+        np.testing.assert_allclose((low, high), extremes, rtol=1e-3, atol=1e-3 * (high - low))
+
+    harm = runtime.run(quantizer.quantize(calibrated, ranges=imposed), images) - expected
+    predicted = logits(twin.student, images) - expected
+    assert np.corrcoef(harm.ravel(), predicted.ravel())[0, 1] > 0.7
+    assert 0.5 < predicted.std() / harm.std() < 2
+
+
+def test_gradients_pass_through_rounding():
+    import tensorflow as tf
+
+    values, low, high = (tf.Variable(v) for v in ([-3.0, 0.1, 0.4, 3.0], -1.0, 1.0))
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(qat.rounded(values, low, high))
+    by_value, by_low, by_high = tape.gradient(total, [values, low, high])
+    np.testing.assert_allclose(by_value, [0, 1, 1, 0], atol=1e-5)
+    assert by_low != 0 != by_high
+    kernel = tf.Variable([[0.3, -2.0], [1.0, 0.7]])
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(qat.rounded_weights(kernel, -1) * [[1.0, 2.0], [3.0, 4.0]])
+    gradient = tape.gradient(total, kernel).numpy()
+    np.testing.assert_allclose(gradient[[0, 1], [0, 1]], [1, 4], rtol=0.02)
+
+
+def test_fine_tuning_lowers_the_noise_of_int8():
+    block = MBConv("a", 8, expanded=None, kernel=3, squeeze=2)
+    stem = ConvBlock("stem", 8, kernel=3, stride=2)
+    net = ArchSpec("short", (SIDE, SIDE, 3), (stem, block, Classifier("predictions", 4)))
+    model, images = wide(net, 2.0)
+    expected = logits(model, images)
+    stream = repeat(images)
+    tuned, learned = qat.fine_tune(model, stream, images, steps=40)
+    plain = quantizer.quantize(quantizer.calibrate(model, images))
+    calibrated = quantizer.calibrate(tuned, images)
+    better = quantizer.quantize(calibrated, ranges=remedies.by_tensor(calibrated, learned))
+
+    def divergence(content: bytes) -> float:
+        """Kullback-Leibler, from the float network's probabilities."""
+        p, q = (keras.ops.log_softmax(x) for x in (expected, runtime.run(content, images)))
+        return float(keras.ops.mean(keras.ops.sum(keras.ops.exp(p) * (p - q), -1)))
+
+    assert divergence(better) < 0.5 * divergence(plain)
+    np.testing.assert_array_equal(logits(model, images), expected)  # it worked on a copy
+
+
+# -- layers in float -----------------------------------------------------------------------------
+
+
+def test_chosen_layers_stay_in_float_and_help():
+    model, images = wide(spec("swish", squeeze=3), 1.5)
+    plain = remedies.Quantization(model, quantizer.calibrate(model, images))
+    ranked = mixed.harms(plain.calibrated, {}, images)
+    assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
+    chosen = list(mixed.choices(ranked))
+    assert [len(names) for names in chosen] == [1, 2, 4, 8, len(ranked) // 2]
+    kept = remedies.Quantization(model, plain.calibrated, float_layers=chosen[-1])
+    content = inspect.read(kept.checked())
+    operators = mixed.layer_operators(plain.calibrated)
+    in_float = frozenset().union(*(operators[layer] for layer in chosen[-1]))
+    made = {t.name: t.type for t in content.tensors if t.producer not in (None, "QUANTIZE")}
+    assert {made[name] for name in in_float if name in made} == {"FLOAT32"}
+    others = set(made) & set(plain.calibrated.operators) - in_float
+    assert {made[name] for name in others} == {"INT8"}
+    assert [t.type for t in (*content.inputs, *content.outputs)] == ["INT8", "INT8"]
+    with pytest.raises(UserError, match="not int8 throughout"):
+        inspect.check_pixel_classifier(content, 4)
+
+    expected = logits(model, images)
+    error = {
+        name: np.square(runtime.run(each.file(), images) - expected).mean()
+        for name, each in (("plain", plain), ("mixed", kept))
+    }
+    assert error["mixed"] < 0.5 * error["plain"]
+
+
+# -- the ladder ----------------------------------------------------------------------------------
+
+SCORES = {"plain": 0.5, "a1": 0.4, "a2": 0.6, "b1": 0.6, "b2": 0.9, "c1": 0.95}
+
+
+def rungs(*names: str, seen: list[str]):
+    """Invented remedies of two trials each; `seen` gets what each started from."""
+
+    def remedy(name: str):
+        def trials(best: str):
+            seen.append(best)
+            return [(f"{name}{i}", f"{name}{i}") for i in (1, 2) if f"{name}{i}" in SCORES]
+
+        return name, trials
+
+    return [remedy(name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("needed", "tried", "best"),
+    [
+        (0.5, ["plain"], "plain"),
+        (0.6, ["plain", "a1", "a2"], "a2"),
+        (0.9, ["plain", "a1", "a2", "b1", "b2"], "b2"),
+        (0.95, ["plain", "a1", "a2", "b1", "b2", "c1"], "c1"),
+    ],
+)
+def test_the_ladder_stops_at_the_first_that_holds(needed, tried, best):
+    seen: list[str] = []
+    climbed = ladder.climb("plain", rungs("a", "b", "c", seen=seen), SCORES.__getitem__, needed)
+    assert [attempt.trial for attempt in climbed.attempts] == tried
+    assert (climbed.best, climbed.accuracy, climbed.holds) == (best, SCORES[best], True)
+    assert seen == ["plain", "a2", "b2"][: len(seen)]  # each builds on the best so far
+
+
+def test_the_ladder_says_what_each_gained():
+    climbed = ladder.climb("plain", rungs("a", "b", seen=[]), SCORES.__getitem__, 0.99)
+    assert not climbed.holds
+    assert climbed.best == "b2"
+    gained = [attempt.gained for attempt in climbed.attempts]
+    assert gained == [None, *(pytest.approx(value) for value in (-10, 10, 0, 30))]
+    line = ladder.summary(climbed.attempts)
+    assert line == "plain 50.00%, a2 60.00% (+10.00 points), b2 90.00% (+30.00 points)"
+
+
+def test_what_cannot_be_made_is_a_line_and_not_the_end():
+    def score(trial: str) -> float:
+        if trial == "plain":
+            raise UserError("a scale is degenerate")
+        return SCORES[trial]
+
+    def unsuitable(best: str):
+        raise UserError("a layer is used twice")
+
+    remedies_ = [("x", unsuitable), *rungs("a", seen=(seen := []))]
+    climbed = ladder.climb("plain", remedies_, score, 0.6)
+    assert climbed.best == "a2"
+    assert seen == ["plain"]
+    assert [attempt.fault for attempt in climbed.attempts] == [
+        "a scale is degenerate",
+        "a layer is used twice",
+        None,
+        None,
+    ]
+    assert "plain failed (a scale is degenerate)" in ladder.summary(climbed.attempts)
+
+
+def test_unknown_remedies_are_refused_and_known_ones_ordered():
+    assert remedies.check_names(["qat", "calibration"]) == ("calibration", "qat")
+    with pytest.raises(UserError, match="no remedy 'magic': choose from calibration, equal"):
+        remedies.check_names(["magic"])
+
+
+# -- exports -------------------------------------------------------------------------------------
+
+
+def teacher_labels(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    """Classes that the float network gets right, all of them."""
+    return logits(model, images).argmax(-1)
+
+
+def export(model: keras.Model, images: np.ndarray, out_dir, names, max_drop: float = 1.0):
+    labelled = [(images, teacher_labels(model, images))]
+    plan = remedies.Plan(tuple(names), lambda: labelled, lambda: (repeat(images), 3))
+    return champion.export_model(
+        model,
+        name="net",
+        out_dir=out_dir,
+        labels=list("abcd"),
+        calibration=images,
+        test_batches=labelled,
+        details={},
+        max_accuracy_drop=max_drop,
+        plan=plan,
+    )
+
+
+def varied(net: ArchSpec, count: int = 64) -> np.ndarray:
+    """Images that differ more from each other than noise does."""
+    random = np.random.default_rng(1)
+    coarse = random.uniform(-1, 0.99, (count, 4, 4, 3))
+    return np.kron(coarse, np.ones((1, SIDE // 4, SIDE // 4, 1))).astype(np.float32)
+
+
+def blown_up() -> tuple[keras.Model, np.ndarray]:
+    """A network that plain int8 destroys and equalisation repairs."""
+    net = spec("relu6")
+    model, images = models.build(net), varied(net)
+    networks.normalise(model, images)
+    scales = np.logspace(-1.5, 1.5, 5).astype(np.float32)
+    for block in "ab":
+        norm = model.get_layer(f"{block}_project_bn")
+        norm.gamma.assign(norm.gamma * scales)
+    for reader in ("b_expand_conv", "top_conv"):
+        kernel = model.get_layer(reader).kernel
+        kernel.assign(kernel / scales[:, None])
+    return model, images
+
+
+def test_an_export_takes_the_cheapest_remedy_that_holds(tmp_path):
+    model, images = blown_up()
+    exported = export(model, images, tmp_path, remedies.DEFAULT)
+    record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
+    assert record["taken"] == record["attempts"][-1]["trial"] == "equalization: minmax"
+    assert record["needed_accuracy"] == 0.99
+    assert exported.remedy == record["taken"]
+    tried = [attempt["remedy"] for attempt in record["attempts"]]
+    assert tried == ["plain", "calibration", "calibration", "equalization"]
+    accuracies = [attempt["accuracy"] for attempt in record["attempts"]]
+    assert max(accuracies[:-1]) < 0.99 <= accuracies[-1] == exported.int8_accuracy
+    inspect.check_pixel_classifier(inspect.read(exported.int8_path.read_bytes()), 4)
+    # The float file is the network's own.
+    np.testing.assert_allclose(
+        runtime.run(exported.float_path, images), logits(model, images), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_an_export_without_need_of_remedies_is_the_ordinary_one(tmp_path):
+    model, images = wide(spec("relu6"), 0.0)
+    ordinary = champion.convert.to_tflite(model, calibration=images)
+    exported = export(model, images, tmp_path, remedies.NAMES)
+    record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
+    assert [attempt["trial"] for attempt in record["attempts"]] == ["plain"]
+    assert exported.int8_path.read_bytes() == ordinary
+    assert exported.remedy is None
+
+
+def test_an_export_that_nothing_saves_says_what_each_gained(tmp_path):
+    model, images = blown_up()
+    with pytest.raises(UserError) as error:
+        export(model, images, tmp_path, ["calibration"])
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.startswith("export of net failed: int8 gets less than 99.00% of the validation")
+    assert "plain " in message and "calibration: " in message and "points)" in message
+    assert message.endswith("not tried: equalization, mixed, qat (--remedies)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_in_float_are_marked_and_refused_for_microcontrollers(tmp_path):
+    model, images = blown_up()
+    exported = export(model, images, tmp_path, ["mixed"])
+    record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
+    assert record["taken"].startswith("mixed: ")
+    assert record["float_layers"]
+    assert exported.int8_accuracy >= 0.99
+    with pytest.raises(UserError) as error:
+        packages.of_file(exported.int8_path, "micro")
+    assert f"{record['float_layers'][0]}" in str(error.value)
+    assert "stayed in float to keep the accuracy, and a microcontroller needs" in str(error.value)
+    assert not (exported.int8_path.parent / "micro").exists()
+
+
+def test_a_dead_squeeze_layer_is_repaired(tmp_path):
+    net = spec("relu", squeeze=3)
+    model, images = models.build(net), varied(net)
+    networks.normalise(model, images)
+    model.get_layer("a_se_reduce").bias.assign([-100.0] * 3)
+    exported = export(model, images, tmp_path, ["calibration"], max_drop=5)
+    attempts = json.loads(exported.sidecar_path.read_text())["int8_remedies"]["attempts"]
+    assert "degenerate scale" in attempts[0]["fault"]
+    assert attempts[-1]["trial"] == "calibration: 2 empty ranges widened"
+    assert exported.int8_accuracy >= 0.95
+
+
+@pytest.mark.slow
+def test_fine_tuning_is_the_last_resort(tmp_path):
+    model, images = blown_up()
+    with pytest.raises(UserError, match=r"qat \d+\.\d+%"):
+        export(model, images, tmp_path, ["qat"])
+
+
+@pytest.mark.slow
+def test_the_command_line_judges_on_the_validation_part(searched, tmp_path, capsys):
+    workdir = Path(shutil.copytree(searched, tmp_path / "run"))
+    name = json.loads((workdir / "champions.json").read_text())[-1]["name"]
+    command = ["export", f"--workdir={workdir}", name]
+    assert cli.main([*command, "--max_accuracy_drop=-200", "--remedies=qat,calibration"]) == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(f"elite export: export of {name} failed: int8 gets less than")
+    assert all(word in message for word in ("plain ", "calibration: ", "qat "))
+    assert message.endswith("not tried: equalization, mixed (--remedies)")
+    assert not (workdir / "export").exists()
+
+    assert cli.main([*command, "--max_accuracy_drop=100"]) == 0
+    sidecar = json.loads((workdir / "export" / name / f"{name}.json").read_text())
+    record = sidecar["int8_remedies"]
+    assert [attempt["trial"] for attempt in record["attempts"]] == ["plain"]
+    assert cli.main([*command, "--max_accuracy_drop=100", "--remedies=prayer"]) == 1
+    assert "there is no remedy 'prayer'" in capsys.readouterr().err

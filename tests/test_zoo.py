@@ -1,0 +1,108 @@
+"""The zoo page: every family once, figures that are kept, tables that are well-formed."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+from efficientnet_elite import pools
+from efficientnet_elite.benchmarks import figures, latency, zoo
+from efficientnet_elite.benchmarks.zoo import VARIANTS, Row, as_text, page, representative, rows
+from efficientnet_elite.families import FAMILIES
+
+HOST = latency.Host("board", 2, "Linux", "3.11", "ai-edge-litert 2", None)
+ROW = Row(
+    "elite9", 132, 1_339_528, 74_561_616, 1_715_000, 1.0, 512_345.0, False, {"CONV_2D": 9}, ""
+)
+
+
+def test_every_family_has_its_representative():
+    names = [representative(family) for family in FAMILIES.values()]
+    assert len(set(names)) == len(FAMILIES)
+    shown = set(zoo.REPRESENTATIVES)
+    assert {family for family, name in zip(FAMILIES, names, strict=True) if name not in shown} == {
+        family for family in FAMILIES if family.endswith("-cifar")
+    }
+    assert {"elite0", "hf0", "efficientnet-b0", "tinynet-a", "mobilenetv2", "darts-v2"} <= set(
+        names
+    )
+    assert shown | set(VARIANTS) <= set(zoo.FLAGS["networks"].default)
+
+
+def test_the_variants_are_all_combinations():
+    assert VARIANTS == [
+        "elite9",
+        "elite9-nose",
+        "elite9-hard_swish",
+        "elite9-hard_swish-nose",
+        "elite9-relu6",
+        "elite9-relu6-nose",
+    ]
+    operators = [pools.spec(name).blocks for name in VARIANTS]
+    assert len(set(operators)) == len(VARIANTS)
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Cells of the tables of a page."""
+    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        for table in found
+    ]
+
+
+def test_the_page():
+    unknown = replace(ROW, network="strange", int8_bytes=None, latency=None, arena_bytes=None)
+    found = [
+        ROW,
+        replace(
+            ROW, network="elite9-relu6", macs=ROW.macs // 2, arena_estimated=True, latency=0.701
+        ),
+        replace(unknown, operators={}, problem="TFLite cannot express the model: why"),
+    ]
+    text = page(found, HOST)
+    networks, variants, operators = tables(text)
+    assert {len(line) for line in networks + variants} == {8}
+    assert [line[0] for line in networks[2:]] == ["elite9", "strange"]
+    assert networks[2][3:] == ["74.6", "1715", "1.00", "1.00", "512"]
+    assert networks[3][4:] == ["-", "-", "-", "-"]
+    assert [line[0] for line in variants[2:]] == ["elite9", "elite9-relu6"]
+    assert variants[3][5:] == ["0.70", "1.40", "~512"]
+    assert [line[1] for line in operators[2:]] == ["CONV_2D 9", "CONV_2D 9", ""]
+    assert "- strange: TFLite cannot express the model: why\n" in text
+    assert "What is missing" not in page(found[:2], HOST)
+    assert json.loads(as_text(found, "json"))[1]["latency"] == 0.701
+    assert len(as_text(found, "csv").splitlines()) == len(as_text(found, "table").splitlines()) == 4
+
+
+def test_figures_are_measured_once(tmp_path, monkeypatch):
+    sizes = {"base_resolution": 32, "classes": 2}
+    specs = [pools.spec(name, **sizes) for name in ("mobilenetv1-0.25", "mobilenetv1-0.5")]
+    found = rows(specs, tmp_path, runs=2)
+    assert [row.network for row in found] == [spec.name for spec in specs]
+    assert found[0].latency == 1 and found[1].latency > 0
+    assert {row.problem for row in found} == {""}
+    for row, spec in zip(found, specs, strict=True):
+        assert row.operators["CONV_2D"] > 0 and row.arena_bytes > 32 * 32 * 3
+        (file,) = tmp_path.glob(f"{spec.name}-*.int8.tflite")
+        assert file.stat().st_size == row.int8_bytes
+    monkeypatch.setattr("efficientnet_elite.export.untrained.int8_bytes", pytest.fail)
+    monkeypatch.setattr(latency, "measure", pytest.fail)
+    monkeypatch.setattr("efficientnet_elite.export.tflm.allocation", pytest.fail)
+    assert rows(specs, tmp_path, runs=2) == found
+
+
+def test_tflm_is_asked_when_it_is_there(tmp_path, monkeypatch):
+    pytest.importorskip("tflite_micro")
+    spec = pools.spec("mobilenetv1-0.25", base_resolution=32, classes=2)
+    with monkeypatch.context() as without:
+        without.setattr("efficientnet_elite.export.tflm.available", lambda: False)
+        (estimate,) = rows([spec], tmp_path, runs=0)
+    assert estimate.arena_estimated
+    (measured,) = rows([spec], tmp_path, runs=0)
+    assert not measured.arena_estimated
+    assert estimate.arena_bytes == pytest.approx(measured.arena_bytes, rel=0.1)
+    assert {"head", "tail"} <= figures.of(spec, tmp_path).keys()

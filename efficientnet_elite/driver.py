@@ -11,14 +11,14 @@ This module must not import TensorFlow or Keras.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from efficientnet_elite import summary
+from efficientnet_elite import champions, summary
 from efficientnet_elite.executors.protocol import (
     Built,
     EpochDone,
@@ -85,9 +85,9 @@ def drive(
     finally:
         executor.close()
         clear_temporary(workdir)
-    champions = describe_champions(ledger, standings)
-    write_json(champions_path(workdir), champions)
-    return champions
+    found = champions.describe(ledger, standings)
+    write_json(champions_path(workdir), found)
+    return found
 
 
 @dataclass
@@ -389,30 +389,3 @@ class _Search:
             texts.append(f"{len(tasks) - _SHOWN} more")
         waiting = "waiting for workers" if self._wanted else "done"
         return f"{', '.join(texts) or waiting} "
-
-
-def describe_champions(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str, Any]]:
-    """What ``champions.json`` says: one entry a group that has a champion, heaviest group first."""
-    candidates = {candidate.name: candidate for candidate in ledger.candidates()}
-    epochs, int8 = ledger.epochs(), ledger.int8()
-    return [
-        {
-            "name": champion,
-            "group": group,
-            "params": candidates[champion].spec.params,
-            "macs": candidates[champion].spec.macs,
-            "resolution": candidates[champion].spec.resolution,
-            "width": candidates[champion].width,
-            "depth": candidates[champion].depth,
-            "epochs": len(epochs[champion]),
-            "validation_accuracy": epochs[champion][-1].validation_accuracy,
-            **_in_int8(int8.get(champion, {}).get(len(epochs[champion]))),
-        }
-        for group, standing in sorted(standings.items())
-        if (champion := standing.champion) is not None and champion in epochs
-    ]
-
-
-def _in_int8(result: Int8Result | None) -> dict[str, float | None]:
-    """A champion's int8 accuracy after its last epoch, where it was measured."""
-    return {} if result is None else {"int8_validation_accuracy": result.int8_accuracy}

@@ -1,7 +1,8 @@
-"""Shared fixtures: one real search, undisturbed, that several test files look at."""
+"""What test files share: one real search, undisturbed; and how they are spread over processes."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -37,8 +38,22 @@ def elite(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="session")
 def searched(tmp_path_factory) -> Path:
     """Work directory of a finished search without export. Copy it before changing anything."""
-    workdir = tmp_path_factory.mktemp("searched") / "run"
-    done = elite("search", *SEARCH_FLAGS, "--noexport", f"--workdir={workdir}", timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers: the first to come searches, the others wait
+    workdir = root / "searched"
+    with (root / "searched.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "champions.json").exists():
+            done = elite("search", *SEARCH_FLAGS, "--noexport", f"--workdir={workdir}", timeout=300)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == ""
     return workdir
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keeps a file's tests in one process: many share what took seconds to train."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)

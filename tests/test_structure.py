@@ -17,7 +17,7 @@ FLOORS = (
     "errors config ops graph blocks spec",
     "scaling families lowering memory footprint costs metric_table limits selection "
     "pools grouping rules tournament replay ledger checkpoint schedule summary units "
-    "workdir "
+    "workdir champions "
     "outcome scheduling budget planning "
     "summary_text tensorboard rendered rendered_objects "
     "rendered_masks segmentation_score table5 __init__",

@@ -16,7 +16,7 @@ import tiny_tflite
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, isolated, runtime, tflm, verify
+from efficientnet_elite.export import ethos_u, inspect, isolated, runtime, tflm, verify
 
 TFLM = tflm.available()
 INT8, FLOAT = 1, 0
@@ -152,12 +152,15 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert cli.main([*arguments, "--format=json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["images"] == 20
-    assert [row["runtime"] for row in report["runtimes"]] == list(few)
+    # The runtimes, and behind them the NPU's compiler.
+    expected = [*few, f"Vela {ethos_u.ACCELERATOR}"]
+    assert [row["runtime"] for row in report["runtimes"]] == expected
+    assert ethos_u.available() == (report["runtimes"][-1]["cycles"] is not None)
     assert set(report["runtimes"][0]) == set(asdict(verify.Row("")))
     assert cli.main(arguments) == 0
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:2] == ["runtime", "version"]
-    assert [line.split("  ")[0] for line in lines] == list(few)
+    assert [line.split("  ")[0] for line in lines] == expected
     assert cli.main(["verify", "--dataset=digits"]) == 1
     assert "name one .tflite file" in capsys.readouterr().err
 

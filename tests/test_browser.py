@@ -1,0 +1,323 @@
+"""The web package in a real browser, where there is one."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import re
+import tempfile
+import time
+from dataclasses import fields
+from pathlib import Path
+
+import networks
+import numpy as np
+import pytest
+import tiny_tflite
+from PIL import Image
+from sklearn.datasets import load_sample_image
+from test_web import FRACTION, LABELS, model_file
+
+from efficientnet_elite import metric_table, models, pools
+from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.data import decode, geometry
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import (
+    browser,
+    convert,
+    formats,
+    litert_js,
+    packages,
+    runtime,
+    verify,
+    web,
+)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> None:
+    web.runtime_files.cache_clear()
+    if reason := litert_js.missing():
+        pytest.skip(reason)
+
+
+def pictures() -> dict[str, bytes]:
+    """Encoded pictures: of the network's size, greater, turned and transparent."""
+    china = Image.fromarray(load_sample_image("china.jpg"))
+    flower = Image.fromarray(load_sample_image("flower.jpg"))
+    turned = Image.Exif()
+    turned[0x0112] = 6  # lies on its side
+    clear = flower.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(flower.size))
+
+    def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+        content = io.BytesIO()
+        image.save(content, kind, **options)
+        return content.getvalue()
+
+    return {
+        "digit": encoded(Image.fromarray(tiny_tflite.digits()[0][1400]), "png"),
+        "china": encoded(china, "png"),
+        "narrow": encoded(flower.crop((200, 0, 260, 400)), "png"),
+        "small": encoded(flower.crop((200, 100, 221, 119)), "png"),
+        "turned": encoded(china, "jpeg", quality=90, exif=turned),
+        "clear": encoded(clear, "png"),
+    }
+
+
+DRIVER = """
+import {percentile} from "./latency.js";
+import {pixelsOf, preprocess} from "./image.js";
+const wait = async (condition) => {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 20));
+};
+const answer = {pixels: {}};
+try {
+  const job = await (await fetch("job.json")).json();
+  answer.percentiles = job.percentiles.map((p) => percentile(job.values, p));
+  for (const name of job.pictures) {
+    const blob = await (await fetch(name)).blob();
+    const bitmap = await createImageBitmap(blob, {colorSpaceConversion: "none"});
+    const {width, height} = bitmap;
+    const rgba = pixelsOf(bitmap, width, height);
+    answer.pixels[name] = Array.from(preprocess(rgba, width, height, job.side, job.fraction));
+  }
+  const frame = document.createElement("iframe");
+  frame.src = "index.html";
+  document.body.append(frame);
+  await new Promise((resolve) => frame.addEventListener("load", resolve));
+  const page = frame.contentDocument;
+  const $ = (id) => page.getElementById(id);
+  await wait(() => !$("main").hidden || $("status").classList.contains("error"));
+  const choose = async (content, name) => {
+    const files = new frame.contentWindow.DataTransfer();
+    files.items.add(new frame.contentWindow.File([content], name));
+    $("file").files = files.files;
+    $("file").dispatchEvent(new Event("change"));
+  };
+  await choose("no picture", "text.png");
+  await wait(() => $("status").textContent);
+  answer.refusal = $("status").textContent;
+  await choose(await (await fetch(job.shown)).blob(), "picture.png");
+  await wait(() => page.querySelector("#answer .row"));
+  answer.rows = [...page.querySelectorAll("#answer .row")].map((row) => row.innerText);
+  answer.status = $("status").textContent;
+  answer.title = page.title;
+  $("measure").click();
+  await wait(() => !$("json").hidden);
+  answer.median = $("median").textContent;
+  answer.file = $("json").download;
+  answer.json = await (await fetch($("json").href)).text();
+} catch (error) {
+  answer.error = String(error?.stack ?? error);
+}
+await fetch("/answer", {method: "POST", body: JSON.stringify(answer)});
+"""
+HTML = '<!doctype html><body><script type="module" src="driver.js"></script>'
+VALUES, PERCENTILES = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0], [0, 10, 50, 90, 100]
+SHOWN = "china"
+
+
+@functools.cache
+def driven(form: formats.Format, folder: Path) -> dict:
+    """What the package's page does, pressed as a visitor would."""
+    made = packages.of_file(model_file(folder, form), "web")
+    site = {
+        str(path.relative_to(made.folder)): path.read_bytes()
+        for path in made.folder.rglob("*")
+        if path.is_file()
+    }
+    job = {
+        "side": tiny_tflite.SIDE,
+        "fraction": FRACTION,
+        "pictures": list(pictures()),
+        "shown": SHOWN,
+        "values": VALUES,
+        "percentiles": PERCENTILES,
+    }
+    site |= {"driver.html": HTML.encode(), "driver.js": DRIVER.encode()}
+    site |= {"job.json": json.dumps(job).encode(), **pictures()}
+    answer = json.loads(browser.ask(site, "driver.html", timeout=90))
+    assert "error" not in answer, answer["error"]
+    return answer
+
+
+@pytest.fixture(scope="module", params=[formats.INT8, formats.FLOAT32], ids=lambda form: form.name)
+def visited(request, chromium, tmp_path_factory) -> tuple[formats.Format, dict]:
+    return request.param, driven(request.param, tmp_path_factory.mktemp("web") / "models")
+
+
+def evaluated(encoded: bytes, fraction: float = FRACTION) -> np.ndarray:
+    """The pixels that evaluation shows the network."""
+    image = decode.decode(encoded)
+    box = geometry.center_box(image.shape, fraction)
+    return geometry.resample(image, box, tiny_tflite.SIDE).numpy()
+
+
+@pytest.mark.parametrize("name", ["digit", "china", "narrow", "small"])
+def test_the_page_sees_the_pixels_of_the_evaluation(visited, name):
+    got = np.array(visited[1]["pixels"][name]).reshape(tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
+    np.testing.assert_array_equal(got, evaluated(pictures()[name]))
+
+
+@pytest.mark.parametrize(("name", "mean", "most"), [("turned", 0.5, 8), ("clear", 0.5, 2)])
+def test_decoders_differ_by_little(visited, name, mean, most):
+    got = np.array(visited[1]["pixels"][name]).reshape(tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
+    difference = np.abs(got - evaluated(pictures()[name]).astype(int))
+    assert difference.mean() <= mean
+    assert difference.max() <= most
+
+
+def test_the_page_answers_as_python_does(visited):
+    form, answer = visited
+    pixels = evaluated(pictures()[SHOWN])
+    (logits,) = runtime.run(tiny_tflite.converted()[form], tiny_tflite.normalised(pixels)[None])
+    powers = np.exp(logits.astype(float) - logits.max())
+    shares = powers / powers.sum()
+    assert len(answer["rows"]) == 5
+    for row, index in zip(answer["rows"], np.argsort(-shares, kind="stable"), strict=False):
+        label, _, share = row.partition("\n")
+        assert label == LABELS[index]
+        assert float(share.removesuffix(" %")) == pytest.approx(100 * shares[index], abs=0.051)
+    assert answer["title"] == "tiny"
+    assert answer["status"] == ""
+    assert answer["refusal"].startswith("text.png is not a picture that this browser can read")
+
+
+def test_the_measurement_is_what_elite_benchmark_writes(visited, tmp_path):
+    form, answer = visited
+    report = json.loads(answer["json"])
+    (row,) = report["rows"]
+    assert set(row) == {field.name for field in fields(latency.Row)}
+    assert set(report["host"]) >= {field.name for field in fields(latency.Host)}
+    assert set(report["options"]) >= {field.name for field in fields(latency.Options)}
+    assert 0 < row["min_ms"] <= row["median_ms"] <= row["p90_ms"]
+    assert row["file_bytes"] == len(tiny_tflite.converted()[form])
+    assert answer["median"] == f"{row['median_ms']:.2f} ms"
+    assert web.RUNTIME in report["host"]["runtime"]
+    assert answer["percentiles"] == pytest.approx(np.percentile(VALUES, PERCENTILES).tolist())
+    table = tmp_path / answer["file"]
+    table.write_text(answer["json"])
+    if form == formats.INT8:
+        assert metric_table.latencies(table, [tiny_tflite.SPEC]) == {"tiny": row["median_ms"]}
+    else:
+        with pytest.raises(UserError, match="has no int8 latency of 1 of 1"):
+            metric_table.latencies(table, [tiny_tflite.SPEC])
+
+
+@pytest.mark.parametrize(
+    "form", [formats.INT8, tiny_tflite.UINT8, formats.FLOAT32], ids=lambda form: form.name
+)
+def test_verify_runs_it_in_the_browser(chromium, form):
+    pixels, classes = tiny_tflite.digits()
+    images = tiny_tflite.normalised(pixels[1400:1420])
+    content = tiny_tflite.converted()[form]
+    chosen = [verify.XNNPACK, "LiteRT.js"]
+    xnnpack, row = verify.verify(content, images, classes[1400:1420], runtimes=chosen)
+    assert row.error is None
+    assert row.version == web.VERSION
+    assert row.difference <= (1e-5 if form == formats.FLOAT32 else 0)
+    assert row.agrees
+    assert row.accuracy == xnnpack.accuracy
+    assert row.median_ms > 0
+    assert row.memory_bytes > len(content)
+
+
+def test_a_file_that_does_not_load_spoils_no_other(chromium):
+    content = tiny_tflite.pair()[0]
+    images = tiny_tflite.normalised(tiny_tflite.digits()[0][:1])
+    broken, whole = litert_js.run([(content[: len(content) // 2], images), (content, images)])
+    assert isinstance(broken, UserError)
+    assert re.match("LiteRT.js cannot run the model: ", str(broken))
+    np.testing.assert_allclose(whole.outputs, runtime.run(content, images), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("script", "timeout", "message"),
+    [
+        ("for (;;) {}", 4, "^the browser took longer than 4 s and was stopped$"),
+        ("fetch('/nothing', {method: 'POST', body: 'x'})", 3, "took longer than 3 s"),
+    ],
+)
+def test_a_page_that_never_answers_is_stopped(chromium, monkeypatch, script, timeout, message):
+    folder = Path(tempfile.mkdtemp())  # to tell our browser from others; sockets want short paths
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    start = time.monotonic()
+    with pytest.raises(UserError, match=message):
+        page = f"<!doctype html><script>{script}</script>".encode()
+        browser.ask({"index.html": page}, "index.html", timeout=timeout)
+    assert time.monotonic() - start < 60
+    deadline = time.monotonic() + 20  # the system reaps orphans in its own time
+    while (left := processes(f"--user-data-dir={folder}")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not left
+    folder.rmdir()  # nothing is left in it
+
+
+def processes(argument: str) -> list[str]:
+    """Command lines with an argument that begins like this."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().decode(errors="replace")
+        except OSError:  # it has just ended
+            continue
+        if argument in command:
+            found.append(command)
+    return found
+
+
+def test_a_browser_that_ends_is_one_line(monkeypatch, tmp_path):
+    program = tmp_path / "chromium"
+    program.write_text("#!/bin/sh\necho no display >&2\nexit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
+    with pytest.raises(UserError, match=r"^the browser ended with status 3: no display$"):
+        browser.ask({}, "index.html", timeout=30)
+
+
+# One network for each kind of block, and of each variant.
+FAMILIES = (
+    *("elite", "elite-hard_swish", "elite-relu6-nose", "mobilenetv1", "ecamobilenetv2"),
+    *("mobilenetv3-small", "mnasnet-small", "ghostnet", "shufflenet-g3", "squeezenet-1.1"),
+    *("peleenet", "espnetv2", "condensenext-cifar", "darts-v2"),
+)
+FORMS = (formats.FLOAT32, formats.INT8)
+
+
+@pytest.fixture(scope="module")
+def families(chromium) -> dict[tuple[str, formats.Format], tuple[bytes, np.ndarray, object]]:
+    """File, input and outcome of untrained networks, all in one browser."""
+    files = {}
+    for family in FAMILIES:
+        members = pools.members(family, base_resolution=48, classes=5)
+        spec = min(members, key=lambda member: len(member.spec.blocks)).spec
+        images = networks.noise(spec)
+        model = models.build(spec, batch_size=1, seed=0)
+        networks.normalise(model, images)
+        for form, content in zip(
+            FORMS, convert.to_tflite_formats(model, images, FORMS), strict=True
+        ):
+            files[family, form] = content, runtime.quantized(images, runtime.Runner(content).input)
+    outcomes = litert_js.run(list(files.values()), timeout=120)
+    return {
+        key: (*job, outcome) for (key, job), outcome in zip(files.items(), outcomes, strict=True)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_runs_in_the_browser_as_with_xnnpack(families, family, form):
+    content, inputs, outcome = families[family, form]
+    assert isinstance(outcome, litert_js.Outcome), outcome
+    runner = runtime.Runner(content)
+    expected = np.stack([runner.infer(image) for image in inputs])
+    assert len(np.unique(expected)) > 1
+    if form == formats.INT8:
+        np.testing.assert_array_equal(outcome.outputs, expected)
+    else:
+        limit = 1e-5 * np.ptp(expected)
+        np.testing.assert_allclose(outcome.outputs, expected, rtol=0, atol=limit)

@@ -9,6 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine may take any time over an example.
+settings.register_profile("busy", deadline=None)
+settings.load_profile("busy")
 
 # A group of two candidates and a group of one, on 5 to 8 pixels: every step of a search in seconds.
 # The seed is one that draws shallow networks, which are built sooner.
@@ -56,4 +61,4 @@ def pytest_xdist_make_scheduler(config, log):
     """Keeps a file's tests in one process: many share what took seconds to train."""
     from xdist.scheduler import LoadFileScheduling
 
-    return LoadFileScheduling(config, log)
+    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None

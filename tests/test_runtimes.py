@@ -1,10 +1,13 @@
-"""Every kind of network and deployment variant, in int8 and in float, in the runtimes of devices.
+"""Every family and deployment variant, in int8 and in float, in the runtimes of devices.
 
 Scaled down and untrained, with the statistics of noise: what is tested are operators and their
-arithmetic, not accuracy. All runtimes share this process: the files are ours.
+arithmetic, not accuracy. The runtimes share this process: the files are ours.
 """
 
 from __future__ import annotations
+
+import warnings
+from itertools import product
 
 import keras
 import numpy as np
@@ -12,58 +15,86 @@ import pytest
 from networks import noise, normalise
 
 from efficientnet_elite import models
-from efficientnet_elite.export import convert, formats, inspect, verify
+from efficientnet_elite.export import convert, formats, inspect, isolated, verify
 from efficientnet_elite.families import FAMILIES, variants
+from efficientnet_elite.spec import ArchSpec
 
-# A family of each kind: others have the same operators. (Untrained at this width MnasNet-A1 has a
-# dead squeeze layer, which the export refuses.)
-KINDS = (
-    *("elite", "tinynet", "mobilenetv1", "mobilenetv2", "ecamobilenetv2"),
-    *("mobilenetv3-small", "mobilenetv3-small-minimalistic", "mnasnet-b1", "ghostnet"),
-    *("shufflenet-g3", "squeezenet-1.1", "peleenet", "espnetv2", "condensenet-cifar"),
-    *("nasnet-a", "darts-v2", "proxylessnas-mobile", "fbnet-c"),
-)
-VARIANTS = ("elite-relu6", "elite-relu", "elite-hard_swish", "elite-nose", "elite-relu6-nose")
-RUNTIMES = (verify.REFERENCE, verify.XNNPACK, "TFLM", "MediaPipe Tasks")
-UINT8 = formats.Format("int8", "uint8")
-SIDE = 32
+SIDE, CLASSES = 32, 5
+WIDTH, DEPTH = 0.25, 0.2
+# eLite's own activation is the first.
+VARIANTS = [
+    f"elite{variants.Variant(activation, gates).suffix}"
+    for activation, gates in product((None, *variants.ACTIVATIONS[1:]), (True, False))
+    if (activation, gates) != (None, True)
+]
+# Of the others LiteRT's builtin kernels may differ from all, and CompiledModel is XNNPACK again.
+RUNTIMES = (verify.REFERENCE, verify.XNNPACK, "TFLM", "MediaPipe Tasks", "LiteRT.js")
+UINT8 = formats.Format("int8", "uint8")  # MediaPipe takes no int8
+FLOAT_TOLERANCE = 1e-5  # of the logits' range, where kernels are the same
+
+
+def small(name: str) -> ArchSpec:
+    """The smallest network of a family or variant that has each of its blocks."""
+    base, variant = variants.parse(name)
+    family = FAMILIES[base]
+    # EfficientNet's dropout goes by its published names.
+    known = base if family.coefficients else next(iter(family.published))
+    return variant.apply(family.build(known, WIDTH, DEPTH, SIDE, CLASSES))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*KINDS, *VARIANTS])
+@pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS])
 def test_int8_and_float_agree_in_every_runtime(name):
-    base, variant = variants.parse(name)
-    spec = variant.apply(FAMILIES[base].build(base, 0.25, 0.2, SIDE, 5))
+    missing = {name: verify.RUNTIMES[name].missing() for name in RUNTIMES}
+    for runtime, reason in missing.items():
+        if reason:
+            warnings.warn(f"{runtime} is not tested: {reason}", stacklevel=1)
+    spec = small(name)
     images = noise(spec)
-    model = models.build(spec)
+    model = models.build(spec, seed=0)
+    revive(model)
     normalise(model, images)
     forms = [formats.FLOAT32, formats.INT8]
-    if verify.RUNTIMES["MediaPipe Tasks"].missing() is None:
-        forms.append(UINT8)  # it takes no int8
-    for form, content in zip(forms, convert.to_tflite_formats(model, images, forms), strict=True):
-        check(form, content, images)
+    if not missing["MediaPipe Tasks"]:
+        forms.append(UINT8)
+    contents = convert.to_tflite_formats(model, images, forms)
     keras.backend.clear_session()
+    for form, content in zip(forms, contents, strict=True):
+        check(content, form, images[:3], [name for name in RUNTIMES if not missing[name]])
 
 
-def check(form: formats.Format, content: bytes, images: np.ndarray) -> None:
-    """Each runtime that is installed and takes the format, against whose kernels it shares."""
+def revive(model: keras.Model) -> None:
+    """Squeeze layers of few units may never be positive untrained; the export refuses those."""
+    for variable in model.trainable_variables:
+        if variable.name == "bias":
+            variable.assign_add(np.full(variable.shape, 0.1, np.float32))
+
+
+def check(content: bytes, form: formats.Format, images: np.ndarray, installed: list[str]) -> None:
+    """Each runtime that takes the format agrees with the one whose arithmetic it has."""
     if form == formats.INT8:
         inspect.check_full_int8(inspect.read(content))
     (image,) = inspect.read(content).inputs
-    answers = {}
-    for name in RUNTIMES:
+    answers: dict[str, isolated.Arrays] = {}
+    for name in installed:
         chosen = verify.RUNTIMES[name]
-        if chosen.missing() or (chosen.takes and image.type not in chosen.takes):
+        if chosen.takes and image.type not in chosen.takes:
             continue
-        question = {"model": np.frombuffer(content, np.uint8), "images": images[:3]}
-        answers[name] = verify._measure({**question, "runtime": np.array(name)})
-        compared = verify._comparison(answers[name], chosen, answers.get(chosen.reference))
+        answers[name] = measured(name, content, images)
+        compared = verify._comparison(answers[name], chosen, answers.get(chosen.reference or ""))
         assert compared.get("agrees") is not False, (form.name, name, compared)
-    assert np.isfinite(answers[verify.XNNPACK]["logits"]).all()
+        if chosen.steps == 0 and compared["unit"] == "logits":
+            limit = FLOAT_TOLERANCE * np.ptp(answers[verify.XNNPACK]["logits"])
+            assert compared["difference"] <= limit, (form.name, name, compared)
+    logits = answers[verify.XNNPACK]["logits"]
+    assert np.isfinite(logits).all()
+    assert len(np.unique(logits)) > 1
 
 
-def test_every_family_is_of_a_kind_that_is_tested():
-    def module(name: str) -> str:
-        return FAMILIES[name].build.__module__
-
-    assert {module(name) for name in FAMILIES} == {module(name) for name in KINDS}
+def measured(name: str, content: bytes, images: np.ndarray) -> isolated.Arrays:
+    """As `verify.Runtime.measure`, but in this process where the runtime runs in any."""
+    chosen = verify.RUNTIMES[name]
+    if isinstance(chosen, verify.Runtime):
+        question = {"model": np.frombuffer(content, np.uint8), "images": images}
+        return verify._measure({**question, "runtime": np.array(name)})
+    return chosen.measure(name, content, images, isolated.TIMEOUT_SECONDS)

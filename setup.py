@@ -64,6 +64,7 @@ setup(
             "ruff>=0.12",
         ],
         "ethos-u": ["ethos-u-vela>=4"],
+        "mediapipe": ["mediapipe>=1.2"],  # earlier ones want another NumPy and protobuf
         # Its wheels are pre-releases, for Linux on x86-64.
         "micro": ["tflite-micro>=0.dev0; sys_platform == 'linux' and platform_machine == 'x86_64'"],
         "peers": ["optuna>=3", "ray[tune]>=2.40"],

@@ -169,11 +169,10 @@ def page(found: Sequence[Row], host: latency.Host) -> str:
     operators = [[row.network, _operators(row)] for row in found]
     parts = [
         "# The zoo\n",
-        f"Written by `{_COMMAND} > docs/zoo.md`. Nothing here was trained: sizes, "
-        "operators and memory do not depend on the weights, and latency only where their ranges "
-        "are beyond what XNNPACK takes. Which accuracy comes with them is for your own images to "
-        "say ([equal work](equal_work.md) has an example); the networks' sources: "
-        "[families](families.md).\n",
+        f"Written by `{_COMMAND} > docs/zoo.md`. Nothing here was trained: no figure depends on "
+        "the weights (batch normalisation has the statistics of an image of noise). Which accuracy "
+        "comes with them is for your own images to say ([equal work](equal_work.md) has an "
+        "example); the networks' sources: [families](families.md).\n",
         "- params, MACs: counted; moving statistics of batch normalisation included; one image.\n"
         "- int8: the file, full int8 from input to output.\n"
         f"- latency: one thread, LiteRT with XNNPACK, divided by {found[0].network}'s; all took "

@@ -12,7 +12,6 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-import networks
 import numpy as np
 import pytest
 import tiny_tflite
@@ -20,13 +19,12 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from test_web import FRACTION, LABELS, model_file
 
-from efficientnet_elite import metric_table, models, pools
+from efficientnet_elite import metric_table
 from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.data import decode, geometry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import (
     browser,
-    convert,
     formats,
     litert_js,
     packages,
@@ -276,48 +274,3 @@ def test_a_browser_that_ends_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
     with pytest.raises(UserError, match=r"^the browser ended with status 3: no display$"):
         browser.ask({}, "index.html", timeout=30)
-
-
-# One network for each kind of block, and of each variant.
-FAMILIES = (
-    *("elite", "elite-hard_swish", "elite-relu6-nose", "mobilenetv1", "ecamobilenetv2"),
-    *("mobilenetv3-small", "mnasnet-small", "ghostnet", "shufflenet-g3", "squeezenet-1.1"),
-    *("peleenet", "espnetv2", "condensenext-cifar", "darts-v2"),
-)
-FORMS = (formats.FLOAT32, formats.INT8)
-
-
-@pytest.fixture(scope="module")
-def families(chromium) -> dict[tuple[str, formats.Format], tuple[bytes, np.ndarray, object]]:
-    """File, input and outcome of untrained networks, all in one browser."""
-    files = {}
-    for family in FAMILIES:
-        members = pools.members(family, base_resolution=48, classes=5)
-        spec = min(members, key=lambda member: len(member.spec.blocks)).spec
-        images = networks.noise(spec)
-        model = models.build(spec, batch_size=1, seed=0)
-        networks.normalise(model, images)
-        for form, content in zip(
-            FORMS, convert.to_tflite_formats(model, images, FORMS), strict=True
-        ):
-            files[family, form] = content, runtime.quantized(images, runtime.Runner(content).input)
-    outcomes = litert_js.run(list(files.values()), timeout=120)
-    return {
-        key: (*job, outcome) for (key, job), outcome in zip(files.items(), outcomes, strict=True)
-    }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_runs_in_the_browser_as_with_xnnpack(families, family, form):
-    content, inputs, outcome = families[family, form]
-    assert isinstance(outcome, litert_js.Outcome), outcome
-    runner = runtime.Runner(content)
-    expected = np.stack([runner.infer(image) for image in inputs])
-    assert len(np.unique(expected)) > 1
-    if form == formats.INT8:
-        np.testing.assert_array_equal(outcome.outputs, expected)
-    else:
-        limit = 1e-5 * np.ptp(expected)
-        np.testing.assert_allclose(outcome.outputs, expected, rtol=0, atol=limit)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from itertools import permutations
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite import costs, footprint, memory, ops, pools
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import ethos_u, inspect, tflm, untrained
+from efficientnet_elite.export import ethos_u, inspect, runtime, tflm, untrained
 from efficientnet_elite.graph import Graph
 from efficientnet_elite.lowering import Program, lower
 from efficientnet_elite.memory import Buffer
@@ -199,6 +200,16 @@ def test_cycles_by_vela(file, tmp_path):
     bad.write_bytes(b"no model")
     with pytest.raises(UserError, match=r"Vela cannot compile .*bad\.tflite"):
         ethos_u.cycles(bad)
+
+
+@pytest.mark.slow
+def test_activations_do_not_grow_in_an_untrained_network():
+    """GhostNet's sums did: XNNPACK refuses scales that are too far apart."""
+    spec = pools.spec("ghostnet-0.5", classes=10, base_resolution=64)
+    content = untrained.int8_bytes(spec)
+    assert untrained.int8_bytes(spec) == content
+    images = np.zeros((1, *spec.input_shape), np.float32)
+    assert np.isfinite(runtime.run(content, images)).all()
 
 
 @pytest.mark.slow

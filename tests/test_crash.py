@@ -26,7 +26,6 @@ from efficientnet_elite.ledger import FILE_NAME
 HERE = Path(__file__).parent
 GROUPS = {0: "abcdef", 1: "abcde", 2: "abcd", 3: "ab"}
 CONFIG = SearchConfig(round_epochs=3, train=TrainConfig(epochs=60))
-KILLS = 20
 
 # The search of this file: the same command, whether it starts or continues.
 DRIVER = """
@@ -93,9 +92,9 @@ def recorded(workdir: Path) -> list[str]:
 
 
 def disturb(
-    command: Sequence[str | Path], workdir: Path, random: Random, *, pause: float
+    command: Sequence[str | Path], workdir: Path, random: Random, *, kills: int, pause: float
 ) -> Counter[str]:
-    """Runs the command again and again, for `KILLS` kills; the last one is the driver's.
+    """Runs the command again and again, until the last kill, which is the driver's.
 
     Kills come in pairs: a worker, and a moment later the other one or the driver. In between two
     pairs both workers get through an epoch, because a candidate whose worker dies three times
@@ -105,6 +104,7 @@ def disturb(
       command: starts or continues the search, on two workers.
       workdir: of the search.
       random: of whom to kill when.
+      kills: how many at least.
       pause: mean seconds before each kill.
 
     Returns:
@@ -124,23 +124,24 @@ def disturb(
                 os.kill(first, signal.SIGKILL)
                 killed["worker"] += 1
                 time.sleep(random.expovariate(1 / pause))
-                if killed.total() >= KILLS - 1 or random.random() < 0.4:
+                if killed.total() >= kills - 1 or random.random() < 0.4:
                     driver.kill()
                     killed["driver"] += 1
                     break
                 os.kill(second, signal.SIGKILL)
                 killed["worker"] += 1
-        if killed.total() >= KILLS:
+        if killed.total() >= kills:
             return killed
 
 
-def test_twenty_kills_change_nothing(tmp_path):
+@pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_change_nothing(tmp_path, kills):
     undisturbed, workdir = tmp_path / "undisturbed", tmp_path / "run"
     with ledger_of(undisturbed, GROUPS, CONFIG) as ledger:
         drive(ledger, Invented(seconds=0.0), undisturbed, progress=False)
     workdir.mkdir()
     command = [sys.executable, "-c", DRIVER, workdir]
-    killed = disturb([*command, "0.05"], workdir, Random(20), pause=0.05)
+    killed = disturb([*command, "0.05"], workdir, Random(20), kills=kills, pause=0.05)
     subprocess.run([*command, "0"], check=True, cwd=HERE)
     assert len(killed) == 2, "only drivers or only workers were killed"
 
@@ -165,7 +166,7 @@ def test_twenty_kills_of_a_real_search(tmp_path):
     assert done.returncode == 0, done.stderr
     command = [sys.executable, "-m", "efficientnet_elite", "search", *FLAGS]
     command += ["--workers=2", f"--workdir={workdir}"]
-    killed = disturb(command, workdir, Random(3), pause=0.3)
+    killed = disturb(command, workdir, Random(3), kills=20, pause=0.3)
     assert len(killed) == 2
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

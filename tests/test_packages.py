@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_web import registry  # noqa: F401, a fixture: npm without network
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
@@ -16,6 +17,7 @@ from efficientnet_elite.export import inspect, tflm
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("registry")
 @pytest.mark.skipif(not tflm.available(), reason="pip install --pre tflite-micro")
 def test_packages_of_a_champion(searched, tmp_path, capsys):
     workdir = Path(shutil.copytree(searched, tmp_path / "run"))
@@ -52,4 +54,6 @@ def test_packages_of_a_champion(searched, tmp_path, capsys):
     assert set(again) - set(exported) == {f"{champion}.int8.uint8.tflite"}
     (image,) = inspect.read((folder / "android" / f"{champion}.tflite").read_bytes()).inputs
     assert image.type == "UINT8"
+    assert package("web") == again
+    assert (folder / "web" / f"{champion}.int8.tflite").read_bytes() == model
     assert package("micro") == again

@@ -216,6 +216,7 @@ def test_other_settings_on_an_old_work_directory(copied, capsys, flag, said):
     assert "another --workdir" in line
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_set_aside(searched, copied):
     """A champion that is one epoch short is trained on from its file; here it begins again."""
     name = forget_the_latest_epoch(copied)
@@ -233,25 +234,23 @@ def test_a_damaged_checkpoint_is_set_aside(searched, copied):
 # -- small searches in this process --------------------------------------------------------------
 
 
-def tiny(dataset: str, **train) -> SearchConfig:
-    return SearchConfig(
-        groups=1,
-        round_epochs=1,
-        base_resolution=8,
-        max_candidates=1,
-        seed=2,  # draws a shallow network
-        data=DataConfig(dataset=dataset),
-        train=TrainConfig(**{"epochs": 1, "batch_size": 8, "ema": 0.9, **train}),
-    )
-
-
 def test_changed_images(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), np.uint8)
     for number, image in enumerate(pixels):
         path = tmp_path / "images" / ("cat", "dog")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-    config, workdir = tiny(f"folder:{tmp_path / 'images'}"), tmp_path / "run"
+    config = SearchConfig(
+        pool="fragile:networks",
+        groups=1,
+        group_by=("params",),
+        round_epochs=1,
+        base_resolution=8,
+        max_candidates=1,
+        data=DataConfig(dataset=f"folder:{tmp_path / 'images'}"),
+        train=TrainConfig(epochs=1, batch_size=8),
+    )
+    workdir = tmp_path / "run"
     (champion,) = search.run(config, workdir, progress=False)
     assert search.run(config, workdir, progress=False) == [champion]
     path.unlink()
@@ -263,8 +262,9 @@ def test_changed_images(tmp_path):
 def test_a_real_training_that_diverges(tmp_path, capsys):
     """It is recorded, and nobody is left: the command says so in one line."""
     workdir = tmp_path / "run"
-    command = ["search", "--config=quick", "--base_resolution=8", "--max_candidates=1", "--seed=2",
-               "--groups=1", "--epochs=1", "--round_epochs=1"]  # fmt: skip
+    command = ["search", "--config=quick", "--pool=fragile:networks", "--group_by=params",
+               "--base_resolution=8", "--max_candidates=1", "--groups=1", "--epochs=1",
+               "--round_epochs=1"]  # fmt: skip
     command += ["--learning_rate=1e30", f"--workdir={workdir}"]
     assert cli.main(command) == 1
     assert "no candidate could be trained" in capsys.readouterr().err.strip().splitlines()[-1]

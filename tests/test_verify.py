@@ -10,13 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import children
+import keras
 import numpy as np
 import pytest
 import tiny_tflite
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import ethos_u, inspect, isolated, runtime, tflm, verify
+from efficientnet_elite.export import convert, ethos_u, inspect, isolated, runtime, tflm, verify
 
 TFLM = tflm.available()
 INT8, FLOAT = 1, 0
@@ -100,7 +101,8 @@ def test_arguments_and_results_are_arrays(importable):
 def test_a_crash_is_one_row(importable, monkeypatch):
     monkeypatch.setattr(verify, "_measure", children.crash)
     chosen = [verify.REFERENCE, verify.XNNPACK]
-    rows = list(verify.verify(b"", np.zeros((1, 4, 4, 3)), np.zeros(1), runtimes=chosen))
+    model = tiny_tflite.pair()[INT8]
+    rows = list(verify.verify(model, np.zeros((1, 4, 4, 3)), np.zeros(1), runtimes=chosen))
     assert [row.runtime for row in rows] == chosen
     assert all("SIGABRT" in row.error and not row.passed for row in rows)
 
@@ -119,6 +121,24 @@ def test_what_takes_no_int8_is_skipped(monkeypatch):
     images, model = np.zeros((1, 32, 32, 3)), tiny_tflite.pair()[INT8]
     (row,) = verify.verify(model, images, np.zeros(1), runtimes=[verify.XNNPACK])
     assert row.skipped == "it takes UINT8 or FLOAT32 images, this model INT8: --io=uint8"
+
+
+def test_the_reference_is_skipped_where_its_kernel_is_wrong():
+    """Once LiteRT has repaired it, the last line fails, and the exception can go."""
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.ops.sum(image, axis=(1, 2)))
+    pixels = np.random.default_rng(0).integers(-128, 128, (8, 8, 8, 3))
+    images = (pixels / 128).astype(np.float32)
+    content = convert.to_tflite(model, calibration=images)
+    chosen = [verify.REFERENCE, verify.XNNPACK]
+    skipped, row = verify.verify(content, images, np.zeros(8), runtimes=chosen)
+    assert "issues/4079" in skipped.skipped
+    assert row.error is None
+    assert row.difference is None
+    expected = np.asarray(model(images))
+    for kernels, right in (("XNNPACK", True), ("reference kernels", False)):
+        runner = runtime.Runner(content, kernels=kernels)
+        assert np.allclose(runner.run(images), expected, rtol=0, atol=runner.output.scale) == right
 
 
 @pytest.mark.parametrize(

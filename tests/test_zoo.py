@@ -11,7 +11,9 @@ import pytest
 from efficientnet_elite import pools
 from efficientnet_elite.benchmarks import figures, latency, zoo
 from efficientnet_elite.benchmarks.zoo import VARIANTS, Row, as_text, page, representative, rows
+from efficientnet_elite.blocks import Classifier, ConvBlock
 from efficientnet_elite.families import FAMILIES
+from efficientnet_elite.spec import ArchSpec
 
 HOST = latency.Host("board", 2, "Linux", "3.11", "ai-edge-litert 2", None)
 ROW = Row(
@@ -79,8 +81,10 @@ def test_the_page():
 
 
 def test_figures_are_measured_once(tmp_path, monkeypatch):
-    sizes = {"base_resolution": 32, "classes": 2}
-    specs = [pools.spec(name, **sizes) for name in ("mobilenetv1-0.25", "mobilenetv1-0.5")]
+    specs = [
+        ArchSpec(name, (32, 32, 3), (ConvBlock("stem", filters), Classifier("predictions", 2)))
+        for name, filters in (("narrow", 4), ("wide", 8))
+    ]
     found = rows(specs, tmp_path, runs=2)
     assert [row.network for row in found] == [spec.name for spec in specs]
     assert found[0].latency == 1 and found[1].latency > 0

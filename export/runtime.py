@@ -12,11 +12,12 @@ from efficientnet_elite.errors import UserError
 
 from . import isolated
 
+REFERENCE_KERNELS = "reference kernels"
 # LiteRT's kernels by name, and what `OpResolverType` calls them.
 KERNELS = {
     "XNNPACK": "BUILTIN",
     "builtin kernels": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
-    "reference kernels": "BUILTIN_REF",
+    REFERENCE_KERNELS: "BUILTIN_REF",
 }
 
 
@@ -83,7 +84,12 @@ class Runner:
         resolver = getattr(OpResolverType, KERNELS[kernels])
         try:
             self._interpreter = Interpreter(
-                **source, num_threads=threads, experimental_op_resolver_type=resolver
+                **source,
+                num_threads=threads,
+                experimental_op_resolver_type=resolver,
+                # Without it ADD works in place, even where others still read what it overwrites
+                # through a RESHAPE (seen in LiteRT 2.3): no reference to judge others by.
+                experimental_preserve_all_tensors=kernels == REFERENCE_KERNELS,
             )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:

@@ -31,16 +31,17 @@ def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
 
     random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     model = models.build(spec, batch_size=1, seed=seed)
-    for variable in model.weights:
-        if len(variable.shape) == 1:  # biases, and all of batch normalisation
-            value = keras.ops.convert_to_numpy(variable)
-            variable.assign(value + random.uniform(0.05, 0.2, value.shape))
     shape = (_CALIBRATION_IMAGES, *spec.input_shape)
     images = random.uniform(INPUT_MIN, INPUT_MAX, shape).astype(np.float32)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     model(images[:1], training=True)
+    # After that: where a map is a single pixel its variance is zero.
+    for variable in model.weights:
+        if len(variable.shape) == 1:  # biases, and all of batch normalisation
+            value = keras.ops.convert_to_numpy(variable)
+            variable.assign(value + random.uniform(0.05, 0.2, value.shape))
     content = to_tflite(model, calibration=images)
     keras.backend.clear_session()
     return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ from hypothesis import settings
 # A busy machine may take any time over an example.
 settings.register_profile("busy", deadline=None)
 settings.load_profile("busy")
+
+# In the background of a script Ctrl-C is ignored, and so it would be by all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A group of two candidates and a group of one, on 5 to 8 pixels: every step of a search in seconds.
 # The seed is one that draws shallow networks, which are built sooner.

@@ -198,7 +198,7 @@ def test_cycles_by_vela(file, tmp_path):
     assert ethos_u.cycles(file) > SMALL.macs / 128
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"no model")
-    with pytest.raises(UserError, match=r"Vela cannot compile .*bad\.tflite"):
+    with pytest.raises(UserError, match="Vela cannot compile the model"):
         ethos_u.cycles(bad)
 
 

@@ -44,7 +44,7 @@ def measure(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageData) ->
     paces, builds = {}, []
     with TemporaryDirectory() as folder:
         for macs, spec in chosen.items():
-            seconds, build = _time(spec, config, data, Path(folder) / "unused.npz")
+            seconds, build = _time(spec, config, data, Path(folder) / f"{macs}.npz")
             paces[macs] = steps * seconds
             builds.append(build)
     return Pace.fit(paces, fmean(builds))

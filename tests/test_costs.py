@@ -225,6 +225,10 @@ def test_estimates_of_more_networks(name, tmp_path):
     content = path.read_bytes()
     arena = tflm.allocation(content)
     assert lower(spec.graph).kinds() == inspect.operators(content)
-    assert footprint.head_bytes(lower(spec.graph)) == arena.head
+    # Exact for eLite and HF; of some other networks TFLM's greedy plan is a little better or worse.
+    exact = name.startswith(("elite", "hf"))
+    head = footprint.head_bytes(lower(spec.graph))
+    assert head == pytest.approx(arena.head, rel=0 if exact else 0.15)
     assert costs.of(spec, "size_bytes") == pytest.approx(len(content), rel=0.02)
-    assert costs.of(spec, "arena_bytes") == pytest.approx(arena.head + arena.tail, rel=0.02)
+    tolerance = 0.02 if exact else 0.1
+    assert costs.of(spec, "arena_bytes") == pytest.approx(arena.head + arena.tail, rel=tolerance)

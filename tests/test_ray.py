@@ -62,27 +62,28 @@ def test_a_worker_and_a_node_are_lost(cluster, tmp_path):
     def lines() -> list[str]:
         return log.read_text().splitlines() if log.exists() else []
 
-    def after(epochs: int) -> None:
-        while len(lines()) < epochs:
+    def processes() -> set[str]:
+        return {line.split()[2] for line in lines()}
+
+    def after(number: int) -> None:
+        while len(processes()) < number:
             time.sleep(0.05)
 
     def disturb() -> None:
-        after(5)
+        after(2)
         os.kill(int(lines()[-1].split()[2]), signal.SIGKILL)
-        after(12)
+        after(3)  # another takes its place, however long its node takes to start it
         (node,) = (node for node in cluster.list_all_nodes() if node is not cluster.head_node)
         cluster.remove_node(node, allow_graceful=False)
 
     with ledger_of(workdir, GROUPS, CONFIG) as ledger:
-        executor = RayCluster(Invented(seconds=0.5, log=log), None, workdir, cluster.address)
+        executor = RayCluster(Invented(seconds=1.0, log=log), None, workdir, cluster.address)
         killer = Thread(target=disturb, daemon=True)
         killer.start()
         drive(ledger, executor, workdir, progress=False, on_message=said.append)
     killer.join(timeout=30)
     assert not killer.is_alive()
     assert outcome(workdir) == outcome(undisturbed)
-    processes = {line.split()[2] for line in lines()}
-    assert len(processes) >= 3  # two at first, and one for the worker that was killed
     assert len([text for text in said if "a worker died" in text]) >= 2
     trained = [line.rsplit(" ", 1)[0] for line in lines()]
     assert len(trained) - len(set(trained)) <= 2, "more than an epoch was lost with a worker"

@@ -15,7 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from efficientnet_elite.tournament import Schedule, stages
+from efficientnet_elite.outlook import stages
+from efficientnet_elite.tournament import Schedule
 
 SHORTEST = 4
 """Epochs of the shortest round that a plan makes of a longer one."""

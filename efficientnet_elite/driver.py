@@ -10,15 +10,16 @@ This module must not import TensorFlow or Keras.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from efficientnet_elite import champions, summary
+from efficientnet_elite import champions, deadline, summary
+from efficientnet_elite.deadline import Timekeeper
+from efficientnet_elite.display import Display
 from efficientnet_elite.executors.protocol import (
     Built,
     EpochDone,
@@ -40,7 +41,6 @@ from efficientnet_elite.tournament import Job, Noise, Standing
 from efficientnet_elite.workdir import champions_path, checkpoint_path, clear_temporary, write_json
 
 _TRIES = 3  # deaths of its worker, without an epoch in between, until a candidate has failed
-_SHOWN = 3  # running candidates named in the progress bar
 
 
 def drive(
@@ -51,8 +51,13 @@ def drive(
     progress: bool = True,
     on_message: Callable[[str], None] = lambda text: None,
     on_recorded: Callable[[Epoch], None] = lambda epoch: None,
+    began: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> list[dict[str, Any]]:
     """Trains and eliminates until every group has its champion, trained to the end.
+
+    A search with a budget in hours trains epoch by epoch and looks at the clock in between
+    (`deadline.Timekeeper`): it crowns champions, and ends their training, before the time is over.
 
     Args:
       ledger: of the search; what it has recorded is not trained again.
@@ -62,6 +67,8 @@ def drive(
       progress: whether to show a progress bar on stderr.
       on_message: gets a line about every candidate that failed or had to be set back.
       on_recorded: gets every epoch that is new in the ledger.
+      began: when this run of the search began, by ``clock``; None for now. For a budget in hours.
+      clock: seconds, from any moment on.
 
     Returns:
       the champions, heaviest group first, as written to ``champions.json``.
@@ -71,17 +78,14 @@ def drive(
     """
     clear_temporary(workdir)
     try:
-        with tqdm(
-            total=1.0,
-            disable=not progress,
-            bar_format="{desc}|{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}",
-        ) as bar:
+        with Display(progress) as display:
 
             def say(text: str) -> None:
-                bar.clear()
+                display.clear()
                 on_message(text)
 
-            standings = _Search(ledger, executor, workdir, bar, say, on_recorded).run()
+            search = _Search(ledger, executor, workdir, display, say, on_recorded)
+            standings = search.run(clock, clock() if began is None else began)
     finally:
         executor.close()
         clear_temporary(workdir)
@@ -107,12 +111,12 @@ class _Search:
         ledger: Ledger,
         executor: Executor,
         workdir: Path,
-        bar: Any,
+        display: Display,
         say: Callable[[str], None],
         on_recorded: Callable[[Epoch], None],
     ) -> None:
         self._ledger, self._executor, self._workdir = ledger, executor, workdir
-        self._bar, self._say, self._on_recorded = bar, say, on_recorded
+        self._display, self._say, self._on_recorded = display, say, on_recorded
         meta, candidates = ledger.meta(), ledger.candidates()
         self._schedule, self._judge = summary.schedule_of(meta), summary.judge_of(meta)
         self._specs = {candidate.name: candidate.spec for candidate in candidates}
@@ -127,14 +131,13 @@ class _Search:
         }
         self._scores: dict[str, list[float]] = {name: [] for name in self._specs}
         self._losses: dict[str, list[float]] = {name: [] for name in self._specs}
-        self._pace: dict[str, float] = {}  # candidate to the seconds of its latest epoch
+        self._seconds = dict.fromkeys(self._specs, 0.0)  # of all epochs
         for name, epochs in ledger.epochs().items():
             self._scores[name] = [epoch.validation_accuracy for epoch in epochs]
             self._losses[name] = [epoch.train_loss for epoch in epochs]
-            if epochs:
-                self._pace[name] = epochs[-1].seconds
-        self._int8 = ledger.int8()
-        self._failures = ledger.failures()
+            self._seconds[name] = sum(epoch.seconds for epoch in epochs)
+        self._int8, self._failures, self._halts = ledger.int8(), ledger.failures(), ledger.halts()
+        self._timekeeper: Timekeeper | None = None
         self._noise: Noise | None = None
         decided = ledger.decisions()
         self._decided = {group: len(decided.get(group, ())) for group in self._members}
@@ -153,14 +156,18 @@ class _Search:
         self._group_left = dict.fromkeys(self._members, 0.0)
         self._work_left = 0.0
 
-    def run(self) -> dict[int, Standing]:
+    def run(self, clock: Callable[[], float], began: float) -> dict[int, Standing]:
         """Everything; group number to how it has ended."""
+        macs = {name: spec.macs for name, spec in self._specs.items()}
+        self._timekeeper = deadline.timekeeper(self._ledger.meta(), macs, clock, began)
         self._repeat()
         for group in self._members:
             self._advance(group, resuming=True)
+        self._look_at_clock()
         while self._wanted:
             self._assign()
             self._executor.wait(self._on_event)
+            self._look_at_clock()
         self._show()
         return self._standings
 
@@ -170,7 +177,7 @@ class _Search:
             list(self._replicas.values()), self._scores, self._schedule, self._failures
         )
         until = self._schedule.cut(1)
-        for name in self._replicas:
+        for name in self._replicas if not self._halts else ():  # halted groups do not wait
             if len(self._scores[name]) < until and name not in self._failures:
                 self._wanted[name] = Job(name, until)
                 if name not in self._active:
@@ -182,7 +189,13 @@ class _Search:
         """Judges a group by all that is known, and queues what it needs to go on."""
         members = self._members[group]
         standing = self._judge(
-            members, self._scores, self._losses, self._failures, self._int8, self._noise
+            members,
+            self._scores,
+            self._losses,
+            self._failures,
+            self._int8,
+            self._noise,
+            self._halts.get(group),
         )
         self._standings[group] = standing
         news = standing.decisions[self._decided[group] :]
@@ -206,6 +219,25 @@ class _Search:
         self._work_left += left - self._group_left[group]
         self._group_left[group] = left
 
+    def _look_at_clock(self) -> None:
+        """Tells groups whose time is up, and their candidates and replicas with them."""
+        if self._timekeeper is None:
+            return
+        while halts := self._timekeeper.called(
+            self._standings,
+            self._halts,
+            trained={name: (len(self._scores[name]), self._seconds[name]) for name in self._specs},
+            running={running.name for running in self._running.values()},
+            workers=max(1, len(self._free) + len(self._running)),
+        ):
+            for name in self._replicas:
+                self._wanted.pop(name, None)
+            for group, halt in halts.items():
+                self._say(f"group {group}: {deadline.words(halt)}")
+                self._ledger.record_halt(group, halt)
+                self._halts[group] = halt
+                self._advance(group)
+
     def _lost_champion(self, standing: Standing) -> dict[str, Job]:
         """A champion whose checkpoint has disappeared is trained anew; its scores stand."""
         name = standing.champion
@@ -213,7 +245,7 @@ class _Search:
             return {}
         if checkpoint_path(self._workdir, name).is_file():
             return {}
-        return {name: Job(name, self._schedule.epochs)}
+        return {name: Job(name, len(self._scores[name]))}
 
     # -- who trains what -------------------------------------------------------------------------
 
@@ -242,15 +274,16 @@ class _Search:
         if self._homes.get(name, slot) != slot:
             self._retire(name)
         self._free.remove(slot)
-        job = self._wanted[name]
+        job, done = self._wanted[name], len(self._scores[name])
+        until = job.until_epoch if self._timekeeper is None else min(job.until_epoch, done + 1)
         self._running[slot] = _Running(name, job.until_epoch)
         self._homes[name] = slot
         task = Task(
             spec=self._specs[name],
-            done=len(self._scores[name]),
-            until_epoch=job.until_epoch,
+            done=done,
+            until_epoch=until,
             checkpoint=checkpoint_path(self._workdir, name),
-            int8_at_end=job.int8,
+            int8_at_end=job.int8 and until == job.until_epoch,
             seed=self._replicas[name].seed if name in self._replicas else 0,
         )
         self._executor.submit(slot, task)
@@ -258,11 +291,11 @@ class _Search:
     def _moving_pays(self, home: int) -> bool:
         """Whether building again takes less than waiting for the slot that has built already."""
         running = self._running[home]
-        pace = self._pace.get(running.name)
-        if pace is None or not self._building:
+        done = len(self._scores[running.name])
+        if not done or not self._building:
             return True
-        epochs = running.until - len(self._scores[running.name])
-        return epochs * pace > sum(self._building) / len(self._building)
+        left = (running.until - done) * self._seconds[running.name] / done
+        return left > sum(self._building) / len(self._building)
 
     def _retire(self, name: str) -> None:
         home = self._homes.pop(name, None)
@@ -292,7 +325,12 @@ class _Search:
             case Warned(text):
                 self._say(text)
             case Finished():
-                self._end(slot)
+                job = self._wanted.get(running.name)
+                if job is not None and len(self._scores[running.name]) < job.until_epoch:
+                    del self._running[slot]
+                    self._enqueue(running.name)
+                else:
+                    self._end(slot)
                 self._free.add(slot)
             case Failed(reason):
                 self._fail(running.name, reason)
@@ -305,18 +343,22 @@ class _Search:
         running.state = ""
         if result.epoch <= len(scores):
             return  # known: the checkpoint had been lost, or tells its whole history
+        if name not in self._wanted:
+            return  # its group's time was up meanwhile, and was decided without it
         epoch = Epoch(candidate=name, **asdict(result))
         self._ledger.record_epoch(epoch)
         self._on_recorded(epoch)
         scores.append(result.validation_accuracy)
         self._losses[name].append(result.train_loss)
-        self._pace[name] = result.seconds
+        self._seconds[name] += result.seconds
+        if self._timekeeper is not None:
+            self._ledger.record_elapsed(self._timekeeper.deadline.spent())
         self._deaths.pop(name, None)
         if name in self._group_of:
             self._work_done += self._macs[name]
             self._work_left -= self._macs[name]
             self._group_left[self._group_of[name]] -= self._macs[name]
-        self._bar.set_postfix_str(f"accuracy {result.validation_accuracy:.3f}", refresh=False)
+        self._display.accuracy(result.validation_accuracy)
 
     def _on_int8(self, name: str, result: Int8Result) -> None:
         known = self._int8.setdefault(name, {})
@@ -371,21 +413,9 @@ class _Search:
     # -- what the user sees ----------------------------------------------------------------------
 
     def _show(self) -> None:
-        if self._bar.disable:
-            return
         whole = self._work_done + self._work_left
-        share = self._work_done / whole if self._wanted else 1.0
-        self._bar.set_description_str(self._describe(), refresh=False)
-        self._bar.update(max(0.0, share - self._bar.n))  # redraws at tqdm's own pace
-
-    def _describe(self) -> str:
-        tasks = [self._running[slot] for slot in sorted(self._running)]
-        texts = []
-        for task in tasks[:_SHOWN]:
-            epoch = min(len(self._scores[task.name]) + 1, task.until)
-            text = f"{task.name} epoch {epoch}/{task.until}"
-            texts.append(f"{text} {task.state}".rstrip() if len(tasks) == 1 else text)
-        if len(tasks) > _SHOWN:
-            texts.append(f"{len(tasks) - _SHOWN} more")
-        waiting = "waiting for workers" if self._wanted else "done"
-        return f"{', '.join(texts) or waiting} "
+        tasks = [
+            (task.name, min(len(self._scores[task.name]) + 1, task.until), task.until, task.state)
+            for _, task in sorted(self._running.items())
+        ]
+        self._display.show(tasks, self._work_done / whole if self._wanted else None)

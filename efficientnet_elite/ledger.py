@@ -21,10 +21,10 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.outcome import Int8Result
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.spec import ArchSpec
-from efficientnet_elite.tournament import Decision
+from efficientnet_elite.tournament import Decision, Halt
 
 FILE_NAME = "ledger.sqlite"
-_VERSION = 3
+_VERSION = 4
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE candidates (
@@ -49,6 +49,8 @@ CREATE TABLE decisions (
   candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
   survives INTEGER NOT NULL, reason TEXT NOT NULL, close INTEGER NOT NULL,
   PRIMARY KEY (round, candidate));
+CREATE TABLE halts (
+  grp INTEGER PRIMARY KEY, round INTEGER, epoch INTEGER NOT NULL, ends INTEGER);
 CREATE TABLE timings (
   phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL,
   PRIMARY KEY (phase, candidate));
@@ -318,6 +320,25 @@ class Ledger:
                 Decision(number, epoch, candidate, score, rank, bool(survives), reason, bool(close))
             )
         return result
+
+    def record_halt(self, group: int, halt: Halt) -> None:
+        """Stores that a group's time is up; replaces what was stored of the group before."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO halts VALUES (?, ?, ?, ?)", (group, *astuple(halt))
+            )
+
+    def halts(self) -> dict[int, Halt]:
+        """Group to its halt; absent where its time is not up."""
+        rows = self._db.execute("SELECT grp, round, epoch, ends FROM halts")
+        return {group: Halt(*values) for group, *values in rows}
+
+    def record_elapsed(self, seconds: float) -> None:
+        """Stores in the settings (``elapsed``) how long the search has been running in all."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('elapsed', ?)", (json.dumps(seconds),)
+            )
 
     def record_timing(
         self, phase: str, candidate: str, seconds: float, *, add: bool = False

@@ -6,6 +6,7 @@ What is trained when, and what is decided, is the `driver`'s; here is what it st
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -75,6 +76,7 @@ def run(
     Raises:
       UserError: bad data or settings, or a work directory of another search or in use.
     """
+    began = time.monotonic()
     engine = engine or EngineConfig()
     if config.select == "int8" and quantize is None:
         raise UserError("select=int8 needs a way to int8: search.run(quantize=int8_form)")
@@ -103,6 +105,7 @@ def run(
                 progress=progress,
                 on_message=on_message,
                 on_recorded=curves.record,
+                began=began,
             )
 
 

@@ -16,10 +16,12 @@ from typing import Any, TypeAlias
 from efficientnet_elite import budget
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Epoch, Ledger, Replica
+from efficientnet_elite.outlook import outlook
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.rules import average, survivors_of
 from efficientnet_elite.tournament import (
     Decision,
+    Halt,
     Int8,
     Losses,
     Noise,
@@ -27,7 +29,6 @@ from efficientnet_elite.tournament import (
     Scores,
     Standing,
     measured_noise,
-    outlook,
     standing,
 )
 
@@ -170,25 +171,28 @@ def standings(ledger: Ledger) -> dict[int, Standing]:
     epochs, failures, int8 = ledger.epochs(), ledger.failures(), ledger.int8()
     scores, losses = curves(epochs)
     noise = noise_of(ledger.replicas(), scores, schedule_of(meta), failures)
+    halts = ledger.halts()
     return {
-        number: judge([c.name for c in members], scores, losses, failures, int8, noise)
+        number: judge(
+            [c.name for c in members], scores, losses, failures, int8, noise, halts.get(number)
+        )
         for number, members in by_group(ledger.candidates()).items()
     }
 
 
 Judge: TypeAlias = Callable[
-    [Sequence[str], Scores, Losses, Mapping[str, str], Int8, Noise | None], Standing
+    [Sequence[str], Scores, Losses, Mapping[str, str], Int8, Noise | None, Halt | None], Standing
 ]
 
 
 def judge_of(meta: Mapping[str, Any]) -> Judge:
-    """How a search judges one group: from members, scores, losses, failures, int8 and noise.
+    """How a search judges one group: from members, scores, losses, failures, int8, noise, halt.
 
     Members stand in the ledger's order, the one to prefer in a tie first.
     """
     schedule = schedule_of(meta)
     by_int8 = meta["config"]["select"] == "int8"
-    return lambda members, scores, losses, failed, int8, noise: standing(
+    return lambda members, scores, losses, failed, int8, noise, halt: standing(
         members,
         scores,
         schedule,
@@ -196,6 +200,7 @@ def judge_of(meta: Mapping[str, Any]) -> Judge:
         failed=failed,
         int8=int8 if by_int8 else None,
         noise=noise,
+        halt=halt,
     )
 
 
@@ -229,13 +234,13 @@ def summarize(ledger: Ledger) -> Summary:
     """Works out where a search stands; UserError where it has not been set up."""
     # Each table is read once: beside a running search a second reading may tell something else.
     meta, epochs, failures = ledger.meta(), ledger.epochs(), ledger.failures()
-    int8 = ledger.int8()
+    int8, halts = ledger.int8(), ledger.halts()
     schedule = schedule_of(meta)
     judge, groups = judge_of(meta), by_group(ledger.candidates())
     scores, losses = curves(epochs)
     noise = noise_of(ledger.replicas(), scores, schedule, failures)
     table = {
-        n: judge([c.name for c in group], scores, losses, failures, int8, noise)
+        n: judge([c.name for c in group], scores, losses, failures, int8, noise, halts.get(n))
         for n, group in groups.items()
     }
     pace = _pace([c for members in groups.values() for c in members], epochs)

@@ -10,9 +10,8 @@ This module must not train, write files, print, nor import TensorFlow or Keras.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import variance
 
 from efficientnet_elite import rules
@@ -106,6 +105,21 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Halt:
+    """A group's time is up. Who has a clock records it; decisions follow from it as from scores.
+
+    Attributes:
+      round: that ends the race, whoever is left in it; None where the race ended by itself.
+      epoch: whose scores this round goes by; 0 where nobody has one.
+      end: epochs after which the champion's training ends; None for the schedule's.
+    """
+
+    round: int | None = None
+    epoch: int = 0
+    end: int | None = None
+
+
+@dataclass(frozen=True)
 class Standing:
     """Where a group stands.
 
@@ -137,6 +151,7 @@ def standing(
     failed: Mapping[str, str] | None = None,
     int8: Int8 | None = None,
     noise: Noise | None = None,
+    halt: Halt | None = None,
 ) -> Standing:
     """Replays a group's tournament on what was recorded.
 
@@ -153,6 +168,10 @@ def standing(
     is nearly free of the noise that both share, so that the rule's smoothing is kept. Who has no
     int8 form ranks behind all who have. Ties go to the higher int8 accuracy.
 
+    A `Halt` ends the race in a round at once: the best by the scores of its epoch wins, by float
+    accuracy and the estimated noise. Who has not come so far leaves and does not take over later;
+    where nobody has a score, the one named first wins.
+
     Args:
       members: the group's candidates, the one to prefer in a tie first.
       scores: validation accuracies by epoch; candidates without any may be absent.
@@ -161,8 +180,9 @@ def standing(
       failed: candidate to reason, for those whose training cannot go on.
       int8: what was measured in int8; None where float accuracies alone decide.
       noise: measured of a score; None where it is estimated from the curves' own fluctuation.
+      halt: where the group's time is up.
     """
-    failed = failed or {}
+    failed, halt = failed or {}, halt or Halt()
     rule = rules.find(schedule.rule)
     order = {name: position for position, name in enumerate(members)}
     alive = list(members)
@@ -170,6 +190,12 @@ def standing(
     decisions: list[Decision] = []
     number = 1
     while len(alive) > 1:
+        if number == halt.round:
+            made, ranked_names = _called(rule, number, halt.epoch, alive, scores, losses)
+            decisions += made
+            alive, bench = ranked_names[:1], ranked_names[1:] + bench
+            number += 1
+            break
         epoch = schedule.cut(number, losses=losses is not None)
         # A failure counts from the round in which it happened: earlier decisions stand.
         gone = [n for n in alive if n in failed and len(scores.get(n, ())) < epoch]
@@ -222,12 +248,40 @@ def standing(
         champion = None
     jobs = []
     if champion is not None:
-        trained = len(scores.get(champion, ())) >= schedule.epochs
+        end = schedule.epochs if halt.end is None else halt.end
+        trained = len(scores.get(champion, ())) >= end
         # What is exported in the end is worth knowing, too; it decides nothing.
-        known = int8 is None or champion in failed or schedule.epochs in int8.get(champion, ())
+        ask = int8 is not None and halt.end is None and champion not in failed
+        known = not ask or schedule.epochs in (int8 or {}).get(champion, ())
         if not (trained and known):
-            jobs.append(Job(champion, schedule.epochs, int8=int8 is not None))
+            jobs.append(Job(champion, end, int8=ask))
     return Standing(tuple(decisions), (champion,) if champion else (), tuple(jobs), champion)
+
+
+def _called(
+    rule: Rule,
+    number: int,
+    epoch: int,
+    alive: Sequence[str],
+    scores: Scores,
+    losses: Losses | None,
+) -> tuple[list[Decision], list[str]]:
+    """The round that ends a race whose time is up, and who can win or take over, the best first."""
+    late = [name for name in alive if epoch == 0 or len(scores.get(name, ())) < epoch]
+    racing = [name for name in alive if name not in late]
+    ranked = _rank(rule, racing, scores, losses, epoch)
+    # Sorting is stable: of equals the one named first stays ahead.
+    ranked.sort(key=lambda pair: (-pair[1], -scores[pair[0]][epoch - 1]))
+    seen = [scores[name][:epoch] for name in racing]
+    error = rule.error(seen, losses=losses is not None) if len(racing) > 1 else 0.0
+    decisions = [
+        replace(decision, reason=f"{decision.reason}; time is up")
+        for decision in _decide(rule, number, epoch, ranked, min(1, len(ranked)), error, {})
+    ]
+    for rank, name in enumerate(late, start=len(ranked) + 1):
+        reason = "not begun when time was up" + ("; the cheapest goes on" if rank == 1 else "")
+        decisions.append(Decision(number, epoch, name, float("nan"), rank, rank == 1, reason))
+    return decisions, [name for name, _ in ranked] or late
 
 
 def _measured(int8: Int8 | None, racing: Sequence[str], epoch: int) -> dict[str, Int8Result] | None:
@@ -347,55 +401,3 @@ def _succeed(
         Decision(number, epoch, heir, latest.score, 1, True, f"{reason}: {champion} {fault}"),
         Decision(number, epoch, champion, float("nan"), 2, False, fault),
     ]
-
-
-def stages(
-    size: int,
-    schedule: Schedule,
-    *,
-    number: int = 0,
-    losses: bool = True,
-    close: bool = False,
-    measured: bool = False,
-) -> Iterator[tuple[int, int]]:
-    """What a group has ahead of it, failures aside: (candidates, epochs each is trained) in turn.
-
-    Args:
-      size: candidates in the race.
-      schedule: of the search.
-      number: the latest round that has been decided, 0 before the first.
-      losses: whether train losses are recorded.
-      close: as if every cut were too close to call, from the epoch on in which noise can be seen at
-        all; else as if none were. More candidates than with it never go on.
-      measured: whether the noise is measured, and so seen in the first epoch already.
-    """
-    rule, began = rules.find(schedule.rule), size
-    trained = schedule.cut(number, losses=losses) if number else 0
-    while size > 1 and trained < schedule.epochs:
-        number += 1
-        epoch = schedule.cut(number, losses=losses)
-        yield size, epoch - trained
-        wave = [float(past % 2) for past in range(epoch)]  # the worst of noises
-        seen = measured or rule.error([wave], losses=losses) > 0
-        error = inf if close and seen else 0.0
-        size = rule.keep([0.0] * size, error, number, began, losses=losses)
-        trained = epoch
-    if size and trained < schedule.epochs:
-        yield 1, schedule.epochs - trained
-
-
-def forecast(sizes: Sequence[int], schedule: Schedule, *, losses: bool = True) -> int:
-    """Epochs that groups of these sizes will be trained for at least, failures aside.
-
-    Which is as if no cut were too close to call; `budget` has the range.
-    """
-    return sum(outlook(size, 0, schedule, losses=losses) for size in sizes)
-
-
-def outlook(size: int, number: int, schedule: Schedule, *, losses: bool = True) -> int:
-    """Epochs still to be trained by ``size`` candidates that round ``number`` has left in the race.
-
-    See `forecast`; before the first round the number is 0.
-    """
-    ahead = stages(size, schedule, number=number, losses=losses)
-    return sum(candidates * length for candidates, length in ahead)

@@ -51,8 +51,9 @@ def ledger_of(
     groups: Mapping[int, str],
     config: SearchConfig,
     replicas: Sequence[Replica] = (),
+    **meta: object,
 ) -> Ledger:
-    """A new ledger with so many candidates in each group, named 0a, 0b, ..."""
+    """A new ledger with so many candidates in each group, named 0a, 0b, ..., and more settings."""
     pool = cycle(POOL)
     candidates = []
     for number, letters in groups.items():
@@ -61,7 +62,7 @@ def ledger_of(
             spec = replace(member.spec, name=name)
             candidates.append(replace(member, name=name, spec=spec, group=number))
     ledger = Ledger(workdir, create=True)
-    ledger.start(candidates, {"config": asdict(config)}, replicas)
+    ledger.start(candidates, {"config": asdict(config), **meta}, replicas)
     return ledger
 
 
@@ -209,6 +210,9 @@ class Simulated:
             self._at(0.0, slot, Ready())
         for slot, second in lost:
             self._at(second, slot, Lost("switched off"))
+
+    def clock(self) -> float:
+        return self.now
 
     def _at(self, when: float, slot: int, event: Event, name: str = "") -> None:
         life = -1 if isinstance(event, Lost) else self._life[slot]

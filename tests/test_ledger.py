@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_elite import pools, summary, tournament
+from efficientnet_elite import outlook, pools, summary, tournament
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import FILE_NAME, Epoch, Ledger
@@ -107,7 +107,7 @@ def other_version(path: Path):
     [
         (lambda path: None, "no search in .* check --workdir"),
         (no_database, "cannot be used as a ledger"),
-        (other_version, r"another version of this tool \(format 99, this one reads 3\)"),
+        (other_version, r"another version of this tool \(format 99, this one reads 4\)"),
     ],
     ids=["missing", "no database", "other version"],
 )
@@ -182,4 +182,4 @@ def test_decisions_of_a_real_search_can_be_replayed(searched):
     assert sorted(map(len, groups.values())) == [1, 2]
     assert stored == replayed
     assert stored == {g: list(s.decisions) for g, s in standings.items() if s.decisions}
-    assert sum(map(len, scores.values())) == tournament.forecast([1, 2], schedule)
+    assert sum(map(len, scores.values())) == outlook.forecast([1, 2], schedule)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from efficientnet_elite import rules
 from efficientnet_elite.config import PRESETS, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.outlook import forecast
 from efficientnet_elite.rules import RULES, fluctuation
-from efficientnet_elite.tournament import Schedule, forecast, standing
+from efficientnet_elite.tournament import Schedule, standing
 
 RACE = RULES["race"]
 

@@ -16,12 +16,13 @@ PACKAGE = "efficientnet_elite"
 FLOORS = (
     "errors config ops graph blocks spec",
     "scaling families lowering memory footprint costs metric_table limits selection "
-    "pools grouping rules tournament replay ledger checkpoint schedule summary units "
-    "workdir champions "
+    "pools grouping rules tournament outlook deadline replay ledger checkpoint "
+    "schedule summary units workdir champions "
     "outcome scheduling budget planning "
     "summary_text tensorboard rendered rendered_objects "
     "rendered_masks segmentation_score table5 __init__",
-    "models condense condense_layers data tasks training executors driver pace search peers",
+    "models condense condense_layers data tasks training executors display driver pace search "
+    "peers",
     "export benchmarks report",
     "cli __main__",
 )

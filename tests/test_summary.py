@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite import pools, tournament, units
+from efficientnet_elite import outlook, pools, tournament, units
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Epoch, Ledger
@@ -168,7 +168,7 @@ def test_done_and_left_make_the_plan_at_any_moment(
             train(ledger, job.candidate, data.draw(st.floats(0, 1)), first=done + 1)
         summary = summarize(ledger)
     assert summary.epochs_done + summary.epochs_left == summary.epochs_planned
-    assert summary.epochs_planned == tournament.forecast(
+    assert summary.epochs_planned == outlook.forecast(
         sizes, tournament.Schedule(round_epochs, epochs)
     )
     assert summary.finished == (summary.epochs_left == 0)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientnet_elite import tournament
-from efficientnet_elite.tournament import Job, Schedule, forecast, standing
+from efficientnet_elite.outlook import forecast
+from efficientnet_elite.tournament import Job, Schedule, standing
 
 SCHEDULE = Schedule(round_epochs=2, epochs=10)
 

@@ -1,0 +1,67 @@
+"""The progress bar of a search.
+
+This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from tqdm import tqdm
+
+_NAMED = 3  # running candidates
+
+
+class Display:
+    """A progress bar on stderr. Use as a context manager.
+
+    Args:
+      progress: whether to show it.
+    """
+
+    def __init__(self, progress: bool) -> None:
+        self._bar = tqdm(
+            total=1.0,
+            disable=not progress,
+            bar_format="{desc}|{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}",
+        )
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    def clear(self) -> None:
+        """Makes room for a line of text; the next `show` draws it again."""
+        self._bar.clear()
+
+    def accuracy(self, value: float) -> None:
+        """The latest one, 0..1."""
+        self._bar.set_postfix_str(f"accuracy {value:.3f}", refresh=False)
+
+    def show(self, tasks: Sequence[tuple[str, int, int, str]], share: float | None) -> None:
+        """What is being done.
+
+        Args:
+          tasks: name, epoch, last epoch and state of what is being trained.
+          share: of the work that is done, 0..1; None where nothing is left to do.
+        """
+        if self._bar.disable:
+            return
+        texts = []
+        for name, epoch, until, state in tasks[:_NAMED]:
+            text = f"{name} epoch {epoch}/{until}"
+            texts.append(f"{text} {state}".rstrip() if len(tasks) == 1 else text)
+        if len(tasks) > _NAMED:
+            texts.append(f"{len(tasks) - _NAMED} more")
+        otherwise = "done" if share is None else "waiting for workers"
+        self._bar.set_description_str(f"{', '.join(texts) or otherwise} ", refresh=False)
+        rise = (1.0 if share is None else share) - self._bar.n
+        self._bar.update(max(0.0, rise))  # redraws at tqdm's own pace

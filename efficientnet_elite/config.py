@@ -148,8 +148,7 @@ class SearchConfig:
         the noise of scores; 1: it is estimated from the curves instead.
       budget_epochs: epochs that all candidates together may be trained for; rounds are shortened
         and candidates left out to keep it (docs/budget.md). None: no such limit.
-      budget_hours: the same for the time of training and graph building, forecast from this
-        machine's pace.
+      budget_hours: the same in time, planned from this machine's pace and kept by the clock.
       threads: of the CPU that train one candidate. Scores depend on it to the last bits, and so it
         is a setting of the search; how many candidates are trained at once is not.
       seed: of the choice of candidates, initial weights, data order and calibration.

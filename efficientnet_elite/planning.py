@@ -19,7 +19,7 @@ from efficientnet_elite.tournament import Schedule
 from efficientnet_elite.units import duration
 
 MARGIN = 0.1
-"""Share of a budget in hours that is held back, for a pace that changes and for the driver."""
+"""Share of a budget in hours that is held back: for the images, measuring the pace, and chance."""
 
 
 def planned(

@@ -75,7 +75,8 @@ absl_flags.DEFINE_integer(
 absl_flags.DEFINE_float(
     "budget_hours",
     None,
-    "The same in hours on --workers of this machine, whose pace is measured first.",
+    "The same in hours on --workers of this machine, whose pace is measured first; should it "
+    "become slower, races and at last champions end early.",
     flag_values=FLAGS,
 )
 common.define_training(FLAGS)

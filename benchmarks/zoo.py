@@ -22,7 +22,7 @@ from absl import flags
 from tqdm import tqdm
 
 from efficientnet_elite import costs, pools
-from efficientnet_elite.benchmarks import figures, latency, ratios, texts
+from efficientnet_elite.benchmarks import figures, latency, program, ratios, texts
 from efficientnet_elite.benchmarks.ratios import Timing
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.families import FAMILIES
@@ -78,8 +78,8 @@ class Row:
       params, macs: counted from its spec.
       int8_bytes: size of the file; None where it cannot be converted.
       latency: relative to the first network; None where it was not timed.
-      arena_bytes: of TFLM; None where TFLM refuses the file.
-      arena_estimated: whether that is an estimate, TFLM not being installed.
+      arena_bytes: of TFLM; None where it refuses the file, or is not installed.
+      arena_estimate: foretold from the spec; None where there is no file.
       operators: of the int8 file, name to number.
       problem: why there is no file, arena or latency; empty where there are all.
     """
@@ -91,7 +91,7 @@ class Row:
     int8_bytes: int | None
     latency: float | None
     arena_bytes: float | None
-    arena_estimated: bool
+    arena_estimate: float | None
     operators: dict[str, int]
     problem: str
 
@@ -114,7 +114,6 @@ def rows(specs: Sequence[ArchSpec], folder: Path, runs: int) -> list[Row]:
 
 def _row(spec: ArchSpec, found: dict[str, Any], timing: Timing | None) -> Row:
     arena = found["head"] + found["tail"] if "head" in found else None
-    estimated = arena is None and "refused" not in found
     problems = [found["refused"]] if "refused" in found else []
     if timing is not None and timing.error:
         problems.append(f"cannot be timed: {timing.error}")
@@ -125,23 +124,33 @@ def _row(spec: ArchSpec, found: dict[str, Any], timing: Timing | None) -> Row:
         macs=spec.macs,
         int8_bytes=found.get("bytes"),
         latency=timing.ratio if timing else None,
-        arena_bytes=costs.of(spec, "arena_bytes") if estimated else arena,
-        arena_estimated=estimated,
+        arena_bytes=arena,
+        arena_estimate=None if "refused" in found else costs.of(spec, "arena_bytes"),
         operators=found["operators"],
         problem="; ".join(problems),
     )
 
 
-_HEADS = ("network", "pixels", "params M", "MACs M", "int8 kB", "latency", "a MAC", "arena kB")
+_HEADS = (
+    "network",
+    "pixels",
+    "params M",
+    "MACs M",
+    "int8 kB",
+    "latency",
+    "a MAC",
+    "arena kB",
+    "estimate",
+)
 
 
 def cells(row: Row, base: Row) -> list[str]:
     """A row as text, beside the first one, which latencies are relative to.
 
-    An estimated arena begins with a tilde, what is not known is a dash.
+    What is not known is a dash.
     """
+    arena, foretold = row.arena_bytes, row.arena_estimate
     speed = None if row.latency is None else row.latency * base.macs / row.macs
-    arena = "-" if row.arena_bytes is None else f"{row.arena_bytes / 1e3:.0f}"
     return [
         row.network,
         str(row.resolution),
@@ -150,7 +159,8 @@ def cells(row: Row, base: Row) -> list[str]:
         "-" if row.int8_bytes is None else f"{row.int8_bytes / 1e3:.0f}",
         "-" if row.latency is None else f"{row.latency:.2f}",
         "-" if speed is None else f"{speed:.2f}",
-        f"~{arena}" if row.arena_estimated else arena,
+        "-" if arena is None else f"{arena / 1e3:.0f}",
+        "-" if foretold is None else f"{foretold / 1e3:.0f}",
     ]
 
 
@@ -180,7 +190,7 @@ def page(found: Sequence[Row], host: latency.Host) -> str:
         "not take over some operators (that of LiteRT 2.3: HARD_SWISH, PRELU) or is slow at them "
         "(7x7 DEPTHWISE_CONV_2D).\n"
         "- arena: of TensorFlow Lite Micro with its reference kernels on x86-64, by its own "
-        "account; `~` an estimate, TFLM not being installed.\n"
+        "account; *estimate*: what `--max_arena_kb` goes by, from the spec alone.\n"
         f"- machine: {host.cpu}, {host.runtime}, Python {host.python}.\n",
         "## Families\n",
         texts.markdown(_HEADS, [cells(row, found[0]) for row in networks]),
@@ -230,4 +240,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(FLAGS(sys.argv)))
+    sys.exit(main(program.parse(FLAGS, sys.argv)))

@@ -67,12 +67,12 @@ def peak(buffers: Iterable[Buffer]) -> int:
 def greedy(buffers: Sequence[Buffer]) -> list[int]:
     """Offset of every buffer as TFLM's GreedyMemoryPlanner gives it, sizes rounded up to 16 bytes.
 
-    The largest goes first (in a tie the earlier in the list), each to the lowest gap between those
+    The largest goes first (in a tie the later in the list, as TFLM fills its table from the end), each to the lowest gap between those
     placed before whose lifetimes meet its own.
     """
     offsets = [0] * len(buffers)
     placed: list[int] = []
-    for index in sorted(range(len(buffers)), key=lambda i: -_aligned(buffers[i].size)):
+    for index in sorted(range(len(buffers)), key=lambda i: (-_aligned(buffers[i].size), -i)):
         offset = 0
         for other in sorted(placed, key=lambda i: offsets[i]):
             if not buffers[other].meets(buffers[index]):

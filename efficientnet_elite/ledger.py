@@ -10,6 +10,7 @@ This module must not import TensorFlow or Keras, nor decide anything.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -96,22 +97,24 @@ class Replica:
 class Ledger:
     """Opens (or creates) the ledger of a work directory.
 
-    UserError where the file is no ledger or one of another version. Use as a context manager.
+    Where the folder cannot be written, what is there can be read. UserError where the file is no
+    ledger or one of another version; it is left as it was. Use as a context manager.
     """
 
     def __init__(self, workdir: Path, *, create: bool = False):
         self.path = workdir / FILE_NAME
-        self._candidates: list[Candidate] = []
+        self._folder, self._candidates = workdir, list[Candidate]()
         if not create and not self.path.is_file():
             raise UserError(f"no search in {workdir}: {FILE_NAME} is missing; check --workdir")
-        workdir.mkdir(parents=True, exist_ok=True)
+        if create:
+            workdir.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = sqlite3.connect(self.path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            if self._format() == 0:
+            self._db = self._connect(create)
+            empty = not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            if create and empty:
                 self._create()
             version = self._format()
+            self._db.execute("PRAGMA synchronous=FULL")
         except sqlite3.OperationalError as error:
             raise UserError(
                 f"{self.path} cannot be opened ({error}): make room, if the disk is full, and see "
@@ -120,15 +123,29 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} cannot be used as a ledger ({error})") from error
         if version != _VERSION:
+            self._db.close()
+        if version == 0:
+            state = "holds no search yet" if empty else "is no ledger of this tool"
+            raise UserError(f"{self.path} {state}: check --workdir")
+        if version != _VERSION:
             raise UserError(
                 f"{self.path} was written by another version of this tool (format {version}, "
                 f"this one reads {_VERSION}): use that version, or another --workdir"
             )
 
+    def _connect(self, create: bool) -> sqlite3.Connection:
+        mode = "rwc" if create else "rw"
+        if not create and not (os.access(self.path, os.W_OK) and os.access(self._folder, os.W_OK)):
+            # Beside a log that was left there SQLite has to look at that, too.
+            mode = "ro" if Path(f"{self.path}-wal").exists() else "ro&immutable=1"
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
+
     def _format(self) -> int:
         return self._db.execute("PRAGMA user_version").fetchone()[0]
 
     def _create(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")  # for all who ever open it
         with self._transaction():
             if self._format() == 0:  # no other process has been faster
                 for statement in _SCHEMA.split(";"):

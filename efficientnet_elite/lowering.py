@@ -2,7 +2,7 @@
 
 The converter folds batch normalisation into the convolution before it, fuses rectifiers into the
 operator that makes their input, merges equal operations and drops what only training needs. swish
-becomes LOGISTIC and MUL. The order is the graph's; every tensor is int8, batch 1.
+becomes LOGISTIC and MUL. The order is the converter's (`ordering`); every tensor is int8, batch 1.
 
 This module must not import TensorFlow or Keras.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from efficientnet_elite import ops
 from efficientnet_elite.graph import Graph, Node
 from efficientnet_elite.ops import Op, Shape
+from efficientnet_elite.ordering import converted
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,15 @@ def lower(graph: Graph) -> Program:
 
 
 def _merged(graph: Graph) -> dict[int, Node]:
-    """The nodes by index; of equal ones without weights on equal inputs only the first is left.
+    """The nodes by index, in the converter's order; what only training needs is left out.
 
-    What only training needs is left out.
+    Of equal nodes without weights on equal inputs only the first is left.
     """
     same: dict[int, int] = {-1: -1}
     first: dict[tuple[Op, tuple[int, ...]], int] = {}
     kept: dict[int, Node] = {}
-    for index, node in enumerate(graph.nodes):
+    for index in converted(graph.nodes):
+        node = graph.nodes[index]
         sources = tuple(same[source] for source in node.inputs)
         if isinstance(node.op, ops.Dropout | ops.DropPath):
             same[index] = sources[0]

@@ -67,8 +67,8 @@ def peak(buffers: Iterable[Buffer]) -> int:
 def greedy(buffers: Sequence[Buffer]) -> list[int]:
     """Offset of every buffer as TFLM's GreedyMemoryPlanner gives it, sizes rounded up to 16 bytes.
 
-    The largest goes first (in a tie the later in the list, as TFLM fills its table from the end), each to the lowest gap between those
-    placed before whose lifetimes meet its own.
+    The largest goes first (in a tie the later in the list, for TFLM fills its table from the end),
+    each to the lowest gap between those placed before whose lifetimes meet its own.
     """
     offsets = [0] * len(buffers)
     placed: list[int] = []

@@ -36,7 +36,7 @@ from efficientnet_elite.selection import Measure, Selection, cannot_measure, sel
 from efficientnet_elite.tasks import task
 from efficientnet_elite.tensorboard import Summaries
 from efficientnet_elite.training import Quantize
-from efficientnet_elite.workdir import cache_path, lock
+from efficientnet_elite.workdir import cache_path, has_checkpoints, lock
 
 # Settings that a search may be continued with at other values: no score depends on them.
 _CHANGES_NOTHING = ("data.cache_gb", "data.data_dir")
@@ -97,7 +97,8 @@ def run(
             else:
                 ledger.start(*setup)
             curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
-            executor = _executor(config, data, workdir, engine, quantize)
+            trainings = len(ledger.candidates()) + len(ledger.replicas())
+            executor = _executor(config, data, workdir, engine, quantize, trainings)
             return driver.drive(
                 ledger,
                 executor,
@@ -115,7 +116,9 @@ def _executor(
     workdir: Path,
     engine: EngineConfig,
     quantize: Quantize | None,
+    trainings: int,
 ) -> Executor:
+    """What trains; no more workers than there are networks."""
     if engine.in_process:
         return _local(config, data, quantize)
     make = partial(
@@ -127,7 +130,7 @@ def _executor(
     )
     if engine.name == "local":
         assert engine.workers is not None
-        return ProcessPool(make, engine.workers, workdir)
+        return ProcessPool(make, min(engine.workers, trainings), workdir)
     return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
 
 
@@ -227,13 +230,17 @@ def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure
 
 def _is_begun(workdir: Path, config: SearchConfig) -> bool:
     """Whether there is a search in the work directory; UserError where it has other settings."""
-    if not (workdir / LEDGER_FILE).exists():
-        return False
-    with Ledger(workdir) as ledger:
-        if not ledger.meta():  # its driver ended at once
-            return False
-        _check_settings(ledger, config)
-    return True
+    if (workdir / LEDGER_FILE).exists():
+        with Ledger(workdir, create=True) as ledger:
+            if ledger.meta():  # else its driver ended at once
+                _check_settings(ledger, config)
+                return True
+    if has_checkpoints(workdir):  # to be continued, whatever settings and images they come from
+        raise UserError(
+            f"{workdir} holds checkpoints, but no {LEDGER_FILE} says what they were trained on: "
+            "put it back, or use another --workdir"
+        )
+    return False
 
 
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:

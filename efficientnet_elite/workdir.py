@@ -25,6 +25,11 @@ def checkpoint_path(workdir: Path, candidate: str) -> Path:
     return workdir / "checkpoints" / f"{candidate}.npz"
 
 
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether anything has been trained here."""
+    return any((workdir / "checkpoints").glob("*.npz"))
+
+
 def cache_path(workdir: Path) -> Path:
     """Folder of decoded images. Nothing is lost with it but the time to decode them again."""
     return workdir / "cache"

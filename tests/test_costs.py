@@ -16,6 +16,7 @@ from efficientnet_elite.export import ethos_u, inspect, runtime, tflm, untrained
 from efficientnet_elite.graph import Graph
 from efficientnet_elite.lowering import Program, lower
 from efficientnet_elite.memory import Buffer
+from efficientnet_elite.ordering import converted
 
 SMALL = pools.spec("elite9", classes=10, base_resolution=32)
 
@@ -202,6 +203,24 @@ def test_cycles_by_vela(file, tmp_path):
         ethos_u.cycles(bad)
 
 
+@pytest.mark.parametrize("name", ["ghostnet-0.5", "amoebanet-a", "espnetv2", "condensenet-cifar"])
+def test_nothing_is_read_before_it_is_written(name):
+    nodes = pools.spec(name, classes=10, base_resolution=64).graph.nodes
+    order = converted(nodes)
+    place = {index: position for position, index in enumerate([-1, *order])}
+    assert sorted(order) == list(range(len(nodes)))
+    assert all(place[source] < place[i] for i in order for source in nodes[i].inputs)
+    assert order[-1] == len(nodes) - 1
+
+
+def test_of_branches_the_one_named_first_runs_first():
+    graph = Graph((8, 8, 4))
+    right = graph.apply("right", ops.MaxPool(3, 1), graph.image)
+    left = graph.apply("left", ops.AveragePool(3, 1), graph.image)
+    graph.apply("join", ops.Add(), right, left)
+    assert converted(graph.nodes) == [1, 0, 2]
+
+
 @pytest.mark.slow
 def test_activations_do_not_grow_in_an_untrained_network():
     """GhostNet's sums did: XNNPACK refuses scales that are too far apart."""
@@ -216,7 +235,8 @@ def test_activations_do_not_grow_in_an_untrained_network():
 @pytest.mark.parametrize(
     "name",
     ["elite-w3d2r2", "hf5", "mobilenetv2-0.35", "mobilenetv3-small", "mnasnet-small",
-     "mobilenetv1-0.25"],
+     "mobilenetv1-0.25", "shufflenet-g2", "espnetv2", "darts-v2", "espnetv2-seg",
+     "lraspp-mobilenetv3-small"],
 )  # fmt: skip
 def test_estimates_of_more_networks(name, tmp_path):
     pytest.importorskip("tflite_micro")
@@ -226,5 +246,7 @@ def test_estimates_of_more_networks(name, tmp_path):
     arena = tflm.allocation(content)
     assert lower(spec.graph).kinds() == inspect.operators(content)
     assert footprint.head_bytes(lower(spec.graph)) == arena.head
-    assert costs.of(spec, "size_bytes") == pytest.approx(len(content), rel=0.02)
+    # Slopes that are equal before training are one constant in the file.
+    tolerance = 0.15 if name.startswith("espnet") else 0.02
+    assert costs.of(spec, "size_bytes") == pytest.approx(len(content), rel=tolerance)
     assert costs.of(spec, "arena_bytes") == pytest.approx(arena.head + arena.tail, rel=0.02)

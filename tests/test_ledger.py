@@ -102,20 +102,43 @@ def other_version(path: Path):
     connection.close()
 
 
+def another_tools(path: Path):
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE theirs (name TEXT)")
+    connection.close()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda path: None, "no search in .* check --workdir"),
+        (lambda path: path.touch(), "holds no search yet: check --workdir"),
+        (another_tools, "is no ledger of this tool: check --workdir"),
         (no_database, "cannot be used as a ledger"),
         (other_version, r"another version of this tool \(format 99, this one reads 4\)"),
     ],
-    ids=["missing", "no database", "other version"],
+    ids=["missing", "empty", "another tool's", "no database", "other version"],
 )
 def test_what_cannot_be_opened(tmp_path, spoil, message):
     spoil(tmp_path / FILE_NAME)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(UserError, match=message) as error:
         Ledger(tmp_path)
     assert "\n" not in str(error.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_cannot_be_written_can_be_read(ledger, monkeypatch):
+    record(ledger, NAMES[0], 0.5)
+    workdir = ledger.path.parent
+    ledger.__exit__()
+    before = {path: path.read_bytes() for path in workdir.iterdir()}
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # as on a read-only disk
+    with Ledger(workdir) as reader:
+        assert reader.scores() == {NAMES[0]: [0.5]}
+        with pytest.raises(UserError, match="cannot be written"):
+            record(reader, NAMES[0], 0.6)
+    assert {path: path.read_bytes() for path in workdir.iterdir()} == before
 
 
 def test_looking_creates_nothing(tmp_path):

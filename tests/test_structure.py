@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
@@ -15,7 +16,7 @@ PACKAGE = "efficientnet_elite"
 
 FLOORS = (
     "errors config ops graph blocks spec",
-    "scaling families lowering memory footprint costs metric_table limits selection "
+    "scaling families ordering lowering memory footprint costs metric_table limits selection "
     "pools grouping rules tournament outlook deadline replay ledger checkpoint "
     "schedule summary units workdir champions "
     "outcome scheduling budget planning "
@@ -116,6 +117,12 @@ def test_imports_point_down(name):
     lazy = {f"{PACKAGE}.models"} if name == f"{PACKAGE}.__init__" else set()
     above = [other for other in ours(imports(name)) - lazy if floor(other) > floor(name)]
     assert above == []
+
+
+def test_the_build_document_names_every_module():
+    text = (ROOT / "BUILD.md").read_text()
+    named = [name for names in FLOORS for name in names.split() if not name.startswith("__")]
+    assert [n for n in named if not re.search(rf"`({PACKAGE}/)?{n}/?`", text)] == []
 
 
 def test_imports_run_in_no_circle():

@@ -16,6 +16,8 @@ import sys
 import numpy as np
 from absl import flags
 
+from efficientnet_elite.benchmarks import program
+
 KINDS = ("cosine", "step", "exponential", "linear")
 
 FLAGS = flags.FlagValues()
@@ -76,11 +78,7 @@ def invent(
 
 def main(arguments: list[str]) -> int:
     """Writes the CSV to stdout; returns the exit status."""
-    try:
-        FLAGS(arguments)
-    except flags.Error as error:
-        print(f"{error}\n{FLAGS}", file=sys.stderr)
-        return 2
+    program.parse(FLAGS, arguments)
     accuracy, loss = invent(
         FLAGS.kind,
         models=FLAGS.models,

@@ -30,7 +30,7 @@ from typing import Any
 from absl import flags
 
 from efficientnet_elite import pools
-from efficientnet_elite.benchmarks import ratios, texts
+from efficientnet_elite.benchmarks import program, ratios, texts
 from efficientnet_elite.benchmarks.ratios import Timing
 from efficientnet_elite.benchmarks.study import Study, define_flags
 from efficientnet_elite.errors import UserError
@@ -309,4 +309,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(FLAGS(sys.argv)))
+    sys.exit(main(program.parse(FLAGS, sys.argv)))

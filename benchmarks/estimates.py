@@ -15,6 +15,7 @@ Unlike `latency`, this needs the whole package and TensorFlow.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from efficientnet_elite.benchmarks import figures, latency
+from efficientnet_elite.benchmarks import figures, latency, program
 from efficientnet_elite.errors import UserError
 
 FLAGS = flags.FlagValues()
@@ -43,6 +44,7 @@ _GENTLY = 3.0  # operators of each kind that pull a fitted number towards the me
 
 def main(argv: list[str]) -> int:
     """Measures what is missing and prints the comparison; returns the exit status."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from efficientnet_elite import pools
 
     folder = Path(FLAGS.workdir)
@@ -162,4 +164,4 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    sys.exit(main(FLAGS(sys.argv)))
+    sys.exit(main(program.parse(FLAGS, sys.argv)))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from efficientnet_elite.benchmarks import program
 from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.spec import ArchSpec
 
@@ -191,4 +192,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(FLAGS(sys.argv)))
+    sys.exit(main(program.parse(FLAGS, sys.argv)))

@@ -325,13 +325,18 @@ def main(argv: Sequence[str]) -> int:
     for row in failed:
         print(f"{argv[0]}: {row.model}: cannot be run: {row.error}", file=sys.stderr)
     machine = host()
-    if settings.json:
-        _write(settings.json, as_json(rows, options, machine))
-    if settings.csv:
-        _write(settings.csv, as_csv(rows, machine))
+    status = 1 if failed else 0
+    try:
+        if settings.json:
+            _write(settings.json, as_json(rows, options, machine))
+        if settings.csv:
+            _write(settings.csv, as_csv(rows, machine))
+    except OSError as error:  # a full disk; the figures below are not lost
+        print(f"{argv[0]}: {error.filename}: {error.strerror}", file=sys.stderr)
+        status = 1
     if len(failed) < len(rows) and "-" not in (settings.json, settings.csv):
         print(as_table(rows, machine), end="")
-    return 1 if failed else 0
+    return status
 
 
 def new_flags() -> flags.FlagValues:
@@ -360,8 +365,11 @@ def _check(models: Sequence[str], outputs: Iterable[str | None]) -> None:
     if len(set(files)) < len(files):
         raise ValueError(f"--json and --csv both write to {files[0]}")
     for path in files:
-        if path != "-" and not Path(path).absolute().parent.is_dir():
+        folder = Path(path).absolute().parent
+        if path != "-" and not folder.is_dir():
             raise ValueError(f"the folder of {path} does not exist")
+        if path != "-" and not os.access(folder, os.W_OK):
+            raise ValueError(f"the folder of {path} cannot be written to")
 
 
 def _show(done: int, total: int) -> None:

@@ -20,6 +20,7 @@ from statistics import fmean, stdev
 
 from absl import flags
 
+from efficientnet_elite.benchmarks import program
 from efficientnet_elite.benchmarks.study import TEST_FRACTION, Study, define_flags
 from efficientnet_elite.errors import UserError
 
@@ -112,4 +113,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(FLAGS(sys.argv)))
+    sys.exit(main(program.parse(FLAGS, sys.argv)))

@@ -30,6 +30,7 @@ from unittest import mock
 
 from absl import flags
 
+from efficientnet_elite.benchmarks import program
 from efficientnet_elite.config import PRESETS, EngineConfig, SearchConfig
 from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.spec import ArchSpec
@@ -347,8 +348,4 @@ def _table(costs: dict[str, Cost]) -> list[str]:
 
 
 if __name__ == "__main__":
-    try:
-        arguments = FLAGS(sys.argv)
-    except flags.Error as error:
-        sys.exit(str(error))
-    main(arguments)
+    main(program.parse(FLAGS, sys.argv))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 from itertools import zip_longest
 from random import Random
@@ -95,9 +96,16 @@ def _families(pool: str) -> list[tuple[Family, Variant]]:
         if matching == {base: None}:
             matching = {name: f for name, f in _EVERY.items() if name.startswith(f"{base}-")}
         if not matching:
-            raise UserError(f"unknown pool {part!r}: choose all or some of {', '.join(FAMILIES)}")
+            raise UserError(_unknown(part.strip().lower()))
         found |= {(name, variant): f for name, f in matching.items() if f is not None}
     return [(family, variant) for (_, variant), family in found.items()]
+
+
+def _unknown(part: str) -> str:
+    names = [*_GROUPS_OF_FAMILIES, *_EVERY]
+    near = [name for name in names if part.startswith(name)] or get_close_matches(part, names)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"unknown pool {part!r}: {hint}`elite models --help` lists pools and their suffixes"
 
 
 def candidates(

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -243,6 +244,33 @@ def test_usage_errors(capsys, arguments, message):
     assert not out
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_figures_that_cannot_be_kept_are_shown(models, tmp_path, capsys):
+    target = tmp_path / "r.json"
+    Path(f"{target}.part").mkdir()  # what is written first, to be renamed when it is complete
+    assert latency.main(["latency", str(models["light"]), "--runs=2", f"--json={target}"]) == 1
+    out, err = capsys.readouterr()
+    assert str(models["light"]) in out
+    assert err == f"latency: {target}.part: Is a directory\n"
+
+
+PROGRAMS = ("curves", "equal_work", "estimates", "int8_collapse", "rendered_study", "train_speed",
+            "zoo")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_other_programs_list_their_flags(name):
+    command = [sys.executable, "-m", f"efficientnet_elite.benchmarks.{name}"]
+    good, bad = (
+        subprocess.run([*command, flag], capture_output=True, text=True, timeout=60)
+        for flag in ("--help", "--colour=red")
+    )
+    assert (good.returncode, good.stderr) == (0, "")
+    assert re.search(r"^ +--\w+: ", good.stdout, re.MULTILINE)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.endswith("Unknown command line flag 'colour' (--help lists the flags)\n")
+    assert bad.stderr.count("\n") == 1
 
 
 def test_flags_of_one_call_do_not_reach_the_next(models, tmp_path, capsys):

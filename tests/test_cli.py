@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 from conftest import elite
@@ -125,6 +127,35 @@ def test_as_a_process():
     assert bad.stderr == "elite: no command 'tidy'; `elite --help` lists them\n"
 
 
+@pytest.mark.parametrize("arguments", ["models --pool=elite", "search --help"])
+def test_output_that_cannot_be_written(arguments):
+    """Nobody reads on, as behind `| head -1`; no room is left where it goes to."""
+    command = [sys.executable, "-m", "efficientnet_elite", *arguments.split()]
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as unread:
+        done = subprocess.run(command, stdout=unread, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (141, b"")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    told = f"elite {arguments.split()[0]}: No space left on device\n"
+    assert (done.returncode, done.stderr.decode()) == (1, told)
+
+
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [("models", ""), ("search --workdir={0}", "; the same command goes on from here")],
+)
+def test_ctrl_c_costs_one_line(monkeypatch, tmp_path, capsys, command, hint):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    name, *flags = command.format(tmp_path).split()
+    monkeypatch.setattr(f"efficientnet_elite.cli.{name}.run", interrupted)
+    assert cli.main([name, *flags]) == 130
+    assert capsys.readouterr().err == f"\nelite {name}: interrupted{hint}\n"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_its_flags(capsys, command):
     text = output(capsys, command, "--help")
@@ -134,12 +165,14 @@ def test_every_command_explains_its_flags(capsys, command):
         assert re.search(rf"^  --{name}\n +\S", text, re.MULTILINE), name
     lines = text[text.index("Flags:") :].splitlines()
     assert max(map(len, lines)) <= 110
+    assert [line for line in lines[1:] if not re.match(r"(  --\w+$|      \S)", line)] == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
         ("models --pool=resnet", 1, "resnet"),
+        ("models --pool=elite9", 1, "'elite9': did you mean elite?"),
         ("models --colour=red", 2, "colour"),
         ("models --classes=0", 2, "classes"),
         ("models --groups=none", 2, "groups"),
@@ -154,10 +187,15 @@ def test_every_command_explains_its_flags(capsys, command):
         ("search --dataset=cats --workdir={0}", 1, "cats"),
         ("search photos --workdir={0}", 1, "unexpected argument 'photos'"),
         ("status", 2, "workdir"),
+        ("status --workdir=", 2, "--workdir=DIR"),  # a variable that is not set
         ("status --workdir={0}", 1, "no search in"),
+        ("status --workdir={1}", 1, "is a file"),
+        ("search --workdir={1}", 1, "is a file"),
         ("train --workdir={0}", 1, "name networks"),
         ("train resnet50 --workdir={0}", 1, "resnet50"),
         ("train elite9@tall --workdir={0}", 1, "NETWORK@PIXELS"),
+        ("train elite9@² --workdir={0}", 1, "NETWORK@PIXELS"),
+        ("train squeezenet-1.1@8 --workdir={0}", 1, "cannot be made for 8 x 8 pixels"),
         ("evaluate", 1, "name .npz checkpoints"),
         ("evaluate {0}/photo.jpg", 1, "photo.jpg"),
         ("evaluate {0}/absent.npz", 1, "absent.npz"),
@@ -171,7 +209,7 @@ def test_every_command_explains_its_flags(capsys, command):
     ],
 )
 def test_mistakes_cost_one_line(capfd, tmp_path, arguments, status, said):
-    words = arguments.format(tmp_path).split()
+    words = arguments.format(tmp_path, __file__).split()
     capfd.readouterr()
     assert cli.main(words) == status
     out, err = capfd.readouterr()
@@ -179,6 +217,19 @@ def test_mistakes_cost_one_line(capfd, tmp_path, arguments, status, said):
     assert err.startswith(f"elite {words[0]}: ")
     assert err.count("\n") == 1, err
     assert said in err
+
+
+@pytest.mark.parametrize("command", ["status", "replay", "report"])
+def test_a_ledger_whose_disk_has_lost_bits(searched, tmp_path, capsys, command):
+    content = bytearray((searched / "ledger.sqlite").read_bytes())
+    for place in Random(0).sample(range(4096, len(content)), 400):  # the first page is sound
+        content[place] ^= 0xFF
+    (tmp_path / "ledger.sqlite").write_bytes(content)
+    assert cli.main([command, f"--workdir={tmp_path}"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"elite {command}: ledger.sqlite is damaged (")
+    assert err.count("\n") == 1
 
 
 def test_a_search_that_has_not_begun(tmp_path, capsys):
@@ -233,6 +284,20 @@ def test_from_champions_to_the_report(searched, tmp_path, capsys):
     path = workdir / "report.html"
     assert output(capsys, "report", f"--workdir={workdir}") == f"{path}\n"
     assert champion in path.read_text()
+
+
+def test_evaluate_wants_the_images_of_the_network(searched, capsys):
+    """Of another number of classes, or masks: one line, and no figure that means nothing."""
+    champion = json.loads((searched / "champions.json").read_text())[-1]["name"]
+    checkpoint = searched / "checkpoints" / f"{champion}.npz"
+    for dataset, wanted in (
+        ("rendered:classes=3,images=12,size=32", "3"),
+        ("rendered_masks:classes=2,images=12,size=32", "x 3"),
+    ):
+        assert cli.main(["evaluate", str(checkpoint), f"--dataset={dataset}"]) == 1
+        *_, last = capsys.readouterr().err.splitlines()
+        assert last.startswith(f"elite evaluate: {checkpoint} gives 10 values for an image, ")
+        assert f"{wanted}: name the images" in last
 
 
 def test_train_continues_and_reports(tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Class folders with real files of every kind, sound and damaged."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +177,18 @@ def test_part_folders_in_any_case(tmp_path, names, brought):
 
 def test_a_class_may_be_called_test(tmp_path):
     assert load(make_folder(tmp_path, classes=("cat", "test"))).labels == ("cat", "test")
+
+
+def test_names_that_no_text_can_hold(tmp_path):
+    """Of files that are read, and of files that a report has to name."""
+    make_folder(tmp_path)
+    for name, content in ((b"\xff.jpg", photo()), (b"\xfe\n.jpg", None)):
+        path = Path(os.fsdecode(os.fsencode(tmp_path / "cat") + b"/" + name))
+        path.write_bytes(b"" if content is None else encoded(content))
+    data = load(tmp_path)
+    assert sum(data.sizes.values()) == 21
+    (skipped,) = data.skipped
+    assert (skipped.path, skipped.reason) == (r"cat/\udcfe\n.jpg", "empty file")
 
 
 def test_decoded_once_or_anew_the_batches_are_the_same(tmp_path):

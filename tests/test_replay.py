@@ -219,6 +219,7 @@ def test_models_epochs_and_losses_can_be_left_out(pool):
     ("flags", "message"),
     [
         ((), "give either --curves=FILE.csv or --workdir=DIR"),
+        (("--workdir=.", "--format=json"), "--format is for --curves"),
         (("--curves=nowhere.csv",), "nowhere.csv: No such file or directory"),
         (("--curves={pool}", "--rules=fastest"), "no rule 'fastest'"),
         (("--curves={pool}", "--seed=one"), "seed=one: use whole numbers"),

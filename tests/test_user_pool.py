@@ -32,8 +32,15 @@ def mynets(tmp_path_factory):
         "def unnamed(side, classes):\n"
         "    return {'../up': None}\n\n"
         "def again(side, classes):\n"
-        "    return {'elite9': lambda: net(side, classes, 8)}\n"
+        "    return {'elite9': lambda: net(side, classes, 8)}\n\n"
+        "def numbers(side, classes):\n"
+        "    return {'a': 3}\n\n"
+        "def broken(side, classes):\n"
+        "    def make():\n"
+        "        raise RuntimeError('no memory of it\\nat all')\n"
+        "    return {'a': make}\n"
     )
+    (folder / "slip.py").write_text("def pool(side, classes)\n    return {}\n")
     return folder
 
 
@@ -63,6 +70,9 @@ def test_a_pool_of_ones_own_models(mynets, monkeypatch):
         ("mynets:odd", "cannot count"),
         ("mynets:unnamed", "is no name"),
         ("mynets:again,elite", "two networks called 'elite9'"),
+        ("mynets:numbers", "gives no model 'a': 'int' object is not callable"),
+        ("mynets:broken", r"gives no model 'a': no memory of it \(mynets.py, line \d+\)"),
+        ("slip:pool", r"expected ':' \(slip.py, line 1\)"),
     ],
 )
 def test_what_is_no_pool_of_models_is_a_users_error(mynets, monkeypatch, pool, said):

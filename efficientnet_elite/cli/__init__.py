@@ -7,10 +7,13 @@ exit status. Only the chosen one is imported.
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import sys
 import textwrap
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
@@ -44,6 +47,42 @@ def _usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``elite``; returns the exit status: 0, 1 for a user's error, 2 for wrong usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    command = " ".join(["elite", *arguments[:1]])
+    try:
+        status = _run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # where it cannot be written to, that is an error as any other
+        return status
+    except KeyboardInterrupt:
+        resumes = arguments[:1] in (["search"], ["train"])
+        hint = "; the same command goes on from here" if resumes else ""
+        print(f"\n{command}: interrupted{hint}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # as in `elite models | head -1`
+        _drop_output()
+        return 141
+    except sqlite3.DatabaseError as error:  # found while reading: opening has its own messages
+        reason = textwrap.shorten(str(error), 80)
+        print(f"{command}: ledger.sqlite is damaged ({reason}): restore a copy", file=sys.stderr)
+        return 1
+    except OSError as error:  # a file where a folder should be, no permission, a full disk
+        place = "" if error.filename is None else f"{error.filename}: "
+        print(f"{command}: {place}{error.strerror or error}", file=sys.stderr)
+        _drop_output()
+        return 1
+
+
+def _drop_output() -> None:
+    """Leaves nothing for the interpreter to write at its end, and to fail at with a traceback."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_usage())
         return 0 if arguments else 2
@@ -65,8 +104,11 @@ def _flag_help(flags: Any) -> str:
     for name in sorted(flags):
         flag = flags[name]
         default = "" if flag.default is None else f" [{flag.default}]"
-        text = textwrap.fill(f"{flag.help}{default}", 96, initial_indent=" " * 6)
-        lines += [f"  --{name}", textwrap.indent(textwrap.dedent(text), " " * 6)]
+        indent = " " * 6
+        text = textwrap.fill(
+            f"{flag.help}{default}", 100, initial_indent=indent, subsequent_indent=indent
+        )
+        lines += [f"  --{name}", text]
     return "\n".join(lines)
 
 
@@ -92,14 +134,4 @@ def _dispatch(command: str, module: object, arguments: list[str]) -> int:
         return module.run(flags, positional) or 0  # type: ignore[attr-defined]
     except UserError as error:
         print(f"elite {command}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        resumes = command in ("search", "train")
-        hint = "; the same command goes on from here" if resumes else ""
-        print(f"\nelite {command}: interrupted{hint}", file=sys.stderr)
-        return 130
-    except OSError as error:  # a file where a folder should be, no permission, a full disk
-        if isinstance(error, BrokenPipeError):
-            return 141
-        print(f"elite {command}: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
         return 1

@@ -107,9 +107,10 @@ def metric_table(flags: Any) -> str | None:
 
 
 def define_workdir(flags: absl_flags.FlagValues) -> None:
-    """The work directory flag, required."""
-    absl_flags.DEFINE_string(
-        "workdir", None, "Directory of the search.", required=True, flag_values=flags
+    """The work directory flag, required; an empty one (an unset variable) does not count."""
+    absl_flags.DEFINE_string("workdir", None, "Directory of the search.", flag_values=flags)
+    absl_flags.register_validator(
+        "workdir", bool, "name the work directory with --workdir=DIR", flag_values=flags
     )
 
 
@@ -250,8 +251,11 @@ def data_config(flags: Any, preset: DataConfig) -> DataConfig:
 
 
 def workdir(flags: Any) -> Path:
-    """The work directory as a path."""
-    return Path(flags.workdir).expanduser()
+    """The work directory as a path; UserError where there is a file of that name."""
+    path = Path(flags.workdir).expanduser()
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file: --workdir names a folder")
+    return path
 
 
 def quiet_tensorflow() -> None:

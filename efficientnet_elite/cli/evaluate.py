@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from absl import flags as absl_flags
@@ -21,6 +21,9 @@ from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.segmentation_score import score
+
+if TYPE_CHECKING:
+    from efficientnet_elite.data import ImageData
 
 # Images (N, side, side, 3) float32, pixel / 128 - 1, and their classes (N,) or masks.
 Batches: TypeAlias = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -48,36 +51,24 @@ _PART_BYTES = 128 << 20
 
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints a line a model to stdout."""
-    if not arguments:
-        raise UserError("name .npz checkpoints or .tflite files")
+    paths = _paths(arguments)
     common.quiet_tensorflow()
     from efficientnet_elite import data as data_lib
     from efficientnet_elite import search
-    from efficientnet_elite.export import inspect
-    from efficientnet_elite.training import load_averaged
 
-    loaded: list[tuple[Path, int, Judge]] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.suffix == ".npz":
-            model, spec, _ = load_averaged(path)
-            loaded.append((path, spec.resolution, partial(_in_keras, model)))
-        elif path.suffix == ".tflite":
-            content = path.read_bytes()
-            side = inspect.image_side(inspect.read(content))
-            loaded.append((path, side, partial(_in_litert, content)))
-        else:
-            raise UserError(f"{path} is neither a .npz checkpoint nor a .tflite file")
+    found = [_load(path) for path in paths]
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:
             config, data = search.recorded(ledger)
         base = config.base_resolution
     else:
         # Stored images shrink to what a search at this base resolution would have stored.
-        base = flags.base_resolution or max(side for _, side, _ in loaded)
+        base = flags.base_resolution or max(loaded.side for loaded in found)
         data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
+    for loaded in found:  # all of them, before the first is judged
+        _check_output(loaded, data)
     cells = [["model", "pixels", "test images", "mIoU" if data.masks else "top-1"]]
-    for path, side, judge in loaded:
+    for path, side, _, judge in found:
         batches = data_lib.eval_batches(
             data,
             "test",
@@ -93,6 +84,56 @@ def run(flags: Any, arguments: list[str]) -> None:
         share = score(choices, labels, data.num_classes)
         cells.append([str(path), str(side), str(data.sizes["test"]), f"{share:.2%}"])
     print(common.table(cells), end="")
+
+
+def _paths(arguments: list[str]) -> list[Path]:
+    """The files to evaluate; UserError before anything that takes seconds."""
+    if not arguments:
+        raise UserError("name .npz checkpoints or .tflite files")
+    paths = [Path(argument).expanduser() for argument in arguments]
+    for path in paths:
+        if path.suffix not in (".npz", ".tflite"):
+            raise UserError(f"{path} is neither a .npz checkpoint nor a .tflite file")
+        if not path.is_file():
+            raise UserError(f"{path} is missing")
+    return paths
+
+
+class _Loaded(NamedTuple):
+    """A network: side of its input in pixels, shape of its output without the batch."""
+
+    path: Path
+    side: int
+    output: tuple[int, ...]
+    judge: Judge
+
+
+def _load(path: Path) -> _Loaded:
+    from efficientnet_elite.export import inspect
+    from efficientnet_elite.training import load_averaged
+
+    if path.suffix == ".npz":
+        model, spec, _ = load_averaged(path)
+        return _Loaded(path, spec.resolution, model.output_shape[1:], partial(_in_keras, model))
+    content = path.read_bytes()
+    try:
+        contents = inspect.read(content)
+        side = inspect.image_side(contents)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return _Loaded(path, side, contents.outputs[0].shape[1:], partial(_in_litert, content))
+
+
+def _check_output(loaded: _Loaded, data: ImageData) -> None:
+    """UserError where a network was made for other classes, or for masks or not."""
+    masks = (loaded.side, loaded.side) if data.masks else ()
+    wanted = (*masks, data.num_classes)
+    if loaded.output != wanted:
+        given, asked = (" x ".join(map(str, shape)) for shape in (loaded.output, wanted))
+        raise UserError(
+            f"{loaded.path} gives {given} values for an image, {data.name} asks for {asked}: name "
+            "the images that it was trained for with --dataset or --workdir"
+        )
 
 
 def _in_keras(model: Any, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:

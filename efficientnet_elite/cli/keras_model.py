@@ -73,6 +73,8 @@ def _images(flags: Any, side: int) -> tuple[Images, tuple[str, ...], dict[str, A
 
     base = flags.base_resolution or side
     data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
+    if data.masks:
+        raise UserError(f".keras files are taken for classifiers: {data.name} is for masks")
     sizes = {"resolution": side, "base_resolution": base}
 
     def part(name: str) -> tuple[np.ndarray, np.ndarray]:

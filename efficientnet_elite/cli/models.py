@@ -50,6 +50,8 @@ common.define_limits(FLAGS)
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints the table to stdout, and nothing else."""
     common.no_arguments(arguments)
+    if ":" in (flags.pool or ""):  # module:function, whose Keras would let TensorFlow talk
+        common.quiet_tensorflow()
     rows = _pool(flags, flags.pool) if flags.pool else _members(flags)
     print(_FORMATS[flags.format](rows), end="")
 

@@ -83,6 +83,8 @@ def run(flags: Any, arguments: list[str]) -> int:
     if (flags.curves is None) == (flags.workdir is None):
         raise UserError("give either --curves=FILE.csv or --workdir=DIR")
     if flags.workdir is not None:
+        if other := [name for name in FLAGS if name != "workdir" and flags[name].present]:
+            raise UserError(f"--{other[0]} is for --curves: the settings of --workdir are its own")
         return _audit(common.workdir(flags))
     rows = _compare(flags)
     print(_FORMATS[flags.format](rows), end="")

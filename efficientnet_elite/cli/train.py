@@ -19,7 +19,14 @@ from efficientnet_elite import pools
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import PRESETS
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.workdir import cache_path, checkpoint_path, lock, write_json
+from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.workdir import (
+    cache_path,
+    checkpoint_path,
+    has_checkpoints,
+    lock,
+    write_json,
+)
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
@@ -34,16 +41,16 @@ def run(flags: Any, arguments: list[str]) -> None:
         raise UserError("name networks, such as elite9 or elite9@96 (`elite models` lists them)")
     preset = PRESETS["quick"]()
     config = replace(preset.train, **common.given(flags, "epochs", "batch_size", "learning_rate"))
+    workdir = common.workdir(flags)
+    base = flags.base_resolution or preset.base_resolution
+    first_seed = flags.seed or 0
+    sides = {name: _network(name, base).resolution for name in arguments}
     common.quiet_tensorflow()
     from tqdm import tqdm
 
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.training import Trainer
 
-    base = flags.base_resolution or preset.base_resolution
-    first_seed = flags.seed or 0
-    sides = {name: _side(name, base) for name in arguments}
-    workdir = common.workdir(flags)
     data_config = common.data_config(flags, preset.data)
     data = data_lib.load(
         data_config, max_side=max(base, *sides.values()) * 3 // 2, cache_dir=cache_path(workdir)
@@ -58,9 +65,7 @@ def run(flags: Any, arguments: list[str]) -> None:
         }
         _check_settings(workdir / "train_settings.json", settings)
         for name, side in sides.items():
-            spec = pools.spec(
-                name.split("@")[0], classes=data.num_classes, base_resolution=base
-            ).resized((side, side, 3))
+            spec = _network(name, base, data.num_classes)
             accuracies = []
             for seed in range(first_seed, first_seed + flags.seeds):
                 label = f"{name}-seed{seed}"
@@ -102,6 +107,8 @@ def run(flags: Any, arguments: list[str]) -> None:
 def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     """Checkpoints of other images or another recipe must not be taken for these."""
     if not path.is_file():
+        if has_checkpoints(path.parent):
+            raise UserError(f"{path.parent} holds other trainings: use another --workdir")
         write_json(path, settings)
     elif json.loads(path.read_text()) != settings:
         raise UserError(
@@ -110,10 +117,15 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _side(name: str, base_resolution: int) -> int:
+def _network(name: str, base_resolution: int, classes: int = 1000) -> ArchSpec:
+    """A network by its name, for as many pixels as stand behind its @, if any do."""
     network, at, pixels = name.partition("@")
     if not at:
-        return pools.spec(network, base_resolution=base_resolution).resolution
-    if not pixels.isdigit() or int(pixels) < 8:
+        return pools.spec(network, classes=classes, base_resolution=base_resolution)
+    if not pixels.isdecimal() or int(pixels) < 8:
         raise UserError(f"{name}: write NETWORK@PIXELS with at least 8 pixels, such as elite9@96")
-    return int(pixels)
+    side = int(pixels)
+    spec = pools.spec(network, classes=classes).resized((side, side, 3))
+    if not pools.fits(spec):
+        raise UserError(f"{network} cannot be made for {side} x {side} pixels: try others")
+    return spec

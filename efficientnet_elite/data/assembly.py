@@ -105,7 +105,8 @@ def assemble(
         labels=tuple(class_names),
         parts={name: part_type(store, labels, indices) for name, indices in parts.items()},
         skipped=tuple(
-            SkippedImage(examples[i].name, reason) for i, reason in sorted(unreadable.items())
+            SkippedImage(_printable(examples[i].name), reason)
+            for i, reason in sorted(unreadable.items())
         ),
         fingerprint=fingerprint(
             class_names,
@@ -113,6 +114,13 @@ def assemble(
         ),
         pipeline=pipeline,
         cache=cache,
+    )
+
+
+def _printable(name: str) -> str:
+    """A file's name as one line that can be written as UTF-8, which not all names are."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name
     )
 
 

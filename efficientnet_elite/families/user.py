@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from math import prod
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from efficientnet_elite.blocks import UserModel
@@ -29,14 +31,23 @@ def load(source: str, resolution: int, classes: int) -> Mapping[str, Callable[[]
     module, _, function = source.partition(":")
     try:
         builders = getattr(import_module(module), function)(resolution, classes)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"pool {source!r} does not give models: {error}") from error
+    except Exception as error:  # whatever the module or the function may raise
+        raise UserError(f"pool {source!r} does not give models: {_fault(error)}") from error
     if not isinstance(builders, Mapping) or not builders:
         raise UserError(f"pool {source!r}: the function must return a dict of names to functions")
     for name in builders:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", str(name)):
             raise UserError(f"pool {source!r}: {name!r} is no name; use a-z, 0-9, '.', '_', '-'")
     return builders
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with a user's module, and where, in one line."""
+    said = next(iter(str(error).splitlines()), "") or type(error).__name__
+    for frame in extract_tb(error.__traceback__):
+        if frame.filename != __file__ and "importlib" not in frame.filename:
+            return f"{said} ({Path(frame.filename).name}, line {frame.lineno})"
+    return said
 
 
 def build(source: str, name: str, resolution: int, classes: int) -> Any:
@@ -55,7 +66,12 @@ def family(source: str) -> Family:
     """The family of ``module:function``: one network a name, each at the base resolution."""
 
     def spec(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-        model = build(source, name, resolution, classes)
+        try:
+            model = build(source, name, resolution, classes)
+        except UserError:
+            raise
+        except Exception as error:  # as above
+            raise UserError(f"pool {source!r} gives no model {name!r}: {_fault(error)}") from error
         block = UserModel(
             name, source, resolution, classes, model.count_params(), _macs(source, model)
         )

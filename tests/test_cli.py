@@ -17,6 +17,8 @@ import pytest
 from conftest import elite
 
 from efficientnet_elite import __version__, cli, pools
+from efficientnet_elite.cli import search
+from efficientnet_elite.data import SkippedImage
 from efficientnet_elite.ledger import Ledger
 
 COMMANDS = ("models", "search", "status", "train", "evaluate", "export", "benchmark", "report")
@@ -310,3 +312,12 @@ def test_train_continues_and_reports(tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "checkpoints").iterdir()}
     assert output(capsys, *command) == first
     assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_bad_set_does_not_fill_the_screen(capsys):
+    name = search._name()
+    for number in range(1000):
+        name(SkippedImage(f"{number}.jpg", "empty file"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["skipped 0.jpg: empty file", "skipped 1.jpg: empty file"]
+    assert len(lines) == 21 and "skipped_images" in lines[-1]

@@ -10,8 +10,10 @@ search that was interrupted at any point.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
@@ -19,6 +21,9 @@ from efficientnet_elite import rules
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import PRESETS, SELECT, EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
+
+if TYPE_CHECKING:
+    from efficientnet_elite.data import SkippedImage
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
@@ -119,6 +124,23 @@ def config_of(flags: Any) -> SearchConfig:
     )
 
 
+_NAMED = 20  # unreadable images on the screen
+
+
+def _name() -> Callable[[SkippedImage], None]:
+    """Prints the first unreadable images, and that there are more."""
+    numbers = count(1)
+
+    def name(image: SkippedImage) -> None:
+        number = next(numbers)
+        if number <= _NAMED:
+            print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
+        elif number == _NAMED + 1:
+            print("more are skipped: the report's table skipped_images lists them all", file=sys.stderr)
+
+    return name
+
+
 def run(flags: Any, arguments: list[str]) -> None:
     """Search, export, benchmark, report."""
     common.no_arguments(arguments)
@@ -135,7 +157,7 @@ def run(flags: Any, arguments: list[str]) -> None:
         workdir,
         engine=engine,
         machine=cpu_name(),
-        on_skipped=lambda image: print(f"skipped {image.path}: {image.reason}", file=sys.stderr),
+        on_skipped=_name(),
         on_message=lambda text: print(text, file=sys.stderr),
         measure=Measurer(workdir / "metrics", config.metric_table),
         quantize=int8_form,

@@ -42,11 +42,21 @@ def score(
 
 
 def mean_iou(matrix: NDArray[np.int64]) -> float:
-    """Mean over the classes of the intersection of true and chosen pixels over their union, 0..1.
+    """Mean of `class_iou` over the classes that have one, 0..1; 0 where none has."""
+    shares = class_iou(matrix)
+    counted = ~np.isnan(shares)
+    return float(shares[counted].mean()) if counted.any() else 0.0
 
-    Classes that are neither there nor chosen have no union and do not count; 0 where none has one.
+
+def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection of each class's true and chosen pixels over their union, 0..1.
+
+    Args:
+      matrix: of `confusion`.
+
+    Returns:
+      (classes,); NaN for classes that are neither there nor chosen and so have no union.
     """
     hits = np.diag(matrix)
     unions = matrix.sum(0) + matrix.sum(1) - hits
-    counted = unions > 0
-    return float(np.mean(hits[counted] / unions[counted])) if counted.any() else 0.0
+    return np.divide(hits, unions, out=np.full(len(hits), np.nan), where=unions > 0)

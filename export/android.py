@@ -37,7 +37,7 @@ def write(model: bytes, *, name: str, labels: Sequence[str], out_dir: Path) -> i
 
     Args:
       model: content of a .tflite file whose input is the pixel (uint8) or pixel / 128 - 1 (float32)
-        and whose output are logits of the same type.
+        and whose output are logits of the same type, of the image or of each of its pixels.
       name: of the network, and of the file.
       labels: names of the classes, in the order of the logits.
       out_dir: gets ``NAME.tflite``, ``labels.txt``, two Kotlin files and a README.
@@ -49,13 +49,10 @@ def write(model: bytes, *, name: str, labels: Sequence[str], out_dir: Path) -> i
       UserError: the model is of another kind.
     """
     content = with_metadata(model, name=name, labels=labels)
-    side = inspect.image_side(inspect.read(model))
+    contents = inspect.read(model)
+    side = inspect.image_side(contents)
     values = {"name": name, "side": side, "classes": len(labels), "bytes": len(content)}
-    texts = {
-        "LiteRtClassifier.kt": sources.LITERT,
-        "MediaPipeClassifier.kt": sources.MEDIAPIPE,
-        "README.md": sources.README,
-    }
+    texts = sources.SEGMENTER if inspect.gives_masks(contents) else sources.CLASSIFIER
     written = {path: Template(text).substitute(values).encode() for path, text in texts.items()}
     written[LABELS] = _lines(labels)
     written[f"{name}.tflite"] = content
@@ -78,10 +75,7 @@ def with_metadata(model: bytes, *, name: str, labels: Sequence[str]) -> bytes:
         )
     if image.type == "UINT8" and (image.scales, image.zero_points) != ((1 / 128,), (128,)):
         raise UserError("the model's uint8 input is not the pixel: export it with --io=uint8")
-    if logits.shape != (1, len(labels)):
-        raise UserError(
-            f"the output has the shape {logits.shape}, but there are {len(labels)} labels"
-        )
+    inspect.check_labels(contents, len(labels))
 
     tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
     tree.metadata = tree.metadata or []
@@ -91,7 +85,7 @@ def with_metadata(model: bytes, *, name: str, labels: Sequence[str]) -> bytes:
         entry.name, entry.buffer = METADATA, len(tree.buffers)
         tree.metadata.append(entry)
         tree.buffers.append(schema.BufferT())
-    tree.buffers[entry.buffer].data = np.frombuffer(_metadata(name, image), np.uint8)
+    tree.buffers[entry.buffer].data = np.frombuffer(_metadata(name, contents), np.uint8)
     tree.buffers = [_Aligned(buffer.data) for buffer in tree.buffers]
     builder = flatbuffers.Builder(len(model) + 4096)
     builder.Finish(tree.Pack(builder), b"TFL3")
@@ -124,9 +118,12 @@ class _Aligned:
         return schema.BufferEnd(builder)
 
 
-def _metadata(name: str, image: inspect.Tensor) -> bytes:
+def _metadata(name: str, contents: inspect.Contents) -> bytes:
     import flatbuffers
 
+    (image,) = contents.inputs
+    masks = inspect.gives_masks(contents)
+    kind = "Segmentation network" if masks else "Image classifier"
     builder = flatbuffers.Builder(1024)
 
     def text(value: str) -> int:
@@ -172,16 +169,17 @@ def _metadata(name: str, image: inspect.Tensor) -> bytes:
         {2: _TENSOR_AXIS_LABELS},
     )
     feature = table(3, {1: table(0, {})}, {0: 1})
+    logits = "A logit a class for each pixel." if masks else "A logit a class."
     given = table(
         7,
-        {0: text("logits"), 1: text("A logit a class."), 3: feature, 6: tables(names)},
+        {0: text("logits"), 1: text(logits), 3: feature, 6: tables(names)},
     )
     graph = table(10, {2: tables(taken), 3: tables(given)})
     root = table(
         8,
         {
             0: text(name),
-            1: text("Image classifier made with efficientnet-elite."),
+            1: text(f"{kind} made with efficientnet-elite."),
             3: tables(graph),
             7: text(_PARSER_VERSION),
         },

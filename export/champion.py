@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
 import time
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 import efficientnet_elite
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.segmentation_score import score
+from efficientnet_elite.segmentation_score import class_iou, confusion, score
 
 from . import calibration as calibration_lib
 from . import convert, files, inspect, ladder, layers, quantizer, remedies
@@ -56,6 +57,8 @@ class Exported:
       float_bytes, int8_bytes: file sizes.
       convert_seconds, verify_seconds: where the time went.
       remedy: what had to be done for int8 to hold; None for nothing, or if no limit was given.
+      int8_class_iou: of segmentation networks: each class's intersection over union in the int8
+        file, in the order of the labels; None for a class that is neither there nor chosen.
     """
 
     name: str
@@ -76,6 +79,7 @@ class Exported:
     convert_seconds: float
     verify_seconds: float
     remedy: str | None = None
+    int8_class_iou: tuple[float | None, ...] | None = None
 
     @property
     def seconds(self) -> float:
@@ -220,10 +224,12 @@ def _check_accuracy(
         f"{error.layer} ({error.operator})" for error in layers.worst(layer_errors, 3)
     )
     advice = "calibrate with more images, or train a variant with ReLU6"
+    if results["score"] == "mIoU":
+        advice = "calibrate with more images, or train longer (remedies are for classifiers)"
     if cure is not None:
         advice += f" (the validation part had been content: {ladder.summary(cure.attempts)})"
     raise UserError(
-        f"int8 costs {drop:.2f} points of accuracy ({results['keras_accuracy']:.2%} to "
+        f"int8 costs {drop:.2f} points of {results['score']} ({results['keras_accuracy']:.2%} to "
         f"{results['int8_accuracy']:.2%}), more than the {limit:g} allowed; most noise comes from "
         f"{noisy}: {advice}"
     )
@@ -264,7 +270,7 @@ def _verify(
     choices = {form: np.concatenate(logits).argmax(-1) for form, logits in outputs.items()}
     classes = reference.shape[-1]
     shares = {form: score(choice, truth, classes) for form, choice in choices.items()}
-    results = {
+    results: dict[str, Any] = {
         "score": "top-1" if truth.ndim == 1 else "mIoU",
         "keras_accuracy": score(reference.argmax(-1), truth, classes),
         "float_accuracy": shares[FLOAT32],
@@ -274,6 +280,9 @@ def _verify(
         "max_difference": max_difference,
         "logit_range": logit_range,
     }
+    if truth.ndim > 1:
+        each = class_iou(confusion(choices[INT8], truth, classes)).tolist()
+        results["int8_class_iou"] = tuple(None if math.isnan(share) else share for share in each)
     return results, shares
 
 

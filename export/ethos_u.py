@@ -129,7 +129,9 @@ def write(
     Raises:
       UserError: Vela is missing or cannot compile the model, which may not be int8 throughout.
     """
-    inspect.check_pixel_classifier(inspect.read(model), len(labels))
+    contents = inspect.read(model)
+    masks = inspect.gives_masks(contents)
+    inspect.check_pixel_classifier(contents, len(labels), per_pixel=masks)
     content, report = compiled(model, accelerator)
     files.write(
         {

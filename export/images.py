@@ -21,14 +21,15 @@ def choose(
       seed: of the choice.
 
     Returns:
-      Images (N, side, side, 3), float32, pixel / 128 - 1, and their classes (N,).
+      Images (N, side, side, 3), float32, pixel / 128 - 1, and their classes (N,) or masks
+      (N, side, side).
     """
     part = data.parts["test"]
     fraction = data.pipeline.crop_fraction(side, base_resolution)
     keys, _ = part.sample(count, seed)
-    images, classes = [], []
+    images, labels = [], []
     for image, label in keys.map(part.fetch):
         box = geometry.center_box(image.shape, fraction)
         images.append(geometry.resample(image, box, side).numpy())
-        classes.append(int(label))
-    return np.stack(images).astype(np.float32) / 128 - 1, np.array(classes)
+        labels.append((geometry.nearest(label, box, side) if data.masks else label).numpy())
+    return np.stack(images).astype(np.float32) / 128 - 1, np.stack(labels)

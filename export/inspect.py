@@ -189,6 +189,31 @@ def image_side(contents: Contents) -> int:
     return shape[1]
 
 
+def gives_masks(contents: Contents) -> bool:
+    """Whether the output has logits for each pixel of the image, (1, side, side, classes)."""
+    side = image_side(contents)
+    shape = contents.outputs[0].shape
+    return len(shape) == 4 and shape[:3] == (1, side, side)
+
+
+def check_labels(contents: Contents, labels: int, *, per_pixel: bool | None = None) -> None:
+    """Raises UserError unless the output has a logit for each label.
+
+    Args:
+      contents: of the file, with one image in (`image_side`).
+      labels: how many there are.
+      per_pixel: whether they are to be for each pixel of the image; None takes either.
+    """
+    shape = contents.outputs[0].shape
+    masks = gives_masks(contents) if per_pixel is None else per_pixel
+    side = image_side(contents)
+    if shape != ((1, side, side, labels) if masks else (1, labels)):
+        where = "each pixel" if masks else "the whole image"
+        raise UserError(
+            f"the output has the shape {shape}, but there are {labels} labels for {where}"
+        )
+
+
 def check_pixel_classifier(
     contents: Contents, classes: int, *, floats: bool = False, per_pixel: bool = False
 ) -> None:
@@ -201,15 +226,14 @@ def check_pixel_classifier(
       per_pixel: whether there are logits for each pixel of the image.
     """
     check_full_int8(contents, floats=floats)
-    side = image_side(contents)
-    (image,), (logits,) = contents.inputs, contents.outputs
+    image_side(contents)
+    (image,) = contents.inputs
     if (image.scales, image.zero_points) != ((1 / 128,), (0,)):
         raise UserError(
             f"the int8 input has scale {image.scales} and zero point {image.zero_points} instead "
             "of 1/128 and 0: the model's first operator must take the image as it is"
         )
-    if logits.shape != ((1, side, side, classes) if per_pixel else (1, classes)):
-        raise UserError(f"the output has the shape {logits.shape}, but there are {classes} labels")
+    check_labels(contents, classes, per_pixel=per_pixel)
 
 
 def _names(enumeration: type) -> dict[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class Outcome:
     """What a model gave.
 
     Attributes:
-      outputs: (N, classes) as the model's output has them, not dequantized.
+      outputs: (N, elements) as the model's output has them, not dequantized.
       seconds: (N,), of each image.
       memory_bytes: of the whole WebAssembly module, whose least is about 18 MB.
     """
@@ -66,16 +67,22 @@ def run(
         kind = {"type": images.dtype.name, "count": len(images)}
         described.append({"model": name, "images": data, **kind})
     served["jobs.json"] = json.dumps(described).encode()
-    answers = json.loads(browser.ask(served, "verify.html", timeout=timeout, isolated=True))
+    answer = browser.ask(served, "verify.html", timeout=timeout, isolated=True)
+    # A line of JSON, then all outputs as they are: masks would be long as text.
+    head, _, outputs = answer.partition(b"\n")
+    answers = json.loads(head)
     if len(answers) != len(jobs):
         raise UserError(f"LiteRT.js cannot be loaded: {answers}")
-    return [_outcome(answer) for answer in answers]
+    ends = np.cumsum([answer.get("bytes", 0) for answer in answers])
+    return [
+        _outcome(answer, outputs[end - answer.get("bytes", 0) : end])
+        for answer, end in zip(answers, ends, strict=True)
+    ]
 
 
-def _outcome(answer: dict) -> Outcome | UserError:
+def _outcome(answer: dict[str, Any], outputs: bytes) -> Outcome | UserError:
     if "error" in answer:
         return UserError(f"LiteRT.js cannot run the model: {' '.join(answer['error'].split())}")
-    # JSON knows neither infinity nor NaN: both come as null.
-    outputs = np.array(answer["outputs"], np.float64)
     seconds = np.array(answer["milliseconds"], np.float64) / 1000
-    return Outcome(outputs, seconds, int(answer["memory"]))
+    values = np.frombuffer(outputs, answer["type"]).reshape(len(seconds), -1)
+    return Outcome(values, seconds, int(answer["memory"]))

@@ -1,9 +1,9 @@
 """A microcontroller package: a network as a C++11 library for TensorFlow Lite Micro (TFLM).
 
 ``src/`` holds the model as an aligned array, a resolver that registers exactly its operators, its
-constants, the steps before and after it, and ``Classify()``, which puts them together. Beside it
-lie what Arduino and PlatformIO want to know of a library, ``labels.txt`` and a README. The arena
-size is measured by TFLM itself.
+constants, the steps before and after it, and ``Classify()``, which puts them together; for
+networks that give each pixel a class ``Segment()``. Beside it lie what Arduino and PlatformIO want
+to know of a library, ``labels.txt`` and a README. The arena size is measured by TFLM itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from efficientnet_elite.errors import UserError
 
 from . import files, inspect, tflm
+from . import micro_answers as answers
 from . import micro_sources as sources
 
 # Operators whose method of MicroMutableOpResolver is "Add" and their words, capitalised ...
@@ -51,7 +52,8 @@ def write(
     """Writes the package of an int8 model; files of an earlier one are replaced.
 
     Args:
-      model: content of a .tflite file, int8 from input to output, whose input is pixel - 128.
+      model: content of a .tflite file, int8 from input to output, whose input is pixel - 128 and
+        whose output are logits, of the image or of each of its pixels.
       name: of the network.
       labels: names of the classes, in the order of the logits.
       out_dir: gets ``src/`` and the rest.
@@ -64,7 +66,9 @@ def write(
       UserError: TFLM is not installed or cannot run the model, which may not be int8 throughout.
     """
     contents = inspect.read(model)
-    inspect.check_pixel_classifier(contents, len(labels))
+    masks = inspect.gives_masks(contents)
+    inspect.check_pixel_classifier(contents, len(labels), per_pixel=masks)
+    answer = answers.MASK if masks else answers.CLASS
     # Before the arena: it names the operator, TFLM only its number.
     registrations = [f"resolver.{_method(name)}() == kTfLiteOk" for name in contents.operators]
     arena = tflm.arena_bytes(model)
@@ -89,22 +93,26 @@ def write(
         "operator_count": len(registrations),
         "registrations": " &&\n         ".join(registrations),
         "operators": ", ".join(contents.operators),
+        "kind": answer.kind,
+        "call": answer.call,
     }
+    for part in ("after", "inference", "usage"):
+        values[part] = Template(getattr(answer, part)).substitute(values)
     texts = {
         f"src/{net}_config.h": sources.CONFIG,
         f"src/{net}_model.h": sources.MODEL_HEADER,
         f"src/{net}_model.cc": sources.MODEL_SOURCE,
         f"src/{net}_operators.h": sources.OPERATORS,
         f"src/{net}_image.h": sources.IMAGE,
-        f"src/{net}.h": sources.HEADER,
+        f"src/{net}.h": answer.header,
         f"src/{net}.cc": sources.SOURCE,
-        "examples/classify/classify.ino": sources.SKETCH,
+        f"examples/{answer.example}/{answer.example}.ino": answer.sketch,
         "library.properties": sources.ARDUINO,
         "README.md": sources.README,
     }
     written = {path: Template(text).substitute(values) for path, text in texts.items()}
     written["labels.txt"] = "".join(f"{label}\n" for label in labels)
-    written["library.json"] = json.dumps(_platformio(net, name), indent=2) + "\n"
+    written["library.json"] = json.dumps(_platformio(net, name, answer.kind), indent=2) + "\n"
     files.write({Path(out_dir, path): text.encode() for path, text in written.items()})
     return arena
 
@@ -128,7 +136,7 @@ def _method(operator: str) -> str:
     if operator not in METHODS:
         raise UserError(
             f"the model has the operator {operator}, which is none of a microcontroller's "
-            "classifier: build the network from other layers"
+            "network: build the network from other layers"
         )
     return METHODS[operator]
 
@@ -144,11 +152,11 @@ def _array(model: bytes) -> str:
     return "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
 
 
-def _platformio(net: str, name: str) -> dict[str, object]:
+def _platformio(net: str, name: str, kind: str) -> dict[str, object]:
     return {
         "name": net,
         "version": "1.0.0",
-        "description": f"The image classifier {name} for TensorFlow Lite Micro",
+        "description": f"The {kind} {name} for TensorFlow Lite Micro",
         "frameworks": "*",
         "platforms": "*",
         "headers": f"{net}.h",

@@ -1,5 +1,8 @@
 """The texts of a microcontroller package; `micro_package` fills them in.
 
+What differs between networks that give an image a class and those that give each pixel one is in
+`micro_answers`.
+
 C++11 without exceptions, heap or standard containers. Placeholders are ``string.Template``'s:
 ``$net`` is the package's namespace and the stem of its file names, ``$NET`` the same for macros.
 """
@@ -12,7 +15,7 @@ CONFIG = """\
 #include <cstddef>
 #include <cstdint>
 
-// Widest image that Classify() takes: it decides the size of a row buffer.
+// Widest image that $call() takes: it decides the size of a row buffer.
 #ifndef ${NET}_MAX_IMAGE_WIDTH
 #define ${NET}_MAX_IMAGE_WIDTH 320
 #endif
@@ -101,7 +104,7 @@ inline bool RegisterOperators(OpResolver& resolver) {
 """
 
 IMAGE = """\
-// From an image to the input of $name and from its output to a class; needs no TensorFlow.
+// From an image to the input of $name and from its output to an answer; needs no TensorFlow.
 #ifndef ${NET}_IMAGE_H_
 #define ${NET}_IMAGE_H_
 
@@ -196,45 +199,11 @@ inline int Best(const std::int8_t* output) {
   return best;
 }
 
-// Softmax of the logits, at one class.
-inline float Probability(const std::int8_t* output, int index) {
-  float sum = 0.0f;
-  for (int i = 0; i < kClasses; ++i) sum += std::exp(Logit(output[i]) - Logit(output[index]));
-  return 1.0f / sum;
-}
+$after
 
 }  // namespace $net
 
 #endif  // ${NET}_IMAGE_H_
-"""
-
-HEADER = """\
-// Classifies images with $name on TensorFlow Lite Micro.
-#ifndef ${NET}_H_
-#define ${NET}_H_
-
-#include <cstdint>
-
-#include "${net}_config.h"
-
-namespace $net {
-
-struct Result {
-  int index;          // of the class, and of its label in kLabels
-  const char* label;  // its name
-  float probability;  // softmax
-};
-
-// Once, before the first Classify(). False where TFLM cannot set up the network; it prints why.
-bool Begin();
-
-// The class of an image: width * height pixels of three bytes (RGB), row by row. False before
-// Begin(), for an image wider than ${NET}_MAX_IMAGE_WIDTH, and where TFLM fails.
-bool Classify(const std::uint8_t* rgb, int width, int height, Result* result);
-
-}  // namespace $net
-
-#endif  // ${NET}_H_
 """
 
 SOURCE = """\
@@ -266,42 +235,9 @@ bool Begin() {
   return true;
 }
 
-bool Classify(const std::uint8_t* rgb, int width, int height, Result* result) {
-  if (interpreter == nullptr || width < 1 || height < 1) return false;
-  if (width > ${NET}_MAX_IMAGE_WIDTH) return false;
-  Preprocess(rgb, width, height, row, interpreter->input(0)->data.int8);
-  if (interpreter->Invoke() != kTfLiteOk) return false;
-  const std::int8_t* output = interpreter->output(0)->data.int8;
-  result->index = Best(output);
-  result->label = kLabels[result->index];
-  result->probability = Probability(output, result->index);
-  return true;
-}
+$inference
 
 }  // namespace $net
-"""
-
-SKETCH = """\
-// Put your camera's picture into `image`; this sketch classifies a grey one.
-#include <$net.h>
-
-static uint8_t image[3 * $net::kSide * $net::kSide];
-
-void setup() {
-  Serial.begin(115200);
-  if (!$net::Begin()) Serial.println("the network could not be set up");
-  for (uint8_t& value : image) value = 128;
-}
-
-void loop() {
-  $net::Result result;
-  if ($net::Classify(image, $net::kSide, $net::kSide, &result)) {
-    Serial.print(result.label);
-    Serial.print(" ");
-    Serial.println(result.probability);
-  }
-  delay(1000);
-}
 """
 
 ARDUINO = """\
@@ -309,7 +245,7 @@ name=$net
 version=1.0.0
 author=efficientnet-elite
 maintainer=efficientnet-elite
-sentence=The image classifier $name for TensorFlow Lite Micro.
+sentence=The $kind $name for TensorFlow Lite Micro.
 paragraph=$classes classes, $side x $side pixels, $model_bytes bytes of flash, arena $arena bytes.
 category=Data Processing
 url=https://www.tensorflow.org/lite/microcontrollers
@@ -330,8 +266,8 @@ portable kernels). Operators: $operators.
 3. `#include <$net.h>`
 4. Once: `if (!$net::Begin()) { /* too little memory: TFLM prints why */ }`
 5. For each image (RGB, three bytes a pixel, up to ${NET}_MAX_IMAGE_WIDTH wide):
-   `$net::Result result; if ($net::Classify(rgb, width, height, &result)) puts(result.label);`
-6. `Classify` crops and resizes as the network was tested. For an image of $side x $side that is not
+   `$usage`
+6. `$call` crops and resizes as the network was tested. For an image of $side x $side that is not
    to be cropped, write `pixel - 128` into the input tensor instead of calling `Preprocess`.
 7. `src/${net}_image.h`, the steps before and after the network, compiles anywhere without TFLM.
 """

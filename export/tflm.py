@@ -8,7 +8,9 @@ its own (`isolated`).
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,6 +28,7 @@ from .isolated import Arrays
 GREATEST_ARENA = 64 << 20
 _ANY_ARENA = 1 << 30  # for networks that no microcontroller will see
 ALIGNMENT = 16  # of the arena, as TFLM wants it
+_PROBE_SECONDS = 60  # that an inference may take
 
 INSTALL = "TFLM is not installed: pip install --pre tflite-micro (Linux x86-64)"
 
@@ -149,25 +152,33 @@ def _measure(arguments: Arrays) -> Arrays:
     image = np.zeros(runner.input.shape[1:], runner.input.dtype)
     runner.infer(image)
 
-    def works(arena: int) -> bool:
-        try:
-            Runner(model, arena).infer(image)
-        except (UserError, RuntimeError):
-            return False
-        return True
-
     least = runner.used()
-    if works(least):
+    if _works(model, image, least):
         return {"arena": np.array(least)}
     # Planning takes more than what stays where the activations are few.
     step = ALIGNMENT
-    while not works(least + step):
+    while not _works(model, image, least + step):
         step *= 2
     low, high = least + step // 2, least + step  # fails, works
     while high - low > ALIGNMENT:
         middle = (low + high) // 2 // ALIGNMENT * ALIGNMENT
-        low, high = (low, middle) if works(middle) else (middle, high)
+        low, high = (low, middle) if _works(model, image, middle) else (middle, high)
     return {"arena": np.array(high)}
+
+
+def _works(model: bytes, image: np.ndarray, arena: int) -> bool:
+    """Whether TFLM loads and runs a model in an arena of so many bytes."""
+    # In a copy of this process: where memory for planning is only just short TFLM may crash.
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(_PROBE_SECONDS)
+            Runner(model, arena).infer(image)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _allocate(arguments: Arrays) -> Arrays:

@@ -10,6 +10,7 @@ The child processes import this module: it must not import TensorFlow.
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,72 +24,17 @@ from typing import Any
 import numpy as np
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.segmentation_score import score
 
-from . import android, ethos_u, inspect, isolated, litert_js, runtime, tflm, web
+from . import ethos_u, inspect, isolated, litert_js, runners, runtime, tflm, web
 from .isolated import Arrays
 
 REFERENCE = "LiteRT reference kernels"
 XNNPACK = "LiteRT XNNPACK"
 # Float runtimes must agree to this share of the range of the logits.
 TOLERANCE = 1e-4
-
-
-class CompiledRunner:
-    """LiteRT's CompiledModel on the CPU, with the methods of `runtime.Runner`."""
-
-    def __init__(self, model: bytes):
-        """Loads a model; UserError where LiteRT refuses it."""
-        from ai_edge_litert.compiled_model import CompiledModel
-        from ai_edge_litert.hardware_accelerator import HardwareAccelerator
-
-        contents = inspect.read(model)
-        (self.input,), (self.output,) = map(_interfaces, (contents.inputs, contents.outputs))
-        try:
-            self._model = CompiledModel.from_buffer(model, HardwareAccelerator.CPU)
-            (self._source,) = self._model.create_input_buffers(0)
-            (self._target,) = self._model.create_output_buffers(0)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"CompiledModel cannot load the model: {error}") from error
-
-    def infer(self, image: np.ndarray) -> np.ndarray:
-        """As `runtime.Runner.infer`."""
-        self._source.write(image[None])
-        self._model.run_by_index(0, [self._source], [self._target])
-        return self._target.read(self.output.shape[-1], self.output.dtype.type)
-
-
-class MediaPipeRunner:
-    """MediaPipe Tasks' ImageClassifier, with the methods of `runtime.Runner`."""
-
-    def __init__(self, model: bytes):
-        """Loads a model, to which metadata is added; UserError where MediaPipe refuses it."""
-        self._mediapipe = import_module("mediapipe")
-        tasks = import_module("mediapipe.tasks.python")
-        contents = inspect.read(model)
-        (self.input,), (logits,) = map(_interfaces, (contents.inputs, contents.outputs))
-        # It dequantizes by itself.
-        self.output = runtime.Interface(logits.shape, np.dtype(np.float32), 0.0, 0)
-        labels = [str(index) for index in range(logits.shape[-1])]
-        options = tasks.vision.ImageClassifierOptions(
-            base_options=tasks.BaseOptions(
-                model_asset_buffer=android.with_metadata(model, name="model", labels=labels)
-            ),
-            max_results=-1,
-        )
-        try:
-            self._classifier = tasks.vision.ImageClassifier.create_from_options(options)
-        except (ValueError, RuntimeError) as error:
-            raise UserError(f"MediaPipe cannot load the model: {error}") from error
-
-    def infer(self, image: np.ndarray) -> np.ndarray:
-        """As `runtime.Runner.infer`."""
-        if image.dtype != np.uint8:
-            image = np.rint((image + 1) * 128).astype(np.uint8)  # it normalises by the metadata
-        picture = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, image)
-        logits = np.empty(self.output.shape[-1], np.float32)
-        for category in self._classifier.classify(picture).classifications[0].categories:
-            logits[category.index] = category.score
-        return logits
+# Of a runtime's logits in float32, of which three are in memory at a time.
+_OUTPUT_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -153,13 +99,13 @@ class LiteRtJs:
     def measure(self, name: str, model: bytes, images: np.ndarray, timeout: float) -> Arrays:
         """As `Runtime.measure`."""
         contents = inspect.read(model)
-        (image,), (logits,) = map(_interfaces, (contents.inputs, contents.outputs))
+        (image,), (logits,) = runners.interfaces(contents)
         jobs = [(model, runtime.quantized(images, image))]
         (outcome,) = litert_js.run(jobs, timeout=timeout)
         if isinstance(outcome, UserError):
             raise outcome
         return {
-            "logits": runtime.dequantized(outcome.outputs, logits),
+            "logits": runtime.dequantized(outcome.outputs, logits).reshape(-1, *logits.shape[1:]),
             "scale": np.array(logits.scale),
             "seconds": outcome.seconds,
             "memory": np.array(outcome.memory_bytes),
@@ -181,7 +127,7 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = {
     "LiteRT CompiledModel": Runtime(
         "ai_edge_litert.compiled_model",
         "ai-edge-litert",
-        CompiledRunner,
+        runners.CompiledRunner,
         XNNPACK,
         0,
         "pip install 'ai-edge-litert>=2.1'",
@@ -197,7 +143,7 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = {
     "MediaPipe Tasks": Runtime(
         "mediapipe.tasks.python",
         "mediapipe",
-        MediaPipeRunner,
+        runners.MediaPipeRunner,
         XNNPACK,
         0,
         "pip install mediapipe",
@@ -205,6 +151,9 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = {
     ),
     "LiteRT.js": LiteRtJs(),
 }
+
+
+_REFERENCES = {chosen.reference for chosen in RUNTIMES.values()}
 
 
 @dataclass(frozen=True)
@@ -219,7 +168,7 @@ class Row:
       difference: greatest difference of a logit from the reference's, in `unit`.
       unit: ``steps`` of an integer output, or ``logits``.
       agrees: whether the difference is within what the two may differ by.
-      accuracy: share of the images it gets right.
+      accuracy: share of the images it gets right; of masks the mIoU.
       median_ms: of one inference, in milliseconds.
       memory_bytes: growth of the process through loading and running; TFLM's arena; WebAssembly's
         whole memory; SRAM on an Ethos-U.
@@ -257,10 +206,15 @@ def unfit(name: str, contents: inspect.Contents) -> str | None:
     return None
 
 
+def most_images(contents: inspect.Contents) -> int:
+    """With how many images the outputs to be compared stay small; masks are large ones."""
+    return max(1, _OUTPUT_BYTES // max(1, 4 * math.prod(contents.outputs[0].shape)))
+
+
 def verify(
     model: bytes,
     images: np.ndarray,
-    classes: np.ndarray,
+    labels: np.ndarray,
     *,
     runtimes: Sequence[str] | None = None,
     timeout: float = isolated.TIMEOUT_SECONDS,
@@ -270,14 +224,14 @@ def verify(
     Args:
       model: content of a .tflite file, one image in and logits out.
       images: (N, height, width, channels) float32, pixel / 128 - 1.
-      classes: theirs, (N,) integers.
+      labels: their classes (N,) or masks (N, height, width), integers.
       runtimes: names of `RUNTIMES`, a reference before those compared with it; all by default.
       timeout: seconds that a runtime may take.
 
     Yields:
       A row a runtime; a crash is a row too.
     """
-    done: dict[str, Arrays] = {}
+    done: dict[str, Arrays] = {}  # of those that others are compared with
     failed: set[str] = set()
     for name in RUNTIMES if runtimes is None else runtimes:
         chosen = RUNTIMES[name]
@@ -298,11 +252,12 @@ def verify(
             reason = f"{chosen.reference} cannot run the model: nothing vouches for what this gives"
             yield Row(**row, error=reason)
             continue
-        done[name] = answer
+        if name in _REFERENCES:
+            done[name] = answer
         yield Row(
             **row,
             **_comparison(answer, chosen, done.get(chosen.reference or "")),
-            accuracy=float((answer["logits"].argmax(-1) == classes).mean()),
+            accuracy=score(answer["logits"].argmax(-1), labels, answer["logits"].shape[-1]),
             median_ms=float(np.median(answer["seconds"])) * 1000,
             memory_bytes=int(answer["memory"]),
         )
@@ -385,15 +340,3 @@ def _importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # of a parent
         return False
-
-
-def _interfaces(tensors: Sequence[inspect.Tensor]) -> list[runtime.Interface]:
-    return [
-        runtime.Interface(
-            tensor.shape,
-            np.dtype(tensor.type.lower()),
-            tensor.scales[0] if tensor.scales else 0.0,
-            tensor.zero_points[0] if tensor.zero_points else 0,
-        )
-        for tensor in tensors
-    ]

@@ -1,4 +1,4 @@
-"""A web package: a folder whose page classifies pictures and measures latency in the browser.
+"""A web package: a folder whose page shows the network's answers and measures its latency.
 
 The page runs the network with LiteRT.js, whose files come from npm in pinned versions when the
 folder is written. The folder is complete: any static server will do, and nothing else is asked of
@@ -39,7 +39,7 @@ PACKAGES = (
         ("dist/index.js",),
     ),
 )
-PAGE = ("index.html", "style.css", "page.js", "image.js", "latency.js", "network.js")
+PAGE = ("index.html", "style.css", "page.js", "image.js", "latency.js", "mask.js", "network.js")
 # Scale and zero point of an input that is the pixel, pixel - 128 or pixel / 128 - 1.
 _INPUTS = {
     "UINT8": ((1 / 128,), (128,)),
@@ -55,8 +55,8 @@ Serve this folder with any static web server and open it, for example
     python -m http.server 8000
 
 in it, then http://localhost:8000. (Opened as a file the page cannot start: browsers load no
-modules from files.) The page classifies a picture or the camera's image, and measures latency; the
-JSON that it offers is what `elite search --metric_table=...` takes.
+modules from files.) The page shows $answer a picture or the camera's image, and
+measures latency; the JSON that it offers is what `elite search --metric_table=...` takes.
 
 From a phone: http://ADDRESS-OF-THIS-MACHINE:8000. The camera button needs https or localhost;
 choosing a picture works everywhere, and on phones lets you take one.
@@ -104,15 +104,14 @@ def write(
         raise UserError(f"the model's {image.type} input is not the pixel: export it again")
     if logits.type not in _INPUTS:
         raise UserError(f"the model gives {logits.type}: export it with int8, uint8 or float32")
-    if logits.shape != (1, len(labels)):
-        raise UserError(
-            f"the output has the shape {logits.shape}, but there are {len(labels)} labels"
-        )
+    inspect.check_labels(contents, len(labels))
+    masks = inspect.gives_masks(contents)
     described = {
         "name": name,
         "file": file,
         "bytes": len(model),
         "side": side,
+        "masks": masks,
         "crop_fraction": crop_fraction,
         "input": {"type": image.type.lower()},
         "output": {
@@ -123,7 +122,8 @@ def write(
         "runtime": RUNTIME,
         "labels": list(labels),
     }
-    readme = Template(_README).substitute(name=name, file=file, runtime=RUNTIME)
+    answer = "the class of each pixel of" if masks else "the likeliest classes of"
+    readme = Template(_README).substitute(name=name, file=file, runtime=RUNTIME, answer=answer)
     written = {
         **runtime_files(),
         **page_files(PAGE),

@@ -39,6 +39,13 @@ def champions(workdir: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged: run `elite search` again") from error
 
 
+def give_masks(workdir: Path) -> bool:
+    """Whether a search's networks give each pixel a class; UserError where there is no search."""
+    with Ledger(workdir) as ledger:
+        # Ledgers of older versions do not name the score: theirs are of classifiers.
+        return ledger.meta()["data"].get("score") == "mIoU"
+
+
 def export_champions(
     workdir: Path,
     *,
@@ -49,7 +56,7 @@ def export_champions(
     output: str = "logits",
     method: str = "minmax",
     formats: Sequence[Format] = (),
-    remedies: Sequence[str] = remedies_lib.DEFAULT,
+    remedies: Sequence[str] | None = None,
     progress: bool = True,
 ) -> list[Exported]:
     """Exports and verifies champions; each is written as soon as it has passed.
@@ -62,7 +69,8 @@ def export_champions(
       max_accuracy_drop, formats: see `export_model`.
       output: what the files give, of `heads.OUTPUTS`.
       method: how the calibration images choose the ranges, of `calibration.METHODS`.
-      remedies: names of those to try where int8 drops by more, see `remedies.NAMES`.
+      remedies: names of those to try where int8 drops by more, see `remedies.NAMES`; None for
+        `remedies.DEFAULT`. For networks that give masks there are none.
       progress: show progress bars.
 
     Returns:
@@ -71,7 +79,14 @@ def export_champions(
     Raises:
       UserError: champions that failed, after all others have been exported.
     """
-    names_of_remedies = remedies_lib.check_names(remedies)
+    names_of_remedies = remedies_lib.check_names(
+        remedies_lib.DEFAULT if remedies is None else remedies
+    )
+    if remedies and give_masks(workdir):
+        raise UserError(
+            "remedies are judged by the share of images that are right, which networks for masks "
+            "do not have: leave --remedies out"
+        )
     chosen = champions(workdir)
     if unknown := set(names) - {entry["name"] for entry in chosen}:
         raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")

@@ -16,9 +16,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
+from efficientnet_elite import pools
 from efficientnet_elite.data import geometry
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, micro_package, runtime, tflm
+from efficientnet_elite.export import inspect, micro_package, runtime, tflm, untrained
 
 pytest.importorskip("tflite_micro", reason="pip install --pre tflite-micro")
 COMPILER = shutil.which("g++")
@@ -172,8 +173,8 @@ TFLM = {
 }
 
 
-@needs_compiler
-def test_the_library_compiles_against_tflms_interface(package, tmp_path):
+def check_syntax(source: Path, tmp_path: Path) -> None:
+    """Compiles against TFLM's interface; fails where the compiler has anything to say."""
     methods = "".join(f"TfLiteStatus {name}();" for name in micro_package.METHODS.values())
     for name, text in TFLM.items():
         path = tmp_path / "tensorflow/lite/micro" / name
@@ -184,8 +185,12 @@ def test_the_library_compiles_against_tflms_interface(package, tmp_path):
     schema.write_text(
         "#pragma once\nnamespace tflite { struct Model; const Model* GetModel(const void*); }\n"
     )
-    command = [COMPILER, *STRICT, f"-I{tmp_path}", "-fsyntax-only", package / "src/net_tiny.cc"]
-    subprocess.run(command, check=True)
+    subprocess.run([COMPILER, *STRICT, f"-I{tmp_path}", "-fsyntax-only", source], check=True)
+
+
+@needs_compiler
+def test_the_library_compiles_against_tflms_interface(package, tmp_path):
+    check_syntax(package / "src/net_tiny.cc", tmp_path)
 
 
 def test_the_resolver_registers_exactly_the_operators(package):
@@ -204,6 +209,14 @@ def test_the_arena_is_the_smallest_that_works(package):
     tflm.run(int8(), images, int(arena))
     with pytest.raises(UserError, match="TFLM cannot load the model: Failed to"):
         tflm.run(int8(), images, int(arena) - tflm.ALIGNMENT)
+
+
+def test_an_arena_in_which_tflm_crashes_is_too_small():
+    """Of the sizes that are tried for this network one ends the process."""
+    spec = pools.spec("mobilenetv3-small-minimalistic-w3d4r2", base_resolution=8, classes=10)
+    model = untrained.int8_bytes(spec)
+    image = np.zeros((1, *spec.input_shape), np.float32)
+    assert tflm.run(model, image, tflm.arena_bytes(model)).shape == (1, 10)
 
 
 def test_what_arduino_and_platformio_read(package):

@@ -16,7 +16,7 @@ from networks import noise, normalise
 
 from efficientnet_elite import models
 from efficientnet_elite.export import convert, formats, inspect, isolated, verify
-from efficientnet_elite.families import FAMILIES, variants
+from efficientnet_elite.families import FAMILIES, segmentation, variants
 from efficientnet_elite.spec import ArchSpec
 
 SIDE, CLASSES = 32, 5
@@ -27,6 +27,8 @@ VARIANTS = [
     for activation, gates in product((None, *variants.ACTIVATIONS[1:]), (True, False))
     if (activation, gates) != (None, True)
 ]
+# One of each family; the others differ in their depth.
+MASKS = ("espnet-3", "espnetv2-seg", "lraspp-mobilenetv3-small")
 # Of the others LiteRT's builtin kernels may differ from all, and CompiledModel is XNNPACK again.
 RUNTIMES = (verify.REFERENCE, verify.XNNPACK, "TFLM", "MediaPipe Tasks", "LiteRT.js")
 UINT8 = formats.Format("int8", "uint8")  # MediaPipe takes no int8
@@ -35,6 +37,8 @@ FLOAT_TOLERANCE = 1e-5  # of the logits' range, where kernels are the same
 
 def small(name: str) -> ArchSpec:
     """The smallest network of a family or variant that has each of its blocks."""
+    if name in MASKS:
+        return segmentation.FAMILIES[name].build(name, WIDTH, DEPTH, SIDE, CLASSES)
     base, variant = variants.parse(name)
     family = FAMILIES[base]
     # EfficientNet's dropout goes by its published names.
@@ -43,7 +47,7 @@ def small(name: str) -> ArchSpec:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS])
+@pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS, *MASKS])
 def test_int8_and_float_agree_in_every_runtime(name):
     missing = {name: verify.RUNTIMES[name].missing() for name in RUNTIMES}
     for runtime, reason in missing.items():

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from networks import int8_correlation, noise, normalise
 from PIL import Image
 
+from efficientnet_elite import cli, models, ops, pools
 from efficientnet_elite import data as data_lib
-from efficientnet_elite import models, ops, pools
 from efficientnet_elite.blocks import LRASPP, ConvBlock, MBConv
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.data import geometry
@@ -25,8 +25,9 @@ from efficientnet_elite.export.champion import export_model
 from efficientnet_elite.families import FAMILIES
 from efficientnet_elite.families.segmentation import FAMILIES as SEGMENTATION
 from efficientnet_elite.families.segmentation import SEGMENTERS, ESPNet
+from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.rendered_masks import MasksConfig, pixel_labels, render_masked
-from efficientnet_elite.segmentation_score import IGNORED, confusion, mean_iou
+from efficientnet_elite.segmentation_score import IGNORED, class_iou, confusion, mean_iou
 from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.tasks import Segmentation, task
 from efficientnet_elite.training import Trainer, load_averaged
@@ -192,6 +193,9 @@ def test_mean_iou_against_its_definition(drawn):
             shares.append(both / either)
     matrix = confusion(choices, truth, classes)
     assert matrix.sum() == len(counted)
+    each = class_iou(matrix)
+    assert each.shape == (classes,)
+    assert each[~np.isnan(each)].tolist() == pytest.approx(shares)
     # A part of ignored pixels alone has no score to get.
     assert mean_iou(matrix) == pytest.approx(np.mean(shares) if shares else 0.0)
 
@@ -310,22 +314,43 @@ def test_training_resuming_and_export(masked, tmp_path):
     images, _ = data_lib.calibration_images(masked, **sizes, count=32, seed=0)
     batches = data_lib.eval_batches(masked, "test", **sizes, batch_size=16)
     model, *_ = load_averaged(straight.checkpoint)
-    exported = export_model(
-        model,
-        name=TINY.name,
-        out_dir=tmp_path,
-        labels=masked.labels,
-        calibration=images,
-        test_batches=((x.numpy(), y.numpy()) for x, y in batches),
-        details={},
-    )
+    options = {
+        "name": TINY.name,
+        "out_dir": tmp_path,
+        "labels": masked.labels,
+        "calibration": images,
+        "test_batches": [(x.numpy(), y.numpy()) for x, y in batches],
+        "details": {},
+    }
+    with pytest.raises(UserError, match=r"points of mIoU .*\(remedies are for classifiers\)$"):
+        export_model(model, **options, max_accuracy_drop=-101)
+    exported = export_model(model, **options)
     assert exported.keras_accuracy == straight.accuracy("test")
     assert exported.agreement > 0.9
     assert abs(exported.int8_accuracy - exported.float_accuracy) < 0.1
     sidecar = json.loads(exported.sidecar_path.read_text())
-    assert sidecar["verification"]["score"] == "mIoU"
+    verified = sidecar["verification"]
+    assert verified["score"] == "mIoU"
+    found = [share for share in verified["int8_class_iou"] if share is not None]
+    assert len(verified["int8_class_iou"]) == masked.num_classes
+    assert np.mean(found) == pytest.approx(verified["int8_accuracy"])
     side = TINY.resolution
     assert sidecar["output"]["shape"] == [1, side, side, 3]
+
+
+def test_what_is_for_classifiers_alone_is_refused(tmp_path, capsys):
+    with Ledger(tmp_path, create=True) as ledger:
+        ledger.start([], {"data": {"score": "mIoU"}})
+    arguments = ["export", f"--workdir={tmp_path}", "--max_accuracy_drop=1"]
+    assert cli.main([*arguments, "--remedies=qat"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].endswith("networks for masks do not have: leave --remedies out")
+    assert cli.main(arguments) == 1  # with the default remedies there is none to leave out
+    assert "champions.json is missing" in capsys.readouterr().err
+    models.build(TINY).save(tmp_path / "net.keras")
+    dataset = "rendered_masks:classes=2,images=120,size=48"
+    assert cli.main(["export", f"--model={tmp_path}/net.keras", f"--dataset={dataset}"]) == 1
+    assert ".keras files are taken for classifiers" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
 With --target=micro it makes a C++11 library for TensorFlow Lite Micro of each (Arduino,
 PlatformIO, or any build), with --target=android a .tflite file with metadata and Kotlin beside it;
-with --target=web a folder whose page classifies pictures and measures latency in the browser; all
-also of a .tflite file; with --target=ethos-u what Vela compiles for Arm's accelerator.
+with --target=web a folder whose page shows what the network makes of pictures and
+measures latency in the browser; all also of a .tflite file; with --target=ethos-u what Vela
+compiles for Arm's accelerator.
 A .keras file is exported like a champion: it is loaded in safe mode by a process of its own, its
 normalisation is absorbed into the first convolution, and --dataset names the images that choose
 the int8 ranges and verify the files.
@@ -82,7 +83,8 @@ absl_flags.DEFINE_list(
     "remedies",
     "calibration,equalization",
     "What to try, in order, where int8 loses more than --max_accuracy_drop on the validation part: "
-    "calibration, equalization, mixed (layers in float: not for microcontrollers), qat (training).",
+    "calibration, equalization, mixed (layers in float: not for microcontrollers), qat (training). "
+    "Networks for masks have none.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
@@ -157,16 +159,29 @@ def run(flags: Any, arguments: list[str]) -> None:
         calibration_images=flags.calibration_images,
         max_accuracy_drop=flags.max_accuracy_drop,
         formats=formats.parse(flags.formats, flags.io),
-        remedies=flags.remedies,
+        remedies=flags.remedies if flags["remedies"].present else None,
         output=flags.output,
         method=flags.calibration,
     )
     sidecars = export_workdir.read_sidecars(workdir)
     print(common.exported_table(sidecars), end="")
+    if cells := _class_ious(sidecars):
+        print("\n" + common.table(cells), end="")
     if cells := _remedies(sidecars):
         print("\n" + common.table(cells), end="")
     if flags.layers:
         print("\n" + common.table(_layers(sidecars, flags.layers)), end="")
+
+
+def _class_ious(sidecars: list[dict[str, Any]]) -> list[list[str]]:
+    """Each class's intersection over union in the int8 files of segmentation networks."""
+    cells = []
+    for sidecar in sidecars:
+        if shares := sidecar["verification"].get("int8_class_iou"):
+            cells.append(
+                [sidecar["name"], *("-" if share is None else f"{share:.2%}" for share in shares)]
+            )
+    return [["int8 IoU", *sidecars[0]["labels"]], *cells] if cells else []
 
 
 def _remedies(sidecars: list[dict[str, Any]]) -> list[list[str]]:

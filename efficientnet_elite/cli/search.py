@@ -136,7 +136,8 @@ def _name() -> Callable[[SkippedImage], None]:
         if number <= _NAMED:
             print(f"skipped {image.path}: {image.reason}", file=sys.stderr)
         elif number == _NAMED + 1:
-            print("more are skipped: the report's table skipped_images lists them all", file=sys.stderr)
+            more = "more are skipped: the report's table skipped_images lists them all"
+            print(more, file=sys.stderr)
 
     return name
 

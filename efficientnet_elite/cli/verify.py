@@ -2,7 +2,8 @@
 and compares: LiteRT with XNNPACK, its builtin and its reference kernels, its CompiledModel,
 TensorFlow Lite Micro (TFLM), MediaPipe Tasks, and LiteRT.js in headless Chromium. Exit status 1
 where a runtime cannot run the model or differs from the one whose arithmetic it shares. With
---workdir images, split and crop are those of that search.
+--workdir images, split and crop are those of that search. Networks that give each pixel a class
+are judged by mIoU, with as many images as their outputs leave room for.
 
   elite verify net.int8.tflite --dataset=digits
   elite verify --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite --format=json
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,8 @@ def run(flags: Any, arguments: list[str]) -> int:
     from efficientnet_elite.export import inspect, verify
 
     content = Path(arguments[0]).expanduser().read_bytes()
-    side = inspect.image_side(inspect.read(content))
+    contents = inspect.read(content)
+    side = inspect.image_side(contents)
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:
             config, data = search.recorded(ledger)
@@ -64,35 +67,42 @@ def run(flags: Any, arguments: list[str]) -> int:
     else:
         base = flags.base_resolution or side
         data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
-    if data.masks:
-        raise UserError(
-            "runtimes are compared on classifiers: `elite export` verifies networks for masks"
+    try:
+        inspect.check_labels(contents, data.num_classes, per_pixel=data.masks)
+    except UserError as error:
+        raise UserError(f"the model is not for {data.name}: {error}") from error
+    count = min(flags.images, verify.most_images(contents), data.sizes["test"])
+    if count < min(flags.images, data.sizes["test"]):
+        print(
+            f"only {count} of {flags.images} images: outputs of more are too large to compare",
+            file=sys.stderr,
         )
-    images, classes = images_lib.choose(
-        data, side=side, base_resolution=base, count=flags.images, seed=flags.seed
+    images, labels = images_lib.choose(
+        data, side=side, base_resolution=base, count=count, seed=flags.seed
     )
     rows = list(
         tqdm(
-            verify.verify(content, images, classes, timeout=flags.timeout),
+            verify.verify(content, images, labels, timeout=flags.timeout),
             "runtimes",
             total=len(verify.RUNTIMES),
             disable=None,
         )
     )
     rows.append(verify.compile_for_npu(content))
+    score = "mIoU" if data.masks else "top-1"
     if flags.format == "json":
-        report = {"model": arguments[0], "images": len(images), "seed": flags.seed}
+        report = {"model": arguments[0], "images": len(images), "seed": flags.seed, "score": score}
         print(
             json.dumps({**report, "runtimes": [dataclasses.asdict(row) for row in rows]}, indent=2)
         )
     else:
-        print(common.table(_cells(rows)), end="")
+        print(common.table(_cells(rows, score)), end="")
     return 0 if all(row.passed for row in rows) else 1
 
 
-def _cells(rows: list[Any]) -> list[list[str]]:
+def _cells(rows: list[Any], score: str) -> list[list[str]]:
     cells = [
-        ["runtime", "version", "top-1", "median ms", "memory kB", "differs by", "from", "verdict"]
+        ["runtime", "version", score, "median ms", "memory kB", "differs by", "from", "verdict"]
     ]
     for row in rows:
         if row.cycles is not None:

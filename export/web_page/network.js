@@ -1,4 +1,4 @@
-// A .tflite classifier in LiteRT.js: one image in, one vector of logits out.
+// A .tflite network in LiteRT.js: one image in; logits out, one vector or one for each pixel.
 
 import {loadLiteRt, supportsFeature} from "@litertjs/core";
 

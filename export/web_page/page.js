@@ -1,7 +1,9 @@
-// The page: a picture or the camera's in, the likeliest classes and the latency out.
+// The page: a picture or the camera's in, the likeliest classes and the latency out; of networks that
+// give each pixel a class, the classes drawn over the picture and their shares of it.
 
 import {pixelsOf, preprocess, toInput} from "./image.js";
 import {host, measure, report} from "./latency.js";
+import {color, isBackground, paint, segment, shares} from "./mask.js";
 import {Network, build} from "./network.js";
 
 const SHOWN = 5;
@@ -58,8 +60,14 @@ function classify(source, width, height) {
     network.set(toInput(pixels, info.input.type));
     const output = await network.infer();
     const done = performance.now();
-    show(pixels);
-    list(ranked(output).slice(0, SHOWN));
+    if (info.masks) {
+      const mask = segment(output, info.labels.length);
+      show(paint(pixels, mask, info.labels));
+      list(shares(mask, info.labels.length));
+    } else {
+      show(pixels);
+      list(ranked(output).slice(0, SHOWN));
+    }
     const [image, inference] = [ready - began, done - ready].map((time) => time.toFixed(1));
     $("took").textContent = `Image ${image} ms, network ${inference} ms`;
   });
@@ -83,6 +91,7 @@ function list(classes) {
     const [item, row, label, share, bar, full] =
       ["li", "div", "span", "span", "div", "div"].map((tag) => document.createElement(tag));
     label.textContent = info.labels[index];
+    if (info.masks && !isBackground(info.labels[index])) full.style.background = `rgb(${color(index)})`;
     share.textContent = percent;
     row.className = "row";
     row.append(label, share);

@@ -22,19 +22,22 @@ async function run({model, images, type, count}) {
     network.set(image(index));
     const output = await network.infer();
     milliseconds.push(performance.now() - start);
-    outputs.push(Array.from(output));
+    outputs.push(output);
   }
   const memory = network.memory;
   network.delete();
-  return {outputs, milliseconds, memory};
+  const bytes = outputs.reduce((sum, output) => sum + output.byteLength, 0);
+  const name = Object.keys(KINDS).find((kind) => outputs[0] instanceof KINDS[kind]);
+  return {outputs, answer: {type: name, bytes, milliseconds, memory}};
 }
 
-const answers = [];
+const said = (error) => ({outputs: [], answer: {error: String(error?.message ?? error)}});
+const done = [];
 try {
-  for (const job of await (await fetch("jobs.json")).json()) {
-    answers.push(await run(job).catch((error) => ({error: String(error?.message ?? error)})));
-  }
+  for (const job of await (await fetch("jobs.json")).json()) done.push(await run(job).catch(said));
 } catch (error) {
-  answers.push({error: String(error?.message ?? error)});
+  done.push(said(error));
 }
-await fetch("/answer", {method: "POST", body: JSON.stringify(answers)});
+// A line of JSON, then all outputs as they are.
+const head = JSON.stringify(done.map(({answer}) => answer)) + "\n";
+await fetch("/answer", {method: "POST", body: new Blob([head, ...done.flatMap((job) => job.outputs)])});

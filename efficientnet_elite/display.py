@@ -42,9 +42,9 @@ class Display:
         """Makes room for a line of text; the next `show` draws it again."""
         self._bar.clear()
 
-    def accuracy(self, value: float) -> None:
-        """The latest one, 0..1."""
-        self._bar.set_postfix_str(f"accuracy {value:.3f}", refresh=False)
+    def latest(self, score: str, value: float) -> None:
+        """The latest score, 0..1, and what it is."""
+        self._bar.set_postfix_str(f"{score} {value:.3f}", refresh=False)
 
     def show(self, tasks: Sequence[tuple[str, int, int, str]], share: float | None) -> None:
         """What is being done.

@@ -118,6 +118,7 @@ class _Search:
         self._ledger, self._executor, self._workdir = ledger, executor, workdir
         self._display, self._say, self._on_recorded = display, say, on_recorded
         meta, candidates = ledger.meta(), ledger.candidates()
+        self._score = meta.get("data", {}).get("score", "top-1")
         self._schedule, self._judge = summary.schedule_of(meta), summary.judge_of(meta)
         self._specs = {candidate.name: candidate.spec for candidate in candidates}
         self._replicas = {replica.name: replica for replica in ledger.replicas()}
@@ -358,7 +359,7 @@ class _Search:
             self._work_done += self._macs[name]
             self._work_left -= self._macs[name]
             self._group_left[self._group_of[name]] -= self._macs[name]
-        self._display.accuracy(result.validation_accuracy)
+        self._display.latest(self._score, result.validation_accuracy)
 
     def _on_int8(self, name: str, result: Int8Result) -> None:
         known = self._int8.setdefault(name, {})

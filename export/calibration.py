@@ -5,19 +5,20 @@
   it. Values beyond an average image's are clipped.
 - ``percentile``: leaves out the rarest values at either end of all images' together.
 
-The converter itself knows the first alone; the others are imposed on what it calibrated
-(`quantizer.quantize`). The input keeps its range in any case: int8 is to be pixel - 128.
+The input keeps its range in any case: int8 is to be pixel - 128.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import inspect, layers
-from .quantizer import Calibrated, Range
+from . import layers
+from .post_training import Range
+from .quantizer import Calibrated
 
 METHODS = ("minmax", "moving_average", "percentile")
 MOMENTUM = 0.9  # of the moving average, an image a step
@@ -40,21 +41,13 @@ def ranges(calibrated: Calibrated, images: NDArray[np.float32], method: str) -> 
         return calibrated.ranges
     if method not in METHODS:
         raise ValueError(f"{method!r} is no method of calibration: {', '.join(METHODS)}")
-    contents = inspect.read(calibrated.content)
-    indices = {
-        tensor.name: index
-        for index, tensor in enumerate(contents.tensors)
-        if tensor.producer and tensor.name in calibrated.ranges
-    }
     choose = _averaged if method == "moving_average" else _percentiles
-    return {**calibrated.ranges, **choose(calibrated, images, indices)}
+    return {**calibrated.ranges, **choose(calibrated, images)}
 
 
-def _averaged(
-    calibrated: Calibrated, images: NDArray[np.float32], indices: Mapping[str, int]
-) -> dict[str, Range]:
+def _averaged(calibrated: Calibrated, images: NDArray[np.float32]) -> dict[str, Range]:
     averages: dict[str, NDArray[np.float64]] = {}
-    for values in _values(calibrated, images, indices):
+    for values in layers.activations(calibrated.content, images):
         for name, value in values.items():
             extremes = np.array([value.min(), value.max()], np.float64)
             # Begins with the first image's, not with zeros: there is no bias to correct.
@@ -63,22 +56,14 @@ def _averaged(
     return {name: (float(low), float(high)) for name, (low, high) in averages.items()}
 
 
-def _percentiles(
-    calibrated: Calibrated, images: NDArray[np.float32], indices: Mapping[str, int]
-) -> dict[str, Range]:
-    # Not the converter's extremes: those of operators that work in place are their successors'.
-    extremes: dict[str, Range] = dict.fromkeys(indices, (np.inf, -np.inf))
-    for values in _values(calibrated, images, indices):
+def _percentiles(calibrated: Calibrated, images: NDArray[np.float32]) -> dict[str, Range]:
+    counts: dict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(_BINS, np.int64))
+    for values in layers.activations(calibrated.content, images):
         for name, value in values.items():
-            low, high = extremes[name]
-            extremes[name] = min(low, float(value.min())), max(high, float(value.max()))
-    counts = {name: np.zeros(_BINS, np.int64) for name in indices}
-    for values in _values(calibrated, images, indices):
-        for name, value in values.items():
-            low, high = extremes[name]
+            low, high = calibrated.ranges[name]
             steps = (value.ravel() - low) * ((_BINS - 1) / max(high - low, 1e-30))
             counts[name] += np.bincount(np.rint(steps).astype(np.int64), minlength=_BINS)
-    return {name: _cut(counts[name], extremes[name]) for name in indices}
+    return {name: _cut(count, calibrated.ranges[name]) for name, count in counts.items()}
 
 
 def _cut(counts: NDArray[np.int64], extremes: Range) -> Range:
@@ -89,13 +74,3 @@ def _cut(counts: NDArray[np.int64], extremes: Range) -> Range:
     first, last = np.searchsorted(below, [share, 1 - share])
     step = (high - low) / (_BINS - 1)
     return low + int(first) * step, low + min(int(last), _BINS - 1) * step
-
-
-def _values(
-    calibrated: Calibrated, images: NDArray[np.float32], indices: Mapping[str, int]
-) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Activations by name, image by image, as LiteRT computes them in float."""
-    tracer = layers.Tracer(calibrated.content)
-    for image in images:
-        tracer.run(image)
-        yield {name: tracer.tensor(index) for name, index in indices.items()}

@@ -135,13 +135,13 @@ def export_model(
     try:
         every = (FLOAT32, INT8, *formats)
         models = dict(zip(every, convert.to_tflite_formats(model, calibration, every), strict=True))
-        if method != "minmax":  # the converter's own
+        if method != "minmax":
             calibrated = quantizer.calibrate(model, calibration)
             ranges = calibration_lib.ranges(calibrated, calibration, method)
             models |= {
                 form: quantizer.quantize(calibrated, ranges=ranges, form=form)
                 for form in models
-                if form.weights == "int8"
+                if form.calibrated
             }
         cure = None
         if plan is not None and max_accuracy_drop is not None:

@@ -1,9 +1,10 @@
 """Keras to TFLite: float32, full int8 and other formats, static batch of one, logits out.
 
 The model's weights become constants of one traced function, which is saved once and converted to
-each format. `TFLiteConverter.from_keras_model` gives the same operators, but its variables cost it
-several times longer. The trace fixes the batch size, so that the shape arithmetic of a model built
-for any batch size folds away.
+each format; int8 and int16x8 are made of the float32 file (`post_training`).
+`TFLiteConverter.from_keras_model` gives the same operators, but its variables cost it several times
+longer. The trace fixes the batch size, so that the shape arithmetic of a model built for any batch
+size folds away.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from efficientnet_elite.errors import UserError
 
+from . import post_training
 from .capture import captured
 from .formats import FLOAT32, INT8, Format
 from .heads import ends_in_softmax
@@ -25,9 +27,7 @@ from .heads import ends_in_softmax
 if TYPE_CHECKING:
     import keras
 
-# The float input is pixel / 128 - 1. Its range gives the int8 input scale 1/128 and zero point 0,
-# so that it is pixel - 128: a change of type, not a pass of arithmetic over the image.
-INPUT_MIN, INPUT_MAX = -1.0, 127 / 128
+INPUT_MIN, INPUT_MAX = post_training.INPUT_RANGE
 
 
 def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
@@ -65,19 +65,28 @@ def to_tflite_formats(
 
     Only formats that are not calibrated do without images.
     """
-    images = np.empty(0) if calibration is None else _spanning(model, calibration)
+    if calibration is not None:
+        check_images(model, calibration)
+    # What is calibrated is made of the float32 file.
+    converted = dict.fromkeys(FLOAT32 if form.calibrated else form for form in formats)
     with _saved(model) as folder:
-        return [_convert(folder, form, images) for form in formats]
+        files = {form: _convert(folder, form) for form in converted}
+    if calibration is not None and not files.keys() >= set(formats):
+        with_ranges = post_training.calibrated(files[FLOAT32], calibration)
+        for form in formats:
+            if form.calibrated:
+                files[form] = post_training.quantized(with_ranges, form)
+    return [files[form] for form in formats]
 
 
-def to_calibrated(model: keras.Model, calibration: np.ndarray) -> bytes:
-    """A float32 file whose tensors carry the ranges they had for the images, for `quantizer`.
-
-    Arguments and errors are those of `to_tflite`.
-    """
-    images = _spanning(model, calibration)
-    with _saved(model) as folder:
-        return _convert(folder, INT8, images, calibrate_only=True)
+def check_images(model: keras.Model, images: np.ndarray) -> None:
+    """ValueError where calibration images are not as `to_tflite` takes them."""
+    if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
+        raise ValueError(f"calibration images {images.shape} do not fit {model.input_shape}")
+    if not (images.min() >= INPUT_MIN and images.max() <= INPUT_MAX):
+        raise ValueError(
+            f"calibration images lie in [{images.min()}, {images.max()}]: expected pixel / 128 - 1"
+        )
 
 
 @contextlib.contextmanager
@@ -111,51 +120,23 @@ def _saved(model: keras.Model) -> Iterator[str]:
         yield folder
 
 
-def _convert(
-    folder: str,
-    form: Format,
-    calibration: Iterable[np.ndarray] = (),
-    *,
-    calibrate_only: bool = False,
-) -> bytes:
+def _convert(folder: str, form: Format) -> bytes:
+    """The file of a SavedModel in a format without calibration."""
     import tensorflow as tf
 
-    sets = tf.lite.OpsSet
-    int16 = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
-    operators = {"int8": sets.TFLITE_BUILTINS_INT8, "int16x8": int16}
     with captured() as chatter:
         try:
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             # Never SELECT_TF_OPS: what only TensorFlow's own kernels can run is no use on a device.
-            converter.target_spec.supported_ops = [
-                operators.get(form.weights, sets.TFLITE_BUILTINS)
-            ]
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             if form.weights != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if form.weights == "float16":
                 converter.target_spec.supported_types = [tf.float16]
-            if form.calibrated:
-                converter.representative_dataset = lambda: ([image[None]] for image in calibration)
-                converter._experimental_calibrate_only = calibrate_only
-                interface = getattr(tf, form.interface)
-                converter.inference_input_type = converter.inference_output_type = interface
             return converter.convert()
         except Exception as error:  # the converter has no common base for what it raises
             reason = _reason(f"{error}\n{chatter()}") or f"{type(error).__name__}: {error}"
             raise UserError(f"TFLite cannot express the model: {reason}") from error
-
-
-def _spanning(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    """A copy of the calibration images that covers the input's range exactly."""
-    images = np.array(images, np.float32)
-    if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
-        raise ValueError(f"calibration images {images.shape} do not fit {model.input_shape}")
-    if not (images.min() >= INPUT_MIN and images.max() <= INPUT_MAX):
-        raise ValueError(
-            f"calibration images lie in [{images.min()}, {images.max()}]: expected pixel / 128 - 1"
-        )
-    images[0].flat[0], images[0].flat[-1] = INPUT_MIN, INPUT_MAX
-    return images
 
 
 def _reason(text: str) -> str | None:

@@ -110,7 +110,7 @@ class _Group:
 def _groups(model: keras.Model) -> list[_Group]:
     """All groups of tensors whose channels can be scaled."""
     wiring = Wiring(model)
-    group_of = {layer.name: _Group(layer.name) for layer in model.layers}
+    group_of = {each.name: _Group(each.name) for each in model.operations}
 
     def join(first: str, second: str) -> None:
         kept, gone = group_of[first], group_of[second]
@@ -122,7 +122,7 @@ def _groups(model: keras.Model) -> list[_Group]:
         for name in names:
             group_of[name].fixed = True
 
-    for layer in model.layers:
+    for layer in model.operations:
         sources = [source.name for source in wiring.producers[layer.name]]
         if _homogeneous(layer):
             for source in sources:

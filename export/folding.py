@@ -32,6 +32,8 @@ def fold(model: keras.Model) -> keras.Model:
     Convolutions, depthwise ones and dense layers take theirs in, where nothing else reads their
     output; they keep their names and gain a bias. Any other batch normalisation stays.
 
+    The layers of models within it, as transfer learning has them, become its own.
+
     Args:
       model: float32, built; unchanged.
 
@@ -41,6 +43,7 @@ def fold(model: keras.Model) -> keras.Model:
     Raises:
       UserError: the model is not functional, or a layer of it is used more than once.
     """
+    model = _flat(model)
     pairs = _pairs(model)
     norms = {norm.name: linear.name for linear, norm in pairs}
     biased = set(norms.values())
@@ -70,6 +73,31 @@ def fold(model: keras.Model) -> keras.Model:
     return folded
 
 
+def _flat(model: keras.Model) -> keras.Model:
+    """The same graph, of the same layers, without models within."""
+    own = _graph(model)
+    if own is None or (own is model and not any(map(_graph, model.layers))):
+        return model
+
+    def call(operation: Any, *arguments: Any, **options: Any) -> Any:
+        inner = _graph(operation)
+        if inner is None:
+            return operation(*arguments, **options)
+        return inner._run_through_graph(arguments, call_fn=call)
+
+    images = keras.Input(batch_shape=model.inputs[0].shape)
+    try:
+        return keras.Model(images, call(model, images), name=model.name)
+    except ValueError as error:  # Keras wants each name once
+        raise UserError(f"the layers of the models in {model.name} share names: {error}") from error
+
+
+def _graph(operation: Any) -> Any:
+    """The functional model that an operation is, or None."""
+    inner = getattr(operation, "_functional", operation)  # where it is a Sequential
+    return inner if getattr(inner, "_nodes_by_depth", None) is not None else None
+
+
 def copy(
     model: keras.Model,
     clone: Callable[[keras.Layer], keras.Layer],
@@ -95,7 +123,8 @@ class Wiring:
         if getattr(model, "_nodes_by_depth", None) is None:
             raise UserError(f"{model.name} is not a functional Keras model")
         self.producers: dict[str, list[keras.Layer]] = {}
-        self.consumers: dict[str, list[keras.Layer]] = {layer.name: [] for layer in model.layers}
+        # Not `layers`: functions such as `keras.ops.pad` have a place in the graph too.
+        self.consumers: dict[str, list[keras.Layer]] = {each.name: [] for each in model.operations}
         for node in (node for depth in model._nodes_by_depth.values() for node in depth):
             layer = node.operation
             if layer.name in self.producers:

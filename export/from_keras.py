@@ -62,7 +62,7 @@ class Images:
     """What a file is calibrated and judged by: pixels, uint8 (N, side, side, 3), classes (N,).
 
     Attributes:
-      calibration: training images.
+      calibration: training images, which fine-tuning (``qat``) learns from too.
       validation, validation_classes: for the choice of a remedy.
       test, test_classes: for the reported accuracy.
     """
@@ -137,7 +137,7 @@ def _export(arguments: Arrays) -> Arrays:
     plan = remedies.Plan(
         request.remedies,
         lambda: _batches(arguments["validation"], arguments["validation_classes"]),
-        _no_training,
+        lambda: _training(pixels),
     )
     exported = champion.export_model(
         absorbed.model,
@@ -243,5 +243,14 @@ def _batches(pixels: np.ndarray, classes: np.ndarray) -> Iterator[tuple[np.ndarr
         yield _scaled(pixels[start : start + _BATCH]), classes[start : start + _BATCH]
 
 
-def _no_training() -> tuple[Iterator[Any], int]:
-    raise UserError("a .keras file is not trained further: fine-tune it where it was trained")
+def _training(pixels: np.ndarray) -> tuple[Iterator[np.ndarray], int]:
+    """For `remedies.Plan`: the calibration images without end, each time in another order."""
+    random = np.random.default_rng(0)
+
+    def batches() -> Iterator[np.ndarray]:
+        while True:
+            order = random.permutation(len(pixels))
+            for start in range(0, len(pixels), _BATCH):
+                yield _scaled(pixels[order[start : start + _BATCH]])
+
+    return batches(), -(-len(pixels) // _BATCH)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,24 @@ def errors(float_model: bytes, int8_model: bytes, images: np.ndarray) -> list[La
 def worst(found: Sequence[LayerError], count: int) -> list[LayerError]:
     """Those that add most noise, the worst first."""
     return sorted(found, key=lambda error: -error.added_noise)[:count]
+
+
+def activations(model: bytes, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """What the operators of a float32 file compute, by the tensor's name, image by image.
+
+    Args:
+      model: its content.
+      images: (N, height, width, channels) float32, pixel / 128 - 1.
+    """
+    names = {
+        index: tensor.name
+        for index, tensor in enumerate(inspect.read(model).tensors)
+        if tensor.producer and tensor.type == "FLOAT32"
+    }
+    tracer = Tracer(model)
+    for image in images:
+        tracer.run(image)
+        yield {name: tracer.tensor(index) for index, name in names.items()}
 
 
 class Tracer:

@@ -17,7 +17,8 @@ from efficientnet_elite.errors import UserError
 
 from .formats import Format
 from .layers import layer_of
-from .quantizer import Calibrated, Range, quantize
+from .post_training import Range
+from .quantizer import Calibrated, quantize
 from .runtime import Runner
 
 _FLOAT_LOGITS = Format("int8", "float32")

@@ -8,8 +8,9 @@ arXiv 1712.05877). The twin is trained for a few epochs to give the logits of th
 (distillation, arXiv 1503.02531), which needs no labels. The weights then
 go the ordinary way.
 
-Ranges of activations begin as calibration's minimum and maximum and are learned from there; the
-int8 file then gets them. Written for Keras 3 on TensorFlow.
+Ranges of activations begin where they clip the rarest values at either end, and are learned from
+there; the int8 file then gets them. (Where a few wide channels leave the others no steps between
+minimum and maximum, gradients have little to begin with.) Written for Keras 3 on TensorFlow.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from tqdm import tqdm
 
 from .folding import OUTPUT_AXIS, Wiring, copy, fold, outputs
 
-RATE = 3e-3  # weights are multiples of their channel's greatest
+RATE = 1e-2  # weights are multiples of their channel's greatest
+_PERCENTILE = 99.5  # where first ranges clip: of the values, at either end
 _RANGE_SPEED = 10.0
 _TINY = 1e-12
 _SIGMOID = (0.0, 255 / 256)  # the converter's range for every LOGISTIC
@@ -193,13 +195,13 @@ class Twin:
         self._calibrate(images)
 
     def _calibrate(self, images: np.ndarray) -> None:
-        ends = {name: np.zeros(2, np.float32) for name in self._ranged}
-        for found in outputs(self.model, self._ranged, images):
-            for name, values in found.items():
-                low, high = ends[name]
-                ends[name] = np.array([min(low, values.min()), max(high, values.max())])
-        for name, both in ends.items():
-            self.student.get_layer(_rounding(name)).ends.assign(both)
+        batches = [
+            {name: _clipping(values) for name, values in found.items()}
+            for found in outputs(self.model, self._ranged, images)
+        ]
+        for name in self._ranged:
+            ends = np.mean([found[name] for found in batches], 0)
+            self.student.get_layer(_rounding(name)).ends.assign(ends)
 
     def read_back(self) -> dict[str, tuple[float, float]]:
         """Gives the float network the twin's weights; returns the ranges of its layers' outputs."""
@@ -255,6 +257,15 @@ def fine_tune(
         step(tf.convert_to_tensor(images, tf.float32))
     ranges = twin.read_back()
     return twin.model, ranges
+
+
+def _clipping(values: np.ndarray) -> tuple[float, float]:
+    """A range, zero included, that clips the rarest values; zeros do not make others rare."""
+    values = values[values != 0]
+    if not values.size:
+        return 0.0, 0.0
+    low, high = np.percentile(values, (100 - _PERCENTILE, _PERCENTILE))
+    return min(low, 0.0), max(high, 0.0)
 
 
 def _rounding(name: str) -> str:

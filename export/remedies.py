@@ -17,7 +17,8 @@ from efficientnet_elite.errors import UserError
 
 from . import calibration, inspect, ladder, layers, mixed, quantizer
 from .formats import INT8, Format
-from .quantizer import Calibrated, Range
+from .post_training import Range
+from .quantizer import Calibrated
 from .runtime import Runner
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ DEFAULT = ("calibration", "equalization")
 # Calibration images that the layers' harms are measured with.
 _HARM_IMAGES = 16
 # Fine-tuning takes so many epochs, but no fewer steps than these.
-_QAT_EPOCHS, _QAT_STEPS = 10, 600
+_QAT_EPOCHS, _QAT_STEPS = 10, 1200
 
 # Images (N, height, width, channels) float32, pixel / 128 - 1, and their classes (N,).
 Labelled = Iterable[tuple[np.ndarray, np.ndarray]]
@@ -239,6 +240,6 @@ def by_tensor(calibrated: Calibrated, learned: Mapping[str, Range]) -> dict[str,
     tensors = {
         layer: operator for operator in calibrated.operators for layer in layers.layers_of(operator)
     }
+    named = {tensors[layer]: both for layer, both in learned.items() if layer in tensors}
     # The logits bear no layer's name.
-    tensors[list(learned)[-1]] = calibrated.operators[-1]
-    return {tensors[layer]: both for layer, both in learned.items() if layer in tensors}
+    return named | {calibrated.operators[-1]: list(learned.values())[-1]}

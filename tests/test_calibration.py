@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tiny_tflite
 
-from efficientnet_elite.export import calibration, convert, inspect, layers, quantizer, runtime
+from efficientnet_elite.export import calibration, convert, formats, inspect, layers, quantizer
 
 IMAGES = 40
 
@@ -24,27 +25,39 @@ def calibrated(images) -> quantizer.Calibrated:
 @pytest.fixture(scope="module")
 def values(calibrated, images) -> dict[str, np.ndarray]:
     """Activations of all images, by name: (N, values)."""
-    contents = inspect.read(calibrated.content)
-    tracer = layers.Tracer(calibrated.content)
     found: dict[str, list[np.ndarray]] = {}
-    for image in images:
-        tracer.run(image)
-        for index, tensor in enumerate(contents.tensors):
-            if tensor.producer and tensor.name in calibrated.ranges:
-                found.setdefault(tensor.name, []).append(tracer.tensor(index).ravel())
+    for activations in layers.activations(calibrated.content, images):
+        for name, value in activations.items():
+            found.setdefault(name, []).append(value.ravel())
     return {name: np.stack(each) for name, each in found.items()}
 
 
-def test_minmax_is_what_the_converter_measures(calibrated, images, values):
+def test_minmax_is_the_converters_own_file(calibrated, images):
     ranges = calibration.ranges(calibrated, images, "minmax")
-    assert ranges == calibrated.ranges
-    (logits,) = inspect.read(calibrated.content).outputs
-    low, high = ranges[logits.name]
-    assert (low, high) == pytest.approx((values[logits.name].min(), values[logits.name].max()))
-    pixels = tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1420])
+    (image,) = inspect.read(calibrated.content).inputs
+    assert ranges[image.name] == (-1, 127 / 128)
     ordinary = convert.to_tflite(tiny_tflite.model(), calibration=images)
-    imposed = quantizer.quantize(calibrated, ranges=ranges)
-    np.testing.assert_array_equal(runtime.run(imposed, pixels), runtime.run(ordinary, pixels))
+    assert quantizer.quantize(calibrated, ranges=ranges) == ordinary
+
+
+def test_minmax_is_of_the_values_themselves():
+    """Where LiteRT sums in place, over a branch, the branch keeps the range of its own values."""
+    image = keras.Input((8, 8, 3))
+    first = keras.layers.Conv2D(4, 1, name="first")(image)
+    second = keras.layers.Conv2D(4, 1, name="second")(first)
+    total = keras.layers.Add(name="sum")([first, second])
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(total)))
+    # The sum is ten times as wide as the branch.
+    kernels = np.random.default_rng(0).normal(size=(2, 1, 1, 3, 4))
+    model.get_layer("first").set_weights([10 * kernels[0], np.zeros(4)])
+    model.get_layer("second").set_weights([np.diag([0.1, -0.1, 0.1, 0.1])[None, None], np.ones(4)])
+    images = np.random.default_rng(1).uniform(-1, 0.99, (5, 8, 8, 3)).astype(np.float32)
+    ranges = quantizer.calibrate(model, images).ranges
+    for name in ("first", "second", "sum"):
+        layer = keras.Model(image, model.get_layer(name).output)
+        expected = np.asarray(layer(images))
+        (both,) = (both for tensor, both in ranges.items() if layers.layer_of(tensor) == name)
+        assert both == pytest.approx((expected.min(), expected.max()), rel=1e-5)
 
 
 def test_moving_average_smooths_each_images_extremes(calibrated, images, values):
@@ -75,6 +88,30 @@ def test_the_input_stays_the_pixel(calibrated, images, method):
     ranges = calibration.ranges(calibrated, images, method)
     content = quantizer.quantize(calibrated, ranges=ranges)
     inspect.check_pixel_classifier(inspect.read(content), 10)
+
+
+@pytest.mark.parametrize("interface", formats.INTERFACES)
+def test_every_interface_is_the_one_asked_for(calibrated, interface):
+    content = quantizer.quantize(calibrated, form=formats.Format("int8", interface))
+    found = inspect.read(content)
+    assert {t.type for t in (*found.inputs, *found.outputs)} == {interface.upper()}
+
+
+def test_int16x8_takes_ranges_too(calibrated, images):
+    """Of 16 bit the scale is the range's greater end over the greatest integer."""
+    form = formats.Format("int16x8")
+    (ordinary,) = convert.to_tflite_formats(tiny_tflite.model(), images, (form,))
+    assert quantizer.quantize(calibrated, form=form) == ordinary
+    ranges = calibration.ranges(calibrated, images, "percentile")
+    content = quantizer.quantize(calibrated, ranges=ranges, form=form)
+    scales = {
+        tensor.name: tensor.scales[0]
+        for tensor in inspect.read(content).tensors
+        if tensor.producer == "CONV_2D"
+    }
+    assert len(scales) >= 4
+    for name, scale in scales.items():
+        assert scale == pytest.approx(max(np.abs(ranges[name])) / 32767, rel=1e-5)
 
 
 def test_an_outlier_widens_minmax_alone(calibrated, images):

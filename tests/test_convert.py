@@ -114,6 +114,20 @@ def test_other_formats_and_interfaces(tmp_path):
     assert (image.scales, image.zero_points) == ((1 / 128,), (128,))  # the pixel itself
 
 
+def test_the_method_of_calibration_holds_for_all_quantized_files(tmp_path):
+    forms = (formats.Format("int8", "uint8"), formats.Format("int16x8"))
+    made = {
+        method: export(tiny(), tmp_path / method, formats=forms, method=method)
+        for method in ("minmax", "percentile")
+    }
+    for name in ("int8", "int8.uint8", "int16x8"):
+        files = {
+            inspect.read((tmp_path / method / f"tiny/tiny.{name}.tflite").read_bytes()).tensors
+            for method in made
+        }
+        assert len(files) == 2, name
+
+
 def test_an_unknown_format_is_refused():
     for wrong in ((["int4"], ["int8"]), (["int8"], ["int16"])):
         with pytest.raises(UserError, match="there is no format 'int"):

@@ -229,6 +229,18 @@ def test_a_file_is_exported_like_a_champion(saved, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_fine_tuning_learns_from_the_calibration_images(saved, tmp_path):
+    pixels, classes = tiny_tflite.digits()
+    validation, test = slice(800, 1000), slice(1000, 1200)
+    images = from_keras.Images(
+        pixels[:200], pixels[validation], classes[validation], pixels[test], classes[test]
+    )
+    asked = request(tmp_path, remedies=("qat",), max_accuracy_drop=-200.0)
+    with pytest.raises(UserError, match=r"plain \d+\.\d+%, qat \d+\.\d+% \(\+\d"):
+        from_keras.export_file(saved, asked, images)
+
+
+@pytest.mark.slow
 def test_a_network_that_does_not_normalise_must_say_what_it_takes(tmp_path):
     image = keras.Input((16, 16, 3))
     x = layers.Conv2D(4, 3, padding="same")(image)

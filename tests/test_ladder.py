@@ -163,7 +163,8 @@ def test_an_export_takes_the_cheapest_remedy_that_holds(tmp_path):
 def test_an_export_without_need_of_remedies_is_the_ordinary_one(tmp_path):
     model, images = wide(spec("relu6"), 0.0)
     ordinary = champion.convert.to_tflite(model, calibration=images)
-    exported = export(model, images, tmp_path, remedies.NAMES)
+    # Of eight images of noise one may change its class.
+    exported = export(model, images, tmp_path, remedies.NAMES, max_drop=25)
     record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
     assert [attempt["trial"] for attempt in record["attempts"]] == ["plain"]
     assert exported.int8_path.read_bytes() == ordinary

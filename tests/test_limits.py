@@ -181,17 +181,17 @@ def test_an_empty_pool():
 
 @pytest.mark.slow
 def test_a_search_never_trains_what_is_over_a_limit(tmp_path):
-    limit = "--max_size_kb=1500"
+    limit = "--max_size_kb=1000"
     done = elite("search", *SEARCH_FLAGS, limit, "--noexport", f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
     with Ledger(tmp_path) as ledger:
         meta, trained = ledger.meta(), ledger.candidates()
-    assert meta["config"]["limits"]["size_kb"] == 1500
+    assert meta["config"]["limits"]["size_kb"] == 1000
     assert meta["cut"] and f"{len(meta['cut'])} candidates are over a limit" in done.stderr
-    assert all(reason.endswith("> 1,500 kB") for reason in meta["cut"].values())
-    assert all(costs.of(candidate.spec, "size_bytes") <= 1.5e6 for candidate in trained)
-    done = elite("search", *SEARCH_FLAGS, "--max_size_kb=1400", f"--workdir={tmp_path}")
-    assert done.returncode == 1 and "limits.size_kb=1500" in done.stderr
+    assert all(reason.endswith("> 1,000 kB") for reason in meta["cut"].values())
+    assert all(costs.of(candidate.spec, "size_bytes") <= 1e6 for candidate in trained)
+    done = elite("search", *SEARCH_FLAGS, "--max_size_kb=900", f"--workdir={tmp_path}")
+    assert done.returncode == 1 and "limits.size_kb=1000" in done.stderr
 
 
 @pytest.mark.parametrize(

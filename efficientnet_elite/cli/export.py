@@ -98,7 +98,7 @@ absl_flags.DEFINE_enum(
     "calibration",
     "minmax",
     ["minmax", "moving_average", "percentile"],
-    "How the calibration images' values become int8 ranges; int16x8 knows minmax only.",
+    "How the calibration images' values become ranges, in int8 and int16x8.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 import os
@@ -66,24 +65,15 @@ def pictures() -> dict[str, bytes]:
 
 
 DRIVER = """
-import {percentile} from "./latency.js";
-import {pixelsOf, preprocess} from "./image.js";
+import {percentile} from "./int8/latency.js";
+import {pixelsOf, preprocess} from "./int8/image.js";
 const wait = async (condition) => {
   while (!condition()) await new Promise((resolve) => setTimeout(resolve, 20));
 };
-const answer = {pixels: {}};
-try {
-  const job = await (await fetch("job.json")).json();
-  answer.percentiles = job.percentiles.map((p) => percentile(job.values, p));
-  for (const name of job.pictures) {
-    const blob = await (await fetch(name)).blob();
-    const bitmap = await createImageBitmap(blob, {colorSpaceConversion: "none"});
-    const {width, height} = bitmap;
-    const rgba = pixelsOf(bitmap, width, height);
-    answer.pixels[name] = Array.from(preprocess(rgba, width, height, job.side, job.fraction));
-  }
+const visit = async (folder, shown) => {
+  const answer = {};
   const frame = document.createElement("iframe");
-  frame.src = "index.html";
+  frame.src = `${folder}/index.html`;
   document.body.append(frame);
   await new Promise((resolve) => frame.addEventListener("load", resolve));
   const page = frame.contentDocument;
@@ -98,7 +88,7 @@ try {
   await choose("no picture", "text.png");
   await wait(() => $("status").textContent);
   answer.refusal = $("status").textContent;
-  await choose(await (await fetch(job.shown)).blob(), "picture.png");
+  await choose(await (await fetch(shown)).blob(), "picture.png");
   await wait(() => page.querySelector("#answer .row"));
   answer.rows = [...page.querySelectorAll("#answer .row")].map((row) => row.innerText);
   answer.status = $("status").textContent;
@@ -108,6 +98,21 @@ try {
   answer.median = $("median").textContent;
   answer.file = $("json").download;
   answer.json = await (await fetch($("json").href)).text();
+  frame.remove();
+  return answer;
+};
+const answer = {pixels: {}, visits: {}};
+try {
+  const job = await (await fetch("job.json")).json();
+  answer.percentiles = job.percentiles.map((p) => percentile(job.values, p));
+  for (const name of job.pictures) {
+    const blob = await (await fetch(name)).blob();
+    const bitmap = await createImageBitmap(blob, {colorSpaceConversion: "none"});
+    const {width, height} = bitmap;
+    const rgba = pixelsOf(bitmap, width, height);
+    answer.pixels[name] = Array.from(preprocess(rgba, width, height, job.side, job.fraction));
+  }
+  for (const folder of job.folders) answer.visits[folder] = await visit(folder, job.shown);
 } catch (error) {
   answer.error = String(error?.stack ?? error);
 }
@@ -118,16 +123,22 @@ VALUES, PERCENTILES = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0], [0, 10, 50, 90, 100]
 SHOWN = "china"
 
 
-@functools.cache
-def driven(form: formats.Format, folder: Path) -> dict:
-    """What the package's page does, pressed as a visitor would."""
-    made = packages.of_file(model_file(folder, form), "web")
-    site = {
-        str(path.relative_to(made.folder)): path.read_bytes()
-        for path in made.folder.rglob("*")
-        if path.is_file()
-    }
+FORMS = {form.name: form for form in (formats.INT8, formats.FLOAT32)}
+
+
+@pytest.fixture(scope="module")
+def driven(chromium, tmp_path_factory) -> dict:
+    """What the pages of two packages do, pressed as a visitor would; and a package's modules."""
+    site = {}
+    for name, form in FORMS.items():
+        made = packages.of_file(model_file(tmp_path_factory.mktemp(name), form), "web")
+        site |= {
+            f"{name}/{path.relative_to(made.folder)}": path.read_bytes()
+            for path in made.folder.rglob("*")
+            if path.is_file()
+        }
     job = {
+        "folders": list(FORMS),
         "side": tiny_tflite.SIDE,
         "fraction": FRACTION,
         "pictures": list(pictures()),
@@ -142,9 +153,9 @@ def driven(form: formats.Format, folder: Path) -> dict:
     return answer
 
 
-@pytest.fixture(scope="module", params=[formats.INT8, formats.FLOAT32], ids=lambda form: form.name)
-def visited(request, chromium, tmp_path_factory) -> tuple[formats.Format, dict]:
-    return request.param, driven(request.param, tmp_path_factory.mktemp("web") / "models")
+@pytest.fixture(params=FORMS)
+def visited(request, driven) -> tuple[formats.Format, dict]:
+    return FORMS[request.param], driven["visits"][request.param]
 
 
 def evaluated(encoded: bytes, fraction: float = FRACTION) -> np.ndarray:
@@ -155,14 +166,14 @@ def evaluated(encoded: bytes, fraction: float = FRACTION) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ["digit", "china", "narrow", "small"])
-def test_the_page_sees_the_pixels_of_the_evaluation(visited, name):
-    got = np.array(visited[1]["pixels"][name]).reshape(tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
+def test_the_page_sees_the_pixels_of_the_evaluation(driven, name):
+    got = np.array(driven["pixels"][name]).reshape(tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
     np.testing.assert_array_equal(got, evaluated(pictures()[name]))
 
 
 @pytest.mark.parametrize(("name", "mean", "most"), [("turned", 0.5, 8), ("clear", 0.5, 2)])
-def test_decoders_differ_by_little(visited, name, mean, most):
-    got = np.array(visited[1]["pixels"][name]).reshape(tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
+def test_decoders_differ_by_little(driven, name, mean, most):
+    got = np.array(driven["pixels"][name]).reshape(tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
     difference = np.abs(got - evaluated(pictures()[name]).astype(int))
     assert difference.mean() <= mean
     assert difference.max() <= most
@@ -184,6 +195,10 @@ def test_the_page_answers_as_python_does(visited):
     assert answer["refusal"].startswith("text.png is not a picture that this browser can read")
 
 
+def test_percentiles_are_numpys(driven):
+    assert driven["percentiles"] == pytest.approx(np.percentile(VALUES, PERCENTILES).tolist())
+
+
 def test_the_measurement_is_what_elite_benchmark_writes(visited, tmp_path):
     form, answer = visited
     report = json.loads(answer["json"])
@@ -195,7 +210,6 @@ def test_the_measurement_is_what_elite_benchmark_writes(visited, tmp_path):
     assert row["file_bytes"] == len(tiny_tflite.converted()[form])
     assert answer["median"] == f"{row['median_ms']:.2f} ms"
     assert web.RUNTIME in report["host"]["runtime"]
-    assert answer["percentiles"] == pytest.approx(np.percentile(VALUES, PERCENTILES).tolist())
     table = tmp_path / answer["file"]
     table.write_text(answer["json"])
     if form == formats.INT8:
@@ -205,18 +219,15 @@ def test_the_measurement_is_what_elite_benchmark_writes(visited, tmp_path):
             metric_table.latencies(table, [tiny_tflite.SPEC])
 
 
-@pytest.mark.parametrize(
-    "form", [formats.INT8, tiny_tflite.UINT8, formats.FLOAT32], ids=lambda form: form.name
-)
-def test_verify_runs_it_in_the_browser(chromium, form):
+def test_verify_runs_it_in_the_browser(chromium):
     pixels, classes = tiny_tflite.digits()
     images = tiny_tflite.normalised(pixels[1400:1420])
-    content = tiny_tflite.converted()[form]
+    content = tiny_tflite.converted()[tiny_tflite.UINT8]
     chosen = [verify.XNNPACK, "LiteRT.js"]
     xnnpack, row = verify.verify(content, images, classes[1400:1420], runtimes=chosen)
     assert row.error is None
     assert row.version == web.VERSION
-    assert row.difference <= (1e-5 if form == formats.FLOAT32 else 0)
+    assert row.difference == 0
     assert row.agrees
     assert row.accuracy == xnnpack.accuracy
     assert row.median_ms > 0
@@ -224,19 +235,24 @@ def test_verify_runs_it_in_the_browser(chromium, form):
 
 
 def test_a_file_that_does_not_load_spoils_no_other(chromium):
-    content = tiny_tflite.pair()[0]
-    images = tiny_tflite.normalised(tiny_tflite.digits()[0][:1])
-    broken, whole = litert_js.run([(content[: len(content) // 2], images), (content, images)])
+    content, in_int8 = tiny_tflite.pair()
+    images = tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1420])
+    runner = runtime.Runner(in_int8)
+    pixels = runtime.quantized(images, runner.input)
+    broken, whole, int8 = litert_js.run(
+        [(content[: len(content) // 2], images), (content, images), (in_int8, pixels)]
+    )
     assert isinstance(broken, UserError)
     assert re.match("LiteRT.js cannot run the model: ", str(broken))
     np.testing.assert_allclose(whole.outputs, runtime.run(content, images), atol=1e-5)
+    np.testing.assert_array_equal(int8.outputs, [runner.infer(image) for image in pixels])
 
 
 @pytest.mark.parametrize(
     ("script", "timeout", "message"),
     [
-        ("for (;;) {}", 4, "^the browser took longer than 4 s and was stopped$"),
-        ("fetch('/nothing', {method: 'POST', body: 'x'})", 3, "took longer than 3 s"),
+        ("for (;;) {}", 2, "^the browser took longer than 2 s and was stopped$"),
+        ("fetch('/nothing', {method: 'POST', body: 'x'})", 2, "took longer than 2 s"),
     ],
 )
 def test_a_page_that_never_answers_is_stopped(chromium, monkeypatch, script, timeout, message):

@@ -12,11 +12,14 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from efficientnet_elite import pools, report
+from efficientnet_elite import planning, pools, report
 from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.outcome import Int8Result
 from efficientnet_elite.report import style
+from efficientnet_elite.report.contents import Figures
+from efficientnet_elite.report.page import render
 from efficientnet_elite.summary import standings, summarize
 
 HOSTILE = '<script>alert("1")</script>&amp;$x_1$'
@@ -26,10 +29,10 @@ VOID = {"meta", "br"}
 class Page(HTMLParser):
     """Checks the structure while parsing, and keeps text, tags and attributes."""
 
-    def __init__(self, path):
+    def __init__(self, source):
         super().__init__()
         self.tags, self.attributes, self.words, self._open = [], [], [], []
-        self.source = path.read_text(encoding="utf-8")
+        self.source = source if isinstance(source, str) else source.read_text(encoding="utf-8")
         self.feed(self.source)
         self.close()
         assert self._open == []
@@ -49,6 +52,11 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+def unillustrated(workdir):
+    """The page without its figures, which most of a report's time goes into."""
+    return Page(render(report.gather(workdir), Figures({}, {}, None, None)))
+
+
 def search(
     workdir,
     *,
@@ -60,20 +68,34 @@ def search(
     skipped=(),
     rule="average",
     accuracy=lambda place, epoch: 0.9 - 0.5 / (epoch + place),
+    score="top-1",
+    change=None,
+    pace=None,
+    **settings,
 ):
-    """A search in which later candidates learn faster; stops after ``budget`` epochs."""
+    """A search in which later candidates learn faster; stops after ``budget`` epochs.
+
+    With ``change`` it selects by int8, which adds so much to the accuracy of each candidate.
+    """
     config = SearchConfig(
         round_epochs=1,
         rule=rule,
         train=TrainConfig(epochs=epochs),
         data=DataConfig(dataset="folder:pets"),
+        select="float" if change is None else "int8",
+        **settings,
     )
     pool = pools.candidates("elite", base_resolution=32, classes=len(labels))
     chosen = [replace(c, group=i % groups) for i, c in enumerate(pool[: groups * size])]
+    replicas = planning.replicas(chosen, config.seeds)
+    kept, plan = planning.planned(chosen, config, pace)
+    assert kept == tuple(chosen)
     meta = {
         "config": asdict(config),
+        "plan": plan,
         "data": {
             "name": "folder:pets",
+            "score": score,
             "labels": list(labels),
             "sizes": {"train": 1234, "validation": 56, "test": 78},
             "skipped": list(skipped),
@@ -85,28 +107,37 @@ def search(
     }
     with Ledger(workdir, create=True) as ledger:
         ledger._db.execute("PRAGMA synchronous=OFF")
-        ledger.start(chosen, meta)
+        ledger.start(chosen, meta, replicas)
         order = {candidate.name: i for i, candidate in enumerate(chosen)}
+        for replica in replicas:
+            own = accuracy(order[replica.candidate] + replica.seed, 1)
+            ledger.record_epoch(Epoch(replica.name, 1, own, 1.0, 2.0))
         while jobs := [job for s in standings(ledger).values() for job in s.jobs]:
             for job in jobs:
-                done = len(ledger.scores().get(job.candidate, ()))
+                known = ledger.scores().get(job.candidate, ())
+                done, found = len(known), known[-1] if known else None
                 for epoch in range(done + 1, job.until_epoch + 1):
                     if not budget:
                         return []
                     budget -= 1
-                    score = accuracy(order[job.candidate], epoch)
-                    ledger.record_epoch(Epoch(job.candidate, epoch, score, 1.0, 2.0))
+                    found = accuracy(order[job.candidate], epoch)
+                    ledger.record_epoch(Epoch(job.candidate, epoch, found, 1.0, 2.0))
+                if job.int8:
+                    in_int8 = found + change(order[job.candidate])
+                    result = Int8Result(job.until_epoch, found, in_int8, 56, 1.0)
+                    ledger.record_int8(job.candidate, result)
         ledger.record_timing("graph building", chosen[0].name, 61.0)
         return [group.champion for group in summarize(ledger).groups]
 
 
-def sidecar(workdir, name, int8_accuracy, int8_bytes):
+def sidecar(workdir, name, int8_accuracy, int8_bytes, score="top-1"):
     """As `export.champion` writes it."""
     folder = workdir / "export" / name
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "name": name,
         "verification": {
+            "score": score,
             "keras_accuracy": 0.95,
             "float_accuracy": 0.95,
             "int8_accuracy": int8_accuracy,
@@ -153,7 +184,7 @@ def test_a_finished_search(tmp_path):
     benchmark(tmp_path, row(first, 2_345_678, 12.34), row(second, 1_234_567, 5.678, "/tmp/x/"))
     page = Page(report.write(tmp_path))
     for expected in (
-        "the smallest champion within 1 point of the best validation accuracy",
+        "the smallest champion within 1 point of the best float32 validation accuracy",
         "92.50",
         "2,346",
         "1,235",
@@ -258,7 +289,7 @@ def test_at_any_time_of_a_search(tmp_path, budget):
 def test_one_candidate(tmp_path):
     (name,) = search(tmp_path, groups=1, size=1)
     sidecar(tmp_path, name, 0.9, 1000)
-    page = Page(report.write(tmp_path))
+    page = unillustrated(tmp_path)
     assert "the only champion that has been exported" in page.text
     assert "No latency has been measured" in page.text
 
@@ -268,7 +299,7 @@ def test_everything_has_failed(tmp_path):
     with Ledger(tmp_path) as ledger:
         for candidate in ledger.candidates():
             ledger.record_failure(candidate.name, 2, "diverged <b>")
-    page = Page(report.write(tmp_path))
+    page = unillustrated(tmp_path)
     assert "every candidate has failed" in page.text
     # Each in the list of candidates; two finished round 1 before, the decisions tell the others.
     assert page.text.count("failed: diverged <b>") >= 6
@@ -276,11 +307,11 @@ def test_everything_has_failed(tmp_path):
 
 def test_not_exported_and_partly_exported(tmp_path):
     first, second = search(tmp_path)
-    page = Page(report.write(tmp_path))
+    page = unillustrated(tmp_path)
     assert f"Champions so far: {first}, {second}. None has been exported yet" in page.text
     assert f"elite export --workdir={tmp_path}" in page.text
     sidecar(tmp_path, second, 0.9, 1000)
-    page = Page(report.write(tmp_path))
+    page = unillustrated(tmp_path)
     assert f"Not exported yet: {first}." in page.text
 
 
@@ -299,7 +330,7 @@ def test_a_benchmark_of_other_files_is_not_believed(tmp_path):
     first, _ = search(tmp_path)
     sidecar(tmp_path, first, 0.9, 1000)
     benchmark(tmp_path, row(first, 999, 12.34))
-    page = Page(report.write(tmp_path))
+    page = unillustrated(tmp_path)
     assert f"{first}.int8.tflite has been exported anew since the benchmark" in page.text
     assert "12.3" not in page.text
 
@@ -315,7 +346,7 @@ def test_damaged_files_are_told(tmp_path, which, content):
     if which == "benchmark":
         path = tmp_path / "benchmark.json"
     path.write_text(content)
-    page = Page(report.write(tmp_path))
+    page = unillustrated(tmp_path)
     assert f"{path.name} cannot be used" in page.text
     assert second in page.text
 

@@ -53,7 +53,7 @@ def test_interval_by_hand():
     assert pareto.interval(0.0, 50)[0] == pytest.approx(0.0)
 
 
-def champion(name, accuracy, size, milliseconds=None, on_front=True, validation=None):
+def champion(name, accuracy, size, milliseconds=None, on_front=True, validation=None, int8=None):
     latency = None if milliseconds is None else artefacts.Latency(milliseconds, milliseconds)
     export = artefacts.Export(
         name=name,
@@ -61,6 +61,7 @@ def champion(name, accuracy, size, milliseconds=None, on_front=True, validation=
         int8_accuracy=accuracy,
         agreement=1.0,
         test_images=100,
+        score="top-1",
         max_difference=0.0,
         logit_range=1.0,
         float_file="",
@@ -72,7 +73,7 @@ def champion(name, accuracy, size, milliseconds=None, on_front=True, validation=
         int8_latency=latency,
     )
     member = SimpleNamespace(last_score=accuracy if validation is None else validation)
-    return results.Champion(group=0, member=member, export=export, on_front=on_front)
+    return results.Champion(0, member, export, on_front, int8)
 
 
 def test_choices():
@@ -98,6 +99,18 @@ def test_the_test_part_recommends_nobody():
         champion("lucky", 0.99, 1000, validation=0.90),
     ]
     assert results.choices(found)[0][1].name == "validated"
+
+
+def test_recommended_by_int8_where_all_were_measured_in_it():
+    found = [
+        champion("robust", 0.9, 3000, validation=0.90, int8=0.90),
+        champion("fragile", 0.9, 1000, validation=0.95, int8=0.70),
+    ]
+    assert results.validated(found) == ("int8", [0.90, 0.70])
+    assert results.choices(found)[0][1].name == "robust"
+    mixed = [found[0], champion("fragile", 0.9, 1000, validation=0.95)]
+    assert results.validated(mixed) == ("float32", [0.90, 0.95])
+    assert results.choices(mixed)[0][1].name == "fragile"
 
 
 def test_latency_counts_only_where_all_have_it(tmp_path):
@@ -135,7 +148,7 @@ def test_html_is_not_escaped_twice():
     assert tag("p", tag("b", "a & b"), Html("<i>x</i>")) == "<p><b>a &amp; b</b><i>x</i></p>"
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)  # each draws a figure
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 100)), min_size=2, max_size=6))
 def test_labels_do_not_cover_each_other(points):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -169,7 +182,10 @@ def test_scatter_and_curves_are_well_formed(tmp_path):
     assert summary.groups[0].champion in texts
     assert "epoch (logarithmic)" in texts
     assert "60" in texts
-    points = [figures.Point("a", 1.0, 0.5, 100, True), figures.Point("b", 100.0, 0.4, 100, False)]
+    points = [
+        figures.Point("a", 1.0, 0.5, (0.4, 0.6), True),
+        figures.Point("b", 100.0, 0.4, None, False),
+    ]
     root = ElementTree.fromstring(figures.scatter("x", "title", "cost, ms", points).svg)
     assert {"a", "b", "cost, ms"} <= {e.text for e in root.iter("text")}
     assert root.attrib["role"] == "img"

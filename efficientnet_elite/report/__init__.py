@@ -19,15 +19,18 @@ from efficientnet_elite.report import (
     cost,
     data,
     figures,
+    noise,
     page,
+    plan,
     results,
     tradeoff,
 )
+from efficientnet_elite.report.artefacts import Export
 from efficientnet_elite.report.bracket import bracket
 from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.cuts import cuts
 from efficientnet_elite.report.figures import Figure, Point
-from efficientnet_elite.report.results import Champion
+from efficientnet_elite.report.markup import titled
 from efficientnet_elite.workdir import write_bytes, write_json
 
 REPORT_FILE = "report.html"
@@ -80,26 +83,33 @@ def gather(workdir: Path) -> Contents:
     with Ledger(workdir) as ledger:
         summary, meta = summary_lib.summarize(ledger), ledger.meta()
         epochs, candidates, int8 = ledger.epochs(), ledger.candidates(), ledger.int8()
+        replicas, failures, halts = ledger.replicas(), ledger.failures(), ledger.halts()
     names = [group.champion for group in summary.groups if group.champion]
     found = artefacts.read(workdir, names)
     champions = results.champions(summary, found, int8)
     decided = [cut for group in summary.groups for cut in cuts(group)]
     choices = comparison.choices(decided, epochs)
-    rule = summary_lib.schedule_of(meta).rule
+    schedule = summary_lib.schedule_of(meta)
+    # Once time is up, replicas are not trained on.
+    going = () if halts else [r.name for r in replicas if r.name not in failures]
+    costs = cost.costs(summary, schedule, epochs, replicas, going)
     return Contents(
         workdir=workdir,
         meta=meta,
         summary=summary,
         epochs=epochs,
         int8=int8,
+        halts=halts,
         champions=champions,
         artefacts=found,
         options=tradeoff.options(champions, candidates, meta.get("measured", {})),
-        rule=rule,
+        rule=schedule.rule,
         cuts=decided,
         choices=choices,
-        agreement=comparison.agreement(choices, summary.groups, rule),
-        costs=cost.costs(summary, epochs),
+        agreement=comparison.agreement(choices, summary.groups, schedule.rule),
+        repeats=noise.repeats(replicas, summary, schedule, epochs, failures),
+        costs=costs,
+        plan=plan.planned(meta, summary, costs[-1]),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip(),
     )
 
@@ -116,10 +126,10 @@ def draw(contents: Contents) -> Figures:
         group.number: bracket(group, [cut for cut in contents.cuts if cut.group == group.number])
         for group in summary.groups
     }
-    size, latency = _tradeoffs(contents.champions)
+    size, latency = _tradeoffs(contents)
     return Figures(
         curves={
-            group.number: figures.curves(group, scores, axis)
+            group.number: figures.curves(group, scores, axis, contents.score)
             for group in summary.groups
             if any(member.epochs_done for member in group.members)
         },
@@ -129,26 +139,31 @@ def draw(contents: Contents) -> Figures:
     )
 
 
-def _tradeoffs(champions: Sequence[Champion]) -> tuple[Figure | None, Figure | None]:
+def _tradeoffs(contents: Contents) -> tuple[Figure | None, Figure | None]:
     """Accuracy against size and against latency, each with its own front."""
-    exports = [champion.export for champion in champions if champion.export]
-    timed = [(export, export.int8_latency) for export in exports if export.int8_latency]
-    sized = [(e.name, e.int8_bytes / 1000, e.int8_accuracy, e.test_images) for e in exports]
-    fast = [(e.name, t.median_ms, e.int8_accuracy, e.test_images) for e, t in timed]
+    exports = [champion.export for champion in contents.champions if champion.export]
+    sized = [(export, export.int8_bytes / 1000) for export in exports]
+    timed = [(export, export.int8_latency.median_ms) for export in exports if export.int8_latency]
+    title = f"{titled(contents.score)} against"
+
+    def plot(name: str, title: str, cost: str, models: Sequence[tuple[Export, float]]) -> Figure:
+        front = results.pareto.front(
+            [e.int8_accuracy for e, _ in models], [(c,) for _, c in models]
+        )
+        points = [
+            Point(export.name, cost, export.int8_accuracy, export.interval, on)
+            for (export, cost), on in zip(models, front, strict=True)
+        ]
+        return figures.scatter(name, title, cost, points, contents.score)
+
     return (
-        _scatter("accuracy-size", "Accuracy against file size", "int8 file, kB", sized),
-        _scatter("accuracy-latency", "Accuracy against latency", "int8 median latency, ms", fast),
+        plot("accuracy-size", f"{title} file size", "int8 file, kB", sized)
+        if len(sized) > 1
+        else None,
+        plot("accuracy-latency", f"{title} latency", "int8 median latency, ms", timed)
+        if len(timed) > 1
+        else None,
     )
-
-
-def _scatter(
-    name: str, title: str, cost: str, models: Sequence[tuple[str, float, float, int]]
-) -> Figure | None:
-    if len(models) < 2:
-        return None
-    front = results.pareto.front([m[2] for m in models], [(m[1],) for m in models])
-    points = [Point(*model, on) for model, on in zip(models, front, strict=True)]
-    return figures.scatter(name, title, cost, points)
 
 
 def _write_folder(workdir: Path, ending: str, files: Mapping[str, bytes]) -> list[Path]:

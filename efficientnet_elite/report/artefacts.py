@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite.report.pareto import interval
+
 EXPORT_FOLDER = "export"
 BENCHMARK_FILE = "benchmark.json"
 
@@ -36,6 +38,7 @@ class Export:
       float_accuracy, int8_accuracy: on the test part, 0..1, of the files themselves.
       agreement: share of the test images for which both files choose the same class.
       test_images: how many these shares are of.
+      score: what the accuracies are: ``top-1``, or ``mIoU`` of networks that classify pixels.
       max_difference, logit_range: greatest difference of a logit between the float file and Keras,
         and the range of Keras' logits.
       float_file, int8_file: paths in the work directory.
@@ -49,6 +52,7 @@ class Export:
     int8_accuracy: float
     agreement: float
     test_images: int
+    score: str
     max_difference: float
     logit_range: float
     float_file: str
@@ -58,6 +62,11 @@ class Export:
     operators: Mapping[str, int]
     float_latency: Latency | None
     int8_latency: Latency | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the int8 accuracy; None of a mIoU, which is no share of images."""
+        return None if self.score == "mIoU" else interval(self.int8_accuracy, self.test_images)
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,7 @@ def _export(
         int8_accuracy=float(verification["int8_accuracy"]),
         agreement=float(verification["agreement"]),
         test_images=int(verification["test_images"]),
+        score=str(verification.get("score", "top-1")),
         max_difference=float(verification["max_difference"]),
         logit_range=float(verification["logit_range"]),
         float_file=f"{EXPORT_FOLDER}/{name}/{files['float32']['file']}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from efficientnet_elite.report.cuts import Cut
 from efficientnet_elite.report.figures import TITLE, Figure, drawn
 from efficientnet_elite.report.style import LIGHT
 from efficientnet_elite.summary import Group, State
+from efficientnet_elite.tournament import Decision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 # Points.
 _ROW, _GAP, _LANE = 15.0, 9.0, 22.0  # a candidate, the cut below the last who goes on, the lines
 _HEAD, _PAD = 38.0, 5.0
-_LETTER, _SCORE = 5.1, 32.0  # widths
+_LETTER, _SPACE = 5.1, 10.0  # widths: of a letter, and between name and score
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,13 @@ def bracket(group: Group, rounds: Sequence[Cut]) -> Figure | None:
     shown = [cut for cut in rounds if cut.out]
     if not shown:
         return None
-    columns = [_of_round(cut) for cut in shown]
+    failed = {member.name for member in group.members if member.state is State.FAILED}
+    columns = [_of_round(cut, failed) for cut in shown]
     if last := _now(group):
         columns.append(last)
     letters = max(len(cell.name) for column in columns for cell in column.on + column.out)
-    width = _LETTER * letters + _SCORE
+    digits = max(len(_score(cell)) for column in columns for cell in column.on + column.out)
+    width = _LETTER * (letters + digits) + _SPACE
     total = len(columns) * (width + _LANE) - _LANE
     height = _HEAD + max(column.height for column in columns) + 2 * _PAD
     middle = _HEAD + _PAD + max(column.height for column in columns) / 2
@@ -87,20 +90,20 @@ def bracket(group: Group, rounds: Sequence[Cut]) -> Figure | None:
     )
 
 
-def _of_round(cut: Cut) -> _Column:
-    cells = {
-        d.candidate: _Cell(
-            d.candidate,
-            d.score if isfinite(d.score) else None,
-            State.RACING if d.survives else State.ELIMINATED if isfinite(d.score) else State.FAILED,
-        )
-        for d in cut.decisions
-    }
+def _of_round(cut: Cut, failed: Collection[str]) -> _Column:
+    def cell(decision: Decision) -> _Cell:
+        if isfinite(decision.score):
+            state = State.RACING if decision.survives else State.ELIMINATED
+            return _Cell(decision.candidate, decision.score, state)
+        # Without a score: failed, or not begun when the search's time was up.
+        gone = State.FAILED if decision.candidate in failed else State.ELIMINATED
+        return _Cell(decision.candidate, None, State.RACING if decision.survives else gone)
+
     return _Column(
         f"Round {cut.round}",
         f"after epoch {cut.epoch}",
-        tuple(cells[d.candidate] for d in cut.kept),
-        tuple(cells[d.candidate] for d in cut.out),
+        tuple(map(cell, cut.kept)),
+        tuple(map(cell, cut.out)),
         close=cut.close,
     )
 
@@ -149,8 +152,7 @@ def _draw_column(
         ax.text(left, y, cell.name, parse_math=False, **look)
         if cell.state is State.FAILED:
             look["color"] = LIGHT["alarm"]
-        score = "failed" if cell.state is State.FAILED else _score(cell.score)
-        ax.text(left + width - 4, y, score, ha="right", **look)
+        ax.text(left + width - 4, y, _score(cell), ha="right", **look)
     if column.on and column.out:
         y = column.at(column.out[0].name, middle) - (_ROW + _GAP) / 2
         ax.plot(
@@ -162,8 +164,10 @@ def _draw_column(
         )
 
 
-def _score(score: float | None) -> str:
-    return "" if score is None else f"{100 * score:.2f}"
+def _score(cell: _Cell) -> str:
+    if cell.state is State.FAILED:
+        return "failed"
+    return "" if cell.score is None else f"{100 * cell.score:.2f}"
 
 
 def _draw_lanes(

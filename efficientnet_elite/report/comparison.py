@@ -30,8 +30,8 @@ class Choice:
       group, round, epoch: of the cut.
       keeps_instead, drops_instead: whom it would have let go on or sent away, unlike the search, by
         its own ranking; as many in one as in the other.
-      pairs, right: pairs of candidates that went on and were trained further; those that the rule
-        ordered as their accuracy was in the last epoch that both have.
+      pairs, right: pairs of candidates that went on, were trained further and differ in the last
+        epoch that both have; those that the rule ordered as they were then.
     """
 
     rule: str
@@ -121,10 +121,10 @@ def _choice(rule: Rule, cut: Cut, epochs: Epochs) -> Choice:
     pairs = right = 0
     for one, other in combinations(kept, 2):
         later = min(len(epochs[one]), len(epochs[other]))
-        if later > cut.epoch:
-            then = (epochs[n][later - 1].validation_accuracy for n in (one, other))
+        ahead, behind = (epochs[n][later - 1].validation_accuracy for n in (one, other))
+        if later > cut.epoch and ahead != behind:
             pairs += 1
-            right += (scores[one] - scores[other]) * (next(then) - next(then)) > 0
+            right += (scores[one] - scores[other]) * (ahead - behind) > 0
     return Choice(
         rule=rule.name,
         group=cut.group,

@@ -13,10 +13,12 @@ from efficientnet_elite.report.comparison import Agreement, Choice
 from efficientnet_elite.report.cost import Cost
 from efficientnet_elite.report.cuts import Cut
 from efficientnet_elite.report.figures import Figure
+from efficientnet_elite.report.noise import Repeat
+from efficientnet_elite.report.plan import Planned
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Options
 from efficientnet_elite.summary import Summary
-from efficientnet_elite.tournament import Int8
+from efficientnet_elite.tournament import Halt, Int8
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,16 @@ class Contents:
       summary: where the search stands.
       epochs: candidate to its recorded epochs.
       int8: candidate to what was measured in int8, by epoch.
+      halts: group to what was ended there because time was up.
       champions: so far.
       artefacts: of export and benchmark.
       options: the champions compared over all costs.
       rule: name of the rule of elimination.
       cuts: the rounds that have been decided, group by group.
       choices, agreement: what the other rules would have decided there.
+      repeats: the trainings that measure the noise of a score.
       costs: forecast and actual, by group and at last of all together.
+      plan: what was forecast before the search began, in epochs and maybe in seconds.
       written: when, for the reader.
     """
 
@@ -44,6 +49,7 @@ class Contents:
     summary: Summary
     epochs: Mapping[str, Sequence[Epoch]]
     int8: Int8
+    halts: Mapping[int, Halt]
     champions: Sequence[Champion]
     artefacts: Artefacts
     options: Options
@@ -51,8 +57,15 @@ class Contents:
     cuts: Sequence[Cut]
     choices: Sequence[Choice]
     agreement: Sequence[Agreement]
+    repeats: Sequence[Repeat]
     costs: Sequence[Cost]
+    plan: Sequence[Planned]
     written: str
+
+    @property
+    def score(self) -> str:
+        """What networks are judged by: ``accuracy``, or ``mIoU`` where they classify pixels."""
+        return "mIoU" if self.meta["data"].get("score") == "mIoU" else "accuracy"
 
 
 @dataclass(frozen=True)

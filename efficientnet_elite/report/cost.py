@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
-from efficientnet_elite.ledger import Epoch
+from efficientnet_elite import budget
+from efficientnet_elite.budget import Forecast
+from efficientnet_elite.ledger import Epoch, Replica
 from efficientnet_elite.summary import Group, Summary
+from efficientnet_elite.tournament import Schedule
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Cost:
     Attributes:
       group: its number; None for all together.
       candidates: that took part.
-      epochs_planned, work_planned: forecast before the first epoch. Who survives was not known
-        then, so that every epoch costs the mean of the group.
+      replicas: further trainings, which measure the noise; their cost is counted in.
+      epochs_planned, work_planned: forecast before the first epoch, failures aside.
       epochs_trained, work_trained: recorded.
       epochs_left: still to be trained.
       seconds: of training and validation, recorded.
@@ -29,8 +31,9 @@ class Cost:
 
     group: int | None
     candidates: int
-    epochs_planned: int
-    work_planned: float
+    replicas: int
+    epochs_planned: Forecast
+    work_planned: Forecast
     epochs_trained: int
     work_trained: float
     epochs_left: int
@@ -38,23 +41,38 @@ class Cost:
 
     @property
     def epochs_off(self) -> float:
-        """Relative difference of the epochs, trained and still to be, from those planned."""
-        return (self.epochs_trained + self.epochs_left) / self.epochs_planned - 1
+        """Relative difference of the epochs, trained and still to be, from those expected."""
+        return (self.epochs_trained + self.epochs_left) / self.epochs_planned.expected - 1
 
     @property
     def work_off(self) -> float | None:
-        """Relative difference of the work from that planned; None before all is trained."""
-        return None if self.epochs_left else self.work_trained / self.work_planned - 1
+        """Relative difference of the work from that expected; None before all is trained."""
+        return None if self.epochs_left else self.work_trained / self.work_planned.expected - 1
 
 
-def costs(summary: Summary, epochs: Mapping[str, Sequence[Epoch]]) -> list[Cost]:
-    """Costs by group, the heaviest first, and of all together."""
-    groups = [_cost(group, epochs) for group in summary.groups]
+def costs(
+    summary: Summary,
+    schedule: Schedule,
+    epochs: Mapping[str, Sequence[Epoch]],
+    replicas: Sequence[Replica] = (),
+    going: Collection[str] = (),
+) -> list[Cost]:
+    """Costs by group, the heaviest first, and of all together.
+
+    Args:
+      summary: where the search stands.
+      schedule: that it was planned with.
+      epochs: candidate or replica to its recorded epochs.
+      replicas: of the search.
+      going: those of them that will be trained up to the first cut.
+    """
+    groups = [_cost(group, schedule, epochs, replicas, going) for group in summary.groups]
     total = Cost(
         group=None,
         candidates=sum(c.candidates for c in groups),
-        epochs_planned=sum(c.epochs_planned for c in groups),
-        work_planned=sum(c.work_planned for c in groups),
+        replicas=sum(c.replicas for c in groups),
+        epochs_planned=_sum([c.epochs_planned for c in groups]),
+        work_planned=_sum([c.work_planned for c in groups]),
         epochs_trained=sum(c.epochs_trained for c in groups),
         work_trained=sum(c.work_trained for c in groups),
         epochs_left=sum(c.epochs_left for c in groups),
@@ -63,15 +81,35 @@ def costs(summary: Summary, epochs: Mapping[str, Sequence[Epoch]]) -> list[Cost]
     return [*groups, total]
 
 
-def _cost(group: Group, epochs: Mapping[str, Sequence[Epoch]]) -> Cost:
-    members = group.members
+def _cost(
+    group: Group,
+    schedule: Schedule,
+    epochs: Mapping[str, Sequence[Epoch]],
+    replicas: Sequence[Replica],
+    going: Collection[str],
+) -> Cost:
+    macs = {member.name: member.macs for member in group.members}
+    again = {r.name: macs[r.candidate] for r in replicas if r.candidate in macs}
+    first_cut = schedule.cut(1)
+    waiting = [first_cut - len(epochs.get(name, ())) for name in again if name in going]
+    trained = {name: epochs.get(name, ()) for name in (*macs, *again)}
+
+    def planned(costs: Sequence[budget.Cost]) -> Forecast:
+        # All replicas of a group are of one candidate.
+        return budget.forecast([costs], schedule, seeds=1 + len(again))
+
     return Cost(
         group=group.number,
-        candidates=len(members),
-        epochs_planned=group.epochs_planned,
-        work_planned=group.epochs_planned * fmean(m.macs for m in members),
-        epochs_trained=sum(m.epochs_done for m in members),
-        work_trained=sum(float(m.epochs_done * m.macs) for m in members),
-        epochs_left=group.epochs_left,
-        seconds=sum(epoch.seconds for m in members for epoch in epochs.get(m.name, ())),
+        candidates=len(macs),
+        replicas=len(again),
+        epochs_planned=planned([budget.Cost()] * len(macs)),
+        work_planned=planned([budget.Cost(float(cost)) for cost in macs.values()]),
+        epochs_trained=sum(map(len, trained.values())),
+        work_trained=sum(float(len(trained[n]) * cost) for n, cost in (macs | again).items()),
+        epochs_left=group.epochs_left + sum(waiting),
+        seconds=sum(epoch.seconds for own in trained.values() for epoch in own),
     )
+
+
+def _sum(forecasts: Sequence[Forecast]) -> Forecast:
+    return Forecast(sum(f.least for f in forecasts), sum(f.most for f in forecasts))

@@ -8,36 +8,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Any
 
 from efficientnet_elite.costs import METRICS
-from efficientnet_elite.report import pareto
+from efficientnet_elite.report import race_tables
+from efficientnet_elite.report.columns import Columns, Table, joined, table
 from efficientnet_elite.report.contents import Contents
-from efficientnet_elite.report.results import choices
+from efficientnet_elite.report.results import choices, validated
 from efficientnet_elite.summary_text import describe
 
-FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the report.
-
-    Attributes:
-      name: of the CSV file, without its ending, and in JSON.
-      about: what a row is.
-      columns: name to meaning.
-      rows: values (text, numbers, booleans or None) in the order of the columns.
-    """
-
-    name: str
-    about: str
-    columns: Mapping[str, str]
-    rows: Sequence[Sequence[Any]]
+FORMAT = 2
 
 
 def as_json(contents: Contents) -> dict[str, Any]:
@@ -50,6 +31,8 @@ def as_json(contents: Contents) -> dict[str, Any]:
     ``about``, ``columns`` (name to meaning) and ``rows`` (objects with these columns).
     """
     summary, found = contents.summary, contents.artefacts
+    exported = [champion for champion in contents.champions if champion.export]
+    by, _ = validated(exported)
     return {
         "format": FORMAT,
         "written": contents.written,
@@ -57,11 +40,14 @@ def as_json(contents: Contents) -> dict[str, Any]:
             "dataset": summary.dataset,
             "pool": summary.pool,
             "seed": summary.seed,
+            "score": contents.score,
             "rule": contents.rule,
             "round_epochs": summary.round_epochs,
             "epochs": summary.epochs,
             "finished": summary.finished,
             "progress": summary.progress,
+            "noise": summary.noise,
+            "recommended_by": f"{by} accuracy on the validation part" if exported else None,
             "seconds_left": summary.seconds_left,
         },
         "settings": dict(contents.meta),
@@ -98,30 +84,19 @@ def tables(contents: Contents) -> list[Table]:
         _candidates(contents),
         _over_limits(contents),
         _curves(contents),
-        _cuts(contents),
-        _decisions(contents),
-        _rules(contents),
-        _rule_choices(contents),
-        _costs(contents),
-        _times(contents),
+        race_tables.cuts(contents),
+        race_tables.decisions(contents),
+        race_tables.rules(contents),
+        race_tables.rule_choices(contents),
+        race_tables.halts(contents),
+        race_tables.noise(contents),
+        race_tables.replica_curves(contents),
+        race_tables.plan(contents),
+        race_tables.costs(contents),
+        race_tables.times(contents),
         _skipped(contents),
     )
     return [table for table in every if table.rows]
-
-
-# Column to its meaning and where its value is found: a path of attributes, or a function.
-_Columns = Mapping[str, tuple[str, str | Callable[[Any], Any]]]
-
-
-def _table(name: str, about: str, columns: _Columns, items: Iterable[Any]) -> Table:
-    found = [attrgetter(get) if isinstance(get, str) else get for _, get in columns.values()]
-    rows = [[get(item) for get in found] for item in items]
-    return Table(name, about, {column: told for column, (told, _) in columns.items()}, rows)
-
-
-def _joined(field: str) -> Callable[[Any], str]:
-    """Names in one cell, which hold no spaces."""
-    return lambda item: " ".join(getattr(item, field))
 
 
 def _exported(path: str) -> Callable[[Any], Any]:
@@ -145,11 +120,10 @@ def _champions(contents: Contents) -> Table:
 
     def bound(which: int) -> Callable[[Any], float | None]:
         return lambda champion: (
-            champion.export
-            and pareto.interval(champion.export.int8_accuracy, champion.export.test_images)[which]
+            champion.export and champion.export.interval and champion.export.interval[which]
         )
 
-    columns: _Columns = {
+    columns: Columns = {
         "name": ("of the champion", "member.name"),
         "group": ("its cost group, 0 the heaviest", "group"),
         "role": ("what speaks for it, if anything", lambda c: roles.get(c.member.name)),
@@ -164,7 +138,7 @@ def _champions(contents: Contents) -> Table:
             "int8_validation",
         ),
         "int8_accuracy": ("on the test part, of the int8 file", _exported("int8_accuracy")),
-        "int8_accuracy_low": ("lower end of its 95 % interval (Wilson's)", bound(0)),
+        "int8_accuracy_low": ("lower end of its 95 % interval (Wilson's); none of mIoU", bound(0)),
         "int8_accuracy_high": ("upper end of its 95 % interval", bound(1)),
         "float_accuracy": ("on the test part, of the float32 file", _exported("float_accuracy")),
         "test_images": ("that the accuracies are measured on", _exported("test_images")),
@@ -182,28 +156,27 @@ def _champions(contents: Contents) -> Table:
         "int8_file": ("in the work directory", _exported("int8_file")),
         "float_file": ("in the work directory", _exported("float_file")),
     }
-    return _table("champions", "A champion.", columns, contents.champions)
+    return table("champions", "A champion.", columns, contents.champions)
 
 
 def _options(contents: Contents) -> Table:
     options = contents.options
-    tested = "int8, on the test part"
-    validated = "float32, on the validation part, for nothing has been exported"
-    columns: _Columns = {
+    part = "the test part" if options.tested else "the validation part, for nothing is exported yet"
+    columns: Columns = {
         "name": ("of the champion", "name"),
         "group": ("its cost group", "group"),
-        "accuracy": (tested if options.tested else validated, "accuracy"),
+        "accuracy": (f"{options.kind}, on {part}", "accuracy"),
         **{n: (METRICS[n].help, _cost(n)) for n in options.metrics},
         "on_front": ("nobody is as good in everything and better in something", "on_front"),
-        "alone": ("costs any of which suffices for that, with accuracy", _joined("alone")),
-        "beaten_by": ("champions nowhere worse and somewhere better", _joined("beaten_by")),
+        "alone": ("costs any of which suffices for that, with accuracy", joined("alone")),
+        "beaten_by": ("champions nowhere worse and somewhere better", joined("beaten_by")),
     }
     about = "A champion, compared over all costs that are known of every one."
-    return _table("pareto", about, columns, options.rows)
+    return table("pareto", about, columns, options.rows)
 
 
 def _candidates(contents: Contents) -> Table:
-    columns: _Columns = {
+    columns: Columns = {
         "group": ("cost group, 0 the heaviest", lambda pair: pair[0].number),
         "name": ("of the candidate", lambda pair: pair[1].name),
         "state": ("racing, eliminated, champion or failed", lambda pair: str(pair[1].state)),
@@ -224,21 +197,21 @@ def _candidates(contents: Contents) -> Table:
         "macs": ("multiply-accumulates of one image", lambda pair: pair[1].macs),
     }
     pairs = [(group, member) for group in contents.summary.groups for member in group.members]
-    return _table("candidates", "A candidate.", columns, pairs)
+    return table("candidates", "A candidate.", columns, pairs)
 
 
 def _over_limits(contents: Contents) -> Table:
-    columns: _Columns = {
+    columns: Columns = {
         "name": ("of the candidate", lambda pair: pair[0]),
         "reason": ("the limits that it is over", lambda pair: pair[1]),
     }
     about = "A candidate of the pool that is over a limit and was not trained."
-    return _table("over_limits", about, columns, contents.meta.get("cut", {}).items())
+    return table("over_limits", about, columns, contents.meta.get("cut", {}).items())
 
 
 def _curves(contents: Contents) -> Table:
     members = {member.name: member for member in contents.summary.members}
-    columns: _Columns = {
+    columns: Columns = {
         "model": ("name of the candidate", "candidate"),
         "epoch": ("from 1", "epoch"),
         "validation_accuracy": ("of the averaged weights", "validation_accuracy"),
@@ -251,119 +224,13 @@ def _curves(contents: Contents) -> Table:
         ),
     }
     epochs = [epoch for name in members for epoch in contents.epochs.get(name, ())]
-    return _table("curves", "An epoch of a candidate.", columns, epochs)
-
-
-def _cuts(contents: Contents) -> Table:
-    columns: _Columns = {
-        "group": ("cost group", "group"),
-        "round": ("from 1", "round"),
-        "epoch": ("after which it was decided", "epoch"),
-        "went_on": ("candidates", lambda cut: len(cut.kept)),
-        "out": ("candidates", lambda cut: len(cut.out)),
-        "gap": ("score of the last who went on minus that of the first who left", "gap"),
-        "too_close_to_call": ("the gap is below the noise of a score", "close"),
-    }
-    return _table("cuts", "A round of a group.", columns, contents.cuts)
-
-
-def _decisions(contents: Contents) -> Table:
-    def in_int8(field: str) -> Callable[[Any], float | None]:
-        def get(pair: Any) -> float | None:
-            result = contents.int8.get(pair[1].candidate, {}).get(pair[0].epoch)
-            return None if result is None else getattr(result, field)
-
-        return get
-
-    columns: _Columns = {
-        "group": ("cost group", lambda pair: pair[0].group),
-        "round": ("from 1", lambda pair: pair[0].round),
-        "epoch": ("after which it was decided", lambda pair: pair[0].epoch),
-        "candidate": ("its name", lambda pair: pair[1].candidate),
-        "rank": ("in the round, from 1", lambda pair: pair[1].rank),
-        "score": (
-            "of the rule of elimination; none where training failed",
-            lambda pair: pair[1].score if isfinite(pair[1].score) else None,
-        ),
-        "margin": (
-            "score minus that of the first who left, or of the last who went on",
-            lambda pair: pair[0].margin(pair[1]),
-        ),
-        "survives": ("whether it goes on", lambda pair: pair[1].survives),
-        "too_close_to_call": (
-            "the margin is below the noise of a score",
-            lambda pair: pair[1].close,
-        ),
-        "int8_accuracy": (
-            "of this epoch, on the validation part; none where it was not measured or the network "
-            "has no int8 form",
-            in_int8("int8_accuracy"),
-        ),
-        "float_accuracy": ("of the same weights on the same images", in_int8("float_accuracy")),
-        "reason": ("in words", lambda pair: pair[1].reason),
-    }
-    pairs = [(cut, decision) for cut in contents.cuts for decision in cut.decisions]
-    return _table("decisions", "What a round decided about a candidate.", columns, pairs)
-
-
-def _rules(contents: Contents) -> Table:
-    columns: _Columns = {
-        "rule": ("of elimination", "rule"),
-        "used": ("whether the search was decided by it", "used"),
-        "cuts": ("at which it was asked", "cuts"),
-        "same_cuts": ("at which the same candidates would have gone on", "same"),
-        "other_choices": ("candidates that went on and that it would have sent away", "others"),
-        "champions_dropped": ("champions among them", _joined("champions_dropped")),
-        "pairs": ("of candidates that both went on and could be compared later", "pairs"),
-        "pairs_right": ("that it ordered as their accuracy was then", "right"),
-    }
-    about = "A rule of elimination, asked at every cut of this search."
-    return _table("rules", about, columns, contents.agreement)
-
-
-def _rule_choices(contents: Contents) -> Table:
-    columns: _Columns = {
-        "rule": ("of elimination", "rule"),
-        "group": ("cost group", "group"),
-        "round": ("from 1", "round"),
-        "epoch": ("after which it was decided", "epoch"),
-        "keeps_instead": ("who left and would have gone on", _joined("keeps_instead")),
-        "drops_instead": ("who went on and would have left", _joined("drops_instead")),
-        "pairs": ("see the table of rules", "pairs"),
-        "pairs_right": ("see the table of rules", "right"),
-    }
-    about = "What a rule would have decided at a cut, with as many going on."
-    return _table("rule_choices", about, columns, contents.choices)
-
-
-def _costs(contents: Contents) -> Table:
-    columns: _Columns = {
-        "group": ("cost group; none: all of them together", "group"),
-        "candidates": ("that took part", "candidates"),
-        "epochs_planned": ("forecast before the first one", "epochs_planned"),
-        "epochs_trained": ("recorded", "epochs_trained"),
-        "epochs_left": ("still to be trained", "epochs_left"),
-        "epochs_off": ("trained and left, relative to planned, minus 1", "epochs_off"),
-        "work_planned": ("MACs of one image, summed over the planned epochs", "work_planned"),
-        "work_trained": ("the same, recorded", "work_trained"),
-        "work_off": ("trained relative to planned, minus 1; at the end", "work_off"),
-        "seconds": ("of training and validation", "seconds"),
-    }
-    return _table("costs", "Forecast and actual cost of a group.", columns, contents.costs)
-
-
-def _times(contents: Contents) -> Table:
-    columns: _Columns = {
-        "phase": ("of the work", lambda pair: pair[0]),
-        "seconds": ("spent", lambda pair: pair[1]),
-    }
-    return _table("times", "Where the time went.", columns, contents.summary.seconds.items())
+    return table("curves", "An epoch of a candidate.", columns, epochs)
 
 
 def _skipped(contents: Contents) -> Table:
-    columns: _Columns = {
+    columns: Columns = {
         "path": ("of the image", lambda image: image["path"]),
         "reason": ("why it could not be used", lambda image: image["reason"]),
     }
     about = "An image that was left out."
-    return _table("skipped_images", about, columns, contents.meta["data"]["skipped"])
+    return table("skipped_images", about, columns, contents.meta["data"]["skipped"])

@@ -11,7 +11,9 @@ from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.cuts import Cut
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.markup import Html, listed, missing, note, plural, tag
+from efficientnet_elite.report.noise import Repeat
 from efficientnet_elite.rules import find
+from efficientnet_elite.summary import State
 from efficientnet_elite.tournament import FINALISTS, Decision, Int8
 
 
@@ -20,12 +22,18 @@ def tournament(contents: Contents, figures: Figures) -> Html:
     title = tag("h2", "The tournament")
     cuts = contents.cuts
     if not cuts:
-        return tag("section", title, missing("No round has been decided yet."))
+        alone = all(len(group.members) == 1 for group in contents.summary.groups)
+        told = "No round has been decided yet."
+        if alone:
+            told = "Every candidate is alone in its group: there was nothing to decide."
+        return tag("section", title, missing(told), _noise(contents) if contents.repeats else None)
     out = sum(len(cut.out) for cut in cuts)
     lead = (
-        f"{plural(len(cuts), 'round')} decided, {plural(out, 'candidate')} out. Candidates are "
-        f"ranked by: {_words(contents.rule)}; the figures are this score in percent. Those above "
-        "the dashed line went on."
+        f"{plural(len(cuts), 'round')} decided, {plural(out, 'candidate')} out. In every group "
+        "candidates are trained side by side and compared after each round; the worse ones leave, "
+        "until one is left, the champion. They are ranked by a score, here in percent: "
+        f"{_words(contents.rule, contents.score)}{_beyond(cuts)}. Those above the dashed line went "
+        "on."
     )
     if any(not cut.out for cut in cuts):
         lead += " Rounds in which everybody did are not drawn."
@@ -38,26 +46,94 @@ def tournament(contents: Contents, figures: Figures) -> Html:
         "section",
         title,
         tag("p", lead, class_="lead"),
-        _close(cuts),
+        _close(contents),
+        _noise(contents),
         tag("div", *(_bracket(n, f) for n, f in figures.brackets.items()), class_="brackets"),
-        _decisions(cuts, contents.int8),
+        _decisions(contents),
     )
 
 
-def _words(rule: str) -> str:
-    return find(rule).words.replace("{epoch} epochs", "all epochs so far").format(epoch="the round")
+def _beyond(cuts: Sequence[Cut]) -> str:
+    """A score that a reader may wonder about."""
+    if not any(decision.score > 1 for cut in cuts for decision in cut.decisions):
+        return ""
+    return " (a train loss that is ahead of the accuracy can take it beyond 100)"
+
+
+def _words(rule: str, score: str) -> str:
+    words = find(rule).words.replace("accuracy", score)
+    return words.replace("{epoch} epochs", "all epochs so far").format(epoch="the round")
 
 
 _NOISE_EPOCHS = 3  # of a curve, for `rules.fluctuation` to see anything
 
 
-def _close(cuts: Sequence[Cut]) -> Html:
+def _noise(contents: Contents) -> Html:
+    """What is known of the noise of a score, with the trainings that measured it."""
+    repeats, measured = contents.repeats, contents.summary.noise
+    if not repeats:
+        return note(
+            "Noise of a score: what another seed may change. It is estimated from the unrest of "
+            "the curves, which tells the least it can be; ",
+            tag("code", "--seeds"),
+            " measures it.",
+        )
+    done = [repeat for repeat in repeats if repeat.score is not None]
+    if measured is not None:
+        told = (
+            f"Noise of a score, measured: {100 * measured:.2f} points, by "
+            f"{plural(len(done), 'training')} of "
+            f"{plural(len({r.candidate for r in repeats}), 'network')} with different seeds"
+        )
+    elif contents.halts or all(r.score is not None or r.failure for r in repeats):
+        told = "No two trainings of one network came to the first cut: noise is estimated"
+    else:
+        told = (
+            f"The noise of a score is being measured: {len(done)} of {len(repeats)} trainings "
+            "have come to the first cut"
+        )
+    columns: tuple[tables.Column, ...] = ("Network", "Group", "Seed", ("Score", "%"))
+    head = tag("tr", *map(tables.column, columns), tables.words("What became of it"))
+    return tag(
+        "details",
+        tag("summary", told),
+        tables.framed(head, [_repeat(repeat) for repeat in repeats]),
+        note(
+            "The standard deviation of the score between trainings of a network, pooled over the "
+            "networks, at the first cut: what another seed may change."
+        ),
+    )
+
+
+def _repeat(repeat: Repeat) -> Html:
+    if repeat.failure:
+        told = f"failed: {repeat.failure}"
+    elif repeat.score is None:
+        told = "has not come to the first cut"
+    else:
+        told = f"measured after epoch {repeat.epoch}"
+    cells = (
+        str(repeat.group),
+        f"+{repeat.seed}" if repeat.seed else "the candidate's",
+        tables.share(repeat.score),
+    )
+    return tag(
+        "tr",
+        tag("td", repeat.candidate),
+        *(tag("td", cell) for cell in cells),
+        tag("td", told, class_="words"),
+        class_="failed" if repeat.failure else None,
+    )
+
+
+def _close(contents: Contents) -> Html:
     """Which decisions another seed could have turned over."""
+    cuts = contents.cuts
     close = [cut for cut in cuts if cut.close]
     if not close:
-        early = any(cut.epoch < _NOISE_EPOCHS for cut in cuts)
+        early = contents.summary.noise is None and any(cut.epoch < _NOISE_EPOCHS for cut in cuts)
         return note(
-            "No cut was found too close to call.",
+            _put_off(cuts) or "No cut was found too close to call.",
             " From fewer than three epochs no noise can be estimated." if early else "",
         )
     rows = [
@@ -77,11 +153,20 @@ def _close(cuts: Sequence[Cut]) -> Html:
             "p",
             tag("b", f"Too close to call: {plural(len(close), 'cut')} of {len(cuts)}. "),
             "The gap is below the noise of a score, so that another seed could have decided "
-            "otherwise. Take these candidates for equals.",
+            "otherwise. Take these candidates for equals. ",
+            _put_off(cuts),
         ),
         tag("ul", *rows),
         class_="missing",
     )
+
+
+def _put_off(cuts: Sequence[Cut]) -> str | None:
+    """Rounds after which nobody had to leave because it was too close; None without any."""
+    count = sum(not cut.out and any(d.close for d in cut.kept) for cut in cuts)
+    if not count:
+        return None
+    return f"In {plural(count, 'round')} it was too close to call, and everybody stayed."
 
 
 def _gap(cut: Cut) -> str:
@@ -106,20 +191,23 @@ _COLUMNS: tuple[tables.Column, ...] = (
 )
 
 
-def _decisions(cuts: Sequence[Cut], int8: Int8) -> Html:
+def _decisions(contents: Contents) -> Html:
     """Every decision with its reason, to be unfolded; int8 accuracies where there are any."""
+    cuts, int8 = contents.cuts, contents.int8
+    failed = {m.name for m in contents.summary.members if m.state is State.FAILED}
     columns = _COLUMNS + ((("int8", "validation, %"),) if int8 else ())
     head = tag("tr", *map(tables.column, columns), tables.words("Why"))
     rows = []
     for group, own in groupby(cuts, lambda cut: cut.group):
         title = tag("th", f"Group {group}", colspan=str(len(columns) + 1), scope="rowgroup")
         rows.append(tag("tr", title, class_="group"))
-        rows += [_decision(cut, decision, int8) for cut in own for decision in cut.decisions]
+        for cut in own:
+            rows += [_decision(cut, d, int8, d.candidate in failed) for d in cut.decisions]
     told = f"Every decision and its reason ({sum(len(cut.decisions) for cut in cuts)})"
     return tag("details", tag("summary", told), tables.framed(head, rows))
 
 
-def _decision(cut: Cut, decision: Decision, int8: Int8) -> Html:
+def _decision(cut: Cut, decision: Decision, int8: Int8, failed: bool) -> Html:
     scored = decision.score == decision.score
     result = int8.get(decision.candidate, {}).get(cut.epoch)
     cells = (
@@ -135,7 +223,7 @@ def _decision(cut: Cut, decision: Decision, int8: Int8) -> Html:
         tag("td", decision.candidate),
         *(tag("td", cell) for cell in cells),
         tag("td", f"{outcome}: {decision.reason}", class_="words"),
-        class_=None if decision.survives else "out" if scored else "failed",
+        class_=None if decision.survives else "out" if scored or not failed else "failed",
     )
 
 
@@ -143,16 +231,16 @@ def other_rules(contents: Contents) -> Html | None:
     """What the other rules would have decided at the same cuts; None where nobody has left."""
     if not contents.choices:
         return None
+    pairs = contents.agreement[0].pairs
     columns: tuple[tables.Column, ...] = (
         "Rule",
         ("Same cut", f"of {contents.agreement[0].cuts}"),
         ("Other choices", "candidates"),
-        ("Right order", "% of pairs"),
+        *([("Right order", f"of {plural(pairs, 'pair')}")] if pairs else []),
     )
     head = tag(
         "tr", *map(tables.column, columns), tables.words("Champions it would have sent away")
     )
-    pairs = contents.agreement[0].pairs
     return tag(
         "section",
         tag("h2", "What other rules would have decided"),
@@ -167,10 +255,13 @@ def other_rules(contents: Contents) -> Html | None:
         ),
         tables.framed(head, [_agreement(found) for found in contents.agreement]),
         note(
-            f"Right order: of the {plural(pairs, 'pair')} of candidates that both went on, the "
-            "share that the rule ordered as their accuracy was when last compared. All rules were "
-            "given the same survivors, those of the rule that was used, and its cuts."
-        ),
+            f"Right order: of the {plural(pairs, 'pair')} of candidates that both went on, those "
+            "that the rule ordered as they were in the last epoch that both have; equals are left "
+            "out. All rules were given the same survivors, those of the rule that was used, and "
+            "its cuts."
+        )
+        if pairs
+        else None,
         _elsewhere(contents.choices),
     )
 
@@ -180,7 +271,7 @@ def _agreement(found: Agreement) -> Html:
     cells = (
         str(found.same),
         str(found.others),
-        f"{100 * found.right / found.pairs:.0f}" if found.pairs else tables.NONE,
+        *([str(found.right)] if found.pairs else []),
     )
     dropped = listed(found.champions_dropped) if found.champions_dropped else "none"
     return tag(

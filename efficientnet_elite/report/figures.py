@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from efficientnet_elite.report.labels import Label, place
-from efficientnet_elite.report.pareto import interval
 from efficientnet_elite.report.style import LIGHT, SERIES
 from efficientnet_elite.report.svg import inline
 from efficientnet_elite.summary import Group, Member, State
@@ -80,12 +79,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Point:
-    """A model in a plot of accuracy (0..1, on so many images) against a cost."""
+    """A model in a plot of accuracy (0..1, with its interval if there is one) against a cost."""
 
     name: str
     cost: float
     accuracy: float
-    images: int
+    interval: tuple[float, float] | None
     on_front: bool
 
 
@@ -105,8 +104,17 @@ def shared_axis(groups: Sequence[Group], scores: Mapping[str, Sequence[float]]) 
     )
 
 
-def curves(group: Group, scores: Mapping[str, Sequence[float]], axis: Axis) -> Figure:
-    """Validation accuracy of a group's candidates by epoch, with the eliminations."""
+def curves(
+    group: Group, scores: Mapping[str, Sequence[float]], axis: Axis, score: str = "accuracy"
+) -> Figure:
+    """Validation scores of a group's candidates by epoch, with the eliminations.
+
+    Args:
+      group: to draw.
+      scores: candidate to its scores, 0..1, of epoch 1, 2, ...
+      axis: of `shared_axis`.
+      score: what they are.
+    """
 
     def draw(ax: Axes) -> None:
         ax.set_ylim(axis.low, axis.high)
@@ -145,19 +153,21 @@ def curves(group: Group, scores: Mapping[str, Sequence[float]], axis: Axis) -> F
             )
         if labels:
             place(ax, labels, lines, line_color=LIGHT["faint"])
-        ax.set_ylabel("validation accuracy, %")
+        ax.set_ylabel(f"validation {score}, %")
         ax.set_xlabel("epoch (logarithmic)" if axis.logarithmic else "epoch")
 
     return drawn(
         f"curves-group{group.number}",
         f"Group {group.number}",
-        f"Learning curves of group {group.number}: validation accuracy by epoch",
+        f"Learning curves of group {group.number}: validation {score} by epoch",
         (3.8, 2.6),
         draw,
     )
 
 
-def scatter(name: str, title: str, cost: str, points: Sequence[Point]) -> Figure:
+def scatter(
+    name: str, title: str, cost: str, points: Sequence[Point], score: str = "accuracy"
+) -> Figure:
     """Accuracy against a cost, with 95 % intervals and the Pareto front.
 
     Args:
@@ -165,6 +175,7 @@ def scatter(name: str, title: str, cost: str, points: Sequence[Point]) -> Figure
       title: for those who do not see it, and for the PNG.
       cost: what lies on the horizontal axis, with its unit.
       points: the models; at least two.
+      score: what their accuracies are.
     """
 
     def draw(ax: Axes) -> None:
@@ -178,7 +189,7 @@ def scatter(name: str, title: str, cost: str, points: Sequence[Point]) -> Figure
             ax.set_xlim(max(0.0, min(costs) - 0.15 * spread), max(costs) + 0.22 * spread)
         obstacles = []
         for point in points:
-            low, high = interval(point.accuracy, point.images)
+            low, high = point.interval or (point.accuracy, point.accuracy)
             bar = np.array([(point.cost, 100 * low), (point.cost, 100 * high)])
             ax.plot(*bar.T, color=LIGHT["faint"], linewidth=1, zorder=2)
             obstacles.append(bar)
@@ -201,7 +212,7 @@ def scatter(name: str, title: str, cost: str, points: Sequence[Point]) -> Figure
             )
         ax.set_ylim(*_padded([y for bar in obstacles for y in bar[:, 1]]))
         ax.set_xlabel(cost)
-        ax.set_ylabel("int8 test accuracy, %")
+        ax.set_ylabel(f"int8 test {score}, %")
         labels = [
             Label(
                 p.cost,
@@ -241,8 +252,8 @@ def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
     """Epochs from 1 on; a dotted line after each round that has been decided."""
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
-    out = [member for member in group.members if member.state is State.ELIMINATED]
-    cuts = sorted({(member.epochs_done, member.round) for member in out})
+    out = [decision for decision in group.decisions if not decision.survives]
+    cuts = sorted({(decision.epoch, decision.round) for decision in out if decision.epoch})
     if axis.logarithmic:
         ax.set_xscale("log")
         ax.set_xlim(1, axis.epochs * 1.12)
@@ -266,7 +277,7 @@ def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
                 xycoords=("data", "axes fraction"),
                 xytext=(0, 3),
                 textcoords="offset points",
-                ha="center",
+                ha="left" if epoch == 1 else "center",  # not above the numbers of the other axis
                 fontsize=7.5,
                 color=LIGHT["muted"],
             )

@@ -65,6 +65,11 @@ def listed(found: Iterable[str]) -> Html:
     return Html(", ".join(tag("span", name, class_="unbroken") for name in found))
 
 
+def titled(score: str) -> str:
+    """The name of a score at the beginning of a title."""
+    return score if score == "mIoU" else score.capitalize()
+
+
 def plural(count: int, word: str) -> str:
     """A count with its word, such as ``1,200 images``."""
     return f"{count:,} {word}{'s' * (count != 1)}"

@@ -8,7 +8,17 @@ from efficientnet_elite.costs import METRICS
 from efficientnet_elite.report import eliminations, record, style, tables, verdict
 from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.figures import Figure
-from efficientnet_elite.report.markup import Html, command, join, listed, missing, note, plural, tag
+from efficientnet_elite.report.markup import (
+    Html,
+    command,
+    join,
+    listed,
+    missing,
+    note,
+    plural,
+    tag,
+    titled,
+)
 from efficientnet_elite.report.tradeoff import Options
 from efficientnet_elite.summary import Group, State
 from efficientnet_elite.units import duration, percent, quantity
@@ -85,20 +95,21 @@ def _figure(heading: str, figure: Figure, *caption: str) -> Html:
 
 
 def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
-    shown = []
+    shown, score = [], contents.score
+    bars = "" if score == "mIoU" else " Vertical bars: 95 % intervals."
     if figures.size:
         shown.append(
             _figure(
-                "Accuracy against file size",
+                f"{titled(score)} against file size",
                 figures.size,
                 "Filled circles joined by the line: the Pareto front. Hollow: another champion is "
-                "at least as accurate and no larger. Vertical bars: 95 % intervals.",
+                f"at least as accurate and no larger.{bars}",
             )
         )
     if figures.latency:
         shown.append(
             _figure(
-                "Accuracy against latency",
+                f"{titled(score)} against latency",
                 figures.latency,
                 f"Median of one inference of the int8 file, "
                 f"{plural(contents.artefacts.threads or 1, 'thread')}, "
@@ -106,20 +117,20 @@ def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
             )
         )
     pictures = tag("div", *shown, class_="pair") if shown else None
-    compared = _options(contents.options)
+    compared = _options(contents.options, score)
     if not (pictures or compared):
         return None
-    return tag("section", tag("h2", "What accuracy costs"), pictures, compared)
+    return tag("section", tag("h2", f"What {score} costs"), pictures, compared)
 
 
-def _options(options: Options) -> Html | None:
+def _options(options: Options, score: str) -> Html | None:
     """The Pareto set over all costs; None where there is nothing to choose from."""
     if len(options.rows) < 2:
         return None
     worth = sum(row.on_front for row in options.rows)
     notes = [
         "● Nobody is as good in everything and better in something. A figure in bold: with "
-        "accuracy and this cost alone the champion would be worth a choice as well. The more costs "
+        f"{score} and this cost alone the champion would be worth a choice as well. The more costs "
         "count, the more champions are."
     ]
     computed = [
@@ -127,13 +138,16 @@ def _options(options: Options) -> Html | None:
     ]
     notes.append(f"Computed, not measured: {_titles(computed)}.")
     if not options.tested:
-        notes.append("Accuracies are those of the validation part: nothing has been exported yet.")
+        notes.append(
+            f"The {score} is that of {options.kind} on the validation part: nothing has been "
+            "exported yet."
+        )
     if options.partly:
         notes.append(f"Known of some only, and left out: {_titles(options.partly)}.")
     return tag(
         "div",
         tag("h3", f"Over all costs: {worth} of {len(options.rows)} are worth a choice"),
-        tables.options(options),
+        tables.options(options, score),
         note(" ".join(notes)),
         class_="below",
     )
@@ -147,10 +161,13 @@ def _champions(contents: Contents) -> Html | None:
     if not contents.champions:
         return None
     exports = [champion.export for champion in contents.champions if champion.export]
-    notes = ["Test accuracy: of the files, in LiteRT. Validation accuracy chose the champions."]
-    remark = None
+    notes, remark = [_chosen_by(contents)], None
     if exports:
-        notes.insert(0, "● On the Pareto front of int8 accuracy, file size and latency.")
+        notes = [
+            f"● On the Pareto front of int8 test {contents.score}, file size and latency. Test "
+            f"{contents.score}: of the files, in LiteRT.",
+            *notes,
+        ]
     if any(export.int8_latency for export in exports):
         found = contents.artefacts
         notes.append(
@@ -166,11 +183,17 @@ def _champions(contents: Contents) -> Html | None:
     return tag(
         "section",
         tag("h2", "Champions"),
-        tables.champions(contents.champions),
+        tables.champions(contents.champions, contents.score),
         note(" ".join(notes)),
         remark,
         tables.verification(contents.champions),
     )
+
+
+def _chosen_by(contents: Contents) -> str:
+    if contents.meta["config"]["select"] != "int8":
+        return f"Champions were chosen by validation {contents.score}, in float32."
+    return f"Champions were chosen by validation {contents.score}, in the last cuts that of int8."
 
 
 def _curves(contents: Contents, figures: Figures) -> Html:
@@ -182,9 +205,9 @@ def _curves(contents: Contents, figures: Figures) -> Html:
         tag("h2", "Learning curves"),
         tag(
             "p",
-            "Validation accuracy after every epoch. A cross marks where a candidate left. What "
-            "decides is the score of the rule of elimination (see the tournament), so that a curve "
-            "can end above one that went on.",
+            f"Validation {contents.score} after every epoch. A cross marks where a candidate left. "
+            "What decides is the score of the rule of elimination (see the tournament), so that a "
+            "curve can end above one that went on.",
             class_="lead",
         ),
         tag("div", *(_curve(g, figures.curves[g.number]) for g in drawn), class_="grid"),
@@ -193,9 +216,11 @@ def _curves(contents: Contents, figures: Figures) -> Html:
 
 
 def _curve(group: Group, figure: Figure) -> Html:
-    params = [m.params for m in group.members]
-    macs = [m.macs for m in group.members]
-    caption = [f"{_range(params)} parameters, {_range(macs)} MACs. "]
+    params = [quantity(count) for count in sorted(m.params for m in group.members)]
+    macs = [quantity(count) for count in sorted(m.macs for m in group.members)]
+    caption = [
+        f"{tables.span(params[0], params[-1])} parameters, {tables.span(macs[0], macs[-1])} MACs. "
+    ]
     rounds: dict[int, list[str]] = {}
     for member in group.members:
         if member.state is State.ELIMINATED:
@@ -209,13 +234,6 @@ def _curve(group: Group, figure: Figure) -> Html:
     if waiting:
         caption += ["Not started: ", listed(waiting), "."]
     return _figure(f"Group {group.number}", figure, *caption)
-
-
-def _range(values: Sequence[int]) -> str:
-    low, high = quantity(min(values)), quantity(max(values))
-    if low == high:
-        return low
-    return f"{low.split()[0]}–{high}" if low[-1] == high[-1] else f"{low}–{high}"
 
 
 def _candidates(contents: Contents) -> Html:

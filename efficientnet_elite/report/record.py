@@ -7,24 +7,66 @@ from collections.abc import Mapping, Sequence
 from efficientnet_elite.report import tables
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.markup import Html, note, plural, tag
+from efficientnet_elite.report.plan import Planned
+from efficientnet_elite.units import duration
 
 
 def cost(contents: Contents) -> Html:
     """What the search was to cost, and what it did."""
     total = contents.costs[-1]
     remarks = [
-        "Planned: before the first epoch, without failures and without cuts put off. Work: the "
-        "multiply-accumulates of one image, summed over epochs; who survives was not known, so "
-        "every planned epoch costs the mean of its group."
+        "A forecast is a range, failures aside: at least, no cut is too close to call and the "
+        "cheapest candidates go on; at most, every cut is and the costliest do. Off: how far the "
+        "actual is from its middle. Work: the multiply-accumulates of one image, summed over "
+        "epochs."
     ]
+    if total.replicas:
+        remarks.append(
+            "Replicas: further trainings of one candidate up to the first cut, which measure the "
+            "noise of a score; epochs, work and time count them."
+        )
     if total.epochs_left:
         remarks.append("The search goes on: its work can be compared when all is trained.")
     return tag(
         "section",
         tag("h2", "Cost: forecast and actual"),
+        *(tag("p", told, class_="lead") for told in _planned(contents)),
         tables.costs(contents.costs),
         note(" ".join(remarks)),
     )
+
+
+def _planned(contents: Contents) -> list[str]:
+    """What was planned and what came of it, a line each."""
+    told = [_came(forecast) for forecast in contents.plan]
+    if any(forecast.of == "seconds" for forecast in contents.plan):
+        told[-1] += " By the clock, without what lies between two runs of the search."
+    plan, config = contents.meta.get("plan", {}), contents.meta["config"]
+    made = []
+    if plan and plan["round_epochs"] != config["round_epochs"]:
+        made.append(f"rounds of {plan['round_epochs']} epochs instead of {config['round_epochs']}")
+    if plan and plan["candidates_left_out"]:
+        made.append(f"{plural(plan['candidates_left_out'], 'candidate')} left out")
+    if made:
+        told.append(f"To keep the budget: {', '.join(made)}.")
+    return told
+
+
+def _came(forecast: Planned) -> str:
+    """Such as ``Forecast: 54 to 69 epochs; actual: 57, as forecast.``."""
+    amount = duration if forecast.of == "seconds" else "{:,.0f}".format
+    low, high = amount(forecast.least), amount(forecast.most)
+    unit = "" if forecast.of == "seconds" else " epochs"
+    told = f"Forecast: {low if low == high else f'{low} to {high}'}{unit}"
+    if forecast.budget is not None:
+        told += f", within a budget of {amount(forecast.budget)}"
+    verdict = {"within": "as forecast", "above": "more than that", "below": "less than that"}
+    told += f"; actual: {amount(forecast.spent)}"
+    if forecast.verdict:
+        told += f", {verdict[forecast.verdict]}"
+    elif forecast.left is not None:
+        told += f" so far, and about {amount(forecast.left)} to go"
+    return f"{told}."
 
 
 def time(contents: Contents) -> Html | None:
@@ -91,7 +133,11 @@ def settings(contents: Contents) -> Html:
         ("started", contents.meta.get("started", "")),
     ]
     machine += [(f"benchmark, {key}", value) for key, value in host.items()]
-    blocks = [(name, [(k, _value(v)) for k, v in values.items()]) for name, values in parts.items()]
+    blocks = [
+        (name, [(k, _value(v)) for k, v in values.items()])
+        for name, values in parts.items()
+        if any(value is not None for value in values.values())  # of the limits none may be set
+    ]
     blocks += [("Versions", list(contents.meta["versions"].items())), ("Machine", machine)]
     return tag(
         "section",
@@ -107,4 +153,4 @@ def settings(contents: Contents) -> Html:
 def _value(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return "default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -64,21 +64,33 @@ def _validated(member: Member, int8: Int8) -> float | None:
     return None if result is None else result.int8_accuracy
 
 
+def validated(found: Sequence[Champion]) -> tuple[str, list[float]]:
+    """By which accuracy on the validation part champions are compared, and what theirs is.
+
+    ``int8`` where it was measured of all of them, which a search that selects by it does; else
+    ``float32``: the two are never compared with each other.
+    """
+    int8 = [c.int8_validation for c in found if c.int8_validation is not None]
+    if int8 and len(int8) == len(found):
+        return "int8", int8
+    return "float32", [champion.member.last_score or 0.0 for champion in found]
+
+
 def choices(found: Sequence[Champion]) -> list[tuple[str, Export]]:
     """The Pareto front to choose from, each with what speaks for it; the recommended one first.
 
-    Recommended is the smallest int8 file among the champions whose *validation* accuracy is at most
-    `WORTHWHILE` below the best: the test part decides nothing. Those without a title of their own
-    come last, the most accurate first.
+    Recommended is the smallest int8 file among the champions whose *validation* accuracy (see
+    `validated`) is at most `WORTHWHILE` below the best: the test part decides nothing. Those
+    without a title of their own come last, the most accurate first.
     """
     exports = [champion.export for champion in found if champion.export]
     if not exports:
         return []
     if len(exports) == 1:
         return [("The only one", exports[0])]
-    validated = [(c.member.last_score or 0.0, c.export) for c in found if c.export]
-    top = max(score for score, _ in validated)
-    close = [export for score, export in validated if score >= top - WORTHWHILE - 1e-12]
+    _, accuracies = validated([champion for champion in found if champion.export])
+    least = max(accuracies) - WORTHWHILE - 1e-12
+    close = [e for e, accuracy in zip(exports, accuracies, strict=True) if accuracy >= least]
     timed = [(e.int8_latency.median_ms, e.int8_bytes, e) for e in exports if e.int8_latency]
     titles = [
         ("recommended", min(close, key=lambda e: e.int8_bytes)),

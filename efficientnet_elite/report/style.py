@@ -53,6 +53,7 @@ section>h2+*{margin-top:14px}
 .eyebrow{font-size:13px;font-weight:640;color:var(--accent);letter-spacing:.02em;margin-bottom:8px}
 .lead{max-width:72ch;color:var(--muted)}
 .verdict{max-width:66ch;text-wrap:pretty;font-size:20px;line-height:1.45;margin-top:14px}
+.verdict+.lead{margin-top:8px}
 .unbroken{white-space:nowrap}
 .note{max-width:72ch;color:var(--muted);font-size:14px;margin-top:12px}
 .missing{border-left:3px solid var(--faint);background:var(--panel);padding:12px 16px;
@@ -100,6 +101,7 @@ th,td{padding:7px 0 7px 16px;text-align:right;vertical-align:baseline;white-spac
   border-bottom:1px solid var(--rule)}
 th:first-child,td:first-child{padding-left:0;text-align:left;position:sticky;left:0;
   background:var(--surface)}
+tbody th:first-child,tbody td:first-child{white-space:normal;min-width:11ch}
 thead th{font-weight:600;color:var(--muted);font-size:13px;vertical-align:bottom;
   border-bottom:1.5px solid var(--faint)}
 thead small{display:block;font-size:12px;font-weight:400}
@@ -107,7 +109,7 @@ thead tr:not(:last-child) th{border-bottom:0;padding-bottom:0;color:var(--ink)}
 thead th>span{display:block;text-align:center;border-bottom:1px solid var(--rule);
   padding-bottom:3px}
 .dot{color:var(--accent)}
-.words{text-align:left;white-space:normal;min-width:26ch}
+.words{text-align:left;white-space:normal;min-width:22ch}
 tr.group th{padding-top:20px;font-weight:640;font-size:14px;color:var(--ink);white-space:normal}
 tr.won td{font-weight:640}
 tr.out td{color:var(--muted)}

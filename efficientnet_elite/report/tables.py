@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TypeAlias
 
 from efficientnet_elite.costs import METRICS
-from efficientnet_elite.report.artefacts import Export, Latency
+from efficientnet_elite.report.artefacts import Latency
 from efficientnet_elite.report.cost import Cost
-from efficientnet_elite.report.markup import Html, join, listed, tag
+from efficientnet_elite.report.markup import Html, join, listed, tag, titled
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Option, Options
 from efficientnet_elite.summary import Group, Member
@@ -41,65 +42,72 @@ def words(name: str) -> Html:
     return tag("th", name, scope="col", class_="words")
 
 
-_ACCURACY = "Accuracy, %"
-# Spanning title (None: none) and the columns below it.
-_CHAMPION_COLUMNS: tuple[tuple[str | None, tuple[Column, ...]], ...] = (
-    (None, ("Champion", "Group")),
-    (_ACCURACY, (("int8", "test"), ("float32", "test"), ("float32", "validation"))),
-    ("File, kB", ("int8", "float32")),
-    ("Latency, ms", (("int8", "median"), ("int8", "p90"), ("float32", "median"))),
-    ("Network", (("Input", "px"), ("Params", "million"), ("MACs", "million"))),
-)
+def champions(rows: Sequence[Champion], score: str) -> Html:
+    """Champions with their scores, costs and latency; a dot marks the Pareto front.
 
-
-def champions(rows: Sequence[Champion]) -> Html:
-    """Champions with accuracies, costs and latency; a dot marks the Pareto front.
-
-    Their int8 accuracy on the validation part is shown where there is any.
+    Columns of which nothing is known of anybody are left out.
     """
-    validated = any(row.int8_validation is not None for row in rows)
-    more: dict[str | None, tuple[Column, ...]] = {}
-    if validated:
-        more[_ACCURACY] = (("int8", "validation"),)
-    groups = [(title, columns + more.get(title, ())) for title, columns in _CHAMPION_COLUMNS]
+    cells = [[_champion(row)[key] for key in _COLUMNS] for row in rows]
+    known = [place for place in range(len(_COLUMNS)) if any(own[place] != NONE for own in cells)]
+    heads_known = [list(_COLUMNS.items())[place] for place in known]
     spans = [
-        tag("th", title and tag("span", title), colspan=str(len(columns)), scope="colgroup")
-        for title, columns in groups
+        tag("th", title and tag("span", title), colspan=str(len(list(own))), scope="colgroup")
+        for title, own in groupby(heads_known, lambda head: head[1][0].format(titled(score)))
     ]
-    names = [name for _, columns in groups for name in columns]
-    body = [_champion(row, validated) for row in rows]
-    return framed(join(tag("tr", *spans), heads(*names)), body)
+    names = [name for _, (_, name) in heads_known]
+    body = [
+        tag("tr", _name(row), *(tag("td", own[place]) for place in known))
+        for row, own in zip(rows, cells, strict=True)
+    ]
+    head = join(tag("tr", tag("th"), *spans), heads("Champion", *names))
+    return framed(head, body)
 
 
-def _champion(champion: Champion, validated: bool) -> Html:
-    member = champion.member
-    accuracies, others = _measured(champion.export)
-    cells = (
-        str(champion.group),
-        *accuracies,
-        share(member.last_score),
-        *([share(champion.int8_validation)] if validated else []),
-        *others,
-        str(member.resolution),
-        f"{member.params / 1e6:.3f}",
-        f"{member.macs / 1e6:,.2f}",
-    )
+# Key to the title that it shares with its neighbours, and its own.
+_COLUMNS: Mapping[str, tuple[str, Column]] = {
+    "group": ("", "Group"),
+    "int8_test": ("{}, %", ("int8", "test")),
+    "float_test": ("{}, %", ("float32", "test")),
+    "int8_validation": ("{}, %", ("int8", "validation")),
+    "float_validation": ("{}, %", ("float32", "validation")),
+    "int8_kb": ("File, kB", "int8"),
+    "float_kb": ("File, kB", "float32"),
+    "int8_median": ("Latency, ms", ("int8", "median")),
+    "int8_p90": ("Latency, ms", ("int8", "p90")),
+    "float_median": ("Latency, ms", ("float32", "median")),
+    "input": ("Network", ("Input", "px")),
+    "params": ("Network", ("Params", "million")),
+    "macs": ("Network", ("MACs", "million")),
+}
+
+
+def _champion(champion: Champion) -> Mapping[str, str]:
+    """The cells of a champion."""
+    member, export = champion.member, champion.export
+    found = dict.fromkeys(_COLUMNS, NONE) | {
+        "group": str(champion.group),
+        "int8_validation": share(champion.int8_validation),
+        "float_validation": share(member.last_score),
+        "input": str(member.resolution),
+        "params": f"{member.params / 1e6:.3f}",
+        "macs": f"{member.macs / 1e6:,.2f}",
+    }
+    if export is not None:
+        found |= {
+            "int8_test": share(export.int8_accuracy),
+            "float_test": share(export.float_accuracy),
+            "int8_kb": f"{export.int8_bytes / 1000:,.0f}",
+            "float_kb": f"{export.float_bytes / 1000:,.0f}",
+            "int8_median": _latency(export.int8_latency, "median_ms"),
+            "int8_p90": _latency(export.int8_latency, "p90_ms"),
+            "float_median": _latency(export.float_latency, "median_ms"),
+        }
+    return found
+
+
+def _name(champion: Champion) -> Html:
     dot = tag("span", " ●", class_="dot", title="on the Pareto front")
-    name = tag("th", member.name, dot if champion.on_front else None, scope="row")
-    return tag("tr", name, *(tag("td", cell) for cell in cells))
-
-
-def _measured(export: Export | None) -> tuple[list[str], list[str]]:
-    """Test accuracies; sizes and latencies."""
-    if export is None:
-        return [NONE] * 2, [NONE] * 5
-    return [share(export.int8_accuracy), share(export.float_accuracy)], [
-        f"{export.int8_bytes / 1000:,.0f}",
-        f"{export.float_bytes / 1000:,.0f}",
-        _latency(export.int8_latency, "median_ms"),
-        _latency(export.int8_latency, "p90_ms"),
-        _latency(export.float_latency, "median_ms"),
-    ]
+    return tag("th", champion.member.name, dot if champion.on_front else None, scope="row")
 
 
 def share(value: float | None) -> str:
@@ -116,11 +124,11 @@ def three_digits(value: float) -> str:
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
-def options(found: Options) -> Html:
+def options(found: Options, score: str) -> Html:
     """Champions with every cost that can be compared; a dot marks the Pareto set."""
     metrics = [METRICS[name] for name in found.metrics]
-    kind = "int8, test" if found.tested else "validation"
-    columns: list[Column] = ["Champion", ("Accuracy, %", kind)]
+    kind = f"{found.kind}, {'test' if found.tested else 'validation'}"
+    columns: list[Column] = ["Champion", (f"{titled(score)}, %", kind)]
     columns += [(metric.title, metric.unit) for metric in metrics]
     head = tag(
         "tr",
@@ -235,29 +243,33 @@ def _candidate(member: Member) -> Html:
 
 def costs(rows: Sequence[Cost]) -> Html:
     """Forecast and actual cost by group, and of all together."""
+    replicas = any(row.replicas for row in rows)
     head = heads(
         "Group",
         "Candidates",
-        ("Epochs", "planned"),
+        *([("Replicas", "of one")] if replicas else []),
+        ("Epochs", "forecast"),
         ("Epochs", "trained"),
         ("Epochs", "still to train"),
-        ("Off", "% of the plan"),
-        ("Work", "planned"),
+        ("Off", "% of the middle"),
+        ("Work", "forecast"),
         ("Work", "trained"),
-        ("Off", "% of the plan"),
+        ("Off", "% of the middle"),
         ("Time", "training"),
     )
-    return framed(head, [_cost(row) for row in rows])
+    return framed(head, [_cost(row, replicas) for row in rows])
 
 
-def _cost(row: Cost) -> Html:
+def _cost(row: Cost, replicas: bool) -> Html:
+    planned = row.epochs_planned
     cells = (
         str(row.candidates),
-        f"{row.epochs_planned:,}",
+        *([str(row.replicas)] if replicas else []),
+        span(f"{planned.least:,.0f}", f"{planned.most:,.0f}"),
         f"{row.epochs_trained:,}",
         f"{row.epochs_left:,}",
         _off(row.epochs_off),
-        quantity(row.work_planned),
+        span(quantity(row.work_planned.least), quantity(row.work_planned.most)),
         quantity(row.work_trained),
         _off(row.work_off),
         duration(row.seconds),
@@ -265,6 +277,14 @@ def _cost(row: Cost) -> Html:
     name = "All" if row.group is None else str(row.group)
     total = "total" if row.group is None else None
     return tag("tr", tag("td", name), *(tag("td", cell) for cell in cells), class_=total)
+
+
+def span(low: str, high: str) -> str:
+    """A range of `quantity`, such as ``1.2–3.4 M``; one value where both are the same."""
+    if low == high:
+        return low
+    number, _, unit = low.partition(" ")
+    return f"{number}–{high}" if unit == high.partition(" ")[2] else f"{low}–{high}"
 
 
 def _off(share: float | None) -> str:

@@ -9,7 +9,7 @@ from efficientnet_elite.costs import METRICS, Measured
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.report import pareto
-from efficientnet_elite.report.results import Champion
+from efficientnet_elite.report.results import Champion, validated
 from efficientnet_elite.spec import ArchSpec
 
 
@@ -19,7 +19,7 @@ class Option:
 
     Attributes:
       name, group: the champion's.
-      accuracy: 0..1; see `Options.tested`.
+      accuracy: 0..1; see `Options`.
       costs: metric (of `costs.METRICS`) to value in its base unit, for all of `Options.metrics`.
       on_front: nobody is at least as good in everything and better in something.
       alone: metrics that suffice: with accuracy and this one alone it is on the front as well.
@@ -40,14 +40,16 @@ class Options:
     """All champions that can be compared.
 
     Attributes:
-      tested: whether accuracies are int8's on the test part, and sizes those of the files; else
-        accuracies are float32's on the validation part, and sizes estimates.
+      tested: whether accuracies are those of the int8 files on the test part, and sizes those of
+        the files; else accuracies are of the validation part, and sizes estimates.
+      kind: of the accuracies: ``int8`` or ``float32``.
       metrics: costs that are known of each of them, by name.
       partly: costs that are known of some only, and therefore left out.
       rows: the champions, in the groups' order.
     """
 
     tested: bool
+    kind: str
     metrics: tuple[str, ...]
     partly: tuple[str, ...]
     rows: tuple[Option, ...]
@@ -65,47 +67,45 @@ def options(
     """
     specs = {candidate.name: candidate.spec for candidate in candidates}
     tested = any(champion.export for champion in champions)
-    found = []
-    for champion in champions:
-        export, member = champion.export, champion.member
-        accuracy = export.int8_accuracy if export else member.last_score
-        complete = bool(export) if tested else member.epochs_done >= member.epochs_needed
-        if complete and accuracy is not None:
-            known = _specified(specs[member.name])
-            known |= {
-                m: table[member.name] for m, table in measured.items() if member.name in table
-            }
-            known |= _exported(champion)
-            found.append((champion, accuracy, known))
-    everywhere = [name for name in METRICS if all(name in costs for _, _, costs in found)]
-    somewhere = [name for name in METRICS if any(name in costs for _, _, costs in found)]
-    accuracies = [accuracy for _, accuracy, _ in found]
-    table = [[costs[name] for name in everywhere] for _, _, costs in found]
+    if tested:
+        compared = [champion for champion in champions if champion.export]
+        kind, accuracies = "int8", [c.export.int8_accuracy for c in compared if c.export]
+    else:
+        done = [c for c in champions if c.member.epochs_done >= c.member.epochs_needed]
+        compared = [champion for champion in done if champion.member.last_score is not None]
+        kind, accuracies = validated(compared)
+    known = []
+    for champion in compared:
+        name = champion.member.name
+        costs = _specified(specs[name])
+        costs |= {metric: table[name] for metric, table in measured.items() if name in table}
+        known.append(costs | _exported(champion))
+    everywhere = [name for name in METRICS if all(name in costs for costs in known)]
+    somewhere = [name for name in METRICS if any(name in costs for costs in known)]
+    table = [[costs[name] for name in everywhere] for costs in known]
     front = pareto.front(accuracies, table)
     sufficient = {
-        name: pareto.front(accuracies, [(costs[name],) for _, _, costs in found])
-        for name in everywhere
+        name: pareto.front(accuracies, [(costs[name],) for costs in known]) for name in everywhere
     }
     points = [(-accuracy, *row) for accuracy, row in zip(accuracies, table, strict=True)]
     rows = tuple(
         Option(
             name=champion.member.name,
             group=champion.group,
-            accuracy=accuracy,
+            accuracy=accuracies[place],
             costs={name: costs[name] for name in everywhere},
             on_front=front[place],
             alone=tuple(name for name in everywhere if sufficient[name][place]),
             beaten_by=tuple(
                 other.member.name
-                for (other, _, _), point in zip(found, points, strict=True)
+                for other, point in zip(compared, points, strict=True)
                 if pareto.dominates(point, points[place])
             ),
         )
-        for place, (champion, accuracy, costs) in enumerate(found)
+        for place, (champion, costs) in enumerate(zip(compared, known, strict=True))
     )
-    return Options(
-        tested, tuple(everywhere), tuple(n for n in somewhere if n not in everywhere), rows
-    )
+    partly = tuple(name for name in somewhere if name not in everywhere)
+    return Options(tested, kind, tuple(everywhere), partly, rows)
 
 
 def _specified(spec: ArchSpec) -> dict[str, float]:

@@ -6,8 +6,7 @@ from efficientnet_elite.report import tables
 from efficientnet_elite.report.artefacts import Export
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.markup import Html, command, missing, note, plural, tag
-from efficientnet_elite.report.pareto import interval
-from efficientnet_elite.report.results import WORTHWHILE, choices
+from efficientnet_elite.report.results import WORTHWHILE, choices, validated
 from efficientnet_elite.units import percent
 
 _CARDS = 4
@@ -15,7 +14,8 @@ _CARDS = 4
 
 def section(contents: Contents) -> Html:
     """Which champion to take."""
-    problems = [missing(problem, alarm=True) for problem in contents.artefacts.problems]
+    problems = [_time_was_up(contents)]
+    problems += [missing(problem, alarm=True) for problem in contents.artefacts.problems]
     exports = [c.export for c in contents.champions if c.export]
     if not exports:
         return tag("section", tag("h2", "Result"), _no_result(contents), *problems)
@@ -25,35 +25,85 @@ def section(contents: Contents) -> Html:
     if len(exports) == 1:
         verdict += [", the only champion that has been exported."]
     else:
+        kind, _ = validated([c for c in contents.champions if c.export])
         verdict += [
-            f": the smallest champion within {100 * WORTHWHILE:g} point of the best validation "
-            "accuracy."
+            f": the smallest champion within {100 * WORTHWHILE:g} point of the best {kind} "
+            f"validation {contents.score}."
         ]
-    cards = [_card(role, export, best=export is first) for role, export in chosen[:_CARDS]]
+        if contents.meta["config"]["select"] == "int8" != kind:
+            problems.append(missing(_NOT_INT8))
+    score = contents.score
+    cards = [_card(role, export, score, best=export is first) for role, export in chosen[:_CARDS]]
     others = ", ".join(export.name for _, export in chosen[_CARDS:])
     more = f"Also on the Pareto front: {others}. " if others else ""
     return tag(
         "section",
         tag("h2", "Result"),
         tag("p", *verdict, class_="verdict"),
+        tag("p", _what_it_is(contents), class_="lead"),
         tag("div", *cards, class_="cards"),
         note(
-            f"{more}Accuracies are those of the int8 files themselves, on "
+            f"{more}The {contents.score} is that of the int8 files themselves, on "
             f"{plural(first.test_images, 'test image')} that no decision of the search has seen. "
-            f"{_certainty(contents, first)}"
+            f"{_certainty(first)}"
         ),
         _left_out(contents),
         *problems,
     )
 
 
-def _certainty(contents: Contents, export: Export) -> str:
-    if contents.meta["data"].get("score") == "mIoU":
+_NOT_INT8 = (
+    "This search selects by int8, but not every champion has been measured in it: the "
+    "recommendation compares them in float32."
+)
+
+
+def _what_it_is(contents: Contents) -> str:
+    """What the page is about, for those who have never seen one."""
+    summary = contents.summary
+    candidates = plural(len(summary.members), "candidate network")
+    told = (
+        f"{candidates} in {plural(len(summary.groups), 'group')} of similar cost were trained. The "
+        "worse ones left early; each group's last, its champion, was trained to the end and "
+        "converted to int8. "
+        if len(summary.members) > len(summary.groups)
+        else f"{candidates}, each without a rival of similar cost and so a champion, were trained "
+        "and converted to int8. "
+    )
+    if len([champion for champion in contents.champions if champion.export]) > 1:
+        told += "Smaller champions cost less and are mostly less accurate: the choice is yours."
+    return told
+
+
+def _time_was_up(contents: Contents) -> Html | None:
+    """What a budget in hours has cut short; None where it has not."""
+    short = []
+    for number, halt in sorted(contents.halts.items()):
+        told = []
+        if halt.round is not None:
+            told.append(f"the race was ended in round {halt.round}")
+        epochs = contents.summary.epochs
+        if halt.end is not None and halt.end < epochs:
+            told.append(f"the champion was trained for {halt.end} epochs instead of {epochs}")
+        if told:
+            short.append(tag("li", f"Group {number}: {', '.join(told)}."))
+    if not short:
+        return None
+    return tag(
+        "div",
+        tag("p", tag("b", "Time was up. "), "To keep the budget of this search:"),
+        tag("ul", *short),
+        class_="missing",
+    )
+
+
+def _certainty(export: Export) -> str:
+    if export.interval is None:
         return (
-            "Accuracy on this page is the mean intersection over union (mIoU) of the pixels' "
-            "classes; the 95 % intervals are those of shares of images and do not hold for it."
+            "mIoU: the share that a class's pixels, predicted and true, have in common (their "
+            "intersection over their union), as a mean over all classes."
         )
-    low, high = interval(export.int8_accuracy, export.test_images)
+    low, high = export.interval
     return (
         f"So many images leave the {percent(export.int8_accuracy)} of {export.name} uncertain: "
         f"the 95 % interval is {100 * low:.1f} to {percent(high)}."
@@ -72,7 +122,7 @@ def _no_result(contents: Contents) -> Html:
         names = ", ".join(champion.member.name for champion in contents.champions)
         return missing(
             f"Champions so far: {names}. None has been exported yet, so that there is no int8 "
-            "accuracy, file size or latency to choose by. ",
+            f"{contents.score}, file size or latency to choose by. ",
             *_how_to_export(contents),
         )
     if contents.summary.finished:
@@ -91,17 +141,17 @@ def _how_to_export(contents: Contents) -> tuple[str, ...]:
     return ("Export with ", command("export", contents.workdir), ".")
 
 
-def _card(role: str, export: Export, *, best: bool) -> Html:
+def _card(role: str, export: Export, score: str, *, best: bool) -> Html:
     rows = [("int8 file", f"{export.int8_bytes / 1000:,.0f} kB")]
     if export.int8_latency:
         rows.append(("Latency, median", f"{tables.three_digits(export.int8_latency.median_ms)} ms"))
-    rows.append(("float32 accuracy", percent(export.float_accuracy)))
+    rows.append((f"float32 {score}", percent(export.float_accuracy)))
     return tag(
         "div",
         tag("p", role, class_="role"),
         tag("p", export.name, class_="name"),
         tag("p", percent(export.int8_accuracy), class_="big"),
-        tag("p", "int8 test accuracy", class_="unit"),
+        tag("p", f"int8 test {score}", class_="unit"),
         tag("dl", *(cell for k, v in rows for cell in (tag("dt", k), tag("dd", v)))),
         tag("p", tag("code", export.int8_file), class_="file"),
         class_="card best" if best else "card",

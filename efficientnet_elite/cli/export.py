@@ -27,6 +27,7 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common, keras_model
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.ledger import Ledger
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string("workdir", None, "Directory of the search.", flag_values=FLAGS)
@@ -36,7 +37,12 @@ absl_flags.DEFINE_string(
     "A .keras file; or, for --target, a .tflite file: int8, for Android uint8, for the web any.",
     flag_values=FLAGS,
 )
-absl_flags.mark_flags_as_mutual_exclusive(["workdir", "model"], required=True, flag_values=FLAGS)
+absl_flags.register_multi_flags_validator(
+    ["workdir", "model"],
+    lambda both: bool(both["workdir"]) != bool(both["model"]),
+    "name the search's --workdir or a file as --model",
+    flag_values=FLAGS,
+)
 absl_flags.DEFINE_enum(
     "target",
     None,
@@ -77,6 +83,7 @@ absl_flags.DEFINE_float(
     "max_accuracy_drop",
     None,
     "Refuse an int8 file that gets this many percentage points less of the test images right.",
+    lower_bound=0,
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
@@ -148,6 +155,8 @@ def run(flags: Any, arguments: list[str]) -> None:
             raise UserError("packages take logits: leave --output=softmax out")
         _packages(flags, arguments)
         return
+    with Ledger(common.workdir(flags)):
+        pass  # whether there is one, before TensorFlow is waited for
     common.quiet_tensorflow()
     from efficientnet_elite.export import formats
     from efficientnet_elite.export import workdir as export_workdir

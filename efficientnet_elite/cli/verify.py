@@ -49,6 +49,7 @@ def run(flags: Any, arguments: list[str]) -> int:
     """Prints a line a runtime to stdout; 1 where one of them fails."""
     if len(arguments) != 1:
         raise UserError("name one .tflite file")
+    content = Path(arguments[0]).expanduser().read_bytes()
     common.quiet_tensorflow()
     from tqdm import tqdm
 
@@ -57,7 +58,6 @@ def run(flags: Any, arguments: list[str]) -> int:
     from efficientnet_elite.export import images as images_lib
     from efficientnet_elite.export import inspect, verify
 
-    content = Path(arguments[0]).expanduser().read_bytes()
     contents = inspect.read(content)
     side = inspect.image_side(contents)
     if flags.workdir:

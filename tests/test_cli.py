@@ -203,7 +203,7 @@ def test_every_command_explains_its_flags(capsys, command):
         ("evaluate {0}/absent.npz", 1, "absent.npz"),
         ("evaluate {0}/absent.tflite", 1, "absent.tflite"),
         ("export", 2, "workdir"),
-        ("export --workdir={0}", 1, "champions.json is missing"),
+        ("export --workdir={0}", 1, "ledger.sqlite is missing"),
         ("benchmark", 1, "name .tflite files"),
         ("benchmark --workdir={0}", 1, "nothing is exported"),
         ("benchmark --runs=0 {0}/a.tflite", 2, "runs"),

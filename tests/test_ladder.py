@@ -23,6 +23,7 @@ from efficientnet_elite.export import (
     remedies,
     runtime,
 )
+from efficientnet_elite.export.workdir import export_champions
 from efficientnet_elite.spec import ArchSpec
 
 SCORES = {"plain": 0.5, "a1": 0.4, "a2": 0.6, "b1": 0.6, "b2": 0.9, "c1": 0.95}
@@ -217,17 +218,20 @@ def test_fine_tuning_is_the_last_resort(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_line_judges_on_the_validation_part(searched, tmp_path, capsys):
+def test_a_search_is_exported_by_its_validation_part(searched, tmp_path, capsys):
     workdir = Path(shutil.copytree(searched, tmp_path / "run"))
     name = json.loads((workdir / "champions.json").read_text())[-1]["name"]
-    command = ["export", f"--workdir={workdir}", name]
-    assert cli.main([*command, "--max_accuracy_drop=-200", "--remedies=qat,calibration"]) == 1
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith(f"elite export: export of {name} failed: int8 gets less than")
+    impossible = {"max_accuracy_drop": -200.0, "remedies": ["qat", "calibration"]}
+    with pytest.raises(
+        UserError, match=f"^export of {name} failed: int8 gets less than"
+    ) as refused:
+        export_champions(workdir, names=[name], **impossible)
+    message = str(refused.value)
     assert all(word in message for word in ("plain ", "calibration: ", "qat "))
     assert message.endswith("not tried: equalization, mixed (--remedies)")
     assert not (workdir / "export").exists()
 
+    command = ["export", f"--workdir={workdir}", name]
     assert cli.main([*command, "--max_accuracy_drop=100"]) == 0
     sidecar = json.loads((workdir / "export" / name / f"{name}.json").read_text())
     record = sidecar["int8_remedies"]

@@ -36,7 +36,7 @@ from efficientnet_elite.executors.protocol import (
 )
 from efficientnet_elite.ledger import Epoch, Ledger
 from efficientnet_elite.outcome import EpochResult, Int8Result
-from efficientnet_elite.scheduling import Queue
+from efficientnet_elite.task_queue import Queue
 from efficientnet_elite.tournament import Job, Noise, Standing
 from efficientnet_elite.workdir import champions_path, checkpoint_path, clear_temporary, write_json
 

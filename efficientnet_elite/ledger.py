@@ -18,11 +18,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite.cuts import Decision
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.outcome import Int8Result
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.spec import ArchSpec
-from efficientnet_elite.tournament import Decision, Halt
+from efficientnet_elite.tournament import Halt
 
 FILE_NAME = "ledger.sqlite"
 _VERSION = 4

@@ -16,11 +16,12 @@ from random import Random
 from statistics import fmean, stdev
 from typing import TypeAlias
 
+from efficientnet_elite.cuts import Decision
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.rules import Rule, average
 from efficientnet_elite.summary import standings
-from efficientnet_elite.tournament import Decision, Schedule, standing
+from efficientnet_elite.tournament import Schedule, standing
 
 NEAR = 0.3  # points: a choice is "near" where its final accuracy is at most so far from the best
 

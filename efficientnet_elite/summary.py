@@ -14,19 +14,17 @@ from statistics import fmean, median
 from typing import Any, TypeAlias
 
 from efficientnet_elite import budget
+from efficientnet_elite.cuts import Decision, Losses, Scores
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Epoch, Ledger, Replica
 from efficientnet_elite.outlook import outlook
 from efficientnet_elite.pools import Candidate
 from efficientnet_elite.rules import average, survivors_of
 from efficientnet_elite.tournament import (
-    Decision,
     Halt,
     Int8,
-    Losses,
     Noise,
     Schedule,
-    Scores,
     Standing,
     measured_noise,
     standing,
@@ -166,18 +164,7 @@ def standings(ledger: Ledger) -> dict[int, Standing]:
     Members stand in the ledger's order, the one to prefer in a tie first. UserError where the
     search has not been set up.
     """
-    meta = ledger.meta()
-    judge = judge_of(meta)
-    epochs, failures, int8 = ledger.epochs(), ledger.failures(), ledger.int8()
-    scores, losses = curves(epochs)
-    noise = noise_of(ledger.replicas(), scores, schedule_of(meta), failures)
-    halts = ledger.halts()
-    return {
-        number: judge(
-            [c.name for c in members], scores, losses, failures, int8, noise, halts.get(number)
-        )
-        for number, members in by_group(ledger.candidates()).items()
-    }
+    return _read(ledger).standings
 
 
 Judge: TypeAlias = Callable[
@@ -230,33 +217,53 @@ def by_group(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:
     return dict(sorted(groups.items()))
 
 
-def summarize(ledger: Ledger) -> Summary:
-    """Works out where a search stands; UserError where it has not been set up."""
+@dataclass(frozen=True)
+class _Read:
+    """A ledger's content at one moment, and what follows from it."""
+
+    meta: dict[str, Any]
+    schedule: Schedule
+    groups: dict[int, list[Candidate]]
+    epochs: dict[str, list[Epoch]]
+    scores: Scores
+    failures: dict[str, str]
+    noise: Noise | None
+    standings: dict[int, Standing]
+
+
+def _read(ledger: Ledger) -> _Read:
     # Each table is read once: beside a running search a second reading may tell something else.
     meta, epochs, failures = ledger.meta(), ledger.epochs(), ledger.failures()
     int8, halts = ledger.int8(), ledger.halts()
-    schedule = schedule_of(meta)
-    judge, groups = judge_of(meta), by_group(ledger.candidates())
+    schedule, judge = schedule_of(meta), judge_of(meta)
+    groups = by_group(ledger.candidates())
     scores, losses = curves(epochs)
     noise = noise_of(ledger.replicas(), scores, schedule, failures)
     table = {
         n: judge([c.name for c in group], scores, losses, failures, int8, noise, halts.get(n))
         for n, group in groups.items()
     }
-    pace = _pace([c for members in groups.values() for c in members], epochs)
+    return _Read(meta, schedule, groups, epochs, scores, failures, noise, table)
+
+
+def summarize(ledger: Ledger) -> Summary:
+    """Works out where a search stands; UserError where it has not been set up."""
+    known = _read(ledger)
+    schedule, config = known.schedule, known.meta["config"]
+    pace = _pace([c for members in known.groups.values() for c in members], known.epochs)
 
     summaries, work_left = [], 0.0
-    for number, candidates in groups.items():
-        members = tuple(_member(c, table[number], scores, failures, pace) for c in candidates)
-        summaries.append(_group(number, members, table[number], schedule))
+    for number, candidates in known.groups.items():
+        table = known.standings[number]
+        members = tuple(_member(c, table, known.scores, known.failures, pace) for c in candidates)
+        summaries.append(_group(number, members, table, schedule))
         done = {member.name: member.epochs_done for member in members}
         macs = {member.name: member.macs for member in members}
-        work_left += left(table[number], done, macs, schedule)[1] or 0.0
+        work_left += left(table, done, macs, schedule)[1] or 0.0
     trained = [member for group in summaries for member in group.members]
     work_done = sum(member.macs * member.epochs_done for member in trained)
     finished = all(group.finished for group in summaries)
-    known = [group.seconds_left for group in summaries if group.seconds_left is not None]
-    config = meta["config"]
+    seconds = [group.seconds_left for group in summaries if group.seconds_left is not None]
     return Summary(
         dataset=config["data"]["dataset"],
         pool=config["pool"],
@@ -269,10 +276,10 @@ def summarize(ledger: Ledger) -> Summary:
         epochs_done=sum(member.epochs_done for member in trained),
         epochs_left=sum(group.epochs_left for group in summaries),
         epochs_planned=sum(group.epochs_planned for group in summaries),
-        noise=noise.error if noise else None,
+        noise=known.noise.error if known.noise else None,
         progress=1.0 if finished else work_done / (work_done + work_left),
         seconds=ledger.timings(),
-        seconds_left=sum(known) if len(known) == len(summaries) else None,
+        seconds_left=sum(seconds) if len(seconds) == len(summaries) else None,
     )
 
 

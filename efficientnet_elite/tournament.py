@@ -15,11 +15,9 @@ from dataclasses import dataclass, replace
 from statistics import variance
 
 from efficientnet_elite import rules
+from efficientnet_elite.cuts import Cut, Decision, Losses, Scores
 from efficientnet_elite.outcome import Int8Result
-from efficientnet_elite.rules import Rule, survivors_of
 
-Scores = Mapping[str, Sequence[float]]  # candidate -> validation accuracy of epoch 1, 2, ...
-Losses = Mapping[str, Sequence[float]]  # candidate -> train loss of epoch 1, 2, ...
 Int8 = Mapping[str, Mapping[int, Int8Result]]  # candidate -> epoch -> what int8 makes of it
 
 FINALISTS = 4  # a cut among so many or fewer is made by int8 accuracy, where that is asked for
@@ -50,32 +48,6 @@ class Schedule:
         """
         rule = rules.find(self.rule)
         return rule.cut(number, self.round_epochs, self.epochs, losses=losses)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What a round decided about one candidate.
-
-    Attributes:
-      round: from 1.
-      epoch: after which it was decided.
-      candidate: its name.
-      score: the rule's, of everything up to ``epoch``; NaN where training failed.
-      rank: in the group's round, from 1.
-      survives: whether it goes on.
-      reason: in words.
-      close: too close to call: what separates the candidate from the other side of the cut is
-        below the noise of a score, or nothing separates them.
-    """
-
-    round: int
-    epoch: int
-    candidate: str
-    score: float
-    rank: int
-    survives: bool
-    reason: str
-    close: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,20 +155,23 @@ def standing(
       halt: where the group's time is up.
     """
     failed, halt = failed or {}, halt or Halt()
-    rule = rules.find(schedule.rule)
-    order = {name: position for position, name in enumerate(members)}
+    rule, told = rules.find(schedule.rule), losses is not None
     alive = list(members)
     bench: list[str] = []  # who has left without failing: the latest first, and of those the best
     decisions: list[Decision] = []
     number = 1
+
     while len(alive) > 1:
         if number == halt.round:
-            made, ranked_names = _called(rule, number, halt.epoch, alive, scores, losses)
-            decisions += made
-            alive, bench = ranked_names[:1], ranked_names[1:] + bench
+            late = [n for n in alive if halt.epoch == 0 or len(scores.get(n, ())) < halt.epoch]
+            racing = [name for name in alive if name not in late]
+            cut = Cut(rule, number, halt.epoch, members, racing, scores, losses, {})
+            decisions += _called(cut, late)
+            best = [name for name, _ in cut.ranked()] or late
+            alive, bench = best[:1], best[1:] + bench
             number += 1
             break
-        epoch = schedule.cut(number, losses=losses is not None)
+        epoch = schedule.cut(number, losses=told)
         # A failure counts from the round in which it happened: earlier decisions stand.
         gone = [n for n in alive if n in failed and len(scores.get(n, ())) < epoch]
         racing = [name for name in alive if name not in gone]
@@ -211,22 +186,15 @@ def standing(
         ]
         if waiting or (racing and noise is not None and noise.waiting):
             return Standing(tuple(decisions), tuple(racing), tuple(waiting), None)
-        ranked = _rank(rule, racing, scores, losses, epoch)
-        latest = {name: scores[name][epoch - 1] for name in racing}
-        if measured is not None:
-            ranked = [(name, _changed(score, measured[name])) for name, score in ranked]
-            latest = {name: _changed(latest[name], measured[name]) for name in racing}
-        ranked.sort(key=lambda pair: (-pair[1], -latest[pair[0]], order[pair[0]]))
-        told, seen = losses is not None, [scores[name][:epoch] for name in racing]
-        error = rule.error(seen, losses=told) if len(racing) > 1 else 0.0
-        if noise is not None and noise.error is not None:
-            error = noise.error
+        cut = Cut(rule, number, epoch, members, racing, scores, losses, measured or {})
+        ranked = cut.ranked()
+        error = cut.error() if noise is None or noise.error is None else noise.error
         if epoch == schedule.epochs or len(racing) < 2:
             keep = min(1, len(racing))
         else:
             ordered = [score for _, score in ranked]
             keep = rule.keep(ordered, error, number, len(members), losses=told)
-        decisions += _decide(rule, number, epoch, ranked, keep, error, measured or {})
+        decisions += cut.decide(ranked, keep, error)
         for rank, name in enumerate(gone, start=len(ranked) + 1):
             decisions.append(
                 Decision(number, epoch, name, float("nan"), rank, False, f"failed: {failed[name]}")
@@ -234,18 +202,7 @@ def standing(
         alive = [name for name, _ in ranked[:keep]]
         bench[:0] = [name for name, _ in ranked[keep:]]
         number += 1
-    champion = alive[0] if alive else None
-
-    def lost(name: str | None) -> bool:
-        return name is None or (name in failed and len(scores.get(name, ())) < schedule.epochs)
-
-    while lost(champion) and bench:
-        heir = bench.pop(0)
-        decisions += _succeed(number, champion, heir, decisions, scores, failed)
-        champion = heir
-        number += 1
-    if lost(champion):
-        champion = None
+    champion, made = _crowned(number, alive, bench, decisions, scores, failed, schedule.epochs)
     jobs = []
     if champion is not None:
         end = schedule.epochs if halt.end is None else halt.end
@@ -255,33 +212,23 @@ def standing(
         known = not ask or schedule.epochs in (int8 or {}).get(champion, ())
         if not (trained and known):
             jobs.append(Job(champion, end, int8=ask))
-    return Standing(tuple(decisions), (champion,) if champion else (), tuple(jobs), champion)
+    survivors = (champion,) if champion else ()
+    return Standing((*decisions, *made), survivors, tuple(jobs), champion)
 
 
-def _called(
-    rule: Rule,
-    number: int,
-    epoch: int,
-    alive: Sequence[str],
-    scores: Scores,
-    losses: Losses | None,
-) -> tuple[list[Decision], list[str]]:
-    """The round that ends a race whose time is up, and who can win or take over, the best first."""
-    late = [name for name in alive if epoch == 0 or len(scores.get(name, ())) < epoch]
-    racing = [name for name in alive if name not in late]
-    ranked = _rank(rule, racing, scores, losses, epoch)
-    # Sorting is stable: of equals the one named first stays ahead.
-    ranked.sort(key=lambda pair: (-pair[1], -scores[pair[0]][epoch - 1]))
-    seen = [scores[name][:epoch] for name in racing]
-    error = rule.error(seen, losses=losses is not None) if len(racing) > 1 else 0.0
+def _called(cut: Cut, late: Sequence[str]) -> list[Decision]:
+    """The round that ends a race whose time is up; ``late`` have not come to its epoch."""
+    ranked = cut.ranked()
     decisions = [
         replace(decision, reason=f"{decision.reason}; time is up")
-        for decision in _decide(rule, number, epoch, ranked, min(1, len(ranked)), error, {})
+        for decision in cut.decide(ranked, min(1, len(ranked)), cut.error())
     ]
     for rank, name in enumerate(late, start=len(ranked) + 1):
         reason = "not begun when time was up" + ("; the cheapest goes on" if rank == 1 else "")
-        decisions.append(Decision(number, epoch, name, float("nan"), rank, rank == 1, reason))
-    return decisions, [name for name, _ in ranked] or late
+        decisions.append(
+            Decision(cut.round, cut.epoch, name, float("nan"), rank, rank == 1, reason)
+        )
+    return decisions
 
 
 def _measured(int8: Int8 | None, racing: Sequence[str], epoch: int) -> dict[str, Int8Result] | None:
@@ -291,18 +238,28 @@ def _measured(int8: Int8 | None, racing: Sequence[str], epoch: int) -> dict[str,
     return {name: int8[name][epoch] for name in racing if epoch in int8.get(name, ())}
 
 
-def _changed(score: float, result: Int8Result) -> float:
-    """A score in int8; rounded, so that no tie is decided by the sum's last bit."""
-    return round(score + result.change, 12)
+def _crowned(
+    number: int,
+    alive: Sequence[str],
+    bench: Sequence[str],
+    before: Sequence[Decision],
+    scores: Scores,
+    failed: Mapping[str, str],
+    epochs: int,
+) -> tuple[str | None, list[Decision]]:
+    """Who wins, and the rounds in which one takes over from another who has failed."""
 
+    def lost(name: str | None) -> bool:
+        return name is None or (name in failed and len(scores.get(name, ())) < epochs)
 
-def _rank(
-    rule: Rule, racing: Sequence[str], scores: Scores, losses: Losses | None, epoch: int
-) -> list[tuple[str, float]]:
-    """The racing candidates with their scores after ``epoch``."""
-    seen = [scores[name][:epoch] for name in racing]
-    told = None if losses is None else [losses.get(name, ())[:epoch] for name in racing]
-    return list(zip(racing, rule.scores(seen, told) if racing else (), strict=True))
+    champion = alive[0] if alive else None
+    made: list[Decision] = []
+    for place, heir in enumerate(bench, start=number):
+        if not lost(champion):
+            break
+        made += _succeed(place, champion, heir, [*before, *made], scores, failed)
+        champion = heir
+    return None if lost(champion) else champion, made
 
 
 def measured_noise(
@@ -336,45 +293,6 @@ def measured_noise(
             squares += variance(values) * (len(values) - 1)
             freedom += len(values) - 1
     return Noise(False, (squares / freedom) ** 0.5 if freedom else None)
-
-
-def _decide(
-    rule: Rule,
-    number: int,
-    epoch: int,
-    ranked: Sequence[tuple[str, float]],
-    keep: int,
-    error: float,
-    int8: Mapping[str, Int8Result],
-) -> list[Decision]:
-    """One decision a candidate, the best first."""
-    # The gap in question is the one at plain halving's cut, also where one below it stays.
-    border = min(keep, survivors_of(len(ranked)))
-    found = []
-    for rank, (name, score) in enumerate(ranked, start=1):
-        survives = rank <= keep
-        reason = (
-            f"{rule.words.format(epoch=epoch)}{_note(int8.get(name))} ranks {rank} of "
-            f"{len(ranked)}, {keep} "
-            f"{'goes' if keep == 1 else 'go'} on"
-        )
-        close = False
-        if border < len(ranked):
-            apart = abs(score - ranked[border if rank <= border else border - 1][1])
-            close = bool(apart < error or apart == 0)  # a tie decides nothing, whatever the noise
-            if close:
-                told = f"{apart:.2g} apart, noise {error:.2g}" if error else "a tie"
-                reason += f"; too close to call: {told}"
-        found.append(Decision(number, epoch, name, score, rank, survives, reason, close))
-    return found
-
-
-def _note(result: Int8Result | None) -> str:
-    if result is None:
-        return ""
-    if result.int8_accuracy is None:
-        return f", without an int8 form ({result.fault}),"
-    return f", with int8 at {100 * result.change:+.2f} points,"
 
 
 def _succeed(

@@ -28,8 +28,8 @@ from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.families.condense import training_form
+from efficientnet_elite.learning_rate import learning_rate
 from efficientnet_elite.outcome import EpochResult, Int8Result, TrainingError
-from efficientnet_elite.schedule import learning_rate
 from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.tasks import task
 

@@ -1,7 +1,7 @@
 """The texts of Android packages; `android` fills them in (``string.Template``)."""
 
-_LITERT_CLASSIFIER = """\
-// Classifies a Bitmap with $name and LiteRT. Not compiled by the program that wrote it.
+# What both LiteRT classes begin with, how they load the network, and how they run it.
+_LITERT_IMPORTS = """\
 // Gradle: implementation("com.google.ai.edge.litert:litert:1.4.0")
 import android.content.Context
 import android.graphics.Bitmap
@@ -9,10 +9,8 @@ import java.io.FileInputStream
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.channels.FileChannel
-import kotlin.math.exp
-import org.tensorflow.lite.Interpreter
-
-class LiteRtClassifier(context: Context) {
+"""
+_LITERT_SET_UP = """\
     val labels = context.assets.open("labels.txt").bufferedReader().readLines()
     private val interpreter = Interpreter(
         context.assets.openFd("$name.tflite").use { file ->
@@ -21,9 +19,8 @@ class LiteRtClassifier(context: Context) {
         })
     private val input = interpreter.getInputTensor(0)
     private val output = interpreter.getOutputTensor(0)
-
-    /** Index of the class, an index into labels, and its probability. */
-    fun classify(bitmap: Bitmap): Pair<Int, Float> {
+"""
+_LITERT_RUN = """\
         val square = Bitmap.createScaledBitmap(bitmap, $side, $side, true)
         val pixels = IntArray($side * $side)
         square.getPixels(pixels, 0, $side, 0, 0, $side, $side)
@@ -36,6 +33,27 @@ class LiteRtClassifier(context: Context) {
         val result = ByteBuffer.allocateDirect(output.numBytes()).order(ByteOrder.nativeOrder())
         interpreter.run(image.rewind(), result)
         result.rewind()
+"""
+
+_LITERT_CLASSIFIER = (
+    """\
+// Classifies a Bitmap with $name and LiteRT. Not compiled by the program that wrote it.
+"""
+    + _LITERT_IMPORTS
+    + """\
+import kotlin.math.exp
+import org.tensorflow.lite.Interpreter
+
+class LiteRtClassifier(context: Context) {
+"""
+    + _LITERT_SET_UP
+    + """\
+
+    /** Index of the class, an index into labels, and its probability. */
+    fun classify(bitmap: Bitmap): Pair<Int, Float> {
+"""
+    + _LITERT_RUN
+    + """\
         val steps = output.quantizationParams()
         val logits = FloatArray(labels.size) {
             if (integer) ((result.get().toInt() and 255) - steps.zeroPoint) * steps.scale
@@ -46,6 +64,7 @@ class LiteRtClassifier(context: Context) {
     }
 }
 """
+)
 
 _MEDIAPIPE_CLASSIFIER = """\
 // Classifies a Bitmap with $name and MediaPipe Tasks. Not compiled by the program that wrote it.
@@ -87,42 +106,25 @@ normalisation, the range of the input and the labels.
    is the logit itself.
 """
 
-_LITERT_SEGMENTER = """\
+_LITERT_SEGMENTER = (
+    """\
 // Gives each pixel of a Bitmap a class with $name and LiteRT. Not compiled by the program that
 // wrote it.
-// Gradle: implementation("com.google.ai.edge.litert:litert:1.4.0")
-import android.content.Context
-import android.graphics.Bitmap
-import java.io.FileInputStream
-import java.nio.ByteBuffer
-import java.nio.ByteOrder
-import java.nio.channels.FileChannel
+"""
+    + _LITERT_IMPORTS
+    + """\
 import org.tensorflow.lite.Interpreter
 
 class LiteRtSegmenter(context: Context) {
-    val labels = context.assets.open("labels.txt").bufferedReader().readLines()
-    private val interpreter = Interpreter(
-        context.assets.openFd("$name.tflite").use { file ->
-            FileInputStream(file.fileDescriptor).channel.map(
-                FileChannel.MapMode.READ_ONLY, file.startOffset, file.declaredLength)
-        })
-    private val input = interpreter.getInputTensor(0)
-    private val output = interpreter.getOutputTensor(0)
+"""
+    + _LITERT_SET_UP
+    + """\
 
     /** $side x $side indices into labels, row by row, of the bitmap scaled to that size. */
     fun segment(bitmap: Bitmap): IntArray {
-        val square = Bitmap.createScaledBitmap(bitmap, $side, $side, true)
-        val pixels = IntArray($side * $side)
-        square.getPixels(pixels, 0, $side, 0, 0, $side, $side)
-        val image = ByteBuffer.allocateDirect(input.numBytes()).order(ByteOrder.nativeOrder())
-        val integer = input.numBytes() == 3 * pixels.size
-        for (pixel in pixels) for (shift in intArrayOf(16, 8, 0)) {
-            val value = pixel shr shift and 255
-            if (integer) image.put(value.toByte()) else image.putFloat(value / 128f - 1f)
-        }
-        val result = ByteBuffer.allocateDirect(output.numBytes()).order(ByteOrder.nativeOrder())
-        interpreter.run(image.rewind(), result)
-        result.rewind()
+"""
+    + _LITERT_RUN
+    + """\
         return IntArray($side * $side) {
             // The greatest logit; steps of uint8 are in the same order.
             val logits = FloatArray(labels.size) {
@@ -133,6 +135,7 @@ class LiteRtSegmenter(context: Context) {
     }
 }
 """
+)
 
 _MEDIAPIPE_SEGMENTER = """\
 // Gives each pixel of a Bitmap a class with $name and MediaPipe Tasks. Not compiled by the program

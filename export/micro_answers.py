@@ -33,6 +33,22 @@ class Answer:
     usage: str
 
 
+# What both kinds check and do before they look at the output.
+_RUN = """\
+  if (interpreter == nullptr || width < 1 || height < 1) return false;
+  if (width > ${NET}_MAX_IMAGE_WIDTH) return false;
+  Preprocess(rgb, width, height, row, interpreter->input(0)->data.int8);
+  if (interpreter->Invoke() != kTfLiteOk) return false;
+"""
+# How both sketches begin.
+_SETUP = """\
+void setup() {
+  Serial.begin(115200);
+  if (!$net::Begin()) Serial.println("the network could not be set up");
+  for (uint8_t& value : image) value = 128;
+}
+"""
+
 CLASS = Answer(
     kind="image classifier",
     call="Classify",
@@ -73,10 +89,9 @@ inline float Probability(const std::int8_t* output, int index) {
 }""",
     inference="""\
 bool Classify(const std::uint8_t* rgb, int width, int height, Result* result) {
-  if (interpreter == nullptr || width < 1 || height < 1) return false;
-  if (width > ${NET}_MAX_IMAGE_WIDTH) return false;
-  Preprocess(rgb, width, height, row, interpreter->input(0)->data.int8);
-  if (interpreter->Invoke() != kTfLiteOk) return false;
+"""
+    + _RUN
+    + """\
   const std::int8_t* output = interpreter->output(0)->data.int8;
   result->index = Best(output);
   result->label = kLabels[result->index];
@@ -90,11 +105,9 @@ bool Classify(const std::uint8_t* rgb, int width, int height, Result* result) {
 
 static uint8_t image[3 * $net::kSide * $net::kSide];
 
-void setup() {
-  Serial.begin(115200);
-  if (!$net::Begin()) Serial.println("the network could not be set up");
-  for (uint8_t& value : image) value = 128;
-}
+"""
+    + _SETUP
+    + """\
 
 void loop() {
   $net::Result result;
@@ -148,10 +161,9 @@ inline void Mask(const std::int8_t* output, std::uint8_t* mask) {
 }""",
     inference="""\
 bool Segment(const std::uint8_t* rgb, int width, int height, std::uint8_t* mask) {
-  if (interpreter == nullptr || width < 1 || height < 1) return false;
-  if (width > ${NET}_MAX_IMAGE_WIDTH) return false;
-  Preprocess(rgb, width, height, row, interpreter->input(0)->data.int8);
-  if (interpreter->Invoke() != kTfLiteOk) return false;
+"""
+    + _RUN
+    + """\
   Mask(interpreter->output(0)->data.int8, mask);
   return true;
 }""",
@@ -163,11 +175,9 @@ bool Segment(const std::uint8_t* rgb, int width, int height, std::uint8_t* mask)
 static uint8_t image[3 * $net::kSide * $net::kSide];
 static uint8_t mask[$net::kSide * $net::kSide];
 
-void setup() {
-  Serial.begin(115200);
-  if (!$net::Begin()) Serial.println("the network could not be set up");
-  for (uint8_t& value : image) value = 128;
-}
+"""
+    + _SETUP
+    + """\
 
 // Prints how many pixels each class has.
 void loop() {

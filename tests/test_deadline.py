@@ -13,13 +13,14 @@ from invented import Invented, Simulated, ledger_of
 
 from efficientnet_elite.budget import Pace, forecast
 from efficientnet_elite.config import SearchConfig, TrainConfig
+from efficientnet_elite.cuts import Decision
 from efficientnet_elite.deadline import longest
 from efficientnet_elite.driver import drive
 from efficientnet_elite.ledger import Replica
 from efficientnet_elite.replay import audit
 from efficientnet_elite.rules import RULES
 from efficientnet_elite.summary import standings, summarize
-from efficientnet_elite.tournament import Decision, Halt, Job, Schedule, standing
+from efficientnet_elite.tournament import Halt, Job, Schedule, standing
 
 # -- decisions -------------------------------------------------------------------------------------
 

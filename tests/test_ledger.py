@@ -12,9 +12,10 @@ import pytest
 
 from efficientnet_elite import outlook, pools, summary, tournament
 from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.cuts import Decision
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import FILE_NAME, Epoch, Ledger
-from efficientnet_elite.tournament import Decision, Schedule
+from efficientnet_elite.tournament import Schedule
 
 POOL = pools.candidates("elite", base_resolution=32, classes=10)[:4]
 NAMES = [candidate.name for candidate in POOL]

@@ -17,9 +17,9 @@ PACKAGE = "efficientnet_elite"
 FLOORS = (
     "errors config ops graph blocks spec",
     "scaling families ordering lowering memory footprint costs metric_table limits selection "
-    "pools grouping rules tournament outlook deadline replay ledger checkpoint "
-    "schedule summary units workdir champions "
-    "outcome scheduling budget planning "
+    "pools grouping rules cuts tournament outlook deadline replay ledger checkpoint "
+    "learning_rate summary units workdir champions "
+    "outcome task_queue budget planning "
     "summary_text tensorboard rendered rendered_objects "
     "rendered_masks segmentation_score table5 __init__",
     "models condense condense_layers data tasks training executors display driver pace search "

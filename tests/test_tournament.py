@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from efficientnet_elite import tournament
 from efficientnet_elite.outlook import forecast
+from efficientnet_elite.rules import survivors_of
 from efficientnet_elite.tournament import Job, Schedule, standing
 
 SCHEDULE = Schedule(round_epochs=2, epochs=10)
@@ -46,7 +47,7 @@ def test_the_middle_one_survives_in_odd_groups():
         1: ("abcd", "efg"), 2: ("ab", "cd"), 3: ("a", "b")
     }  # fmt: skip
     assert rounds(standing("abc", scores, SCHEDULE)) == {1: ("ab", "c"), 2: ("a", "b")}
-    assert [tournament.survivors_of(n) for n in range(7)] == [0, 1, 1, 2, 2, 3, 3]
+    assert [survivors_of(n) for n in range(7)] == [0, 1, 1, 2, 2, 3, 3]
 
 
 def test_the_average_from_the_first_epoch_ranks():

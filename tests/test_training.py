@@ -20,7 +20,7 @@ from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.executors.local import LocalExecutor
 from efficientnet_elite.executors.protocol import Finished, Int8Done, Task
-from efficientnet_elite.schedule import learning_rate
+from efficientnet_elite.learning_rate import learning_rate
 from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.training import Trainer, TrainingError, load_averaged
 

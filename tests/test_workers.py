@@ -26,7 +26,7 @@ from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.executors.pool import LOG_FILE, ProcessPool
 from efficientnet_elite.ledger import FILE_NAME, Ledger
-from efficientnet_elite.scheduling import Queue
+from efficientnet_elite.task_queue import Queue
 from efficientnet_elite.workdir import lock, shared_lock
 
 GROUPS = {0: "abcd", 1: "ab", 2: "abc", 3: "a"}

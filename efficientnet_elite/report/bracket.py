@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from efficientnet_elite.cuts import Decision
 from efficientnet_elite.report.cuts import Cut
 from efficientnet_elite.report.figures import TITLE, Figure, drawn
 from efficientnet_elite.report.style import LIGHT
 from efficientnet_elite.summary import Group, State
-from efficientnet_elite.tournament import Decision
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import isfinite
 
+from efficientnet_elite.cuts import Decision
 from efficientnet_elite.summary import Group
-from efficientnet_elite.tournament import Decision
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from efficientnet_elite.cuts import Decision
 from efficientnet_elite.report import tables
 from efficientnet_elite.report.comparison import Agreement, Choice
 from efficientnet_elite.report.contents import Contents, Figures
@@ -14,7 +15,7 @@ from efficientnet_elite.report.markup import Html, listed, missing, note, plural
 from efficientnet_elite.report.noise import Repeat
 from efficientnet_elite.rules import find
 from efficientnet_elite.summary import State
-from efficientnet_elite.tournament import FINALISTS, Decision, Int8
+from efficientnet_elite.tournament import FINALISTS, Int8
 
 
 def tournament(contents: Contents, figures: Figures) -> Html:

@@ -271,11 +271,14 @@ def simulate(
         seconds = time.perf_counter() - began
     size = sum(path.stat().st_size for path in workdir.glob(f"{FILE_NAME}*"))
     account, worker_time = executor.account, scale.workers * executor.now
+    # No scheduling can be faster: epochs of one network follow each other.
+    longest = max(scale.epochs * pace.epoch[champion["name"]] for champion in champions)
     return {
         "candidates": len(pool),
         "champions": len(champions),
         "epochs": len(executor.trained),
         "simulated_days": executor.now / 86400,
+        "longest_champion_days": longest / 86400,
         "driver_seconds": seconds,
         "events_a_second": account.events / seconds,
         "driver_ms_an_epoch": 1000 * seconds / len(executor.trained),

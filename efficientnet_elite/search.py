@@ -27,6 +27,7 @@ from efficientnet_elite.executors.local import LocalExecutor
 from efficientnet_elite.executors.pool import ProcessPool
 from efficientnet_elite.executors.protocol import Executor
 from efficientnet_elite.executors.ray_cluster import RayCluster
+from efficientnet_elite.keras_import import import_keras
 from efficientnet_elite.ledger import FILE_NAME as LEDGER_FILE
 from efficientnet_elite.ledger import Ledger, Replica
 from efficientnet_elite.pace import measure as measure_pace
@@ -130,7 +131,8 @@ def _executor(
     )
     if engine.name == "local":
         assert engine.workers is not None
-        return ProcessPool(make, min(engine.workers, trainings), workdir)
+        workers = min(engine.workers, trainings)
+        return ProcessPool(make, workers, workdir, begin=import_keras)
     return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
+from efficientnet_elite.data import digits as digits_lib
 from efficientnet_elite.data.geometry import PipelineConfig, center_box, random_box, resample
 from efficientnet_elite.errors import UserError
 
@@ -210,6 +211,15 @@ def test_digits_are_scikit_learns_in_grey(digits):
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
     assert np.array_equal(np.bincount(np.concatenate(labels)), np.bincount(source.target))
     assert digits.labels == tuple("0123456789") and digits.num_classes == 10
+
+
+def test_digits_are_the_same_without_their_file(monkeypatch):
+    images, labels = digits_lib.read()
+    assert images.shape == (1797, 8, 8) and images.max() == 255
+    monkeypatch.setattr(digits_lib, "_from_file", lambda: None)
+    again, same = digits_lib.read()
+    assert np.array_equal(images, again) and np.array_equal(labels, same)
+    assert (images.dtype, labels.dtype) == (again.dtype, same.dtype)
 
 
 def test_calibration_images_are_training_images_of_all_classes(digits):

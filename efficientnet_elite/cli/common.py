@@ -16,6 +16,7 @@ from efficientnet_elite import costs, limits, pools
 from efficientnet_elite.config import ENGINES, DataConfig, Limits
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.families import segmentation
+from efficientnet_elite.keras_import import import_keras
 
 
 def no_arguments(arguments: list[str]) -> None:
@@ -263,6 +264,7 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _silent_stderr():
+        import_keras()
         import tensorflow as tf
 
         tf.config.list_physical_devices()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..config import DataConfig
 from ..errors import UserError
-from . import folder
+from . import digits, folder
 from .assembly import Example, assemble, check_classes, check_config, pipeline_for
 from .cache import ImageCache
 from .decode import Pixels, decode
@@ -77,15 +77,12 @@ def load(
 
 
 def _load_digits(config: DataConfig, open_cache: OpenCache) -> ImageData:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 17 levels, 0 to 16
+    grey, labels = digits.read()
     images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
     return _load_indexed(
         config,
-        [str(name) for name in bunch.target_names],
-        [Example(f"digit {i}", int(label)) for i, label in enumerate(bunch.target)],
+        [str(digit) for digit in range(10)],
+        [Example(f"digit {i}", int(label)) for i, label in enumerate(labels)],
         lambda i: images[i],
         _DIGITS_PIPELINE,
         open_cache(["digits", version("scikit-learn")]),

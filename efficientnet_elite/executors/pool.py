@@ -31,6 +31,10 @@ class _Worker:
     pipe: Connection
 
 
+def _nothing() -> None:
+    """What a worker begins with, where nothing else is asked for."""
+
+
 class ProcessPool:
     """``workers`` processes, a slot each. One that dies is replaced at once.
 
@@ -39,10 +43,18 @@ class ProcessPool:
         that trains there. To be pickled.
       workers: number of processes.
       workdir: whose `shared_lock` the workers hold, and where their log is written.
+      begin: called in each worker before ``make`` and what that imports is looked at.
     """
 
-    def __init__(self, make: Callable[[int], Executor], workers: int, workdir: Path) -> None:
-        self._make, self._workdir = pickle.dumps(make), workdir
+    def __init__(
+        self,
+        make: Callable[[int], Executor],
+        workers: int,
+        workdir: Path,
+        *,
+        begin: Callable[[], None] = _nothing,
+    ) -> None:
+        self._make, self._begin, self._workdir = pickle.dumps(make), begin, workdir
         self._starting: set[int] = set()
         self._vain = 0  # starts, since any worker was last heard of
         self._workers: dict[int, _Worker] = {}
@@ -53,7 +65,9 @@ class ProcessPool:
         self._starting.add(slot)
         pipe, other_end = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=_serve, args=(self._make, slot, self._workdir, other_end), daemon=True
+            target=_serve,
+            args=(self._begin, self._make, slot, self._workdir, other_end),
+            daemon=True,
         )
         process.start()
         other_end.close()  # so that the pipe ends with the worker
@@ -117,7 +131,9 @@ def _ended(status: int | None) -> str:
     return f"ended with status {status}"
 
 
-def _serve(make: bytes, slot: int, workdir: Path, pipe: Connection) -> None:
+def _serve(
+    begin: Callable[[], None], make: bytes, slot: int, workdir: Path, pipe: Connection
+) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
@@ -134,6 +150,7 @@ def _serve(make: bytes, slot: int, workdir: Path, pipe: Connection) -> None:
         if driver is None or not driver.is_alive():
             return
         try:
+            begin()
             executor: Executor = pickle.loads(make)(slot)
             executor.wait(send)
             while True:

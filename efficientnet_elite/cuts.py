@@ -77,10 +77,10 @@ class Cut:
             told = [self.losses.get(name, ())[: self.epoch] for name in self.racing]
         values = self.rule.scores(self._seen(), told)
         found = [
-            (name, self._in_int8(name, value))
+            (name, self._final(name, value))
             for name, value in zip(self.racing, values, strict=True)
         ]
-        latest = {n: self._in_int8(n, self.scores[n][self.epoch - 1]) for n in self.racing}
+        latest = {n: self._final(n, self.scores[n][self.epoch - 1]) for n in self.racing}
         order = {name: position for position, name in enumerate(self.members)}
         return sorted(found, key=lambda pair: (-pair[1], -latest[pair[0]], order[pair[0]]))
 
@@ -117,10 +117,10 @@ class Cut:
     def _seen(self) -> list[Sequence[float]]:
         return [self.scores[name][: self.epoch] for name in self.racing]
 
-    def _in_int8(self, name: str, score: float) -> float:
-        """A score in int8; rounded, so that no tie is decided by the sum's last bit."""
+    def _final(self, name: str, score: float) -> float:
+        """A score, in int8 where that counts; rounded: no tie is decided by a sum's last bit."""
         result = self.int8.get(name)
-        return score if result is None else round(score + result.change, 12)
+        return round(score if result is None else score + result.change, 12)
 
 
 def _note(result: Int8Result | None) -> str:

@@ -387,11 +387,21 @@ class _Search:
             self._advance(self._group_of[name])
 
     def _fail(self, name: str, reason: str) -> None:
+        self._spare(name)
         self._failures.setdefault(name, reason)
         self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
         self._retire(name)
         fate = "does not count" if name in self._replicas else "is eliminated"
         self._say(f"{name} has failed and {fate}: {reason}")
+
+    def _spare(self, name: str) -> None:
+        """Keeps a champion whose time is up as it is, should its last epoch fail."""
+        group, done = self._group_of.get(name), len(self._scores[name])
+        halt = None if group is None else self._halts.get(group)
+        if group is None or halt is None or halt.end is None or not 0 < done < halt.end:
+            return
+        self._halts[group] = replace(halt, end=done)
+        self._ledger.record_halt(group, self._halts[group])
 
     def _on_lost(self, slot: int, lost: Lost) -> None:
         """Its candidate goes back into the queue, and on from its checkpoint."""

@@ -160,6 +160,22 @@ class Ledger:
         self._db.close()
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read within is of one moment, also beside a running search."""
+        if self._db.in_transaction:  # within another one
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
+
+    def changes(self) -> int:
+        """A number that is another one as soon as somebody else has written."""
+        return self._db.execute("PRAGMA data_version").fetchone()[0]
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
         try:
             self._db.execute("BEGIN IMMEDIATE")

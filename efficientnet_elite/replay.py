@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from math import isclose, isfinite, isnan
 from random import Random
 from statistics import fmean, stdev
 from typing import TypeAlias
@@ -280,15 +280,23 @@ def audit(ledger: Ledger) -> Audit:
 
     Decisions that the epochs allow but that the search had no time to record are no difference.
     """
-    rebuilt, recorded = standings(ledger), ledger.decisions()
+    with ledger.snapshot():
+        rebuilt, recorded = standings(ledger), ledger.decisions()
     difference = None
     for group in sorted(rebuilt.keys() | recorded.keys()):
         expected = rebuilt[group].decisions if group in rebuilt else ()
         for position, found in enumerate(recorded.get(group, ())):
             wanted = expected[position] if position < len(expected) else None
-            if repr(found) != repr(wanted):  # NaN, a failed candidate's score, equals NaN as text
+            if wanted is None or not _agree(found, wanted):
                 difference = difference or _difference(group, found, wanted)
     return Audit(sum(map(len, recorded.values())), len(rebuilt), difference)
+
+
+def _agree(found: Decision, wanted: Decision) -> bool:
+    """Whether two decisions are the same; scores of older versions were not rounded."""
+    close = isclose(found.score, wanted.score, rel_tol=0, abs_tol=1e-9)
+    close |= isnan(found.score) and isnan(wanted.score)  # both failed
+    return close and replace(found, score=0.0) == replace(wanted, score=0.0)
 
 
 def _difference(group: int, found: Decision, wanted: Decision | None) -> str:

@@ -3,8 +3,8 @@
 A rule says after which epochs a group is cut, scores its candidates there, and says how many go on.
 It sees validation accuracies and, where they were recorded, train losses; nothing of the future and
 nothing of other groups. Accuracies may be shares or percentages: no rule depends on their scale.
-``docs/rules.md`` has the measurements. Plain Python throughout, so that the same records give the
-same decisions to the last bit on every machine.
+``docs/rules.md`` has the measurements. Plain Python throughout, and exact sums (`sum` differs from
+version to version), so that the same records give the same decisions everywhere.
 
 This module must not import TensorFlow or Keras, nor print.
 """
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import isfinite, log
+from math import fsum, isfinite, log
 from statistics import median
 from typing import TypeAlias
 
@@ -26,7 +26,7 @@ Curve: TypeAlias = Sequence[float]
 
 def average(scores: Curve) -> float:
     """The paper's score: mean validation accuracy since the first epoch."""
-    return sum(scores) / len(scores)
+    return fsum(scores) / len(scores)
 
 
 def level(accuracies: Curve) -> float:
@@ -195,8 +195,8 @@ def _as_accuracies(accuracies: Sequence[Curve], losses: Sequence[Curve]) -> list
     xs = [x for own in logs for x in own]
     ys = [y for own in accuracies for y in own]
     x_mean, y_mean = average(xs), average(ys)
-    variance = sum((x - x_mean) ** 2 for x in xs)
-    covariance = sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
+    variance = fsum((x - x_mean) ** 2 for x in xs)
+    covariance = fsum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
     if variance == 0 or covariance <= 0:
         return None
     slope = covariance / variance

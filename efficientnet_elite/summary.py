@@ -232,13 +232,13 @@ class _Read:
 
 
 def _read(ledger: Ledger) -> _Read:
-    # Each table is read once: beside a running search a second reading may tell something else.
-    meta, epochs, failures = ledger.meta(), ledger.epochs(), ledger.failures()
-    int8, halts = ledger.int8(), ledger.halts()
+    with ledger.snapshot():
+        meta, epochs, failures = ledger.meta(), ledger.epochs(), ledger.failures()
+        int8, halts, replicas = ledger.int8(), ledger.halts(), ledger.replicas()
+        groups = by_group(ledger.candidates())
     schedule, judge = schedule_of(meta), judge_of(meta)
-    groups = by_group(ledger.candidates())
     scores, losses = curves(epochs)
-    noise = noise_of(ledger.replicas(), scores, schedule, failures)
+    noise = noise_of(replicas, scores, schedule, failures)
     table = {
         n: judge([c.name for c in group], scores, losses, failures, int8, noise, halts.get(n))
         for n, group in groups.items()
@@ -287,7 +287,11 @@ def _pace(
     candidates: Sequence[Candidate], epochs: Mapping[str, Sequence[Epoch]]
 ) -> dict[str, float | None]:
     """Candidate to its seconds an epoch; medians, for a machine may have slept through an epoch."""
-    measured = {name: median(e.seconds for e in done) for name, done in epochs.items() if done}
+    measured = {
+        c.name: median(epoch.seconds for epoch in epochs[c.name])
+        for c in candidates
+        if epochs.get(c.name)
+    }
     macs = sum(c.spec.macs for c in candidates if c.name in measured)
     per_mac = sum(measured.values()) / macs if macs else None
     return {
@@ -307,10 +311,10 @@ def _member(
     own = scores.get(name, ())
     needed = {job.candidate: job.until_epoch for job in table.jobs}
     latest = next((d for d in reversed(table.decisions) if d.candidate == name), None)
-    if name in failures:
-        state = State.FAILED
-    elif name == table.champion:
+    if name == table.champion:  # also one that could not be measured, or trained anew, in the end
         state = State.CHAMPION
+    elif name in failures:
+        state = State.FAILED
     else:
         state = State.RACING if name in table.survivors else State.ELIMINATED
     # A racing candidate without a job has reached the cut that others are still being trained for.

@@ -163,10 +163,13 @@ def standing(
 
     while len(alive) > 1:
         if number == halt.round:
-            late = [n for n in alive if halt.epoch == 0 or len(scores.get(n, ())) < halt.epoch]
-            racing = [name for name in alive if name not in late]
+            short = [n for n in alive if len(scores.get(n, ())) < max(1, halt.epoch)]
+            gone = [name for name in short if name in failed]
+            late = [name for name in short if name not in failed]
+            racing = [name for name in alive if name not in short]
             cut = Cut(rule, number, halt.epoch, members, racing, scores, losses, {})
             decisions += _called(cut, late)
+            decisions += _failed(cut, len(racing) + len(late), gone, failed)
             best = [name for name, _ in cut.ranked()] or late
             alive, bench = best[:1], best[1:] + bench
             number += 1
@@ -195,17 +198,14 @@ def standing(
             ordered = [score for _, score in ranked]
             keep = rule.keep(ordered, error, number, len(members), losses=told)
         decisions += cut.decide(ranked, keep, error)
-        for rank, name in enumerate(gone, start=len(ranked) + 1):
-            decisions.append(
-                Decision(number, epoch, name, float("nan"), rank, False, f"failed: {failed[name]}")
-            )
+        decisions += _failed(cut, len(ranked), gone, failed)
         alive = [name for name, _ in ranked[:keep]]
         bench[:0] = [name for name, _ in ranked[keep:]]
         number += 1
-    champion, made = _crowned(number, alive, bench, decisions, scores, failed, schedule.epochs)
+    end = schedule.epochs if halt.end is None else halt.end
+    champion, made = _crowned(number, alive, bench, decisions, scores, failed, end)
     jobs = []
     if champion is not None:
-        end = schedule.epochs if halt.end is None else halt.end
         trained = len(scores.get(champion, ())) >= end
         # What is exported in the end is worth knowing, too; it decides nothing.
         ask = int8 is not None and halt.end is None and champion not in failed
@@ -229,6 +229,16 @@ def _called(cut: Cut, late: Sequence[str]) -> list[Decision]:
             Decision(cut.round, cut.epoch, name, float("nan"), rank, rank == 1, reason)
         )
     return decisions
+
+
+def _failed(
+    cut: Cut, others: int, gone: Sequence[str], failed: Mapping[str, str]
+) -> list[Decision]:
+    """Those who leave in a round because they have failed, ranked behind the ``others``."""
+    return [
+        Decision(cut.round, cut.epoch, name, float("nan"), rank, False, f"failed: {failed[name]}")
+        for rank, name in enumerate(gone, start=others + 1)
+    ]
 
 
 def _measured(int8: Int8 | None, racing: Sequence[str], epoch: int) -> dict[str, Int8Result] | None:

@@ -16,10 +16,11 @@ from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.cuts import Decision
 from efficientnet_elite.deadline import longest
 from efficientnet_elite.driver import drive
+from efficientnet_elite.executors.protocol import Failed, Stepped
 from efficientnet_elite.ledger import Replica
 from efficientnet_elite.replay import audit
 from efficientnet_elite.rules import RULES
-from efficientnet_elite.summary import standings, summarize
+from efficientnet_elite.summary import State, standings, summarize
 from efficientnet_elite.tournament import Halt, Job, Schedule, standing
 
 # -- decisions -------------------------------------------------------------------------------------
@@ -81,6 +82,33 @@ def test_where_nobody_has_begun_the_cheapest_goes_on():
     assert standing("abc", {"a": [0.3]}, SCHEDULE, halt=Halt(1, 0, 1)).finished
     heir = standing("abc", {}, SCHEDULE, halt=Halt(1, 0, 1), failed={"a": "no memory"})
     assert heir.jobs == (Job("b", 1),)
+
+
+def test_who_has_failed_did_not_come_too_late():
+    scores = {"a": [], "b": [0.5, 0.5], "c": [0.9]}
+    result = standing("abc", scores, SCHEDULE, halt=Halt(1, 2), failed={"a": "no memory"})
+    assert [d.candidate for d in result.decisions] == ["b", "c", "a"]
+    assert [d.rank for d in result.decisions] == [1, 2, 3]
+    assert result.decisions[1].reason == "not begun when time was up"
+    assert result.decisions[2].reason == "failed: no memory"
+    nobody = standing("ab", {}, SCHEDULE, halt=Halt(1, 0, 1), failed=dict.fromkeys("ab", "broken"))
+    assert (nobody.champion, nobody.finished) == (None, True)
+
+
+def test_a_tie_when_time_is_up_goes_to_the_cheaper():
+    """Also where the other one has been ahead before."""
+    scores = {"a": [0.4, 0.4, 0.5], "b": [0.4, 0.6, 0.5], "c": [0.1] * 3, "d": [0.1] * 3}
+    schedule = Schedule(2, 10, "last")
+    assert standing("abcd", scores, schedule).survivors == ("b", "a")
+    assert standing("abcd", scores, schedule, halt=Halt(2, 3)).champion == "a"
+
+
+def test_a_champion_that_has_had_its_time_cannot_lose_any_more():
+    scores = cut(rising(a=0.5, b=0.7), a=4, b=7)
+    failed = {"b": "its checkpoint was lost, and it diverged when trained anew"}
+    assert standing("ab", scores, SCHEDULE, failed=failed).champion == "a"
+    ended = standing("ab", scores, SCHEDULE, failed=failed, halt=Halt(end=7))
+    assert (ended.champion, ended.finished) == ("b", True)
 
 
 def test_int8_is_not_waited_for():
@@ -245,6 +273,35 @@ def test_a_machine_that_becomes_slower(tmp_path):
         assert any("time is short, its race ends" in text for text in said)
         assert any("time is up, its champion has been trained for" in text for text in said)
         assert summarize(ledger).finished
+
+
+class Breaking(Simulated):
+    """The champion diverges in the epoch after which its time would be up."""
+
+    budget = 0.0
+
+    def submit(self, slot, task):
+        if task.done >= 12 and self.now + self._seconds(task.spec.name) > self.budget:
+            self._at(self.budget + 1, slot, Stepped(1, 2), task.spec.name)
+            self._at(self.budget + 2, slot, Failed("the loss became nan"), task.spec.name)
+        else:
+            super().submit(slot, task)
+
+
+def test_a_champion_that_fails_in_its_last_epoch_keeps_what_it_has(tmp_path):
+    with hours_for(tmp_path, {0: "ab"}, 1.0) as ledger:
+        costs = costs_of(ledger)
+    workdir, budget = tmp_path / "run", 30 * max(costs.values())
+    with hours_for(workdir, {0: "ab"}, budget, epochs=200) as ledger:
+        executor = Breaking(1, lambda name: 1.0 * costs[name])
+        executor.budget = budget
+        (champion,) = drive(ledger, executor, workdir, progress=False, clock=executor.clock)
+        name, trained = champion["name"], len(ledger.epochs()[champion["name"]])
+        assert set(ledger.failures()) == {name}
+        assert ledger.halts()[0].end == trained > 12
+        assert audit(ledger).difference is None
+        (shown,) = (m for m in summarize(ledger).members if m.name == name)
+        assert shown.state is State.CHAMPION
 
 
 def test_real_time(tmp_path):

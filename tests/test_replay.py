@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import math
 import shutil
 import sqlite3
 import subprocess
@@ -12,13 +14,16 @@ import sys
 
 import pytest
 from conftest import elite
+from invented import ledger_of
 
 from efficientnet_elite import replay, rules
 from efficientnet_elite.benchmarks import curves as invented
+from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import FILE_NAME, Ledger
+from efficientnet_elite.ledger import FILE_NAME, Epoch, Ledger
 from efficientnet_elite.replay import Curve, Play
 from efficientnet_elite.rules import RULES
+from efficientnet_elite.summary import standings
 
 HEADER = "model,epoch,validation_accuracy"
 
@@ -223,6 +228,8 @@ def test_models_epochs_and_losses_can_be_left_out(pool):
         (("--curves=nowhere.csv",), "nowhere.csv: No such file or directory"),
         (("--curves={pool}", "--rules=fastest"), "no rule 'fastest'"),
         (("--curves={pool}", "--seed=one"), "seed=one: use whole numbers"),
+        (("--curves={pool}", "--seed="), "--seed= names none"),
+        (("--curves={pool}", "--rules="), "--rules= names none"),
         (("--curves={pool}", "--group_size=13"), "group_size=13: there are 12 models"),
         (("--curves={pool}", "--round_epochs=41"), "round_epochs=41: the curves have 40 epochs"),
         (("--curves={pool}", "--epochs=41"), "epochs=41: m0 has 40"),
@@ -335,6 +342,36 @@ def test_a_search_agrees_with_its_epochs_until_somebody_changes_them(searched, t
     assert done.returncode == 1
     assert "decisions on record differ" in done.stdout
     assert decision.candidate in done.stdout
+
+
+def test_an_audit_beside_a_running_search_is_of_one_moment(tmp_path, monkeypatch):
+    config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
+    with ledger_of(tmp_path, {0: "ab"}, config) as ledger, Ledger(tmp_path) as reader:
+
+        def judged_meanwhile(read):
+            found = standings(read)  # of what there is at first
+            for name in ("0a", "0b"):
+                for epoch in (1, 2):
+                    ledger.record_epoch(Epoch(name, epoch, 0.5, 1.0, 1.0))
+            ledger.record_decisions(0, standings(ledger)[0].decisions)
+            return found
+
+        monkeypatch.setattr(replay, "standings", judged_meanwhile)
+        assert replay.audit(reader) == replay.Audit(0, 1, None)
+        monkeypatch.undo()
+        assert replay.audit(reader) == replay.Audit(2, 1, None)
+
+
+def test_scores_of_older_versions_may_differ_in_their_last_bit(tmp_path):
+    config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
+    with ledger_of(tmp_path, {0: "ab"}, config) as ledger:
+        for name, accuracy in (("0a", 0.5), ("0b", 0.3)):
+            for epoch in (1, 2):
+                ledger.record_epoch(Epoch(name, epoch, accuracy, 1.0, 1.0))
+        first, second = standings(ledger)[0].decisions
+        older = dataclasses.replace(first, score=math.nextafter(first.score, 1))
+        ledger.record_decisions(0, [older, second])
+        assert replay.audit(ledger).difference is None
 
 
 def test_a_decision_that_nothing_supports(searched, tmp_path):

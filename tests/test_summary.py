@@ -69,7 +69,7 @@ def test_numbers_in_the_middle(tmp_path):
 
     out = member(summary, "g0a")
     assert (out.state, out.round, out.rank, out.ranked) == (State.ELIMINATED, 1, 3, 3)
-    assert out.score == out.average_score == pytest.approx(0.3)
+    assert out.score == pytest.approx(0.3) and out.average_score == pytest.approx(0.3)
     assert out.last_score == 0.4
     best = member(summary, "g0c")
     assert (best.state, best.rank, best.epochs_done, best.epochs_needed) == (State.RACING, 1, 3, 4)
@@ -98,6 +98,26 @@ def test_a_slow_epoch_does_not_spoil_the_forecast(tmp_path):
         train(ledger, "g0a", 0.1, 0.2, seconds=1.0)
         train(ledger, "g0a", 0.3, seconds=36000.0, first=3)
         assert summarize(ledger).seconds_left == 3.0
+
+
+def test_trainings_with_other_seeds_are_no_candidates_of_the_forecast(tmp_path):
+    ledger, macs = start(tmp_path, {0: "ab"})
+    ledger._db.execute("INSERT INTO replicas VALUES ('g0a-seed1', 'g0a', 1)")
+    with ledger:
+        train(ledger, "g0a", 0.1, seconds=60.0)
+        train(ledger, "g0a-seed1", 0.1, seconds=60.0)
+        found = member(summarize(ledger), "g0b").seconds_per_epoch
+    assert found == pytest.approx(60.0 * macs["g0b"] / macs["g0a"])
+
+
+def test_a_champion_that_fails_after_its_end_is_the_champion(tmp_path):
+    ledger, _ = start(tmp_path, {0: "a"})
+    with ledger:
+        train(ledger, "g0a", *[0.5] * 6)
+        ledger.record_failure("g0a", 7, "out of memory, while int8 was measured")
+        summary = summarize(ledger)
+    assert member(summary, "g0a").state is State.CHAMPION
+    assert summary.groups[0].champion == "g0a" and summary.finished
 
 
 def test_failures(tmp_path):

@@ -75,6 +75,16 @@ def test_ties(a, b, members, winner):
     assert standing(members, {"a": a, "b": b}, SCHEDULE).champion == winner
 
 
+@given(st.permutations(range(30, 40)), st.sampled_from(["average", "best"]))
+def test_no_tie_is_decided_by_the_last_bit(right, rule):
+    """Of 97 images as many right over ten epochs, in another order: the latest epoch decides."""
+    scores = {"a": [n / 97 for n in range(30, 40)], "b": [n / 97 for n in right]}
+    result = standing("ab", scores, Schedule(10, 20, rule))
+    a, b = (d.score for d in sorted(result.decisions, key=lambda d: d.candidate))
+    assert a == b
+    assert result.champion == "a"  # which ends with the best of its epochs, and is named first
+
+
 def test_a_group_of_one_needs_no_round():
     before = standing("a", {}, SCHEDULE)
     assert (before.champion, before.decisions) == ("a", ())

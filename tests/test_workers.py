@@ -24,6 +24,7 @@ from efficientnet_elite.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.config import EngineConfig, SearchConfig, TrainConfig
 from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.executors import pool as pool_module
 from efficientnet_elite.executors.pool import LOG_FILE, ProcessPool
 from efficientnet_elite.ledger import FILE_NAME, Ledger
 from efficientnet_elite.task_queue import Queue
@@ -123,6 +124,13 @@ def test_workers_that_cannot_be_started(tmp_path):
     log = tmp_path / LOG_FILE
     assert str(log) in str(error.value)
     assert "libmissing.so" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(-9, "killed"), (-15, "SIGTERM"), (-35, "signal 35")]
+)
+def test_how_a_worker_ended(status, words):
+    assert words in pool_module._ended(status)
 
 
 def test_workers_end_with_their_driver(tmp_path):
@@ -231,6 +239,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from efficientnet_elite.driver import drive
+from efficientnet_elite.executors import pool as pool_module
 from efficientnet_elite.executors.pool import ProcessPool
 from efficientnet_elite.workdir import lock
 from invented import Invented, ledger_of

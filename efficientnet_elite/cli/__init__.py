@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `elite models | head -1`
         _drop_output()
         return 141
+    except sqlite3.OperationalError as error:  # locked for long, a disk that fails
+        print(f"{command}: ledger.sqlite cannot be read now ({error}): try again", file=sys.stderr)
+        return 1
     except sqlite3.DatabaseError as error:  # found while reading: opening has its own messages
         reason = textwrap.shorten(str(error), 80)
         print(f"{command}: ledger.sqlite is damaged ({reason}): restore a copy", file=sys.stderr)

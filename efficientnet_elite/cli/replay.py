@@ -105,6 +105,9 @@ def _audit(workdir: Path) -> int:
 
 
 def _compare(flags: Any) -> list[dict[str, Any]]:
+    for name in ("rules", "seed"):
+        if not flags[name].value:
+            raise UserError(f"--{name}= names none: leave it out for the default")
     curves = _curves(flags)
     epochs = len(curves[0].accuracies)
     if flags.round_epochs > epochs:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any, TextIO
 
 from absl import flags as absl_flags
@@ -61,18 +59,17 @@ def changes(ledger: Ledger, interval: float) -> Iterator[Summary]:
 
     Looks each ``interval`` seconds, which costs next to nothing where nobody has written.
     """
-    # SQLite counts the commits of others; a summary takes tens of milliseconds in a large search.
-    with closing(sqlite3.connect(ledger.path.absolute().as_uri() + "?mode=ro", uri=True)) as db:
-        version = shown = None
-        while True:
-            if (found := db.execute("PRAGMA data_version").fetchone()) != version:
-                version, state = found, summarize(ledger)
-                if state != shown:
-                    shown = state
-                    yield state
-                if state.finished:
-                    return
-            time.sleep(interval)
+    version = shown = None
+    while True:
+        # A summary takes tens of milliseconds in a large search.
+        if (found := ledger.changes()) != version:
+            version, state = found, summarize(ledger)
+            if state != shown:
+                shown = state
+                yield state
+            if state.finished:
+                return
+        time.sleep(interval)
 
 
 def _print_json(state: Summary) -> None:

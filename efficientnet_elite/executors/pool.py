@@ -127,8 +127,14 @@ def _ended(status: int | None) -> str:
     if status == -signal.SIGKILL:
         return "killed, out of memory?"
     if status is not None and status < 0:
-        return f"ended by {signal.Signals(-status).name}"
+        return f"ended by {_signal_name(-status)}"
     return f"ended with status {status}"
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):  # real-time signals have none
+        return signal.Signals(number).name
+    return f"signal {number}"
 
 
 def _serve(

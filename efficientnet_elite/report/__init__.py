@@ -80,7 +80,7 @@ def write_tables(workdir: Path) -> list[Path]:
 
 def gather(workdir: Path) -> Contents:
     """Reads everything that there is to tell; UserError where there is no search."""
-    with Ledger(workdir) as ledger:
+    with Ledger(workdir) as ledger, ledger.snapshot():
         summary, meta = summary_lib.summarize(ledger), ledger.meta()
         epochs, candidates, int8 = ledger.epochs(), ledger.candidates(), ledger.int8()
         replicas, failures, halts = ledger.replicas(), ledger.failures(), ledger.halts()

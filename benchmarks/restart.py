@@ -57,7 +57,6 @@ def _start(workdir: Path, candidates: int) -> dict[str, float]:
         "--config=quick",
         f"--max_candidates={candidates}",
         "--groups=8",
-        "--workers=1",
         "--noexport",
     ]
     child = subprocess.run(

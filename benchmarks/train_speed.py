@@ -149,7 +149,8 @@ def search_once(config: SearchConfig, workers: int, workdir: Path) -> Cost:
         ):
             stack.enter_context(watched)
         with watch.phase("start, end"):
-            search.run(config, workdir, engine=EngineConfig(workers=workers), progress=False)
+            engine = EngineConfig(workers=workers if workers > 1 else None)
+            search.run(config, workdir, engine=engine, progress=False)
     seconds = time.perf_counter() - started
     with Ledger(workdir) as ledger:
         epochs = [epoch for trained in ledger.epochs().values() for epoch in trained]

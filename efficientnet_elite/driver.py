@@ -20,6 +20,7 @@ from typing import Any
 from efficientnet_elite import champions, deadline, summary
 from efficientnet_elite.deadline import Timekeeper
 from efficientnet_elite.display import Display
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.executors.protocol import (
     Built,
     EpochDone,
@@ -36,6 +37,7 @@ from efficientnet_elite.executors.protocol import (
 )
 from efficientnet_elite.ledger import Epoch, Ledger
 from efficientnet_elite.outcome import EpochResult, Int8Result
+from efficientnet_elite.replay import audit
 from efficientnet_elite.task_queue import Queue
 from efficientnet_elite.tournament import Job, Noise, Standing
 from efficientnet_elite.workdir import champions_path, checkpoint_path, clear_temporary, write_json
@@ -74,10 +76,16 @@ def drive(
       the champions, heaviest group first, as written to ``champions.json``.
 
     Raises:
-      UserError: what nobody can train with, such as a full disk. All that was recorded stands.
+      UserError: what nobody can train with, such as a full disk; decisions on record that do not
+        follow from the scores on record. All that was recorded stands.
     """
     clear_temporary(workdir)
     try:
+        if difference := audit(ledger).difference:
+            raise UserError(
+                f"{ledger.path} was decided otherwise than by the rules of this version "
+                f"({difference}): continue with the version that began it, or in another --workdir"
+            )
         with Display(progress) as display:
 
             def say(text: str) -> None:
@@ -139,6 +147,7 @@ class _Search:
             self._seconds[name] = sum(epoch.seconds for epoch in epochs)
         self._int8, self._failures, self._halts = ledger.int8(), ledger.failures(), ledger.halts()
         self._timekeeper: Timekeeper | None = None
+        self._elapsed = 0.0  # on its clock, when that was last recorded
         self._noise: Noise | None = None
         decided = ledger.decisions()
         self._decided = {group: len(decided.get(group, ())) for group in self._members}
@@ -165,10 +174,13 @@ class _Search:
         for group in self._members:
             self._advance(group, resuming=True)
         self._look_at_clock()
-        while self._wanted:
-            self._assign()
-            self._executor.wait(self._on_event)
-            self._look_at_clock()
+        try:
+            while self._wanted:
+                self._assign()
+                self._executor.wait(self._on_event)
+                self._look_at_clock()
+        finally:
+            self._record_elapsed()
         self._show()
         return self._standings
 
@@ -238,6 +250,12 @@ class _Search:
                 self._ledger.record_halt(group, halt)
                 self._halts[group] = halt
                 self._advance(group)
+
+    def _record_elapsed(self) -> None:
+        """For the next run, should this one be killed."""
+        if self._timekeeper is not None:
+            self._elapsed = self._timekeeper.deadline.spent()
+            self._ledger.record_elapsed(self._elapsed)
 
     def _lost_champion(self, standing: Standing) -> dict[str, Job]:
         """A champion whose checkpoint has disappeared is trained anew; its scores stand."""
@@ -316,6 +334,7 @@ class _Search:
         match event:
             case Built(seconds):
                 self._building.append(seconds)
+                self._record_elapsed()
                 self._ledger.record_timing("graph building", running.name, seconds, add=True)
             case EpochDone(result):
                 self._on_epoch(running, result)
@@ -323,6 +342,8 @@ class _Search:
                 self._on_int8(running.name, result)
             case Stepped(step, steps):
                 running.state = f"step {step}/{steps}"
+                if self._timekeeper and self._timekeeper.deadline.spent() > self._elapsed + 60:
+                    self._record_elapsed()
             case Warned(text):
                 self._say(text)
             case Finished():
@@ -352,8 +373,7 @@ class _Search:
         scores.append(result.validation_accuracy)
         self._losses[name].append(result.train_loss)
         self._seconds[name] += result.seconds
-        if self._timekeeper is not None:
-            self._ledger.record_elapsed(self._timekeeper.deadline.spent())
+        self._record_elapsed()
         self._deaths.pop(name, None)
         if name in self._group_of:
             self._work_done += self._macs[name]
@@ -366,6 +386,7 @@ class _Search:
         if result.epoch in known:
             return
         self._ledger.record_int8(name, result)
+        self._record_elapsed()
         known[result.epoch] = result
         self._deaths.pop(name, None)
         if result.fault:

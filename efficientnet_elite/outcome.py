@@ -12,6 +12,10 @@ class TrainingError(Exception):
     """A candidate's training cannot go on: diverged, or does not fit into memory."""
 
 
+class OutOfMemory(TrainingError):
+    """Memory does not suffice, be it for this candidate or beside others."""
+
+
 @dataclass(frozen=True)
 class EpochResult:
     """One trained epoch.

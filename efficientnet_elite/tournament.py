@@ -163,13 +163,11 @@ def standing(
 
     while len(alive) > 1:
         if number == halt.round:
-            short = [n for n in alive if len(scores.get(n, ())) < max(1, halt.epoch)]
-            gone = [name for name in short if name in failed]
-            late = [name for name in short if name not in failed]
-            racing = [name for name in alive if name not in short]
+            # Who has failed, be it before or since, is among them: the decision must stand.
+            late = [n for n in alive if not 0 < halt.epoch <= len(scores.get(n, ()))]
+            racing = [name for name in alive if name not in late]
             cut = Cut(rule, number, halt.epoch, members, racing, scores, losses, {})
             decisions += _called(cut, late)
-            decisions += _failed(cut, len(racing) + len(late), gone, failed)
             best = [name for name, _ in cut.ranked()] or late
             alive, bench = best[:1], best[1:] + bench
             number += 1
@@ -224,7 +222,9 @@ def _called(cut: Cut, late: Sequence[str]) -> list[Decision]:
         for decision in cut.decide(ranked, min(1, len(ranked)), cut.error())
     ]
     for rank, name in enumerate(late, start=len(ranked) + 1):
-        reason = "not begun when time was up" + ("; the cheapest goes on" if rank == 1 else "")
+        reason = "without a score when time was up"
+        if rank == 1:
+            reason += "; the cheapest goes on"
         decisions.append(
             Decision(cut.round, cut.epoch, name, float("nan"), rank, rank == 1, reason)
         )
@@ -272,13 +272,28 @@ def _crowned(
     return None if lost(champion) else champion, made
 
 
+def scores_by_seed(
+    names: Sequence[str], scores: Scores, losses: Losses, schedule: Schedule
+) -> dict[str, float]:
+    """The rule's scores of one network's trainings at the first cut; absent before.
+
+    They are scored among themselves: a rule that compares train losses compares theirs.
+
+    Args:
+      names: of the trainings.
+      scores, losses, schedule: see `standing`.
+    """
+    rule, epoch = rules.find(schedule.rule), schedule.cut(1)
+    complete = [name for name in names if len(scores.get(name, ())) >= epoch]
+    return dict(Cut(rule, 1, epoch, names, complete, scores, losses, {}).ranked())
+
+
 def measured_noise(
     repeats: Iterable[Sequence[str]],
     scores: Scores,
+    losses: Losses,
     schedule: Schedule,
     failed: Mapping[str, str],
-    *,
-    losses: bool = True,
 ) -> Noise:
     """The noise that trainings of the same networks with different seeds show at the first cut.
 
@@ -286,22 +301,17 @@ def measured_noise(
 
     Args:
       repeats: names of the trainings of each network; those that have failed do not count.
-      scores: validation accuracies by epoch; trainings without any may be absent.
-      schedule: lengths in epochs, and the rule.
+      scores, losses, schedule: see `standing`.
       failed: training to reason.
-      losses: whether train losses are recorded.
     """
-    rule, epoch = rules.find(schedule.rule), schedule.cut(1, losses=losses)
     squares, freedom = 0.0, 0
     for names in repeats:
-        curves = [scores.get(name, ())[:epoch] for name in names]
-        complete = [curve for curve in curves if len(curve) == epoch]
-        if len(complete) < sum(n not in failed or len(scores.get(n, ())) >= epoch for n in names):
+        found = scores_by_seed(names, scores, losses, schedule)
+        if any(name not in found and name not in failed for name in names):
             return Noise(True, None)
-        if len(complete) > 1:
-            values = [rule.score(curve) for curve in complete]
-            squares += variance(values) * (len(values) - 1)
-            freedom += len(values) - 1
+        if len(found) > 1:
+            squares += variance(found.values()) * (len(found) - 1)
+            freedom += len(found) - 1
     return Noise(False, (squares / freedom) ** 0.5 if freedom else None)
 
 

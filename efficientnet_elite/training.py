@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from efficientnet_elite import condense, models
+from efficientnet_elite import condense, group_conv, models
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.checkpoint import Checkpoint
 from efficientnet_elite.config import TrainConfig
@@ -29,7 +29,7 @@ from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.families.condense import training_form
 from efficientnet_elite.learning_rate import learning_rate
-from efficientnet_elite.outcome import EpochResult, Int8Result, TrainingError
+from efficientnet_elite.outcome import EpochResult, Int8Result, OutOfMemory, TrainingError
 from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.tasks import task
 
@@ -47,7 +47,7 @@ def _out_of_memory_named() -> Iterator[None]:
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        raise TrainingError("out of memory: try a smaller --batch_size") from error
+        raise OutOfMemory("out of memory: try a smaller --batch_size") from error
 
 
 class Trainer:
@@ -81,7 +81,7 @@ class Trainer:
         self._task = task(spec, data)
         self.history: list[EpochResult] = []
         trained = training_form(spec.with_drop_rates(config.drop_rates))
-        self.model = models.build(trained, seed=seed)
+        self.model = models.build(trained, seed=seed, split_groups=True)
         self._learned = condense.learned_layers(self.model)
         for layer in self.model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -270,7 +270,8 @@ class Trainer:
         in_float, in_int8, seen = [], [], 0
         with _out_of_memory_named(), self.averaged_weights():
             try:
-                infer = quantize(self.model, calibration)
+                with group_conv.whole(self.model):
+                    infer = quantize(self.model, calibration)
             except UserError as error:
                 fault = str(error)
             for batch, classes in self._validation:

@@ -15,6 +15,8 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import ClassVar
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -29,9 +31,19 @@ from efficientnet_elite.checkpoint import Checkpoint
 from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
 from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.executors import local
 from efficientnet_elite.executors.local import LocalExecutor
-from efficientnet_elite.executors.protocol import Built, EpochDone, Finished, Ready, Task, Warned
+from efficientnet_elite.executors.protocol import (
+    Built,
+    EpochDone,
+    Failed,
+    Finished,
+    Ready,
+    Task,
+    Warned,
+)
 from efficientnet_elite.ledger import FILE_NAME, Ledger
+from efficientnet_elite.outcome import EpochResult, OutOfMemory
 from efficientnet_elite.spec import ArchSpec
 
 RANDOM = Random(20090907)
@@ -341,6 +353,60 @@ def test_a_lost_checkpoint_of_a_champion_is_trained_anew(tmp_path):
         drive(ledger, Invented(ACCURACIES, {"0a": 0}), tmp_path, progress=False)
         assert not path.exists()  # tried once, not for ever
         assert ledger.failures() == {"0a": "the loss became nan"}
+
+
+def test_decisions_of_other_rules_are_not_overruled(tmp_path):
+    config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
+    with ledger_of(tmp_path, {0: "ab"}, config) as ledger:
+        drive(ledger, Invented(ACCURACIES), tmp_path, progress=False)
+        ledger._db.execute("UPDATE decisions SET rank = 3 - rank, survives = 1 - survives")
+        before = ledger.decisions(), ledger.epochs()
+        with pytest.raises(UserError, match=r"decided otherwise .*: continue with the version"):
+            drive(ledger, Invented(ACCURACIES), tmp_path, progress=False)
+        assert (ledger.decisions(), ledger.epochs()) == before
+
+
+def test_other_versions_are_told(copied, capsys):
+    with closing(sqlite3.connect(copied / FILE_NAME)) as database, database:
+        database.execute(
+            "UPDATE meta SET value = json_set(value, '$.tensorflow', '2.19.0')"
+            " WHERE key = 'versions'"
+        )
+    assert cli.main([*COMMAND, f"--workdir={copied}"]) == 0
+    line = capsys.readouterr().err.splitlines()[0]
+    assert line.startswith("begun with tensorflow 2.19.0, continued with 2.")
+
+
+class Hoarder:
+    """A trainer in a memory that holds so many of them."""
+
+    room = 2
+    living: ClassVar[WeakSet[Hoarder]] = WeakSet()
+
+    def __init__(self, spec, *_, **__):
+        self.history, self.epochs_done, self.build_seconds = [], 0, 0.1
+        self.living.add(self)
+
+    def run(self, until, on_epoch, on_step):
+        if len(self.living) > self.room:
+            raise OutOfMemory("out of memory")
+        on_epoch(EpochResult(until, 0.5, 1.0, 1.0))
+
+
+def test_memory_that_others_hold_is_nobodys_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "Trainer", Hoarder)
+    executor = LocalExecutor(TrainConfig(), None, base_resolution=8, seed=0)
+    spec = ArchSpec("s", (8, 8, 3), (ConvBlock("stem", 8, stride=2), Classifier("p", 10)))
+
+    def run(name):
+        events = []
+        executor.submit(0, Task(replace(spec, name=name), 0, 1, tmp_path / name))
+        executor.wait(lambda slot, event: events.append(event))
+        return events[-1]
+
+    assert [run(name) for name in "abcde"] == [Finished()] * 5
+    monkeypatch.setattr(Hoarder, "room", 0)
+    assert run("f") == Failed("out of memory")
 
 
 def test_the_executor_keeps_what_it_has_built(tmp_path):

@@ -256,6 +256,11 @@ def test_the_executor_measures_the_epoch_it_was_asked_for(straight, digits, tmp_
     assert [type(event) for event in again] == [Int8Done, Finished]
     assert again[0].result.int8_accuracy == measured.result.int8_accuracy
 
+    executor.submit(0, Task(SPEC, 2, 3, path))
+    executor.wait(lambda slot, event: None)
+    *_, measured, last = run(2)  # also where it is still held, and has been trained on
+    assert (measured.result.epoch, last) == (2, Finished())
+
 
 # -- the step, in NumPy --------------------------------------------------------------------------
 

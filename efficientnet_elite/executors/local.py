@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import time
 
 from efficientnet_elite.checkpoint import DamagedCheckpoint
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
-from efficientnet_elite.outcome import EpochResult, TrainingError
+from efficientnet_elite.outcome import EpochResult, OutOfMemory, TrainingError
 from efficientnet_elite.training import Quantize, Trainer
 
 from .protocol import (
@@ -65,15 +66,31 @@ class LocalExecutor:
             on_event(0, Ready())
             return
         try:
-            self._run(task, on_event)
+            self._run_alone_if_need_be(task, on_event)
         except TrainingError as error:
             self.retire(0, task.spec.name)
             on_event(0, Failed(str(error)))
         else:
             on_event(0, Finished())
 
+    def _run_alone_if_need_be(self, task: Task, on_event: OnEvent) -> None:
+        try:
+            self._run(task, on_event)
+        except OutOfMemory:
+            # What idle candidates occupy is not this one's fault; they are built again.
+            others = self._trainers.keys() - {task.spec.name}
+            self._trainers.clear()
+            if not others:
+                raise
+        else:
+            return
+        gc.collect()  # outside of the handler, whose traceback holds the trainer
+        self._run(task, on_event)
+
     def _run(self, task: Task, on_event: OnEvent) -> None:
         trainer = self._trainers.get(task.spec.name)
+        if trainer is not None and task.int8_at_end and trainer.epochs_done > task.until_epoch:
+            trainer = None  # `_open` sets it back
         built = 0.0
         if trainer is None:
             trainer = self._open(task, on_event)

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from efficientnet_elite import rules
+from efficientnet_elite import cuts, rules
 from efficientnet_elite.ledger import Epoch
 from efficientnet_elite.report.cuts import Cut
 from efficientnet_elite.rules import Rule
-from efficientnet_elite.summary import Group
+from efficientnet_elite.summary import Group, curves
 
 Epochs = Mapping[str, Sequence[Epoch]]
 
@@ -108,15 +108,11 @@ def agreement(found: Sequence[Choice], groups: Sequence[Group], used: str) -> li
 
 
 def _choice(rule: Rule, cut: Cut, epochs: Epochs) -> Choice:
-    # Who failed has no score; equal scores stay in the order of the search.
+    # Who failed has no score; a tie stays as the search decided it.
     names = [d.candidate for d in cut.decisions if d.score == d.score]
-    seen = [epochs[name][: cut.epoch] for name in names]
-    found = rule.scores(
-        [[epoch.validation_accuracy for epoch in own] for own in seen],
-        [[epoch.train_loss for epoch in own] for own in seen],
-    )
-    scores = dict(zip(names, found, strict=True))
-    ranked = sorted(names, key=lambda name: -scores[name])
+    seen = curves({name: epochs[name] for name in names})
+    found = cuts.Cut(rule, cut.round, cut.epoch, names, names, *seen, {}).ranked()
+    scores, ranked = dict(found), [name for name, _ in found]
     kept = [d.candidate for d in cut.kept]
     pairs = right = 0
     for one, other in combinations(kept, 2):

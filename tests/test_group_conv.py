@@ -1,0 +1,53 @@
+"""Grouped convolutions as several plain ones."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientnet_elite import group_conv, models, pools
+
+SPEC = next(
+    c.spec
+    for c in pools.candidates("shufflenet-g3", base_resolution=32, classes=5)
+    if c.spec.resolution == 32
+)
+IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, *SPEC.input_shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[keras.Model, keras.Model]:
+    """One network, as it is deployed and as it is trained."""
+    return models.build(SPEC, seed=1), models.build(SPEC, seed=1, split_groups=True)
+
+
+def compiled(model: keras.Model, *, training: bool) -> int:
+    """How many functions of the traced model are compiled by XLA."""
+    traced = tf.function(lambda x: model(x, training=training)).get_concrete_function(IMAGES)
+    called = [traced.graph, *(f.graph for f in traced.graph._functions.values())]
+    return sum(
+        "_XlaMustCompile" in op.node_def.attr and op.get_attr("_XlaMustCompile")
+        for graph in called
+        for op in graph.get_operations()
+    )
+
+
+def test_the_same_weights_give_the_same_answer(pair):
+    whole, split = pair
+    assert [v.shape for v in whole.variables] == [v.shape for v in split.variables]
+    for one, other in zip(whole.variables, split.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for training in (False, True):
+        answers = [np.asarray(model(IMAGES, training=training)) for model in pair]
+        np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-4)
+
+
+def test_only_whole_ones_are_compiled(pair):
+    whole, split = pair
+    assert compiled(whole, training=True) > 10
+    assert compiled(split, training=True) == 0
+    with group_conv.whole(split):
+        assert compiled(split, training=False) > 10
+    assert compiled(split, training=False) == 0

@@ -49,6 +49,7 @@ def normalises(model: keras.Model) -> bool:
     """Whether a network begins with layers that normalise pixels."""
     import keras
 
+    model = _functional(model)
     tensor = model.inputs[0]
     while (node := _only_reader(model, tensor)) is not None and _is_augmentation(node.operation):
         (tensor,) = node.output_tensors
@@ -81,6 +82,7 @@ def _absorb(
     import keras
     from keras import layers
 
+    model = _functional(model)
     tensor, padding = model.inputs[0], None
     whole = scale, offset
     while (node := _only_reader(model, tensor)) is not None:
@@ -97,8 +99,8 @@ def _absorb(
             if inner.how == "operators":
                 break  # they are no fewer inside
             return Absorbed(_spliced(model, result, inner.model), inner.how)
-        elif _takes_in(layer):
-            first, how = _convolution(layer, padding, scale, offset)
+        elif _takes_in(layer, padding) and sum(n.operation is layer for n in _nodes(model)) == 1:
+            first, how = _convolution(layer, tensor.shape[1:3], padding, scale, offset)
             return Absorbed(_spliced(model, result, first), how)
         else:
             break
@@ -109,6 +111,7 @@ def _absorb(
 
 def _convolution(
     layer: keras.layers.Conv2D,
+    size: tuple[int, int],
     padding: tuple[tuple[int, int], tuple[int, int]] | None,
     scale: NDArray[np.float64],
     offset: NDArray[np.float64],
@@ -117,7 +120,6 @@ def _convolution(
     import keras
 
     kernel, *bias = (np.asarray(weights, np.float64) for weights in layer.get_weights())
-    size = layer.input.shape[1:3]
     if padding is None and layer.padding == "same":
         padding = _same(size, layer)
     if padding is not None and not np.any(padding):
@@ -184,13 +186,19 @@ def _attached(
     return keras.Model(image, model(x), name=model.name)
 
 
+def _functional(model: keras.Model) -> keras.Model:
+    """The model's graph: a Sequential keeps it beside its list of layers."""
+    return getattr(model, "_functional", None) or model
+
+
+def _nodes(model: keras.Model) -> list[Any]:
+    return [node for depth in model._nodes_by_depth.values() for node in depth]
+
+
 def _only_reader(model: keras.Model, tensor: Any) -> Any:
     """The node that reads a tensor, where it is the only one and reads nothing else."""
     nodes = [
-        node
-        for depth in model._nodes_by_depth.values()
-        for node in depth
-        if any(source is tensor for source in node.input_tensors)
+        node for node in _nodes(model) if any(source is tensor for source in node.input_tensors)
     ]
     if len(nodes) != 1 or len(nodes[0].input_tensors) != 1 or len(nodes[0].output_tensors) != 1:
         return None
@@ -227,17 +235,19 @@ def _is_augmentation(layer: Any) -> bool:
     from keras import layers
 
     shifts = layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom
-    return isinstance(layer, (*shifts, layers.RandomBrightness, layers.RandomContrast))
+    noise = layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout
+    return isinstance(layer, (*shifts, *noise, layers.RandomBrightness, layers.RandomContrast))
 
 
-def _takes_in(layer: Any) -> bool:
+def _takes_in(layer: Any, padding: Any) -> bool:
+    """Whether a layer is a convolution whose padding, with that before it, is all of one kind."""
     from keras import layers
 
     return (
         type(layer) is layers.Conv2D
         and layer.groups == 1
         and layer.data_format == "channels_last"
-        and len(layer._inbound_nodes) == 1
+        and (padding is None or layer.padding == "valid")
     )
 
 

@@ -32,8 +32,15 @@ _PARSER_VERSION = "1.0.0"
 MEAN = DEVIATION = 128.0
 
 
-def write(model: bytes, *, name: str, labels: Sequence[str], out_dir: Path) -> int:
-    """Writes the package; files of an earlier one are replaced.
+def write(
+    model: bytes,
+    *,
+    name: str,
+    labels: Sequence[str],
+    out_dir: Path,
+    crop_fraction: float = 1.0,
+) -> int:
+    """Writes the package; files of the same names are replaced.
 
     Args:
       model: content of a .tflite file whose input is the pixel (uint8) or pixel / 128 - 1 (float32)
@@ -41,6 +48,7 @@ def write(model: bytes, *, name: str, labels: Sequence[str], out_dir: Path) -> i
       name: of the network, and of the file.
       labels: names of the classes, in the order of the logits.
       out_dir: gets ``NAME.tflite``, ``labels.txt``, two Kotlin files and a README.
+      crop_fraction: share of an image's shorter side that the network was tested on.
 
     Returns:
       Size of the .tflite file in bytes.
@@ -51,7 +59,13 @@ def write(model: bytes, *, name: str, labels: Sequence[str], out_dir: Path) -> i
     content = with_metadata(model, name=name, labels=labels)
     contents = inspect.read(model)
     side = inspect.image_side(contents)
-    values = {"name": name, "side": side, "classes": len(labels), "bytes": len(content)}
+    values = {
+        "name": name,
+        "side": side,
+        "classes": len(labels),
+        "bytes": len(content),
+        "crop": f"{crop_fraction:.1%}",
+    }
     texts = sources.SEGMENTER if inspect.gives_masks(contents) else sources.CLASSIFIER
     written = {path: Template(text).substitute(values).encode() for path, text in texts.items()}
     written[LABELS] = _lines(labels)

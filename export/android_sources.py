@@ -2,7 +2,7 @@
 
 # What both LiteRT classes begin with, how they load the network, and how they run it.
 _LITERT_IMPORTS = """\
-// Gradle: implementation("com.google.ai.edge.litert:litert:1.4.0")
+// Gradle: implementation("com.google.ai.edge.litert:litert:1.4.2")
 import android.content.Context
 import android.graphics.Bitmap
 import java.io.FileInputStream
@@ -101,7 +101,10 @@ normalisation, the range of the input and the labels.
 1. Copy `$name.tflite` and `labels.txt` to `app/src/main/assets/`.
 2. Copy one of the Kotlin files to your sources and add the dependency it names. Neither was
    compiled by the program that wrote it.
-3. Crop the image as you want it seen first: both stretch what they get to the input's square.
+3. Crop the image first: both stretch what they get to the input's square. The network was tested on
+   the square around the centre that has $crop of the shorter side. Shrink large images in steps of
+   two or with an area filter before that: Android's bilinear scaling skips pixels, which the tests
+   did not.
 4. The output is logits. `LiteRtClassifier` makes a probability of the greatest; MediaPipe's score
    is the logit itself.
 """
@@ -179,7 +182,10 @@ its metadata has the normalisation, the range of the input and the labels.
 1. Copy `$name.tflite` and `labels.txt` to `app/src/main/assets/`.
 2. Copy one of the Kotlin files to your sources and add the dependency it names. Neither was
    compiled by the program that wrote it.
-3. Crop the image as you want it seen first: both stretch what they get to the input's square.
+3. Crop the image first: both stretch what they get to the input's square. The network was tested on
+   the square around the centre that has $crop of the shorter side. Shrink large images in steps of
+   two or with an area filter before that: Android's bilinear scaling skips pixels, which the tests
+   did not.
 4. `LiteRtSegmenter` gives a mask of the input's size, MediaPipe one of the bitmap's.
 """
 

@@ -27,7 +27,7 @@ from efficientnet_elite.segmentation_score import class_iou, confusion, score
 
 from . import calibration as calibration_lib
 from . import convert, files, inspect, ladder, layers, quantizer, remedies
-from .formats import FLOAT32, INT8, Format
+from .formats import FLOAT32, INT8, Format, every
 from .runtime import Runner
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def export_model(
         raise ValueError(f"{len(labels)} labels for {model.output_shape[-1]} logits")
     start = time.monotonic()
     try:
-        every = (FLOAT32, INT8, *formats)
-        models = dict(zip(every, convert.to_tflite_formats(model, calibration, every), strict=True))
+        asked = (FLOAT32, INT8, *formats)
+        models = dict(zip(asked, convert.to_tflite_formats(model, calibration, asked), strict=True))
         if method != "minmax":
             calibrated = quantizer.calibrate(model, calibration)
             ranges = calibration_lib.ranges(calibrated, calibration, method)
@@ -170,11 +170,10 @@ def export_model(
     verified = time.monotonic()
 
     folder = Path(out_dir) / name
-    paths = {form: folder / f"{name}.{form.name}.tflite" for form in models}
     exported = Exported(
         name=name,
-        float_path=paths[FLOAT32],
-        int8_path=paths[INT8],
+        float_path=folder / file_name(name, FLOAT32),
+        int8_path=folder / file_name(name, INT8),
         sidecar_path=folder / f"{name}.json",
         labels_path=folder / "labels.txt",
         **results,
@@ -192,21 +191,35 @@ def export_model(
         "int8_layers": [asdict(error) for error in layer_errors],
         "int8_remedies": cure and cure.record(),
         "files": {
-            form.name: described(paths[form], content) | {"accuracy": shares[form]}
+            form.name: described(name, form, content) | {"accuracy": shares[form]}
             for form, content in models.items()
         },
         "versions": versions(),
         "details": details,
     }
+    write(folder, models, sidecar)
+    return exported
+
+
+def file_name(name: str, form: Format) -> str:
+    """What a network's file is called."""
+    return f"{name}.{form.name}.tflite"
+
+
+def write(folder: Path, models: Mapping[Format, bytes], sidecar: Mapping[str, Any]) -> None:
+    """Writes an export: files, labels and sidecar, in place of all files of an earlier one."""
+    name = sidecar["name"]
+    paths = {folder / file_name(name, form): content for form, content in models.items()}
     files.write(
         {
-            **{paths[form]: content for form, content in models.items()},
-            exported.labels_path: "".join(f"{label}\n" for label in labels).encode(),
+            **paths,
+            folder / "labels.txt": "".join(f"{label}\n" for label in sidecar["labels"]).encode(),
             # Last: its hashes vouch for the others.
-            exported.sidecar_path: json.dumps(sidecar, indent=2).encode() + b"\n",
+            folder / f"{name}.json": json.dumps(sidecar, indent=2).encode() + b"\n",
         }
     )
-    return exported
+    for form in set(every()) - models.keys():  # the sidecar knows them no more
+        (folder / file_name(name, form)).unlink(missing_ok=True)
 
 
 def _check_accuracy(
@@ -312,13 +325,29 @@ def meaning(contents: inspect.Contents) -> str:
     """What a file's outputs are."""
     if inspect.ends_in_softmax(contents):
         return "probabilities"
+    if inspect.last_operator(contents) == "LOGISTIC":
+        return "sigmoid of each class's logit: probabilities that do not add up to 1"
     return "logits; softmax of the dequantized values gives probabilities"
 
 
-def described(path: Path, content: bytes) -> dict[str, Any]:
+def described(name: str, form: Format, content: bytes) -> dict[str, Any]:
     """A file's entry in the sidecar."""
-    digest = hashlib.sha256(content).hexdigest()
-    return {"file": path.name, "bytes": len(content), "sha256": digest}
+    contents = inspect.read(content)
+    return {
+        "file": file_name(name, form),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "input": _elements(contents.inputs[0]),
+        "output": _elements(contents.outputs[0]),
+    }
+
+
+def _elements(tensor: inspect.Tensor) -> dict[str, Any]:
+    """What a tensor's elements stand for: real = scale * (element - zero_point), where integers."""
+    if not tensor.scales:
+        return {"type": tensor.type.lower()}
+    scale, zero_point = tensor.scales[0], tensor.zero_points[0]
+    return {"type": tensor.type.lower(), "scale": scale, "zero_point": zero_point}
 
 
 def versions() -> dict[str, str]:

@@ -27,8 +27,6 @@ from .heads import ends_in_softmax
 if TYPE_CHECKING:
     import keras
 
-INPUT_MIN, INPUT_MAX = post_training.INPUT_RANGE
-
 
 def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
     """Converts a model to float32, or to int8 from input to output.
@@ -37,7 +35,7 @@ def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
       model: float32, one input (batch, height, width, channels) and one output (batch, classes);
         the batch size may be static or not.
       calibration: None for float32; else images (N, height, width, channels), float32 within
-        [INPUT_MIN, INPUT_MAX], whose activations set the int8 ranges.
+        `post_training.INPUT_RANGE`, whose activations set the int8 ranges.
 
     Returns:
       The file's content. The same model and images give the same bytes.
@@ -83,9 +81,20 @@ def check_images(model: keras.Model, images: np.ndarray) -> None:
     """ValueError where calibration images are not as `to_tflite` takes them."""
     if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
         raise ValueError(f"calibration images {images.shape} do not fit {model.input_shape}")
-    if not (images.min() >= INPUT_MIN and images.max() <= INPUT_MAX):
+    low, high = post_training.INPUT_RANGE
+    if not (images.min() >= low and images.max() <= high):
         raise ValueError(
             f"calibration images lie in [{images.min()}, {images.max()}]: expected pixel / 128 - 1"
+        )
+
+
+def check_float32(model: keras.Model) -> None:
+    """UserError where a layer computes in another type."""
+    wrong = [layer for layer in model.layers if layer.compute_dtype != "float32"]
+    if wrong:
+        raise UserError(
+            f"layer {wrong[0].name} computes in {wrong[0].compute_dtype}, not in float32: build "
+            "the network anew without mixed precision, and give it these weights"
         )
 
 
@@ -95,9 +104,7 @@ def _saved(model: keras.Model) -> Iterator[str]:
     import keras
     import tensorflow as tf
 
-    wrong = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
-    if wrong:
-        raise ValueError(f"layer {wrong[0]} does not compute in float32: rebuild the model")
+    check_float32(model)
     constants = [
         [keras.ops.convert_to_numpy(variable) for variable in variables]
         for variables in (model.trainable_variables, model.non_trainable_variables)

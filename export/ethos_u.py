@@ -97,7 +97,7 @@ def compiled(model: bytes, accelerator: str = ACCELERATOR) -> tuple[bytes, Repor
         source = Path(folder, "model.tflite")
         source.write_bytes(model)
         options = [f"--accelerator-config={accelerator}", f"--output-dir={folder}", str(source)]
-        command = [sys.executable, "-c", _PROGRAM, *options]
+        command = [sys.executable, "-P", "-c", _PROGRAM, *options]
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_SECONDS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from efficientnet_elite.errors import UserError
@@ -57,5 +57,20 @@ def parse(weights: Sequence[str], interfaces: Sequence[str]) -> tuple[Format, ..
         if unknown := sorted(set(given) - set(known)):
             raise UserError(f"there is no format {unknown[0]!r}: choose from {', '.join(known)}")
     asked = {Format(kind) for kind in weights if kind != "int8"}
-    asked |= {Format("int8", interface) for interface in interfaces}
-    return tuple(sorted(asked - {FLOAT32, INT8}, key=lambda form: form.name))
+    return others(asked | {Format("int8", interface) for interface in interfaces})
+
+
+def others(forms: Iterable[Format]) -> tuple[Format, ...]:
+    """What is beside float32 and int8 among some forms, in the order of their names."""
+    return tuple(sorted(set(forms) - {FLOAT32, INT8}, key=lambda form: form.name))
+
+
+def every() -> tuple[Format, ...]:
+    """All forms there are."""
+    return FLOAT32, INT8, *parse(WEIGHTS, INTERFACES)
+
+
+def named(name: str) -> Format:
+    """The form of a `Format.name`."""
+    weights, _, interface = name.partition(".")
+    return Format(weights, interface or ("int8" if weights == "int8" else "float32"))

@@ -18,13 +18,13 @@ import numpy as np
 from efficientnet_elite.errors import UserError
 
 from . import isolated, keras_file
+from .capture import captured
 from .formats import FLOAT32, Format
 from .isolated import Arrays
 
 if TYPE_CHECKING:
     import keras
 
-TIMEOUT_SECONDS = 3600.0
 _BATCH = 64
 _NOISE_IMAGES = 8
 
@@ -95,7 +95,11 @@ def export_file(path: Path, request: Request, images: Images | None) -> dict[str
     arguments = {"path": str(path.absolute()), "request": json.dumps(asdict(request))}
     given = {} if images is None else asdict(images)
     try:
-        answer = isolated.call(_export, {**arguments, **given}, timeout=TIMEOUT_SECONDS)
+        # Without a limit on time: fine-tuning takes hours where images are large.
+        memory = isolated.MEMORY_BYTES + sum(array.nbytes for array in given.values())
+        answer = isolated.call(
+            _export, {**arguments, **given}, timeout=None, memory=memory, quiet=False
+        )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return json.loads(str(answer["sidecar"]))
@@ -106,13 +110,16 @@ def _export(arguments: Arrays) -> Arrays:
     import os
 
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    from . import absorb, champion, heads, remedies
+    with captured():  # what TensorFlow says of this machine
+        import keras  # noqa: F401
+    from . import absorb, champion, convert, heads, remedies
 
     asked = json.loads(str(arguments["request"]))
     asked["formats"] = tuple(Format(**form) for form in asked["formats"])
     request, path = Request(**asked), Path(str(arguments["path"]))
     loaded = keras_file.load(path)
     _check_classifier(loaded, request)
+    convert.check_float32(loaded)
     original = heads.with_output(loaded, request.output)
     takes = request.takes
     if takes is None:
@@ -192,7 +199,7 @@ def _write_floats(
     model: keras.Model, request: Request, details: dict[str, Any], images: np.ndarray
 ) -> str:
     """Converts to float formats, compares float32 with Keras, writes; returns the sidecar."""
-    from . import champion, convert, files, inspect, runtime
+    from . import champion, convert, inspect, runtime
 
     forms = (FLOAT32, *request.formats)
     contents = dict(zip(forms, convert.to_tflite_formats(model, None, forms), strict=True))
@@ -200,8 +207,6 @@ def _write_floats(
     difference = float(np.abs(runtime.run(contents[FLOAT32], images) - expected).max())
     if not difference <= champion.TOLERANCE * float(np.ptp(expected)):
         raise UserError(f"the float32 file differs from Keras by up to {difference:.3g}")
-    folder = Path(request.out_dir, request.name)
-    paths = {form: folder / f"{request.name}.{form.name}.tflite" for form in forms}
     found = inspect.read(contents[FLOAT32])
     sidecar = {
         "name": request.name,
@@ -214,19 +219,14 @@ def _write_floats(
         "output": {"shape": found.outputs[0].shape, "meaning": champion.meaning(found)},
         "operators": {"float32": found.operators},
         "verification": {"noise_images": len(images), "max_difference": difference},
-        "files": {form.name: champion.described(paths[form], contents[form]) for form in forms},
+        "files": {
+            form.name: champion.described(request.name, form, contents[form]) for form in forms
+        },
         "versions": champion.versions(),
         "details": details,
     }
-    text = json.dumps(sidecar, indent=2)
-    files.write(
-        {
-            **{paths[form]: content for form, content in contents.items()},
-            folder / "labels.txt": "".join(f"{label}\n" for label in request.labels).encode(),
-            folder / f"{request.name}.json": text.encode() + b"\n",
-        }
-    )
-    return text
+    champion.write(Path(request.out_dir, request.name), contents, sidecar)
+    return json.dumps(sidecar)
 
 
 def _noise(model: keras.Model) -> np.ndarray:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
 
+from . import files
+
 # The quantizer widens an empty range to +-1e-6, which gives 2e-6 / 255 = 7.8e-9.
 DEGENERATE_SCALE = 1e-8
-# Subgraphs, or tensors and operators in total; eLite9 has about 400.
+# Operator codes, subgraphs, or tensors and operators in total; eLite9 has about 400.
 MOST_PARTS = 100_000
+# Numbers and letters beside the weights: names, shapes, scales; eLite9 has about 54 000.
+MOST_DETAILS = 4_000_000
 MOST_SIDE = 4096  # of an image, in pixels
 _CASTS = {"QUANTIZE", "DEQUANTIZE"}
+_WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,12 @@ class Contents:
     outputs: tuple[Tensor, ...]
 
 
+def load(path: Path) -> bytes:
+    """A file's content; UserError where it is missing, something else or too large to be read."""
+    files.check(path)
+    return path.read_bytes()
+
+
 def read(model: bytes) -> Contents:
     """Parses a TFLite file's content; inputs and outputs are those of the first subgraph.
 
@@ -87,8 +100,11 @@ def read(model: bytes) -> Contents:
 def _read(schema: Any, model: bytes) -> Contents:
     builtins = _names(schema.BuiltinOperator)
     types = _names(schema.TensorType)
-    root = schema.Model.GetRootAs(model)
-    codes = [_operator(root.OperatorCodes(i), builtins) for i in range(root.OperatorCodesLength())]
+    root, take = schema.Model.GetRootAs(model), _Taker()
+    codes = [
+        _operator(root.OperatorCodes(i), builtins, take)
+        for i in range(_bounded(root.OperatorCodesLength()))
+    ]
     graphs = [root.Subgraphs(i) for i in range(_bounded(root.SubgraphsLength()))]
     # In total: a forged file can name the same subgraph over and over.
     _bounded(sum(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs))
@@ -96,8 +112,8 @@ def _read(schema: Any, model: bytes) -> Contents:
         [
             Step(
                 codes[operator.OpcodeIndex()],
-                tuple(_list(operator.InputsAsNumpy())),
-                tuple(_list(operator.OutputsAsNumpy())),
+                take.numbers(operator.InputsAsNumpy()),
+                take.numbers(operator.OutputsAsNumpy()),
             )
             for operator in (graph.Operators(i) for i in range(graph.OperatorsLength()))
         ]
@@ -105,10 +121,13 @@ def _read(schema: Any, model: bytes) -> Contents:
     ]
     subgraphs = []
     for graph, its_steps in zip(graphs, steps, strict=True):
+        used = {index for step in its_steps for index in (*step.inputs, *step.outputs)}
+        if not used <= {-1, *range(graph.TensorsLength())}:  # -1 is an input that is left out
+            raise ValueError("an operator reads or makes a tensor that does not exist")
         producers = {output: step.operator for step in its_steps for output in step.outputs}
         subgraphs.append(
             [
-                _tensor(root, graph.Tensors(i), types, producers.get(i))
+                _tensor(root, graph.Tensors(i), types, producers.get(i), take)
                 for i in range(graph.TensorsLength())
             ]
         )
@@ -118,8 +137,8 @@ def _read(schema: Any, model: bytes) -> Contents:
         operators=dict(sorted(operators.items())),
         tensors=tuple(tensor for tensors in subgraphs for tensor in tensors),
         steps=tuple(steps[0]),
-        inputs=tuple(subgraphs[0][i] for i in _list(main.InputsAsNumpy())),
-        outputs=tuple(subgraphs[0][i] for i in _list(main.OutputsAsNumpy())),
+        inputs=tuple(subgraphs[0][i] for i in take.numbers(main.InputsAsNumpy())),
+        outputs=tuple(subgraphs[0][i] for i in take.numbers(main.OutputsAsNumpy())),
     )
 
 
@@ -167,10 +186,38 @@ def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
             )
 
 
+def last_operator(contents: Contents) -> str | None:
+    """What computes the outputs: ``SOFTMAX``, or ``LOGISTIC`` for a sigmoid, where not logits."""
+    made = [step.operator for step in contents.steps if step.operator not in _CASTS]
+    return made[-1] if made else None
+
+
 def ends_in_softmax(contents: Contents) -> bool:
     """Whether the outputs are probabilities rather than logits."""
-    made = [step.operator for step in contents.steps if step.operator not in _CASTS]
-    return made[-1:] == ["SOFTMAX"]
+    return last_operator(contents) == "SOFTMAX"
+
+
+def output_step(contents: Contents) -> float:
+    """The least difference between two values of the output; 0 where it is computed in float.
+
+    Of an integer output it is the scale, and of a float one that DEQUANTIZE makes of integers
+    theirs.
+    """
+    (output,) = contents.outputs
+    last = contents.steps[-1] if contents.steps else None
+    if last is not None and last.operator == "DEQUANTIZE" and last.inputs:
+        output = contents.tensors[last.inputs[0]]
+    return output.scales[0] if output.scales else 0.0
+
+
+def has_hybrid(contents: Contents) -> bool:
+    """Whether operators quantize float activations as they come, to meet their int8 weights."""
+    tensors = contents.tensors
+    return any(
+        (tensors[step.inputs[0]].type, tensors[step.inputs[1]].type) == ("FLOAT32", "INT8")
+        for step in contents.steps
+        if step.operator in _WEIGHTED and len(step.inputs) > 1
+    )
 
 
 def image_side(contents: Contents) -> int:
@@ -240,27 +287,54 @@ def _names(enumeration: type) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
-def _operator(code: Any, builtins: dict[int, str]) -> str:
+class _Taker:
+    """Takes details out of a file, and no more than `MOST_DETAILS`.
+
+    What is counted is what comes out: in a forged file many tensors can share one long vector.
+    """
+
+    def __init__(self) -> None:
+        self._left = MOST_DETAILS
+
+    def numbers(self, array: Any) -> tuple:
+        """A flatbuffer vector; an absent one reads as the number 0."""
+        if not hasattr(array, "tolist"):
+            return ()
+        self._count(array.size)
+        return tuple(array.tolist())
+
+    def text(self, name: bytes | None) -> str:
+        """A flatbuffer string."""
+        self._count(len(name or b""))
+        return (name or b"").decode()
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise UserError(f"the file claims more than {MOST_DETAILS} names, sizes and scales")
+
+
+def _operator(code: Any, builtins: dict[int, str], take: _Taker) -> str:
     # Numbers above 126 did not fit the first schema's byte; older files have only that byte.
     name = builtins[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-    return code.CustomCode().decode() if name == "CUSTOM" else name
+    return take.text(code.CustomCode()) if name == "CUSTOM" else name
 
 
-def _tensor(root: Any, tensor: Any, types: dict[int, str], producer: str | None) -> Tensor:
+def _tensor(
+    root: Any, tensor: Any, types: dict[int, str], producer: str | None, take: _Taker
+) -> Tensor:
     quantization = tensor.Quantization()
     # Read, not only counted: the weights of a truncated file are not all there.
     data = root.Buffers(tensor.Buffer()).DataAsNumpy()
+    scales = take.numbers(quantization.ScaleAsNumpy()) if quantization else ()
+    if not all(0 <= scale < math.inf for scale in scales):
+        raise ValueError("a scale is no number to multiply by")
     return Tensor(
-        name=(tensor.Name() or b"").decode(),
+        name=take.text(tensor.Name()),
         type=types[tensor.Type()],
-        shape=tuple(_list(tensor.ShapeAsNumpy())),
-        scales=tuple(_list(quantization.ScaleAsNumpy()) if quantization else ()),
-        zero_points=tuple(_list(quantization.ZeroPointAsNumpy()) if quantization else ()),
+        shape=take.numbers(tensor.ShapeAsNumpy()),
+        scales=scales,
+        zero_points=take.numbers(quantization.ZeroPointAsNumpy()) if quantization else (),
         constant=getattr(data, "size", 0) > 0,
         producer=producer,
     )
-
-
-def _list(array: Any) -> list:
-    """A flatbuffer vector as a list; an absent one reads as the number 0."""
-    return array.tolist() if hasattr(array, "tolist") else []

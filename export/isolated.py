@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -33,16 +34,18 @@ def call(
     function: Callable[[Arrays], Mapping[str, Any]],
     arguments: Mapping[str, Any],
     *,
-    timeout: float = TIMEOUT_SECONDS,
+    timeout: float | None = TIMEOUT_SECONDS,
     memory: int = MEMORY_BYTES,
+    quiet: bool = True,
 ) -> Arrays:
     """The answer of `function`, computed by another Python process.
 
     Args:
       function: defined at the top of an importable module; takes and returns named arrays.
       arguments: what numpy can make an array of; bytes as `np.frombuffer` gives them.
-      timeout: seconds, after which the process is killed.
+      timeout: seconds, after which the process is killed; None for work that takes what it takes.
       memory: bytes of address space it may use.
+      quiet: whether to keep to oneself what it says on stderr, such as its progress.
 
     Raises:
       UserError: the function raised, the process crashed or ran out of time; one line says which.
@@ -51,11 +54,17 @@ def call(
         question, answer = Path(folder, "question.npz"), Path(folder, "answer.npz")
         np.savez(question, **arguments)
         command = [
-            *(sys.executable, "-m", __name__),
+            # -P: the current folder may hold files from elsewhere, and none is to be imported.
+            *(sys.executable, "-P", "-m", __name__),
             *(f"{function.__module__}:{function.__name__}", str(memory), folder),
         ]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=timeout)
+            done = subprocess.run(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE if quiet else None,
+                timeout=timeout,
+            )
         except subprocess.TimeoutExpired:
             raise UserError(f"it took longer than {timeout:g} s and was stopped") from None
         if done.returncode == 0:
@@ -63,9 +72,8 @@ def call(
             if _ERROR in result:
                 raise UserError(" ".join(str(result[_ERROR]).split()))
             return result
-        lines = [
-            " ".join(line.split()) for line in done.stderr.decode(errors="replace").split("\n")
-        ]
+        said = (done.stderr or b"").decode(errors="replace")
+        lines = [" ".join(line.split()) for line in said.split("\n")]
         last = next((line for line in reversed(lines) if line), "it said nothing")
         if done.returncode < 0:
             raise UserError(f"it crashed ({signal.Signals(-done.returncode).name}): {last}")
@@ -78,13 +86,18 @@ def _load(path: Path) -> Arrays:
 
 
 def _child(function: str, memory: str, folder: str) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = int(memory) if most == resource.RLIM_INFINITY else min(int(memory), most)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the caller's matter
     module, _, name = function.partition(":")
     try:
         result = getattr(import_module(module), name)(_load(Path(folder, "question.npz")))
     except UserError as error:
         result = {_ERROR: str(error)}
+    except Exception as error:
+        result = {_ERROR: traceback.format_exception_only(error)[-1]}
     np.savez(Path(folder, "answer.npz"), **result)
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from efficientnet_elite.errors import UserError
 
+from . import files
 from .inspect import MOST_SIDE
 
 if TYPE_CHECKING:
     import keras
 
-# Of the file and of what it unpacks to: far more than any network for small devices.
-MOST_BYTES = 1 << 30
 _MOST_CONFIG_BYTES = 32 << 20
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 # Where Keras' layers and operations live, under the names that it saves them by.
@@ -44,13 +44,11 @@ def check(path: Path) -> tuple[int, ...]:
     Raises:
       UserError: it is missing, damaged, too large, or has parts that Keras would have to run.
     """
+    files.check(path)
     try:
         return _check(path)
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing") from None
-    except (zipfile.BadZipFile, OSError, ValueError, RecursionError, NotImplementedError) as error:
-        if isinstance(error, UserError):
-            raise
+    # Whatever zipfile makes of damage, encryption and unknown methods, and json of deep nesting.
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise UserError(f"{path} is no sound .keras file: save or copy the model again") from error
 
 
@@ -72,16 +70,14 @@ def load(path: Path) -> keras.Model:
 
 
 def _check(path: Path) -> tuple[int, ...]:
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no model for small devices")
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.filename not in _MEMBERS:
                 raise UserError(
                     f"{path} holds {member.filename!r}, which is no part of an image classifier"
                 )
-        if sum(member.file_size for member in archive.infolist()) > MOST_BYTES:
-            raise UserError(f"{path} unpacks to more than {MOST_BYTES >> 20} MiB")
+        if sum(member.file_size for member in archive.infolist()) > files.MOST_BYTES:
+            raise UserError(f"{path} unpacks to more than {files.MOST_BYTES >> 20} MiB")
         if missing := _MEMBERS - set(archive.namelist()):
             raise UserError(f"{path} is no .keras file: {min(missing)} is missing in it")
         if archive.getinfo("config.json").file_size > _MOST_CONFIG_BYTES:
@@ -121,7 +117,7 @@ def _check_entry(path: Path, entry: dict[str, Any]) -> None:
 def _input_shape(
     path: Path, config: dict[str, Any], entries: list[dict[str, Any]]
 ) -> tuple[int, ...]:
-    inputs = [entry["config"] for entry in entries if entry["class_name"] == "InputLayer"]
+    inputs = [entry.get("config") for entry in entries if entry["class_name"] == "InputLayer"]
     shape = inputs[0].get("batch_shape") if inputs and isinstance(inputs[0], dict) else None
     if shape is None:
         built = config.get("build_config")

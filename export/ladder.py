@@ -99,17 +99,23 @@ def climb(
 
 
 def summary(attempts: Sequence[Attempt]) -> str:
-    """What each remedy came to, in one line: the best trial of each."""
+    """What each remedy came to, in one line: the best trial of each, and what it gained."""
     parts = []
+    before: float | None = None  # the best accuracy of the earlier remedies
     for remedy in dict.fromkeys(attempt.remedy for attempt in attempts):
-        made = [a for a in attempts if a.remedy == remedy and a.accuracy is not None]
+        made = {
+            attempt.accuracy: attempt
+            for attempt in reversed(attempts)
+            if attempt.remedy == remedy and attempt.accuracy is not None
+        }
         if not made:
             fault = next(attempt.fault for attempt in attempts if attempt.remedy == remedy)
             parts.append(f"{remedy} failed ({fault})")
             continue
-        best = max(made, key=lambda attempt: attempt.accuracy or 0.0)
-        gained = "" if best.gained is None else f" ({best.gained:+.2f} points)"
-        parts.append(f"{best.trial} {best.accuracy:.2%}{gained}")
+        best = max(made)
+        gained = "" if before is None else f" ({100 * (best - before):+.2f} points)"
+        parts.append(f"{made[best].trial} {best:.2%}{gained}")
+        before = best if before is None else max(before, best)
     return ", ".join(parts)
 
 

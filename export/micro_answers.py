@@ -14,10 +14,13 @@ class Answer:
 
     Attributes:
       kind: what such a network is called.
-      call: name of the C++ function that runs it.
-      header: the public header.
+      call: name of the C++ function that runs it on an image.
+      parameter: declaration of what gets the answer.
+      argument: its name.
+      before: what the public header declares first.
+      promise: its comment on `call`.
       after: from the output to the answer, without TensorFlow.
-      inference: definition of `call`.
+      read: from `output` to the answer.
       example: name of the sketch.
       sketch: an Arduino sketch.
       usage: a line of C++ that shows the call.
@@ -25,22 +28,22 @@ class Answer:
 
     kind: str
     call: str
-    header: str
+    parameter: str
+    argument: str
+    before: str
+    promise: str
     after: str
-    inference: str
+    read: str
     example: str
     sketch: str
     usage: str
 
 
-# What both kinds check and do before they look at the output.
-_RUN = """\
-  if (interpreter == nullptr || width < 1 || height < 1) return false;
-  if (width > ${NET}_MAX_IMAGE_WIDTH) return false;
-  Preprocess(rgb, width, height, row, interpreter->input(0)->data.int8);
-  if (interpreter->Invoke() != kTfLiteOk) return false;
-"""
 # How both sketches begin.
+_INCLUDES = """\
+#include <TensorFlowLite.h>  // Arduino finds TFLM by it: name your library's header, if another
+#include <$net.h>
+"""
 _SETUP = """\
 void setup() {
   Serial.begin(115200);
@@ -52,33 +55,18 @@ void setup() {
 CLASS = Answer(
     kind="image classifier",
     call="Classify",
-    header="""\
-// Classifies images with $name on TensorFlow Lite Micro.
-#ifndef ${NET}_H_
-#define ${NET}_H_
-
-#include <cstdint>
-
-#include "${net}_config.h"
-
-namespace $net {
-
+    parameter="Result* result",
+    argument="result",
+    before="""\
 struct Result {
   int index;          // of the class, and of its label in kLabels
   const char* label;  // its name
   float probability;  // softmax
 };
 
-// Once, before the first Classify(). False where TFLM cannot set up the network; it prints why.
-bool Begin();
-
-// The class of an image: width * height pixels of three bytes (RGB), row by row. False before
-// Begin(), for an image wider than ${NET}_MAX_IMAGE_WIDTH, and where TFLM fails.
-bool Classify(const std::uint8_t* rgb, int width, int height, Result* result);
-
-}  // namespace $net
-
-#endif  // ${NET}_H_
+""",
+    promise="""\
+// The class of an image: width * height pixels of three bytes (RGB), row by row.
 """,
     after="""\
 // Softmax of the logits, at one class.
@@ -87,21 +75,17 @@ inline float Probability(const std::int8_t* output, int index) {
   for (int i = 0; i < kClasses; ++i) sum += std::exp(Logit(output[i]) - Logit(output[index]));
   return 1.0f / sum;
 }""",
-    inference="""\
-bool Classify(const std::uint8_t* rgb, int width, int height, Result* result) {
-"""
-    + _RUN
-    + """\
-  const std::int8_t* output = interpreter->output(0)->data.int8;
+    read="""\
   result->index = Best(output);
   result->label = kLabels[result->index];
   result->probability = Probability(output, result->index);
-  return true;
-}""",
+""",
     example="classify",
     sketch="""\
 // Put your camera's picture into `image`; this sketch classifies a grey one.
-#include <$net.h>
+"""
+    + _INCLUDES
+    + """\
 
 static uint8_t image[3 * $net::kSide * $net::kSide];
 
@@ -126,29 +110,13 @@ void loop() {
 MASK = Answer(
     kind="segmentation network",
     call="Segment",
-    header="""\
-// Gives each pixel of an image a class with $name on TensorFlow Lite Micro.
-#ifndef ${NET}_H_
-#define ${NET}_H_
-
-#include <cstdint>
-
-#include "${net}_config.h"
-
-namespace $net {
-
-// Once, before the first Segment(). False where TFLM cannot set up the network; it prints why.
-bool Begin();
-
+    parameter="std::uint8_t* mask",
+    argument="mask",
+    before="",
+    promise="""\
 // The class of each pixel of an image: width * height pixels of three bytes (RGB), row by row.
 // `mask` gets kSide * kSide numbers below kClasses, row by row: those of the square around the
-// centre that the network sees, kCropFraction of the image's shorter side wide. False before
-// Begin(), for an image wider than ${NET}_MAX_IMAGE_WIDTH, and where TFLM fails.
-bool Segment(const std::uint8_t* rgb, int width, int height, std::uint8_t* mask);
-
-}  // namespace $net
-
-#endif  // ${NET}_H_
+// centre that the network sees, kCropFraction of the image's shorter side wide.
 """,
     after="""\
 static_assert(kClasses <= 256, "a mask has a byte a pixel");
@@ -159,18 +127,15 @@ inline void Mask(const std::int8_t* output, std::uint8_t* mask) {
     mask[i] = static_cast<std::uint8_t>(Best(output + kClasses * i));
   }
 }""",
-    inference="""\
-bool Segment(const std::uint8_t* rgb, int width, int height, std::uint8_t* mask) {
-"""
-    + _RUN
-    + """\
-  Mask(interpreter->output(0)->data.int8, mask);
-  return true;
-}""",
+    read="""\
+  Mask(output, mask);
+""",
     example="segment",
     sketch="""\
 // Put your camera's picture into `image`; this sketch segments a grey one.
-#include <$net.h>
+"""
+    + _INCLUDES
+    + """\
 
 static uint8_t image[3 * $net::kSide * $net::kSide];
 static uint8_t mask[$net::kSide * $net::kSide];

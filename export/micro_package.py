@@ -23,6 +23,8 @@ from . import files, inspect, tflm
 from . import micro_answers as answers
 from . import micro_sources as sources
 
+_WIDTH = 320  # of the widest image, where the network's own are no wider
+
 # Operators whose method of MicroMutableOpResolver is "Add" and their words, capitalised ...
 _REGULAR = """
 ABS ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE DIV EXPAND_DIMS
@@ -49,7 +51,7 @@ def write(
     out_dir: Path,
     crop_fraction: float = 1.0,
 ) -> int:
-    """Writes the package of an int8 model; files of an earlier one are replaced.
+    """Writes the package of an int8 model; files of the same names are replaced.
 
     Args:
       model: content of a .tflite file, int8 from input to output, whose input is pixel - 128 and
@@ -93,10 +95,10 @@ def write(
         "operator_count": len(registrations),
         "registrations": " &&\n         ".join(registrations),
         "operators": ", ".join(contents.operators),
-        "kind": answer.kind,
-        "call": answer.call,
+        "width": max(_WIDTH, image.shape[1]),
+        **{part: getattr(answer, part) for part in ("kind", "call", "parameter", "argument")},
     }
-    for part in ("after", "inference", "usage"):
+    for part in ("before", "promise", "after", "read", "usage"):
         values[part] = Template(getattr(answer, part)).substitute(values)
     texts = {
         f"src/{net}_config.h": sources.CONFIG,
@@ -104,7 +106,7 @@ def write(
         f"src/{net}_model.cc": sources.MODEL_SOURCE,
         f"src/{net}_operators.h": sources.OPERATORS,
         f"src/{net}_image.h": sources.IMAGE,
-        f"src/{net}.h": answer.header,
+        f"src/{net}.h": sources.HEADER,
         f"src/{net}.cc": sources.SOURCE,
         f"examples/{answer.example}/{answer.example}.ino": answer.sketch,
         "library.properties": sources.ARDUINO,

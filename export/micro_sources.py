@@ -8,7 +8,8 @@ C++11 without exceptions, heap or standard containers. Placeholders are ``string
 """
 
 CONFIG = """\
-// What a program must know of $name. Written by efficientnet-elite; do not edit.
+// What a program must know of $name. Written by efficientnet-elite. The macros are for build flags
+// (-D...), or to be edited here: a #define in a sketch does not reach the library's own sources.
 #ifndef ${NET}_CONFIG_H_
 #define ${NET}_CONFIG_H_
 
@@ -17,7 +18,17 @@ CONFIG = """\
 
 // Widest image that $call() takes: it decides the size of a row buffer.
 #ifndef ${NET}_MAX_IMAGE_WIDTH
-#define ${NET}_MAX_IMAGE_WIDTH 320
+#define ${NET}_MAX_IMAGE_WIDTH $width
+#endif
+
+// Added to kArenaBytes for the scratch memory of kernels made for a processor.
+#ifndef ${NET}_EXTRA_ARENA_BYTES
+#define ${NET}_EXTRA_ARENA_BYTES 0
+#endif
+
+// Where the arena lies, such as __attribute__((section(".ext_ram.bss"))); else with other data.
+#ifndef ${NET}_ARENA_ATTRIBUTE
+#define ${NET}_ARENA_ATTRIBUTE
 #endif
 
 namespace $net {
@@ -39,7 +50,8 @@ constexpr float kCropFraction = $crop_fraction;
 // Smallest tensor arena in which TensorFlow Lite Micro ran the network on a 64-bit machine with its
 // portable kernels. The structs it holds beside the activations have pointers of half that size on
 // a 32-bit device: an upper bound there. Kernels made for a processor (CMSIS-NN, ESP-NN) may ask
-// for scratch memory of their own: where Begin() fails with them, add what TFLM says is missing.
+// for scratch memory of their own: where Begin() fails with them, let ${NET}_EXTRA_ARENA_BYTES be
+// what TFLM says is missing.
 constexpr std::size_t kArenaBytes = $arena;
 
 constexpr const char* kLabels[kClasses] = {
@@ -206,6 +218,34 @@ $after
 #endif  // ${NET}_IMAGE_H_
 """
 
+HEADER = """\
+// Runs the $kind $name on TensorFlow Lite Micro.
+#ifndef ${NET}_H_
+#define ${NET}_H_
+
+#include <cstdint>
+
+#include "${net}_config.h"
+
+namespace $net {
+
+${before}// Once, before all else. False where TFLM cannot set up the network; it prints why.
+bool Begin();
+
+${promise}// False before Begin(), where TFLM fails, and for images wider than
+// ${NET}_MAX_IMAGE_WIDTH.
+bool $call(const std::uint8_t* rgb, int width, int height, $parameter);
+
+// The same without the steps before the network, which compute in float: write kInputElements
+// numbers, pixel - 128, to Input() before each Run(), for TFLM may use their memory again.
+std::int8_t* Input();  // nullptr before Begin()
+bool Run($parameter);
+
+}  // namespace $net
+
+#endif  // ${NET}_H_
+"""
+
 SOURCE = """\
 #include "$net.h"
 
@@ -218,7 +258,8 @@ SOURCE = """\
 namespace $net {
 namespace {
 
-alignas(16) std::uint8_t arena[kArenaBytes];
+constexpr std::size_t kBytes = kArenaBytes + ${NET}_EXTRA_ARENA_BYTES;
+alignas(16) ${NET}_ARENA_ATTRIBUTE std::uint8_t arena[kBytes];
 float row[3 * ${NET}_MAX_IMAGE_WIDTH];
 tflite::MicroInterpreter* interpreter = nullptr;
 
@@ -229,13 +270,28 @@ bool Begin() {
   static OpResolver resolver;
   static const bool registered = RegisterOperators(resolver);
   if (!registered) return false;
-  static tflite::MicroInterpreter instance(tflite::GetModel(kModel), resolver, arena, kArenaBytes);
+  static tflite::MicroInterpreter instance(tflite::GetModel(kModel), resolver, arena, kBytes);
   if (instance.AllocateTensors() != kTfLiteOk) return false;
   interpreter = &instance;
   return true;
 }
 
-$inference
+std::int8_t* Input() {
+  return interpreter == nullptr ? nullptr : interpreter->input(0)->data.int8;
+}
+
+bool Run($parameter) {
+  if (interpreter == nullptr || interpreter->Invoke() != kTfLiteOk) return false;
+  const std::int8_t* output = interpreter->output(0)->data.int8;
+${read}  return true;
+}
+
+bool $call(const std::uint8_t* rgb, int width, int height, $parameter) {
+  if (interpreter == nullptr || width < 1 || height < 1) return false;
+  if (width > ${NET}_MAX_IMAGE_WIDTH) return false;
+  Preprocess(rgb, width, height, row, Input());
+  return Run($argument);
+}
 
 }  // namespace $net
 """
@@ -261,13 +317,16 @@ an arena of $arena bytes (measured by TFLM on a 64-bit machine: an upper bound f
 portable kernels). Operators: $operators.
 
 1. Have TensorFlow Lite Micro in your project, of 2023 or newer (no `ErrorReporter` to pass).
-2. Arduino: copy this folder into `libraries/`. PlatformIO: copy it into `lib/`.
-   Else: compile `src/*.cc` with `src/` in the include path.
+2. Arduino: copy this folder into `libraries/`, and begin the sketch with your TFLM library's own
+   header, such as `#include <TensorFlowLite.h>`: Arduino finds libraries by headers at their top.
+   PlatformIO: copy it into `lib/`. Else: compile `src/*.cc` with `src/` in the include path.
 3. `#include <$net.h>`
 4. Once: `if (!$net::Begin()) { /* too little memory: TFLM prints why */ }`
 5. For each image (RGB, three bytes a pixel, up to ${NET}_MAX_IMAGE_WIDTH wide):
    `$usage`
-6. `$call` crops and resizes as the network was tested. For an image of $side x $side that is not
-   to be cropped, write `pixel - 128` into the input tensor instead of calling `Preprocess`.
-7. `src/${net}_image.h`, the steps before and after the network, compiles anywhere without TFLM.
+6. `$call` crops and resizes as the network was tested, in float. For an image of $side x $side that
+   is not to be cropped, write `pixel - 128` to `$net::Input()` and call `$net::Run($argument)`.
+7. More memory for kernels made for your processor (CMSIS-NN, ESP-NN), another place for the arena
+   (PSRAM), wider images: the macros of `src/${net}_config.h`.
+8. `src/${net}_image.h`, the steps before and after the network, compiles anywhere without TFLM.
 """

@@ -48,18 +48,23 @@ def of_champions(
     *,
     names: Sequence[str] = (),
     accelerator: str = ethos_u.ACCELERATOR,
+    formats: Sequence[Format] = (),
     progress: bool = True,
+    **asked: Any,
 ) -> list[Package]:
     """Packages of a search's champions, in ``export/NAME/TARGET``.
 
-    Champions whose export is missing or out of date, or lacks the format, are exported first.
+    Champions whose export is missing or out of date, lacks the format or is not as asked for, are
+    exported first (`export_champions`).
 
     Args:
       workdir: of a search that has come to its end.
       target: one of `TARGETS`.
       names: champions; all by default.
       accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
+      formats: to export to beside the target's.
       progress: show progress bars.
+      **asked: fields of `workdir.Settings` that are to have these values.
 
     Raises:
       UserError: a champion cannot be exported, or the target cannot run it.
@@ -68,11 +73,7 @@ def of_champions(
 
     form = TARGETS[target]
     export_workdir.export_champions(
-        workdir,
-        names=names,
-        again=False,
-        formats=() if form == INT8 else (form,),
-        progress=progress,
+        workdir, names=names, again=False, formats=(*formats, form), progress=progress, **asked
     )
     packages = []
     for name in (entry["name"] for entry in export_workdir.champions(workdir)):
@@ -105,11 +106,24 @@ def of_file(
     """
     name = _FORMAT.sub("", model.name.removesuffix(".tflite"))
     folder = out_dir or model.parent / target
-    content = _read(model)
-    names = _read(labels or model.with_name("labels.txt")).decode(errors="replace").splitlines()
+    content = inspect.load(model)
+    names = _labels(labels or model.with_name("labels.txt"))
+    if folder.resolve() == model.parent.resolve():
+        raise UserError(f"{folder} is the model's own folder: name another one for the package")
     try:
+        last = inspect.last_operator(inspect.read(content))
+        if last == "SOFTMAX" and target in ("micro", "android"):
+            raise UserError(
+                "the package computes softmax by itself: export it with --output=logits"
+            )
+        if last == "LOGISTIC" and target != "ethos-u":
+            raise UserError("it ends in a sigmoid, and the package would apply softmax to that")
+        sidecar = _sidecar(model.with_name(f"{name}.json"))
+        crop = sidecar.get("details", {}).get("crop_fraction", 1.0)
         if target == "android":
-            size = android.write(content, name=name, labels=names, out_dir=folder)
+            size = android.write(
+                content, name=name, labels=names, out_dir=folder, crop_fraction=crop
+            )
             return Package(name, folder, size)
         if target == "ethos-u":
             report = ethos_u.write(
@@ -117,8 +131,6 @@ def of_file(
             )
             size = (folder / f"{name}.vela.tflite").stat().st_size
             return Package(name, folder, size, round(report.sram_bytes), report.cycles)
-        sidecar = _sidecar(model.with_name(f"{name}.json"))
-        crop = sidecar.get("details", {}).get("crop_fraction", 1.0)
         if target == "web":
             size = web.write(
                 content,
@@ -129,10 +141,6 @@ def of_file(
                 crop_fraction=crop,
             )
             return Package(name, folder, size)
-        if inspect.ends_in_softmax(inspect.read(content)):
-            raise UserError(
-                "the package computes softmax by itself: export it with --output=logits"
-            )
         if kept := (sidecar.get("int8_remedies") or {}).get("float_layers"):
             raise UserError(
                 f"{', '.join(kept)} stayed in float to keep the accuracy, and a microcontroller "
@@ -146,12 +154,13 @@ def of_file(
         raise UserError(f"no {target} package of {model}: {error}") from error
 
 
-def _read(path: Path) -> bytes:
+def _labels(path: Path) -> list[str]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing: name the file with the labels")
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        hint = ": name the file with the labels" if path.name == "labels.txt" else ""
-        raise UserError(f"{path} is missing{hint}") from None
+        return path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-8: save it as that") from None
 
 
 def _sidecar(path: Path) -> dict[str, Any]:

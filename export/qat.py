@@ -25,6 +25,8 @@ import tensorflow as tf
 from keras import layers, ops
 from tqdm import tqdm
 
+from efficientnet_elite import group_conv
+
 from .folding import OUTPUT_AXIS, Wiring, copy, fold, outputs
 
 RATE = 1e-2  # weights are multiples of their channel's greatest
@@ -81,10 +83,9 @@ class RoundedWeights(layers.Layer):
     folded, channels differ by orders of magnitude, and a step that suits one destroys another.
     """
 
-    def __init__(self, inner: keras.Layer, **options: Any):
+    def __init__(self, inner: keras.Layer, axis: int, **options: Any):
         super().__init__(name=inner.name, **options)
-        self.inner = inner
-        self._axis = OUTPUT_AXIS[type(inner)]
+        self.inner, self._axis = inner, axis
 
     def build(self, input_shape: Any) -> None:
         """Builds the layer within, whose own variables hold the scales."""
@@ -278,7 +279,8 @@ def _clone(layer: keras.Layer) -> keras.Layer:
     clone = type(layer).from_config(layer.get_config())
     if isinstance(clone, layers.BatchNormalization):
         clone.trainable = False  # what could not be folded is a fixed scale and offset
-    return RoundedWeights(clone) if type(layer) in OUTPUT_AXIS else clone
+    axis = OUTPUT_AXIS.get(type(layer))
+    return clone if axis is None else RoundedWeights(group_conv.trainable(clone), axis)
 
 
 def _rounded_outputs(model: keras.Model) -> dict[str, bool]:

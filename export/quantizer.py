@@ -46,7 +46,7 @@ def calibrate(model: keras.Model, images: np.ndarray) -> Calibrated:
 
     Args:
       model: as `convert.to_tflite` takes it.
-      images: (N, height, width, channels), float32 within [convert.INPUT_MIN, convert.INPUT_MAX].
+      images: (N, height, width, channels), float32 within `post_training.INPUT_RANGE`.
 
     Raises:
       UserError: the converter cannot convert the model.

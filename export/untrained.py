@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_elite.export.convert import INPUT_MAX, INPUT_MIN, to_tflite
+from efficientnet_elite.export.convert import to_tflite
+from efficientnet_elite.export.post_training import INPUT_RANGE
 from efficientnet_elite.spec import ArchSpec
 from efficientnet_elite.workdir import write_bytes
 
@@ -31,8 +32,9 @@ def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
 
     random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     model = models.build(spec, batch_size=1, seed=seed)
+    low, high = INPUT_RANGE
     shape = (_CALIBRATION_IMAGES, *spec.input_shape)
-    images = random.uniform(INPUT_MIN, INPUT_MAX, shape).astype(np.float32)
+    images = random.uniform(low, high, shape).astype(np.float32)
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0

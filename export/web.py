@@ -80,7 +80,7 @@ def write(
     out_dir: Path,
     crop_fraction: float = 1.0,
 ) -> int:
-    """Writes the package; files of an earlier one are replaced.
+    """Writes the package; files of the same names are replaced.
 
     Args:
       model: content of a .tflite file whose input is the pixel (uint8), pixel - 128 (int8) or

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,33 @@ from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.training import CALIBRATION_IMAGES, load_averaged
 from efficientnet_elite.workdir import champions_path, checkpoint_path, lock
 
+from . import formats as formats_lib
 from . import remedies as remedies_lib
 from .champion import Exported, export_model
 from .formats import Format
 from .heads import with_output
 
 FOLDER = "export"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How champions are to be exported; the sidecar says how one was.
+
+    Attributes:
+      calibration_images: training images that set the int8 ranges, in turn from all classes.
+      method: how these images choose the ranges, of `calibration.METHODS`.
+      output: what the files give, of `heads.OUTPUTS`.
+      max_accuracy_drop: see `export_model`.
+      remedies: names of those to try where int8 drops by more, see `remedies.NAMES`. For networks
+        that give masks there are none.
+    """
+
+    calibration_images: int = CALIBRATION_IMAGES
+    method: str = "minmax"
+    output: str = "logits"
+    max_accuracy_drop: float | None = None
+    remedies: tuple[str, ...] = remedies_lib.DEFAULT
 
 
 def champions(workdir: Path) -> list[dict[str, Any]]:
@@ -51,27 +73,20 @@ def export_champions(
     *,
     names: Sequence[str] = (),
     again: bool = True,
-    calibration_images: int = CALIBRATION_IMAGES,
-    max_accuracy_drop: float | None = None,
-    output: str = "logits",
-    method: str = "minmax",
     formats: Sequence[Format] = (),
-    remedies: Sequence[str] | None = None,
     progress: bool = True,
+    **asked: Any,
 ) -> list[Exported]:
     """Exports and verifies champions; each is written as soon as it has passed.
 
     Args:
       workdir: of a search that has come to its end.
       names: champions to export; all by default.
-      again: whether to repeat exports that are up to date.
-      calibration_images: training images that set the int8 ranges, in turn from all classes.
-      max_accuracy_drop, formats: see `export_model`.
-      output: what the files give, of `heads.OUTPUTS`.
-      method: how the calibration images choose the ranges, of `calibration.METHODS`.
-      remedies: names of those to try where int8 drops by more, see `remedies.NAMES`; None for
-        `remedies.DEFAULT`. For networks that give masks there are none.
+      again: whether to begin anew. Else an export that is sound and as asked for is left alone, and
+        any other is repeated as its sidecar says, with what it lacks, or with what is asked for.
+      formats: to convert to beside float32 and int8.
       progress: show progress bars.
+      **asked: fields of `Settings` that are to have these values.
 
     Returns:
       what was exported now.
@@ -79,38 +94,30 @@ def export_champions(
     Raises:
       UserError: champions that failed, after all others have been exported.
     """
-    names_of_remedies = remedies_lib.check_names(
-        remedies_lib.DEFAULT if remedies is None else remedies
-    )
-    if remedies and give_masks(workdir):
-        raise UserError(
-            "remedies are judged by the share of images that are right, which networks for masks "
-            "do not have: leave --remedies out"
-        )
+    if "remedies" in asked:
+        asked["remedies"] = remedies_lib.check_names(asked["remedies"])
+        if asked["remedies"] and give_masks(workdir):
+            raise UserError(
+                "remedies are judged by the share of images that are right, which networks for "
+                "masks do not have: leave --remedies out"
+            )
     chosen = champions(workdir)
     if unknown := set(names) - {entry["name"] for entry in chosen}:
         raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
-    chosen = [entry for entry in chosen if not names or entry["name"] in names]
-    pending = [e for e in chosen if again or not _is_current(workdir, e["name"], formats)]
+    pending = []
+    for entry in (entry for entry in chosen if not names or entry["name"] in names):
+        before, made = (Settings(), set()) if again else _made(workdir, entry["name"])
+        settings, wanted = replace(before, **asked), made | set(formats)
+        if again or (settings, wanted) != (before, made) or not _is_sound(workdir, entry["name"]):
+            pending.append((entry, settings, formats_lib.others(wanted)))
     if not pending:
         return []
     done, failures = [], []
     with lock(workdir), Ledger(workdir) as ledger:
         config, data = search.recorded(ledger, progress=progress)
-        for entry in pending:
+        for entry, settings, others in pending:
             try:
-                exported = _export(
-                    workdir,
-                    entry,
-                    config,
-                    data,
-                    calibration_images,
-                    names_of_remedies,
-                    max_accuracy_drop=max_accuracy_drop,
-                    output=output,
-                    method=method,
-                    formats=formats,
-                )
+                exported = _export(workdir, entry, config, data, settings, others)
             except UserError as error:
                 failures.append(str(error))
                 continue
@@ -126,18 +133,15 @@ def _export(
     entry: dict[str, Any],
     config: SearchConfig,
     data: data_lib.ImageData,
-    calibration_images: int,
-    remedies: tuple[str, ...],
-    output: str,
-    method: str,
-    **options: Any,
+    settings: Settings,
+    formats: Sequence[Format],
 ) -> Exported:
     name = entry["name"]
     checkpoint = checkpoint_path(workdir, name)
     model, spec, epochs = load_averaged(checkpoint)
     sizes = {"resolution": spec.resolution, "base_resolution": config.base_resolution}
     images, indices = data_lib.calibration_images(
-        data, **sizes, count=calibration_images, seed=config.seed
+        data, **sizes, count=settings.calibration_images, seed=config.seed
     )
     size = config.train.batch_size
     batches = data_lib.eval_batches(data, "test", **sizes, batch_size=size)
@@ -153,7 +157,7 @@ def _export(
         return (images for images, _ in stream), steps
 
     return export_model(
-        with_output(model, output),
+        with_output(model, settings.output),
         name=name,
         out_dir=workdir / FOLDER,
         labels=data.labels,
@@ -166,37 +170,61 @@ def _export(
             "checkpoint_sha256": _digest(checkpoint),
             "dataset": {"name": data.name, "fingerprint": data.fingerprint},
             "crop_fraction": data.pipeline.crop_fraction(spec.resolution, config.base_resolution),
+            "settings": asdict(settings),
             "calibration": {
-                "method": method,
+                "method": settings.method,
                 "part": "train",
                 "seed": config.seed,
                 "indices": indices.tolist(),
             },
         },
-        method=method,
+        max_accuracy_drop=settings.max_accuracy_drop,
+        formats=formats,
+        method=settings.method,
         # Remedies are judged by the share of images that are right.
-        plan=None if data.masks else remedies_lib.Plan(remedies, validation, training),
-        **options,
+        plan=None if data.masks else remedies_lib.Plan(settings.remedies, validation, training),
     )
 
 
 def read_sidecars(workdir: Path) -> list[dict[str, Any]]:
     """Sidecars of all exported champions, in the order of ``champions.json``."""
-    paths = [workdir / FOLDER / e["name"] / f"{e['name']}.json" for e in champions(workdir)]
+    paths = [_sidecar_path(workdir, entry["name"]) for entry in champions(workdir)]
     return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
-def _is_current(workdir: Path, name: str, formats: Sequence[Format]) -> bool:
-    """Whether checkpoint and files are those that the sidecar vouches for, and none lacks."""
-    folder = workdir / FOLDER / name
+def _sidecar_path(workdir: Path, name: str) -> Path:
+    return workdir / FOLDER / name / f"{name}.json"
+
+
+# What reading a sidecar ends in that is missing, damaged or of another version.
+_UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _made(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
+    """How a champion was exported last, and to which formats; the defaults where it was not."""
     try:
-        sidecar = json.loads((folder / f"{name}.json").read_text())
+        sidecar = json.loads(_sidecar_path(workdir, name).read_text())
+        details, made = sidecar["details"], set(map(formats_lib.named, sidecar["files"]))
+        if "settings" in details:
+            settings = Settings(**details["settings"])
+            return replace(settings, remedies=tuple(settings.remedies)), made
+        calibration = details["calibration"]  # all that older versions tell
+        count, method = len(calibration["indices"]), calibration.get("method", "minmax")
+        return Settings(calibration_images=count, method=method), made
+    except _UNUSABLE:
+        return Settings(), set()
+
+
+def _is_sound(workdir: Path, name: str) -> bool:
+    """Whether checkpoint and files are those that the sidecar vouches for."""
+    path = _sidecar_path(workdir, name)
+    try:
+        sidecar = json.loads(path.read_text())
         digests = {checkpoint_path(workdir, name): sidecar["details"]["checkpoint_sha256"]}
         sidecar["details"]["crop_fraction"], sidecar["int8_layers"]  # not of an older version
-        digests |= {folder / f["file"]: f["sha256"] for f in sidecar["files"].values()}
-        complete = {form.name for form in formats} <= sidecar["files"].keys()
-        return complete and all(_digest(path) == digest for path, digest in digests.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        digests |= {path.with_name(f["file"]): f["sha256"] for f in sidecar["files"].values()}
+        return all(_digest(path) == digest for path, digest in digests.items())
+    except _UNUSABLE:
         return False
 
 

@@ -117,6 +117,41 @@ def test_files_take_the_pixel_and_cost_one_operator(name, pixels):
     assert counts["operators"] > counts["absorbed"]
 
 
+def sequential(*front: keras.Layer) -> keras.Sequential:
+    stem = layers.Conv2D(4, 3, strides=2, padding="same", activation="relu")
+    return keras.Sequential(
+        [keras.Input((32, 32, 3)), *front, stem, layers.Flatten(), layers.Dense(10)]
+    )
+
+
+@pytest.mark.parametrize("kind", ["plain", "with softmax", "around a model", "within a model"])
+def test_a_sequential_is_absorbed_like_its_graph(pixels, kind):
+    first = layers.Dropout(0.1), layers.Rescaling(1 / 255)
+    if kind == "around a model":
+        model = keras.Sequential([keras.Input((32, 32, 3)), *first, classifier(lambda x: x)])
+    elif kind == "within a model":
+        image = keras.Input((32, 32, 3))
+        model = keras.Model(image, sequential(*first)(image))
+    else:
+        model = sequential(*first)
+        model = heads.with_output(model, "softmax") if kind == "with softmax" else model
+    assert absorb.normalises(model)
+    absorbed = absorb.absorb(model, "0..255")
+    assert absorbed.how == "padding value"
+    expected = np.asarray(model(pixels.astype(np.float32), training=False))
+    got = np.asarray(absorbed.model(tiny_tflite.normalised(pixels), training=False))
+    np.testing.assert_allclose(got, expected, atol=2e-6 * np.ptp(expected), rtol=0)
+
+
+def test_a_convolution_that_others_read_too_is_left_as_it_is(pixels):
+    image = keras.Input((32, 32, 3))
+    stem = layers.Conv2D(4, 3, padding="same")
+    once = stem(layers.Rescaling(1 / 255)(image))
+    twice = stem(once[..., :3])
+    model = keras.Model(image, layers.Dense(10)(layers.Flatten()(twice)))
+    assert absorb.absorb(model, "0..255").how == "operators"
+
+
 def test_what_cannot_take_it_in_keeps_it_as_operators(pixels):
     image = keras.Input((32, 32, 3))
     x = layers.DepthwiseConv2D(3, padding="same")(imagenet(image))

@@ -13,7 +13,15 @@ import tiny_tflite
 from ai_edge_litert import schema_py_generated as schema
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import android, formats, packages, runtime, verify
+from efficientnet_elite.export import (
+    android,
+    convert,
+    formats,
+    heads,
+    packages,
+    runtime,
+    verify,
+)
 
 LABELS = tiny_tflite.LABELS
 TAKEN = pytest.mark.parametrize("form", [formats.FLOAT32, tiny_tflite.UINT8], ids=lambda f: f.name)
@@ -102,7 +110,9 @@ def test_the_package_of_a_file(tmp_path):
     with pytest.raises(UserError, match=r"labels\.txt is missing: name the file"):
         packages.of_file(model, "android")
     (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    (tmp_path / "tiny.json").write_text('{"details": {"crop_fraction": 0.875}}')
     made = packages.of_file(model, "android")
+    assert "87.5% of the shorter side" in (made.folder / "README.md").read_text()
     assert made.name == "tiny"
     assert made.folder == tmp_path / "android"
     assert {path.name for path in made.folder.iterdir()} == {
@@ -115,6 +125,25 @@ def test_the_package_of_a_file(tmp_path):
     for path in made.folder.glob("*.kt"):
         assert "tiny.tflite" in path.read_text()
         assert path.read_text().count("{") == path.read_text().count("}")
+
+
+def test_what_would_spoil_a_package_is_refused(tmp_path):
+    model = tmp_path / "tiny.int8.uint8.tflite"
+    model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
+    labels = tmp_path / "labels.txt"
+    labels.write_bytes("".join(f"{label}\n" for label in [*LABELS[:9], "Äpfel"]).encode("latin-1"))
+    with pytest.raises(UserError, match="is no text in UTF-8"):
+        packages.of_file(model, "android")
+    labels.write_text("".join(f"{label}\n" for label in LABELS))
+    with pytest.raises(UserError, match="is the model's own folder"):
+        packages.of_file(model, "android", out_dir=tmp_path)
+    soft = heads.with_output(tiny_tflite.model(), "softmax")
+    images = tiny_tflite.normalised(tiny_tflite.digits()[0][:20])
+    (content,) = convert.to_tflite_formats(soft, images, [tiny_tflite.UINT8])
+    model.write_bytes(content)
+    with pytest.raises(UserError, match=r"computes softmax by itself: .* --output=logits"):
+        packages.of_file(model, "android")
+    assert not (tmp_path / "android").exists()
 
 
 @TAKEN

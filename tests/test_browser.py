@@ -88,6 +88,12 @@ const visit = async (folder, shown) => {
   await choose("no picture", "text.png");
   await wait(() => $("status").textContent);
   answer.refusal = $("status").textContent;
+  const contexts = frame.contentWindow.CanvasRenderingContext2D.prototype;
+  const read = contexts.getImageData;
+  contexts.getImageData = () => { throw new Error("the canvas is too large"); };
+  await choose(await (await fetch(shown)).blob(), "large.png");
+  await wait(() => $("status").textContent.startsWith("large.png"));
+  contexts.getImageData = read;
   await choose(await (await fetch(shown)).blob(), "picture.png");
   await wait(() => page.querySelector("#answer .row"));
   answer.rows = [...page.querySelectorAll("#answer .row")].map((row) => row.innerText);

@@ -167,7 +167,7 @@ def test_mixed_precision_is_refused():
     image = keras.Input((16, 16, 3))
     x = layers.Conv2D(8, 3, dtype="mixed_bfloat16", name="stem")(image)
     model = keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
-    with pytest.raises(ValueError, match="layer stem does not compute in float32"):
+    with pytest.raises(UserError, match="layer stem computes in bfloat16, not in float32"):
         convert.to_tflite(model, calibration=None)
 
 

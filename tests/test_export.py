@@ -14,7 +14,7 @@ from keras import layers
 
 from efficientnet_elite import models
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import champion, inspect, runtime
+from efficientnet_elite.export import champion, formats, inspect, packages, runtime
 from efficientnet_elite.export import layers as layer_errors
 
 
@@ -108,6 +108,14 @@ def test_labels_and_sidecar(exported):
     (logits,) = inspect.read(exported.int8_path.read_bytes()).outputs
     assert sidecar["output"]["int8_scale"] == logits.scales[0]
     assert sidecar["output"]["int8_zero_point"] == logits.zero_points[0]
+    in_int8 = {
+        "input": {"type": "int8", "scale": 1 / 128, "zero_point": 0},
+        "output": {
+            "type": "int8",
+            "scale": logits.scales[0],
+            "zero_point": logits.zero_points[0],
+        },
+    }
     for kind, path in (("float32", exported.float_path), ("int8", exported.int8_path)):
         content = path.read_bytes()
         assert sidecar["files"][kind] == {
@@ -115,6 +123,9 @@ def test_labels_and_sidecar(exported):
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "accuracy": exported.float_accuracy if kind == "float32" else exported.int8_accuracy,
+            "input": {"type": "float32"},
+            "output": {"type": "float32"},
+            **(in_int8 if kind == "int8" else {}),
         }
         assert sidecar["operators"][kind] == inspect.operators(content)
     for key in ("keras_accuracy", "float_accuracy", "int8_accuracy", "max_difference"):
@@ -130,6 +141,35 @@ def test_folder_holds_the_four_files_and_nothing_else(exported):
         exported.sidecar_path,
     }
     assert set(exported.sidecar_path.parent.iterdir()) == paths
+
+
+def test_an_export_leaves_no_files_of_an_earlier_one(tmp_path):
+    asked = formats.parse(["float16"], ["uint8"])
+    folder = export(tiny(), tmp_path, formats=asked).sidecar_path.parent
+    (folder / "android").mkdir()
+    assert len(list(folder.glob("*.tflite"))) == 4
+    (folder / "tiny.mine.tflite").touch()
+    sidecar = json.loads((folder / "tiny.json").read_text())
+    assert sidecar["files"]["int8.uint8"]["input"] == {
+        "type": "uint8",
+        "scale": 1 / 128,
+        "zero_point": 128,
+    }
+    export(tiny(), tmp_path)
+    assert {path.name for path in folder.iterdir()} == {
+        *("tiny.float32.tflite", "tiny.int8.tflite", "tiny.json", "labels.txt"),
+        *("tiny.mine.tflite", "android"),
+    }
+
+
+def test_a_sigmoid_is_told(tmp_path):
+    image = keras.Input((16, 16, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(image))
+    model = keras.Model(image, layers.Dense(10, activation="sigmoid")(x))
+    exported = export(model, tmp_path)
+    assert "sigmoid" in json.loads(exported.sidecar_path.read_text())["output"]["meaning"]
+    with pytest.raises(UserError, match="ends in a sigmoid, and the package would apply softmax"):
+        packages.of_file(exported.int8_path, "micro")
 
 
 def test_signature_names_the_input_and_the_output(exported):

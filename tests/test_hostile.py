@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
 
 import flatbuffers
@@ -18,7 +19,7 @@ from efficientnet_elite import cli
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, runtime, verify
+from efficientnet_elite.export import files, inspect, runtime, verify
 
 
 @functools.cache
@@ -55,6 +56,36 @@ def astray(tree: schema.ModelT) -> None:
 
 
 FORGERIES = (custom, huge, astray)
+
+
+def shared(tensors: int, scales: int) -> bytes:
+    """A small file whose tensors all have the same long vector of scales."""
+    builder = flatbuffers.Builder(1 << 20)
+    vector = builder.CreateNumpyVector(np.ones(scales, np.float32))
+    schema.QuantizationParametersStart(builder)
+    schema.QuantizationParametersAddScale(builder, vector)
+    quantization = schema.QuantizationParametersEnd(builder)
+    schema.TensorStart(builder)
+    schema.TensorAddQuantization(builder, quantization)
+    tensor = schema.TensorEnd(builder)
+
+    def of(start, count: int, offset: int) -> int:
+        start(builder, count)
+        for _ in range(count):
+            builder.PrependUOffsetTRelative(offset)
+        return builder.EndVector()
+
+    all_tensors = of(schema.SubGraphStartTensorsVector, tensors, tensor)
+    schema.SubGraphStart(builder)
+    schema.SubGraphAddTensors(builder, all_tensors)
+    graphs = of(schema.ModelStartSubgraphsVector, 1, schema.SubGraphEnd(builder))
+    schema.BufferStart(builder)
+    buffers = of(schema.ModelStartBuffersVector, 1, schema.BufferEnd(builder))
+    schema.ModelStart(builder)
+    schema.ModelAddSubgraphs(builder, graphs)
+    schema.ModelAddBuffers(builder, buffers)
+    builder.Finish(schema.ModelEnd(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def one_line(error: UserError) -> bool:
@@ -104,11 +135,58 @@ def test_the_work_is_bounded(monkeypatch):
         inspect.read(model())
 
 
+def test_what_is_shared_counts_as_often_as_it_is_read(monkeypatch):
+    content = shared(tensors=50, scales=1000)
+    assert len(content) < 10_000
+    monkeypatch.setattr(inspect, "MOST_DETAILS", 50_000)
+    assert len(inspect.tensors(content)) == 50
+    monkeypatch.setattr(inspect, "MOST_DETAILS", 49_999)
+    with pytest.raises(UserError, match="claims more than 49999 names, sizes and scales"):
+        inspect.read(content)
+
+
+@pytest.mark.parametrize("scale", [np.nan, np.inf, -1.0])
+def test_a_scale_that_is_none_is_damage(scale):
+    def change(tree: schema.ModelT) -> None:
+        graph = tree.subgraphs[0]
+        graph.tensors[graph.outputs[0]].quantization.scale = [scale]
+
+    with pytest.raises(UserError, match="damaged TFLite model"):
+        inspect.read(forged(change))
+
+
+def test_an_operator_astray_is_damage():
+    with pytest.raises(UserError, match="damaged TFLite model"):
+        inspect.read(forged(astray))
+
+
+@pytest.mark.parametrize("command", ["verify", "export", "benchmark"])
+@pytest.mark.parametrize("kind", ["pipe", "huge", "none"])
+def test_what_is_no_file_to_read_is_not_read(tmp_path, capfd, command, kind):
+    path = tmp_path / "net.int8.tflite"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, files.MOST_BYTES + 1)  # without taking room on the disk
+    arguments = {
+        "verify": [str(path), "--dataset=digits"],
+        "export": [f"--model={path}", "--target=micro"],
+        "benchmark": [str(path)],
+    }
+    (tmp_path / "labels.txt").touch()
+    assert cli.main([command, *arguments[command]]) == 1
+    error = capfd.readouterr().err
+    assert error.count("\n") == 1
+    said = {"pipe": "is no file", "huge": "is larger than 1024 MiB", "none": "is missing"}
+    assert said[kind] in error
+
+
 def test_a_custom_operator_is_named():
     assert set(inspect.operators(forged(custom))) == {"PlugIn"}
 
 
-@pytest.mark.parametrize("change", FORGERIES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("change", [custom, huge], ids=lambda change: change.__name__)
 def test_no_runtime_takes_a_forgery_and_none_takes_the_process_along(change):
     side = tiny_tflite.SIDE
     images = np.zeros((1, side, side, 3), np.float32)

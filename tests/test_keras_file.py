@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from keras import layers
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import from_keras, inspect, keras_file, packages
+from efficientnet_elite.export import files, from_keras, inspect, keras_file, packages
 
 MARK = "the file's code has run"
 
@@ -148,12 +150,42 @@ def test_random_bytes_are_refused(tmp_path, content, zipped):
     assert one_line(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["deflated", "encrypted", "pipe"])
+def test_what_cannot_be_unpacked_is_refused(saved, tmp_path, kind):
+    path = forged(saved, tmp_path / "net.keras")
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo("config.json")
+    start = info.header_offset + 30 + len(info.filename)
+    if kind == "deflated":
+        content[start : start + 12] = b"\xff" * 12
+        path.write_bytes(content)
+    elif kind == "encrypted":
+        for signature, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+            for found in re.finditer(re.escape(signature), bytes(content)):
+                content[found.start() + place] |= 1
+        path.write_bytes(content)
+    else:
+        path.unlink()
+        os.mkfifo(path)
+    with pytest.raises(UserError, match=r"no sound \.keras file|is no file") as caught:
+        keras_file.check(path)
+    assert one_line(caught.value)
+
+
+def test_an_input_without_settings_is_refused(saved, tmp_path):
+    changed = config(saved)
+    del changed["config"]["layers"][0]["config"]
+    with pytest.raises(UserError, match="its input is None"):
+        keras_file.check(forged(saved, tmp_path / "net.keras", changed))
+
+
 def test_what_is_too_large_is_refused(saved, tmp_path, monkeypatch):
     bomb = forged(saved, tmp_path / "bomb.keras", **{"model.weights.h5": bytes(3_000_000)})
-    monkeypatch.setattr(keras_file, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(files, "MOST_BYTES", 2_000_000)
     with pytest.raises(UserError, match="unpacks to more than"):
         keras_file.check(bomb)
-    monkeypatch.setattr(keras_file, "MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "MOST_BYTES", 1000)
     with pytest.raises(UserError, match="is larger than"):
         keras_file.check(saved)
     with pytest.raises(UserError, match="is missing"):

@@ -69,6 +69,14 @@ def test_the_ladder_says_what_each_gained():
     assert line == "plain 50.00%, a2 60.00% (+10.00 points), b2 90.00% (+30.00 points)"
 
 
+def test_a_remedy_gains_over_the_best_of_the_remedies_before_it():
+    scores = {"plain": 0.5, "x1": 0.6, "x2": 0.61, "y1": 0.5, "y2": 0.62}
+    remedies_ = [(name, lambda best, n=name: [(f"{n}{i}",) * 2 for i in (1, 2)]) for name in "xy"]
+    climbed = ladder.climb("plain", remedies_, scores.__getitem__, 0.9)
+    line = ladder.summary(climbed.attempts)
+    assert line == "plain 50.00%, x2 61.00% (+11.00 points), y2 62.00% (+1.00 points)"
+
+
 def test_what_cannot_be_made_is_a_line_and_not_the_end():
     def score(trial: str) -> float:
         if trial == "plain":

@@ -9,9 +9,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import flatbuffers
 import numpy as np
 import pytest
 import tiny_tflite
+from ai_edge_litert import schema_py_generated as schema
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
@@ -173,24 +175,88 @@ TFLM = {
 }
 
 
-def check_syntax(source: Path, tmp_path: Path) -> None:
+def check_syntax(source: Path, tmp_path: Path, *options: str) -> None:
     """Compiles against TFLM's interface; fails where the compiler has anything to say."""
-    methods = "".join(f"TfLiteStatus {name}();" for name in micro_package.METHODS.values())
+    methods = "".join(
+        f"TfLiteStatus {name}() {{ return kTfLiteOk; }}" for name in micro_package.METHODS.values()
+    )
     for name, text in TFLM.items():
         path = tmp_path / "tensorflow/lite/micro" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#pragma once\n" + text.replace("METHODS", methods))
-    schema = tmp_path / "tensorflow/lite/schema/schema_generated.h"
-    schema.parent.mkdir()
-    schema.write_text(
+    header = tmp_path / "tensorflow/lite/schema/schema_generated.h"
+    header.parent.mkdir(exist_ok=True)
+    header.write_text(
         "#pragma once\nnamespace tflite { struct Model; const Model* GetModel(const void*); }\n"
     )
-    subprocess.run([COMPILER, *STRICT, f"-I{tmp_path}", "-fsyntax-only", source], check=True)
+    command = [COMPILER, *STRICT, *options, f"-I{tmp_path}", "-fsyntax-only", source]
+    subprocess.run(command, check=True)
 
 
 @needs_compiler
-def test_the_library_compiles_against_tflms_interface(package, tmp_path):
-    check_syntax(package / "src/net_tiny.cc", tmp_path)
+@pytest.mark.parametrize(
+    "macros",
+    [
+        (),
+        (
+            "-DNET_TINY_EXTRA_ARENA_BYTES=4096",
+            '-DNET_TINY_ARENA_ATTRIBUTE=__attribute__((section(".ext_ram.bss")))',
+        ),
+    ],
+    ids=["plain", "placed"],
+)
+def test_the_library_compiles_against_tflms_interface(package, tmp_path, macros):
+    check_syntax(package / "src/net_tiny.cc", tmp_path, *macros)
+
+
+# Calls the library as a program without floating point would; TFLM is played by a network that
+# has nothing but room.
+LIBRARY = """
+#include <cstdio>
+#include <vector>
+#include "net_tiny.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+static int8_t room[4000000];
+TfLiteStatus tflite::MicroInterpreter::AllocateTensors() { return kTfLiteOk; }
+TfLiteStatus tflite::MicroInterpreter::Invoke() { return kTfLiteOk; }
+TfLiteTensor* tflite::MicroInterpreter::input(std::size_t) {
+  static TfLiteTensor tensor{{room}};
+  return &tensor;
+}
+TfLiteTensor* tflite::MicroInterpreter::output(std::size_t) { return input(0); }
+const tflite::Model* tflite::GetModel(const void*) { return nullptr; }
+int main() {
+  net_tiny::Result result;
+  std::vector<unsigned char> image(3 * net_tiny::kSide * net_tiny::kSide, 128);
+  std::printf("%d%d ", net_tiny::Input() == nullptr, net_tiny::Run(&result));
+  std::printf("%d ", net_tiny::Begin());
+  std::printf("%d ", net_tiny::Classify(image.data(), net_tiny::kSide, net_tiny::kSide, &result));
+  net_tiny::Input()[3] = 99;
+  std::printf("%d ", net_tiny::Run(&result));
+  std::printf("%d", result.index);
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("side", [tiny_tflite.SIDE, 384])
+def test_a_program_runs_it_with_and_without_the_steps_before(tmp_path, monkeypatch, side):
+    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(int8()))
+    graph = tree.subgraphs[0]
+    graph.tensors[graph.inputs[0]].shape = [1, side, side, 3]
+    builder = flatbuffers.Builder(len(int8()))
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    monkeypatch.setattr(tflm, "arena_bytes", lambda model: 1024)
+    folder = tmp_path / "package"
+    micro_package.write(bytes(builder.Output()), name="tiny", labels=LABELS, out_dir=folder)
+    check_syntax(folder / "src/net_tiny.cc", tmp_path)
+    source = tmp_path / "main.cc"
+    source.write_text(LIBRARY)
+    program, folders = tmp_path / "program", [f"-I{tmp_path}", f"-I{folder / 'src'}"]
+    sources = [source, folder / "src/net_tiny.cc", folder / "src/net_tiny_model.cc"]
+    subprocess.run([COMPILER, *STRICT, *folders, "-o", program, *sources], check=True)
+    assert output(program) == b"10 1 1 1 3"
 
 
 def test_the_resolver_registers_exactly_the_operators(package):
@@ -217,6 +283,13 @@ def test_an_arena_in_which_tflm_crashes_is_too_small():
     model = untrained.int8_bytes(spec)
     image = np.zeros((1, *spec.input_shape), np.float32)
     assert tflm.run(model, image, tflm.arena_bytes(model)).shape == (1, 10)
+
+
+def test_arduino_finds_tflm_by_the_sketchs_first_header(package):
+    (sketch,) = package.rglob("*.ino")
+    includes = re.findall(r"#include <(.*?)>", sketch.read_text())
+    assert includes == ["TensorFlowLite.h", "net_tiny.h"]
+    assert "#include <TensorFlowLite.h>" in (package / "README.md").read_text()
 
 
 def test_what_arduino_and_platformio_read(package):

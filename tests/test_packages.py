@@ -13,7 +13,82 @@ from test_web import registry  # noqa: F401, a fixture: npm without network
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, tflm
+from efficientnet_elite.export import formats, inspect, tflm
+from efficientnet_elite.export.workdir import export_champions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--workdir={0} --labels=x", "--labels belongs to --model"),
+        ("--workdir={0} --dataset=digits", "--dataset belongs to a .keras file"),
+        ("--workdir={0} --accelerator=x", "--accelerator belongs to --target=ethos-u"),
+        ("--workdir={0} --target=web --layers=3", "--layers shows what is exported without"),
+        ("--workdir={0} --target=web --output=softmax", "leave --output=softmax out"),
+        ("--model={0}/x.tflite", "say what to make of it with --target"),
+        ("--model={0}/x.tflite --target=web --formats=float16", "--formats has no effect"),
+        ("--model={0}/x.tflite --target=web --max_accuracy_drop=1", "--max_accuracy_drop has no"),
+        ("--model={0}/x.keras --target=android --output=softmax", "leave --output=softmax out"),
+        ("--model={0}/x.keras --remedies=qat", "--remedies needs images, which --dataset names"),
+        ("--model={0}/x.keras --dataset=digits --labels=x", "--labels names classes, which"),
+    ],
+)
+def test_flags_without_effect_are_refused(tmp_path, capsys, arguments, said):
+    assert cli.main(["export", *arguments.format(tmp_path).split()]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
+@pytest.mark.slow
+def test_a_champion_is_exported_again_as_it_was(searched, tmp_path):
+    """What a later call does not speak of stays as an earlier one wanted it."""
+    workdir = Path(shutil.copytree(searched, tmp_path / "run"))
+    name = json.loads((workdir / "champions.json").read_text())[-1]["name"]
+    path = workdir / "export" / name / f"{name}.json"
+    uint8, float16 = formats.Format("int8", "uint8"), formats.Format("float16")
+
+    def export(**options) -> tuple[bool, dict]:
+        """Whether it had to be exported, and what its sidecar says then."""
+        made = export_champions(workdir, names=[name], progress=False, **options)
+        return bool(made), json.loads(path.read_text())
+
+    asked = {"method": "percentile", "calibration_images": 20, "max_accuracy_drop": 100.0}
+    _, first = export(formats=[float16], remedies=["qat", "calibration"], **asked)
+    settings = first["details"]["settings"]
+    assert settings == {**asked, "output": "logits", "remedies": ["calibration", "qat"]}
+    assert set(first["files"]) == {"float32", "int8", "float16"}
+    assert export(again=False) == (False, first)
+    assert export(again=False, **asked) == (False, first)
+
+    exported, second = export(again=False, formats=[uint8])  # as a package for Android wants it
+    assert exported
+    assert set(second["files"]) == {"float32", "int8", "float16", "int8.uint8"}
+    assert second["files"]["int8"] == first["files"]["int8"]
+    assert second["details"]["settings"] == settings
+    assert second["int8_remedies"]["needed_accuracy"] == first["int8_remedies"]["needed_accuracy"]
+
+    exported, third = export(again=False, calibration_images=10)
+    assert exported
+    assert len(third["details"]["calibration"]["indices"]) == 10
+    assert third["details"]["settings"] == {**settings, "calibration_images": 10}
+    assert set(third["files"]) == set(second["files"])
+
+    # Of an older version, which did not write down what it was asked for.
+    del third["details"]["settings"]
+    path.write_text(json.dumps(third))
+    assert export(again=False) == (False, third)
+    exported, fourth = export(again=False, max_accuracy_drop=90.0)
+    assert exported
+    assert fourth["details"]["settings"] | {"remedies": []} == {
+        **{"calibration_images": 10, "method": "percentile", "output": "logits"},
+        **{"max_accuracy_drop": 90.0, "remedies": []},
+    }
+    path.write_text("{")
+    exported, anew = export(again=False)
+    assert exported
+    assert anew["details"]["settings"]["method"] == "minmax"
+    assert set(anew["files"]) == {"float32", "int8"}
 
 
 @pytest.mark.slow

@@ -144,6 +144,14 @@ def test_pools_of_segmentation_networks():
 SCENES = MasksConfig(classes=3, images=40, size=48, seed=5)
 
 
+def test_masks_have_room_for_their_classes():
+    """255 is no class of a pixel."""
+    most = MasksConfig(classes=254, images=254, size=32)
+    assert 254 in np.unique(render_masked(most, 253)[1])
+    with pytest.raises(UserError, match="classes=255 is more than 254"):
+        MasksConfig(classes=255, images=255)
+
+
 def test_scenes_repeat_and_show_their_class():
     labels = pixel_labels(SCENES)
     assert labels[0] == "background" and len(set(labels)) == 4

@@ -17,7 +17,16 @@ import tiny_tflite
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import convert, ethos_u, inspect, isolated, runtime, tflm, verify
+from efficientnet_elite.export import (
+    convert,
+    ethos_u,
+    formats,
+    inspect,
+    isolated,
+    runtime,
+    tflm,
+    verify,
+)
 
 TFLM = tflm.available()
 INT8, FLOAT = 1, 0
@@ -71,6 +80,77 @@ def test_tflm_has_the_arithmetic_of_the_reference_kernels(rows):
         assert row.memory_bytes == tflm.arena_bytes(tiny_tflite.pair()[INT8])
 
 
+def wide() -> keras.Model:
+    """Untrained, with layers large enough for every format to quantize their weights."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(32, 3, strides=2, activation="relu")(image)
+    x = keras.layers.Conv2D(64, 3, activation="swish")(x)
+    return keras.Model(image, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def test_no_format_of_the_exporter_is_condemned():
+    """Compared by what their arithmetic allows, whatever type input and output have."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3))
+    images = tiny_tflite.normalised(pixels)
+    asked = formats.every()
+    files = convert.to_tflite_formats(wide(), images, asked)
+    chosen = [name for name in verify.RUNTIMES if name != "LiteRT.js"]
+    for form, content in zip(asked, files, strict=True):
+        contents = inspect.read(content)
+        assert inspect.has_hybrid(contents) == (form.weights == "dynamic")
+        assert bool(inspect.output_step(contents)) == form.calibrated
+        rows = {
+            row.runtime: row
+            for row in verify.verify(content, images, np.zeros(20), runtimes=chosen)
+        }
+        assert all(row.passed for row in rows.values()), (form.name, rows)
+        assert (rows["LiteRT CompiledModel"].unit == "steps") == form.calibrated
+        free = form.weights in ("dynamic", "int16x8")
+        assert rows["LiteRT CompiledModel"].agrees is (None if free else True)
+        if form.weights in ("dynamic", "float16"):
+            assert rows["TFLM"].skipped
+
+
+def test_a_slow_runtime_is_judged_by_the_images_it_managed(monkeypatch):
+    pixels, classes = tiny_tflite.digits()
+    images = tiny_tflite.normalised(pixels[1400:1440])
+    monkeypatch.setattr(verify, "_RUNNING", 0.0)
+    chosen = [verify.REFERENCE, verify.XNNPACK]
+    model = tiny_tflite.pair()[INT8]
+    rows = list(verify.verify(model, images, classes[1400:1440], runtimes=chosen))
+    assert [row.images for row in rows] == [1, 1]
+    assert all(row.passed and row.accuracy in (0, 1) for row in rows)
+
+
+def test_the_images_are_no_memory_of_the_model():
+    images = np.zeros((1500, 32, 32, 3), np.float32)
+    few, many = (
+        verify.RUNTIMES[verify.XNNPACK].measure(verify.XNNPACK, tiny_tflite.pair()[INT8], part, 60)
+        for part in (images[:2], images)
+    )
+    assert abs(int(many["memory"]) - int(few["memory"])) < images.nbytes / 10
+
+
+def test_a_child_imports_nothing_that_lies_in_the_current_folder(tmp_path, monkeypatch):
+    for name in ("resource", "numpy", "efficientnet_elite"):
+        (tmp_path / f"{name}.py").write_text("open('has-run', 'w')")
+    monkeypatch.chdir(tmp_path)
+    logits = runtime.run_isolated(tiny_tflite.pair()[INT8], tiny_tflite.digits()[0][:2])
+    assert logits.shape == (2, 10)
+    assert not (tmp_path / "has-run").exists()
+
+
+def test_a_limit_that_the_system_has_set_is_kept(importable):
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); "
+        "import children; from efficientnet_elite.export import isolated; "
+        "print(isolated.call(children.doubled, {'text': 'a', 'numbers': 1})['text'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "aa\n", done.stderr
+
+
 @pytest.fixture
 def importable(monkeypatch):
     """Lets child processes find the functions of `children`."""
@@ -110,7 +190,8 @@ def test_a_crash_is_one_row(importable, monkeypatch):
 def test_what_is_not_installed_is_skipped(monkeypatch):
     absent = replace(verify.RUNTIMES["TFLM"], module="no.such.module")
     monkeypatch.setitem(verify.RUNTIMES, "TFLM", absent)
-    (row,) = verify.verify(b"", np.zeros((1, 4, 4, 3)), np.zeros(1), runtimes=["TFLM"])
+    model = tiny_tflite.pair()[INT8]
+    (row,) = verify.verify(model, np.zeros((1, 4, 4, 3)), np.zeros(1), runtimes=["TFLM"])
     assert row.skipped == "not installed: pip install --pre tflite-micro"
     assert row.passed
 
@@ -142,16 +223,25 @@ def test_the_reference_is_skipped_where_its_kernel_is_wrong():
 
 
 @pytest.mark.parametrize(
-    ("scale", "off", "agrees"),
-    [(0.5, 1.0, True), (0.5, 1.5, False), (0.0, 1e-4, True), (0.0, 1e-2, False)],
+    ("runtime_name", "form", "off", "agrees"),
+    [
+        ("TFLM", INT8, 2, True),
+        ("TFLM", INT8, 3, False),
+        ("LiteRT CompiledModel", INT8, 1, False),
+        ("TFLM", FLOAT, 5e-4, True),
+        ("TFLM", FLOAT, 5e-3, False),
+        ("LiteRT CompiledModel", FLOAT, 5e-5, True),
+        ("LiteRT CompiledModel", FLOAT, 5e-4, False),
+    ],
 )
-def test_a_runtime_that_differs_does_not_pass(scale, off, agrees):
-    logits = np.arange(10, dtype=np.float32)[None]
-    reference = {"logits": logits, "scale": np.array(scale)}
-    answer = {"logits": logits + np.float32(off), "scale": np.array(scale)}
-    compared = verify._comparison(answer, verify.RUNTIMES["TFLM"], reference)
+def test_a_runtime_that_differs_does_not_pass(runtime_name, form, off, agrees):
+    contents = inspect.read(tiny_tflite.pair()[form])
+    logits = np.arange(11, dtype=np.float32)[None]  # a range of 10
+    answer = {"logits": logits + np.float32(off * (inspect.output_step(contents) or 1))}
+    chosen = verify.RUNTIMES[runtime_name]
+    compared = verify._comparison(answer, chosen, {"logits": logits}, contents)
     assert compared["agrees"] is agrees
-    assert verify.Row("TFLM", **compared).passed is agrees
+    assert verify.Row(runtime_name, **compared).passed is agrees
 
 
 def test_children_import_no_tensorflow():
@@ -181,6 +271,10 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:2] == ["runtime", "version"]
     assert [line.split("  ")[0] for line in lines] == expected
+    monkeypatch.setattr(verify, "_RUNNING", 0.0)
+    assert cli.main(arguments) == 0
+    *_, xnnpack, _ = capsys.readouterr().out.splitlines()
+    assert xnnpack.endswith("runs, 1 of 20 images in time")
     assert cli.main(["verify", "--dataset=digits"]) == 1
     assert "name one .tflite file" in capsys.readouterr().err
 

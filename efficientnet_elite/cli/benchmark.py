@@ -9,6 +9,7 @@ folder `benchmarks` and run `python -m benchmarks MODEL.tflite ...`: it is the s
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -50,7 +51,7 @@ def of_champions(workdir: Path, options: list[str] | None = None) -> int:
 
     UserError where nothing has been exported yet.
     """
-    files = sorted(map(str, (workdir / "export").glob("*/*.tflite")))
+    files = _exported(workdir)
     if not files:
         raise UserError(f"nothing is exported in {workdir}: run `elite export --workdir={workdir}`")
     outputs = [f"--json={workdir / 'benchmark.json'}", f"--csv={workdir / 'benchmark.csv'}"]
@@ -59,6 +60,19 @@ def of_champions(workdir: Path, options: list[str] | None = None) -> int:
     with Ledger(workdir) as ledger:
         ledger.record_timing("benchmark", "", time.perf_counter() - started)
     return status
+
+
+def _exported(workdir: Path) -> list[str]:
+    """The files that the sidecars name: any other beside them is of an earlier export."""
+    found = []
+    for path in sorted((workdir / "export").glob("*/*.json")):
+        try:
+            entries = json.loads(path.read_text())["files"].values()
+            found += [str(path.with_name(entry["file"])) for entry in entries]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            again = f"run `elite export --workdir={workdir}`"
+            raise UserError(f"{path} is damaged: {again}") from error
+    return sorted(found)
 
 
 def _measured(options: Sequence[str], files: Sequence[str]) -> int:
@@ -70,7 +84,7 @@ def _measured(options: Sequence[str], files: Sequence[str]) -> int:
     sound = []
     for file in files:
         try:
-            inspect.read(Path(file).read_bytes())
+            inspect.read(inspect.load(Path(file)))
             isolated.call(_try_once, {"path": file})
         except (OSError, UserError) as error:
             print(f"elite benchmark: {file}: cannot be run: {error}", file=sys.stderr)
@@ -78,7 +92,7 @@ def _measured(options: Sequence[str], files: Sequence[str]) -> int:
             sound.append(file)
     if not sound:
         return 1
-    program = [sys.executable, "-c", _PROGRAM, *options, "--", *sound]
+    program = [sys.executable, "-P", "-c", _PROGRAM, *options, "--", *sound]
     done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, end="")
     if done.returncode < 0:

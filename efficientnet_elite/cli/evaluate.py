@@ -115,7 +115,7 @@ def _load(path: Path) -> _Loaded:
     if path.suffix == ".npz":
         model, spec, _ = load_averaged(path)
         return _Loaded(path, spec.resolution, model.output_shape[1:], partial(_in_keras, model))
-    content = path.read_bytes()
+    content = inspect.load(path)
     try:
         contents = inspect.read(content)
         side = inspect.image_side(contents)

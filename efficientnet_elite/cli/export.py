@@ -19,13 +19,12 @@ the int8 ranges and verify the files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite.cli import common, keras_model
+from efficientnet_elite.cli import common, export_tables, keras_model
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Ledger
 
@@ -57,7 +56,8 @@ absl_flags.DEFINE_string(
 absl_flags.DEFINE_string(
     "out",
     None,
-    "With --model: folder of the package [beside it, named like the target].",
+    "With --model: folder of the package [beside it, named like the target]; of a .keras file "
+    "the folder that gets a folder of files and packages [export, beside it].",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
@@ -119,7 +119,9 @@ absl_flags.DEFINE_enum(
     "it begins with Rescaling or Normalization.",
     flag_values=FLAGS,
 )
-common.define_data(FLAGS)
+_DATA = absl_flags.FlagValues()
+common.define_data(_DATA)
+FLAGS.append_flag_values(_DATA)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
@@ -137,119 +139,78 @@ absl_flags.DEFINE_integer(
 )
 
 
+# What the export's settings (`workdir.Settings`) are called here.
+_SETTINGS = {
+    "calibration_images": "calibration_images",
+    "calibration": "method",
+    "max_accuracy_drop": "max_accuracy_drop",
+    "remedies": "remedies",
+    "output": "output",
+}
+_FILE = {"model", "labels", "out"}
+_PACKAGE = {"target", "accelerator"}
+_IMAGES = {"base_resolution", "seed", *_DATA}
+# What no image is needed for.
+_FLOATS = {*_FILE, *_PACKAGE, "input", "output", "formats", "io"}
+
+
 def run(flags: Any, arguments: list[str]) -> None:
     """Exports, then prints a line a champion to stdout."""
-    if flags.model:
-        common.no_arguments(arguments)
-        if Path(flags.model).suffix == ".keras":
-            keras_model.run(flags)
-            return
-        if not flags.target:
-            raise UserError("--model is a file already: say what to make of it with --target")
-    elif flags.labels or flags.out:
-        raise UserError("--labels and --out belong to --model")
-    if flags.dataset or flags.input:
-        raise UserError("--dataset and --input belong to a .keras file")
+    given = {name for name in flags if flags[name].present}
+    if flags.target != "ethos-u":
+        _refuse(given & {"accelerator"}, "belongs to --target=ethos-u")
     if flags.target:
+        _refuse(given & {"layers"}, "shows what is exported without --target")
         if flags.output != "logits":
             raise UserError("packages take logits: leave --output=softmax out")
-        _packages(flags, arguments)
+    if not flags.model:
+        _refuse(given & _FILE, "belongs to --model")
+        _refuse(given & {*_IMAGES, "input"}, "belongs to a .keras file")
+        _export(flags, arguments)
         return
-    with Ledger(common.workdir(flags)):
-        pass  # whether there is one, before TensorFlow is waited for
-    common.quiet_tensorflow()
-    from efficientnet_elite.export import formats
-    from efficientnet_elite.export import workdir as export_workdir
-
-    workdir = common.workdir(flags)
-    export_workdir.export_champions(
-        workdir,
-        names=arguments,
-        calibration_images=flags.calibration_images,
-        max_accuracy_drop=flags.max_accuracy_drop,
-        formats=formats.parse(flags.formats, flags.io),
-        remedies=flags.remedies if flags["remedies"].present else None,
-        output=flags.output,
-        method=flags.calibration,
+    common.no_arguments(arguments)
+    if Path(flags.model).suffix == ".keras":
+        if flags.dataset is None:
+            _refuse(given - _FLOATS, "needs images, which --dataset names")
+        else:
+            _refuse(given & {"labels"}, "names classes, which --dataset does")
+        keras_model.run(flags)
+        return
+    if not flags.target:
+        raise UserError("--model is a file already: say what to make of it with --target")
+    _refuse(given - _FILE - _PACKAGE, "has no effect on a file that is packed as it is")
+    model, labels, out = (
+        Path(value).expanduser() if value else None
+        for value in (flags.model, flags.labels, flags.out)
     )
-    sidecars = export_workdir.read_sidecars(workdir)
-    print(common.exported_table(sidecars), end="")
-    if cells := _class_ious(sidecars):
-        print("\n" + common.table(cells), end="")
-    if cells := _remedies(sidecars):
-        print("\n" + common.table(cells), end="")
-    if flags.layers:
-        print("\n" + common.table(_layers(sidecars, flags.layers)), end="")
-
-
-def _class_ious(sidecars: list[dict[str, Any]]) -> list[list[str]]:
-    """Each class's intersection over union in the int8 files of segmentation networks."""
-    cells = []
-    for sidecar in sidecars:
-        if shares := sidecar["verification"].get("int8_class_iou"):
-            cells.append(
-                [sidecar["name"], *("-" if share is None else f"{share:.2%}" for share in shares)]
-            )
-    return [["int8 IoU", *sidecars[0]["labels"]], *cells] if cells else []
-
-
-def _remedies(sidecars: list[dict[str, Any]]) -> list[list[str]]:
-    """What each trial came to, for the champions that plain int8 would have cost too much."""
-    cells = [["champion", "int8 (validation part)", "accuracy", "gained", ""]]
-    for sidecar in sidecars:
-        record = sidecar.get("int8_remedies") or {"attempts": []}
-        for attempt in record["attempts"] if len(record["attempts"]) > 1 else []:
-            right, gained = attempt["accuracy"], attempt["gained"]
-            cells.append(
-                [
-                    sidecar["name"],
-                    attempt["trial"],
-                    "failed" if right is None else f"{right:.2%}",
-                    "" if gained is None else f"{gained:+.2f}",
-                    "taken" if attempt["trial"] == record["taken"] else attempt["fault"] or "",
-                ]
-            )
-    return cells if len(cells) > 1 else []
-
-
-def _layers(sidecars: list[dict[str, Any]], count: int) -> list[list[str]]:
-    cells = [["champion", "layer", "operator", "SNR", "noise added"]]
-    for sidecar in sidecars:
-        worst = sorted(sidecar["int8_layers"], key=lambda error: -error["added_noise"])
-        for error in worst[:count]:
-            figures = f"{error['snr_db']:.1f} dB", f"{error['added_noise']:.3%}"
-            cells.append([sidecar["name"], error["layer"], error["operator"], *figures])
-    return cells
-
-
-def _packages(flags: Any, names: list[str]) -> None:
     from efficientnet_elite.export import packages
 
-    if flags.model:
-        labels, out = (
-            Path(value).expanduser() if value else None for value in (flags.labels, flags.out)
-        )
-        model = Path(flags.model).expanduser()
-        made = [
-            packages.of_file(
-                model, flags.target, labels=labels, out_dir=out, accelerator=flags.accelerator
-            )
-        ]
-    else:
-        common.quiet_tensorflow()
-        made = packages.of_champions(
-            common.workdir(flags), flags.target, names=names, accelerator=flags.accelerator
-        )
-    print(common.table(package_cells(made)), end="")
+    made = packages.of_file(
+        model, flags.target, labels=labels, out_dir=out, accelerator=flags.accelerator
+    )
+    export_tables.show_packages([made])
 
 
-def package_cells(made: Sequence[Any]) -> list[list[str]]:
-    """A line a package."""
-    cells = [["network", "model", "arena", "package"]]
-    for package in made:
-        arena = f"{package.arena_bytes / 1000:.1f} kB" if package.arena_bytes else ""
-        size = f"{package.model_bytes / 1000:.1f} kB"
-        if package.cycles:
-            arena += f", {package.cycles / 1e6:.2f} M cycles"
-        cells.append([package.name, size, arena, str(package.folder)])
-    return cells
+def _refuse(names: set[str], why: str) -> None:
+    """UserError where a flag was given that would change nothing."""
+    if names:
+        raise UserError(f"--{min(names)} {why}: leave it out")
+
+
+def _export(flags: Any, names: list[str]) -> None:
+    """Exports or packs champions of a search."""
+    workdir = common.workdir(flags)
+    with Ledger(workdir):
+        pass  # whether there is one, before TensorFlow is waited for
+    common.quiet_tensorflow()
+    from efficientnet_elite.export import formats, packages
+    from efficientnet_elite.export import workdir as export_workdir
+
+    asked = {_SETTINGS[name]: flags[name].value for name in _SETTINGS if flags[name].present}
+    asked |= {"names": names, "formats": formats.parse(flags.formats, flags.io)}
+    if flags.target:
+        made = packages.of_champions(workdir, flags.target, accelerator=flags.accelerator, **asked)
+        export_tables.show_packages(made)
+        return
+    export_workdir.export_champions(workdir, **asked)
+    export_tables.show(export_workdir.read_sidecars(workdir), flags.layers)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from efficientnet_elite.cli import common
+from efficientnet_elite.cli import common, export_tables
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 
 if TYPE_CHECKING:
-    from efficientnet_elite.export.from_keras import Images, Request
+    from efficientnet_elite.export.from_keras import Images
 
 
 def run(flags: Any) -> None:
@@ -37,7 +37,7 @@ def run(flags: Any) -> None:
         common.quiet_tensorflow()
         images, labels, details = _images(flags, side)
     request = from_keras.Request(
-        name=path.stem.replace(" ", "_"),
+        name=re.sub(r"^\.|[^\w.@-]", "_", path.stem),
         out_dir=str(Path(flags.out).expanduser() if flags.out else path.parent / "export"),
         labels=labels,
         takes=flags.input,
@@ -49,12 +49,12 @@ def run(flags: Any) -> None:
         details=details,
     )
     sidecar = from_keras.export_file(path, request, images)
-    _show(sidecar, request)
+    _show(sidecar, flags.layers)
     if flags.target:
-        name = f"{request.name}.{packages.TARGETS[flags.target].name}.tflite"
-        model = Path(request.out_dir, request.name, name)
-        package = packages.of_file(model, flags.target, accelerator=flags.accelerator)
-        print(f"{package.folder}: {package.model_bytes / 1000:.1f} kB")
+        file = sidecar["files"][packages.TARGETS[flags.target].name]["file"]
+        model = Path(request.out_dir, request.name, file)
+        made = packages.of_file(model, flags.target, accelerator=flags.accelerator)
+        export_tables.show_packages([made])
 
 
 def _labels(path: str | None) -> tuple[str, ...]:
@@ -107,11 +107,11 @@ def _none(side: int) -> tuple[np.ndarray, np.ndarray]:
     return np.empty((0, side, side, 3), np.uint8), np.empty(0, np.int64)
 
 
-def _show(sidecar: dict[str, Any], request: Request) -> None:
+def _show(sidecar: dict[str, Any], layers: int) -> None:
     if "float_accuracy" in sidecar["verification"]:
-        print(common.exported_table([sidecar]), end="")
-    else:
-        files: Iterable[tuple[str, Any]] = sidecar["files"].items()
-        cells = [["file", "kB"], *([f["file"], f"{f['bytes'] / 1000:.0f}"] for _, f in files)]
+        export_tables.show([sidecar], layers)
+    else:  # made without images
+        files = sidecar["files"].values()
+        cells = [["file", "kB"], *([f["file"], f"{f['bytes'] / 1000:.0f}"] for f in files)]
         print(common.table(cells), end="")
     print(f"normalisation: {sidecar['details']['normalisation']['absorbed']}")

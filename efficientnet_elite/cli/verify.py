@@ -49,17 +49,19 @@ def run(flags: Any, arguments: list[str]) -> int:
     """Prints a line a runtime to stdout; 1 where one of them fails."""
     if len(arguments) != 1:
         raise UserError("name one .tflite file")
-    content = Path(arguments[0]).expanduser().read_bytes()
+    from efficientnet_elite.export import inspect
+
+    content = inspect.load(Path(arguments[0]).expanduser())
+    contents = inspect.read(content)
+    side = inspect.image_side(contents)
     common.quiet_tensorflow()
     from tqdm import tqdm
 
     from efficientnet_elite import data as data_lib
     from efficientnet_elite import search
     from efficientnet_elite.export import images as images_lib
-    from efficientnet_elite.export import inspect, verify
+    from efficientnet_elite.export import verify
 
-    contents = inspect.read(content)
-    side = inspect.image_side(contents)
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:
             config, data = search.recorded(ledger)
@@ -74,7 +76,7 @@ def run(flags: Any, arguments: list[str]) -> int:
     count = min(flags.images, verify.most_images(contents), data.sizes["test"])
     if count < min(flags.images, data.sizes["test"]):
         print(
-            f"only {count} of {flags.images} images: outputs of more are too large to compare",
+            f"only {count} of {flags.images} images: more of this size take too much memory",
             file=sys.stderr,
         )
     images, labels = images_lib.choose(
@@ -96,11 +98,11 @@ def run(flags: Any, arguments: list[str]) -> int:
             json.dumps({**report, "runtimes": [dataclasses.asdict(row) for row in rows]}, indent=2)
         )
     else:
-        print(common.table(_cells(rows, score)), end="")
+        print(common.table(_cells(rows, score, len(images))), end="")
     return 0 if all(row.passed for row in rows) else 1
 
 
-def _cells(rows: list[Any], score: str) -> list[list[str]]:
+def _cells(rows: list[Any], score: str, images: int) -> list[list[str]]:
     cells = [
         ["runtime", "version", score, "median ms", "memory kB", "differs by", "from", "verdict"]
     ]
@@ -116,6 +118,8 @@ def _cells(rows: list[Any], score: str) -> list[list[str]]:
             continue
         differs = "" if row.difference is None else f"{row.difference:.3g} {row.unit}"
         verdict = {True: "agrees", False: "DIFFERS", None: "runs"}[row.agrees]
+        if row.images < images:
+            verdict += f", {row.images} of {images} images in time"
         cells.append(
             [
                 row.runtime,

@@ -32,7 +32,8 @@ async function start() {
   document.title = $("name").textContent = info.name;
   const size = `${info.side} × ${info.side} pixels, ${(info.bytes / 1000).toFixed(0)} kB`;
   $("about").textContent = `${info.labels.length} classes, ${size}, ${info.runtime}`;
-  network = await Network.load(new Uint8Array(await (await fetched(info.file)).arrayBuffer()));
+  const file = await fetched(encodeURIComponent(info.file));
+  network = await Network.load(new Uint8Array(await file.arrayBuffer()));
   const secure = Boolean(navigator.mediaDevices?.getUserMedia);
   $("camera").hidden = !secure;
   $("no-camera").hidden = secure;
@@ -52,7 +53,7 @@ function ranked(output) {
 }
 
 function classify(source, width, height) {
-  busy = busy.then(async () => {
+  const turn = busy.then(async () => {
     const began = performance.now();
     const rgba = pixelsOf(source, width, height);
     const pixels = preprocess(rgba, width, height, info.side, info.crop_fraction);
@@ -71,7 +72,8 @@ function classify(source, width, height) {
     const [image, inference] = [ready - began, done - ready].map((time) => time.toFixed(1));
     $("took").textContent = `Image ${image} ms, network ${inference} ms`;
   });
-  return busy;
+  busy = turn.catch(() => {});  // a picture that failed is no matter of the next one's
+  return turn;
 }
 
 function show(pixels) {
@@ -141,7 +143,11 @@ async function toggleCamera() {
 async function watch() {
   const video = $("video");
   if (!video.srcObject) return;
-  if (video.videoWidth) await classify(video, video.videoWidth, video.videoHeight);
+  try {
+    if (video.videoWidth) await classify(video, video.videoWidth, video.videoHeight);
+  } catch (error) {
+    say(`The camera's image cannot be used: ${error.message ?? error}`, true);
+  }
   setTimeout(() => requestAnimationFrame(watch), 100);
 }
 

@@ -18,7 +18,7 @@ class GroupConv2D(layers.Conv2D):
     """`keras.layers.Conv2D` with ``groups``, as a plain convolution for each of them.
 
     TensorFlow's CPU kernels have no gradients of grouped convolutions. Keras compiles them with
-    XLA, which takes some hundred times as long as the plain ones together. Weights are the same.
+    XLA, which takes many times as long as the plain ones together. Weights are the same.
     """
 
     split = True
@@ -34,6 +34,13 @@ class GroupConv2D(layers.Conv2D):
             strict=True,
         )
         return keras.ops.concatenate([convolve(*part) for part in parts], axis=-1)
+
+
+def trainable(layer: keras.Layer) -> keras.Layer:
+    """The layer, not built yet; where it is a grouped convolution, as `GroupConv2D`."""
+    if type(layer) is layers.Conv2D and layer.groups > 1:
+        return GroupConv2D.from_config(layer.get_config())
+    return layer
 
 
 @contextmanager

@@ -8,13 +8,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from functools import singledispatch
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import keras
 from keras import layers
 
-from efficientnet_elite import condense_layers, ops, pools
+from efficientnet_elite import condense_layers, group_conv, ops, pools
 from efficientnet_elite.blocks import UserModel
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.families import user
@@ -44,6 +45,7 @@ def build(
     input_tensor: Any = None,
     seed: int = 0,
     name: str | None = None,
+    split_groups: bool = False,
 ) -> keras.Model:
     """Builds the Keras model of a spec, randomly initialised.
 
@@ -58,6 +60,7 @@ def build(
       input_tensor: a Keras tensor to build on, instead of a new input.
       seed: of the initial weights, dropout and stochastic depth.
       name: of the model; the spec's by default.
+      split_groups: whether grouped convolutions are `group_conv.GroupConv2D`, for training.
 
     Returns:
       a functional model from (batch, height, width, channels) float32 to (batch, classes). A model
@@ -77,7 +80,7 @@ def build(
     x = image
     if include_preprocessing:
         x = layers.Rescaling(PIXEL_SCALE, PIXEL_OFFSET, name="preprocessing")(x)
-    x = _connect(graph, x, seed)
+    x = _connect(graph, x, seed, split_groups)
     if not include_top:
         if pooling == "avg":
             x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -93,18 +96,24 @@ def build(
     return keras.Model(image, x, name=name or spec.name)
 
 
-def _connect(graph: Graph, image: Any, seed: int) -> Any:
+def _connect(graph: Graph, image: Any, seed: int, split_groups: bool) -> Any:
     values: list[Any] = []
     for node in graph.nodes:
         # A seed a node: adding one elsewhere must not change what the others draw.
         node_seed = zlib.crc32(f"{seed}/{node.name}".encode())
         layer = _layer(node.op, node.name, node_seed)
+        if split_groups:
+            layer = group_conv.trainable(layer)
         sources = [image if index < 0 else values[index] for index in node.inputs]
         values.append(layer(sources[0] if len(sources) == 1 else sources))
     return values[-1]
 
 
-def _kernel(seed: int) -> keras.initializers.Initializer:
+def _kernel(seed: int, classifier: bool = False) -> keras.initializers.Initializer:
+    if classifier:
+        # +-1 / sqrt(inputs), as in the authors' code. Keras' EfficientNet divides by the outputs,
+        # which is alike for 1000 classes but starts with a loss of 5 rather than 2.3 for ten.
+        return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
     return keras.initializers.VarianceScaling(2.0, "fan_out", "truncated_normal", seed=seed)
 
 
@@ -123,7 +132,7 @@ def _(op: ops.Conv, name: str, seed: int) -> keras.Layer:
         dilation_rate=op.dilation,
         groups=op.groups,
         use_bias=op.bias,
-        kernel_initializer=_kernel(seed),
+        kernel_initializer=_kernel(seed, op.classifier),
         name=name,
     )
 
@@ -143,9 +152,7 @@ def _(op: ops.DepthwiseConv, name: str, seed: int) -> keras.Layer:
 
 @_layer.register
 def _(op: ops.Dense, name: str, seed: int) -> keras.Layer:
-    # +-1 / sqrt(inputs), as in the authors' code. Keras' EfficientNet divides by the outputs, which
-    # is alike for 1000 classes but starts with a loss of 5 rather than 2.3 for ten.
-    kernel = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
+    kernel = _kernel(seed, classifier=True)
     return layers.Dense(op.units, use_bias=op.bias, kernel_initializer=kernel, name=name)
 
 
@@ -270,7 +277,8 @@ def _(op: ops.FoldChannels, name: str, seed: int) -> keras.Layer:
 
 @_layer.register
 def _(op: ops.LearnedConv, name: str, seed: int) -> keras.Layer:
-    return condense_layers.LearnedConv(op, kernel_initializer=_kernel(seed), name=name)
+    kernel = _kernel(seed, op.classifier)
+    return condense_layers.LearnedConv(op, kernel_initializer=kernel, name=name)
 
 
 def load_weights(model: keras.Model, path: str | Path) -> None:
@@ -282,6 +290,28 @@ def load_weights(model: keras.Model, path: str | Path) -> None:
     except (ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"weights file {path} does not fit {model.name}: {reason}") from error
+
+
+def _input_shape(
+    input_shape: tuple[int, int, int] | None, input_tensor: Any
+) -> tuple[int, int, int] | None:
+    """What a factory was given; UserError where it is no size of images, or two."""
+    shape = input_shape
+    if input_tensor is not None:
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise UserError(
+                f"input_shape={input_shape} and an input_tensor of {shape}: leave one of them out"
+            )
+    if shape is None:
+        return None
+    if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
+        raise UserError(
+            f"input_shape={shape}: a network is built for one size, (height, width, channels) in "
+            "whole numbers, such as (96, 96, 3)"
+        )
+    height, width, channels = map(int, shape)
+    return height, width, channels
 
 
 def _factory(member: str) -> Callable[..., keras.Model]:
@@ -299,9 +329,7 @@ def _factory(member: str) -> Callable[..., keras.Model]:
         name: str | None = None,
     ) -> keras.Model:
         spec = pools.spec(member, classes=classes)
-        shape = input_shape
-        if shape is None and input_tensor is not None:
-            shape = tuple(input_tensor.shape[1:])
+        shape = _input_shape(input_shape, input_tensor)
         if shape is not None:
             spec = spec.resized(shape)
         model = build(

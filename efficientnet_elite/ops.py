@@ -53,7 +53,7 @@ class Conv(Op):
     """2-D convolution; ``groups`` divides both channel counts, ``padding`` is same or valid.
 
     ``kernel`` and ``stride`` are one number or (height, width); ``dilation`` spreads the kernel,
-    with SAME padding and stride 1.
+    with SAME padding and stride 1. ``classifier``: filters are classes, and begin as `Dense` does.
     """
 
     filters: int
@@ -63,6 +63,7 @@ class Conv(Op):
     bias: bool = False
     padding: str = "same"
     dilation: int = 1
+    classifier: bool = False
 
     def output(self, *inputs: Shape) -> Shape:
         """(ceil(h / stride), ceil(w / stride), filters), smaller where padding is valid."""
@@ -352,6 +353,7 @@ class LearnedConv(Op):
 
     Attributes:
       kept: connections from a channel to a group that are left in the end, over all groups.
+      classifier: see `Conv`.
     """
 
     filters: int
@@ -360,6 +362,7 @@ class LearnedConv(Op):
     kernel: int = 1
     groups: int = 1
     bias: bool = False
+    classifier: bool = False
 
     def left(self, channels: int, stage: int) -> tuple[int, ...]:
         """How many of the input's channels each group has after a stage, from 0 to ``stages``."""

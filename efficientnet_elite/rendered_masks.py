@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import UserError
 from .rendered import REFERENCE_SIZE, SUPERSAMPLING, RenderedConfig, backdrop, develop
 from .rendered_objects import Kind, Light, Pose, draw_kinds, paint_object
 from .segmentation_score import IGNORED
@@ -34,6 +35,11 @@ class MasksConfig(RenderedConfig):
     classes: int = 4
     images: int = 800
     size: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classes >= IGNORED:  # a mask's value is a class above the background
+            raise UserError(f"rendered_masks: classes={self.classes} is more than {IGNORED - 1}")
 
 
 def _kinds(config: MasksConfig) -> tuple[Kind, ...]:

@@ -267,6 +267,16 @@ def test_a_variant_differs_in_what_it_says():
     assert gates == {"Activation(kind='sigmoid')"}
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_variants_activation_is_everywhere(family):
+    """Inside gates too; only their ends, which make factors of sums, stay."""
+    name, _ = next(iter(FAMILIES[family].pool(224)))
+    nodes = pools.spec(f"{name}-hard_swish").graph.nodes
+    kinds = {n.op.kind for n in nodes if type(n.op).__name__ == "Activation"}
+    assert "hard_swish" in kinds
+    assert kinds <= {"hard_swish", "sigmoid", "hard_sigmoid"}
+
+
 @pytest.mark.parametrize("pool", ["elite-relu6-nose", "hf-hard_swish"])
 def test_pools_of_variants(pool):
     family, suffix = pool.split("-", 1)

@@ -32,6 +32,7 @@ from efficientnet_elite.blocks import (
 )
 from efficientnet_elite.export import convert, inspect
 from efficientnet_elite.families import FAMILIES
+from efficientnet_elite.families.condense import training_form
 from efficientnet_elite.spec import ArchSpec
 
 
@@ -50,19 +51,37 @@ def smallest(family: str) -> ArchSpec:
     return pools.spec(name, base_resolution=64, classes=5)
 
 
-# One of each kind; the others differ in figures alone or have tests of their own.
-EACH_TIME = (
-    "mobilenetv1", "ecamobilenetv2", "mobilenetv3-small", "mnasnet-small", "ghostnet",
-    "shufflenet-g3", "squeezenet-1.1", "peleenet", "espnetv2",
-)  # fmt: skip
+# Differ from another one in figures alone, or have tests of their own.
+SELDOM = {
+    "elite", "hf", "efficientnet", "tinynet", "mobilenetv2", "mobilenetv3-large",
+    "mobilenetv3-large-minimalistic", "mobilenetv3-small-minimalistic", "mnasnet-a1", "mnasnet-b1",
+    "shufflenet-g1", "shufflenet-g2", "shufflenet-g4", "shufflenet-g8", "squeezenet-1.0",
+    "condensenet-g4", "condensenet-g8", "condensenet-cifar", "condensenext", "condensenext-cifar",
+    "nasnet-a", "amoebanet-a", "amoebanet-b", "amoebanet-c", "pnasnet-5", "darts-v2", "darts-v1",
+    "proxylessnas-mobile", "fbnet-c",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(f, marks=() if f in EACH_TIME else pytest.mark.slow) for f in FAMILIES],
+    [pytest.param(f, marks=pytest.mark.slow if f in SELDOM else ()) for f in FAMILIES],
 )
 def test_keras_counts_what_the_spec_counts(family):
     check_counts(smallest(family))
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["elite", "squeezenet-1.0", "squeezenet-1.1", "condensenet-cifar", "condensenext-cifar"],
+)
+def test_training_begins_without_a_preference(family):
+    """A loss near the logarithm of the number of classes, whatever makes the logits."""
+    spec = training_form(smallest(family))
+    images = np.random.default_rng(0).uniform(-1, 1, (16, *spec.input_shape)).astype(np.float32)
+    logits = models.build(spec)(images, training=True).numpy()
+    loss = np.log(np.exp(logits).sum(-1, keepdims=True)) - logits
+    assert loss.mean() == pytest.approx(np.log(5), abs=0.2)
+    keras.backend.clear_session()
 
 
 # A network each of the blocks that no other test builds.

@@ -114,6 +114,8 @@ def test_large_images_are_shrunk_by_their_shorter_side(orientation):
     [
         (b"", "empty file"),
         (b"just words", "not an image"),
+        (b"\0\0\0\x18ftypheic" + bytes(60), "HEIC: convert it to JPEG"),
+        (b"\0\0\0\x18ftypisom" + bytes(60), "not an image"),
         (encoded(photo())[:800], "truncated"),
         (encoded(photo(), "PNG")[:600], "truncated|cut|incomplete"),
         (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "unsupported pixel format"),
@@ -158,6 +160,9 @@ def test_unreadable_files_are_listed_and_the_rest_is_loaded(tmp_path):
         (("TRAIN", "Test"), {"test"}),
         (("train",), set()),
         (("train", "validation"), {"validation"}),
+        (("Training", "Testing"), {"test"}),
+        (("training", "TEST"), {"test"}),
+        (("trn", "tst"), {"test"}),
     ],
 )
 def test_part_folders_in_any_case(tmp_path, names, brought):
@@ -177,6 +182,77 @@ def test_part_folders_in_any_case(tmp_path, names, brought):
 
 def test_a_class_may_be_called_test(tmp_path):
     assert load(make_folder(tmp_path, classes=("cat", "test"))).labels == ("cat", "test")
+
+
+def test_parts_of_other_names_are_no_classes(tmp_path):
+    make_folder(tmp_path, parts=("learn", "judge"))
+    with pytest.raises(UserError, match=r"judge, learn of .* hold the same folders \(cat, dog\)"):
+        load(tmp_path)
+    # The way out that the message names, for classes that are sorted once more.
+    (tmp_path / "train").mkdir()
+    for name in ("learn", "judge"):
+        (tmp_path / name).rename(tmp_path / "train" / name)
+    assert load(tmp_path).labels == ("judge", "learn")
+
+
+def test_a_class_may_have_a_subfolder_of_its_own(tmp_path):
+    """As Tiny ImageNet has: class folders that hold a folder called images each."""
+    for name in ("cat", "dog"):
+        make_folder(tmp_path / name, classes=("images",))
+    assert load(tmp_path).labels == ("cat", "dog")
+
+
+def test_links_to_folders_are_followed_once_and_never_upwards(tmp_path):
+    root = make_folder(tmp_path / "pets")
+    make_folder(tmp_path / "more", classes=("kittens",), images=3)
+    for name in ("a", "b"):
+        (root / "cat" / name).symlink_to(tmp_path / "more" / "kittens")
+    (tmp_path / "more" / "kittens" / "again").symlink_to(tmp_path / "more")
+    (root / "cat" / "loop").symlink_to(root)
+    (root / "dog" / "self").symlink_to("self")
+    data = load(root)
+    assert sum(data.sizes.values()) == 10 + 3 + 10
+    assert [image.path for image in data.skipped] == ["dog/self"]
+
+
+def with_copies(root):
+    """Ten images a class, each twice."""
+    make_folder(root)
+    for path in list(root.rglob("*.jpg")):
+        path.with_name(f"{path.stem} copy.jpg").write_bytes(path.read_bytes())
+    return root
+
+
+def test_copies_stay_in_one_part(tmp_path, capsys):
+    root = with_copies(tmp_path)
+    data = data_lib.load(DataConfig(dataset=f"folder:{root}"))
+    assert data.sizes == {"train": 24, "validation": 8, "test": 8}
+    seen = {
+        name: {part.fetch(key)[0].numpy().tobytes() for key in part.keys()}  # noqa: SIM118
+        for name, part in data.parts.items()
+    }
+    assert sum(map(len, seen.values())) == len(set.union(*seen.values())) == 20
+    assert "copies" not in capsys.readouterr().err
+
+
+def test_copies_between_parts_are_counted_in_one_line(tmp_path, capsys):
+    make_folder(tmp_path, parts=("train", "val", "test"))  # the same in all three
+    photo(seed=999).save(tmp_path / "test" / "cat" / "new.jpg")
+    name = f"folder:{tmp_path}"
+    for _ in range(2):  # decoded, and from the cache
+        data_lib.load(DataConfig(dataset=name), cache_dir=tmp_path.with_suffix(".cache"))
+        said = [line for line in capsys.readouterr().err.splitlines() if "copies" in line]
+        assert said == [
+            f"{name}: 20 of 20 validation images and 20 of 21 test images are copies of images in "
+            "other parts, to the byte: accuracies on them flatter"
+        ]
+
+
+def test_letters_with_marks_have_one_spelling(tmp_path):
+    make_folder(tmp_path / "train", classes=("caf\u00e9", "bar"))
+    make_folder(tmp_path / "test", classes=("cafe\u0301", "bar"))
+    data = load(tmp_path)
+    assert data.labels == ("bar", "caf\u00e9") and data.sizes["test"] == 20
 
 
 def test_names_that_no_text_can_hold(tmp_path):
@@ -213,6 +289,25 @@ def test_fingerprint_notices_exchanged_images_and_other_splits(tmp_path):
     assert load(root, seed=1).fingerprint != before
     photo(90, 90).save(root / "cat" / "3.jpg")
     assert load(root).fingerprint != before
+
+
+def test_fingerprint_notices_images_of_the_same_size(tmp_path):
+    found = set()
+    for level in (10, 20):
+        for name in ("cat", "dog"):
+            (tmp_path / name).mkdir(exist_ok=True)
+            for i in range(6):
+                image = Image.new("RGB", (8, 8), (level, i, len(name)))
+                image.save(tmp_path / name / f"{i}.bmp")
+        found.add((load(tmp_path).fingerprint, (tmp_path / "cat" / "0.bmp").stat().st_size))
+    assert len(found) == 2 and len({size for _, size in found}) == 1
+
+
+def test_fingerprint_of_the_digits_stays():
+    """Work directories know their images by it."""
+    assert data_lib.load(DataConfig(), progress=False).fingerprint == (
+        "0294626a486a63523955c06a557e74623823e65a72bfd54c228c6edffec0c8cd"
+    )
 
 
 def test_labels_belong_to_their_images(tmp_path):
@@ -265,8 +360,25 @@ def test_class_without_readable_images(tmp_path):
 
 
 def test_class_too_small(tmp_path):
-    with pytest.raises(UserError, match="class 'cat' has too few readable training images"):
+    with pytest.raises(UserError, match="class 'cat' has too few different training images"):
         load(make_folder(tmp_path, images=2))
+
+
+def test_a_part_of_ones_own_without_readable_images(tmp_path):
+    """It is not replaced by a split of the training images without a word."""
+    make_folder(tmp_path, parts=("train", "val", "test"))
+    for path in (tmp_path / "val").rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="no image of its validation part is readable"):
+        load(tmp_path)
+
+
+def test_a_class_of_copies_is_too_small(tmp_path):
+    make_folder(tmp_path)
+    for path in (tmp_path / "cat").iterdir():
+        path.write_bytes(encoded(photo()))
+    with pytest.raises(UserError, match=r"class 'cat' has too few different .* \(1\)"):
+        load(tmp_path)
 
 
 def test_contradictory_part_folders(tmp_path):

@@ -50,6 +50,45 @@ def test_another_seed_splits_otherwise():
     assert not np.array_equal(a, b)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    kinds=st.lists(st.lists(st.integers(1, 4), min_size=3, max_size=9), min_size=2, max_size=4),
+    seed=st.integers(0, 2**32),
+)
+def test_copies_go_together_and_count_once(kinds, seed):
+    """``kinds``: for each class how often each of its different images is there."""
+    rows = [
+        (label, f"{label}/{image}")
+        for label, copies in enumerate(kinds)
+        for image, count in enumerate(copies)
+        for _ in range(count)
+    ]
+    rows = [rows[i] for i in np.random.default_rng(seed).permutation(len(rows))]
+    labels = np.array([label for label, _ in rows], np.int32)
+    names = [f"c{i}" for i in range(len(kinds))]
+    digests = [digest for _, digest in rows]
+    parts = split(labels, ["train"] * len(rows), names, DataConfig(seed=seed), digests)
+
+    assert sorted(np.concatenate([parts[p] for p in PARTS])) == list(range(len(rows)))
+    found = {part: {digests[i] for i in parts[part]} for part in PARTS}
+    assert sum(map(len, found.values())) == len(set(digests))
+    # As many of each class as if there were no copies.
+    alone = as_labels([len(copies) for copies in kinds])
+    wanted = split(alone, ["train"] * len(alone), names, DataConfig(seed=seed))
+    for part in PARTS:
+        held = np.bincount([int(d.partition("/")[0]) for d in found[part]], minlength=len(kinds))
+        assert held.tolist() == np.bincount(alone[wanted[part]], minlength=len(kinds)).tolist()
+
+
+def test_without_copies_digests_change_nothing():
+    labels = as_labels([20, 30])
+    arguments = (["train"] * 50, ["a", "b"], DataConfig())
+    plain = split(labels, *arguments)
+    for digests in ([str(i) for i in range(50)], [""] * 50):
+        told = split(labels, *arguments, digests)
+        assert all(np.array_equal(plain[part], told[part]) for part in PARTS)
+
+
 @pytest.mark.parametrize("brought", [("validation",), ("test",), ("validation", "test")])
 def test_parts_the_source_brings_stay_as_they_are(brought):
     declared = [*["train"] * 40, *(part for part in brought for _ in range(10))]
@@ -66,8 +105,8 @@ def test_parts_the_source_brings_stay_as_they_are(brought):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ([9, 2], r"class 'b' has too few readable training images \(2\) to hold out a test and a"),
-        ([1, 9], r"class 'a' has too few readable training images \(1\)"),
+        ([9, 2], r"class 'b' has too few different training images \(2\) to hold out a test and a"),
+        ([1, 9], r"class 'a' has too few different training images \(1\)"),
         ([9, 0], "class 'b' has no readable training image"),
     ],
 )

@@ -72,6 +72,23 @@ class TilesWithAllParts(TinyTiles):
     SPLITS: ClassVar = {"train": 60, "validation": 12, "test": 21}
 
 
+class TilesInOrder(TinyTiles):
+    """Stored class by class."""
+
+    def _info(self):
+        info = super()._info()
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=info.features,
+            supervised_keys=info.supervised_keys,
+            disable_shuffling=True,
+        )
+
+    def _generate_examples(self, split, count):
+        found = list(super()._generate_examples(split, count))
+        yield from sorted(found, key=lambda item: item[1]["label"])
+
+
 class TilesInOneSplit(TinyTiles):
     """A single split, whatever its name."""
 
@@ -137,6 +154,7 @@ PREPARED = (
     TinyTiles,
     TilesWithValidation,
     TilesWithAllParts,
+    TilesInOrder,
     TilesInOneSplit,
     TilesWithoutTrain,
     TilesDamaged,
@@ -213,6 +231,14 @@ def test_a_single_split_is_divided_in_three(data_dir, cache_gb):
     parts = [part(data, name) for name in ("train", "validation", "test")]
     assert sum(map(len, parts)) == 60 and all(parts)
     assert set().union(*parts) == expected("everything", 60)
+
+
+def test_a_stream_in_order_of_classes_is_not_divided(data_dir):
+    with pytest.raises(UserError, match="stored in an order of its own"):
+        load("tiles_in_order", data_dir, cache_gb=0.0)
+    data = load("tiles_in_order", data_dir)  # stratified
+    for name in ("train", "validation"):
+        assert {label for *_, label in part(data, name)} == {0, 1, 2}
 
 
 def test_the_stream_is_repeatable_and_any_epoch_can_begin_at_once(data_dir, cache_gb):

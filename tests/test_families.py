@@ -86,6 +86,18 @@ def test_pools_are_complete_and_distinct(family, size, members):
     assert efficientnet_elite.list_models(family) == [c.name for c in pool]
 
 
+def test_every_network_has_a_name_of_its_indices():
+    """Members too, the published label of eLite4's setting for one; in no pool twice."""
+    for member, indices in (("elite4", "elite-w2d3r2"), ("hf5", "hf-w1d4r2")):
+        assert pools.spec(indices).blocks == pools.spec(member).blocks
+        assert pools.spec(indices).input_shape == pools.spec(member).input_shape
+        assert indices not in {candidate.name for candidate in EVERYBODY}
+    assert pools.spec("mobilenetv2-w1d1r1").graph.macs == pools.spec("mobilenetv2").macs
+    # Sides that coincide at few pixels, of which a pool takes one, are known by all their names.
+    assert pools.spec("elite-w2d3r2", base_resolution=8).resolution == 8
+    assert pools.spec("elite4", base_resolution=8).resolution == 8
+
+
 def test_small_images_make_a_pool_without_repetitions():
     """At 8 pixels the four coefficients round to 8, 8, 7 and 5: three resolutions are left."""
     pool = pools.candidates("elite", base_resolution=8, classes=10)
@@ -286,6 +298,22 @@ def test_on_an_input_tensor(elite9):
     assert built.inputs[0] is pixels
     want = elite9()(PIXELS[:, :, ::-1]).numpy()
     np.testing.assert_allclose(built(PIXELS).numpy(), want, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input_shape": (None, None, 3)},
+        {"input_shape": (96, 96)},
+        {"input_shape": (0, 96, 3)},
+        {"input_tensor": keras.Input((None, None, 3))},
+        {"input_tensor": keras.Input((40, 40, 3)), "input_shape": (96, 96, 3)},
+    ],
+)
+def test_an_input_of_no_size_or_of_two(options):
+    with pytest.raises(UserError, match="input_shape=") as error:
+        efficientnet_elite.ELite9(include_top=False, **options)
+    assert "\n" not in str(error.value)
 
 
 def test_preprocessing_inside_equals_outside(elite9):

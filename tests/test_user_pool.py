@@ -29,6 +29,12 @@ def mynets(tmp_path_factory):
         "    text = keras.Sequential([keras.Input((side, side, 3)), layers.Flatten(),\n"
         "                             layers.Embedding(9, classes), layers.GlobalMaxPooling1D()])\n"
         "    return {'text': lambda: text}\n\n"
+        "def sure(side, classes):\n"
+        "    inner = keras.Sequential([net(side, classes, 8), layers.Softmax()])\n"
+        "    return {'sure': lambda: keras.Sequential([keras.Input((side, side, 3)), inner])}\n\n"
+        "def ready(side, classes):\n"
+        "    make = keras.applications.MobileNetV3Small\n"
+        "    return {'ready': lambda: make((side, side, 3), weights=None, classes=classes)}\n\n"
         "def unnamed(side, classes):\n"
         "    return {'../up': None}\n\n"
         "def again(side, classes):\n"
@@ -68,6 +74,8 @@ def test_a_pool_of_ones_own_models(mynets, monkeypatch):
         ("mynets:net", "net"),
         ("mynets:wrong", r"returns \(6,\)"),
         ("mynets:odd", "cannot count"),
+        ("mynets:sure", "ends in Softmax: it must return logits"),
+        ("mynets:ready", "ends in softmax: it must return logits"),
         ("mynets:unnamed", "is no name"),
         ("mynets:again,elite", "two networks called 'elite9'"),
         ("mynets:numbers", "gives no model 'a': 'int' object is not callable"),

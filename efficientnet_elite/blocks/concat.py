@@ -51,7 +51,7 @@ class ConvClassifier(Block):
         """Maps (h, w, c) to (classes,)."""
         if self.dropout > 0:
             x = graph.apply("top_dropout", ops.Dropout(self.dropout), x)
-        x = graph.apply(self.name, ops.Conv(self.classes, 1, bias=True), x)
+        x = graph.apply(self.name, ops.Conv(self.classes, 1, bias=True, classifier=True), x)
         x = graph.activate(f"{self.name}_activation", x, self.activation)
         return graph.apply("avg_pool", ops.GlobalAveragePool(), x)
 

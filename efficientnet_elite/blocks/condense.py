@@ -189,7 +189,8 @@ class CondensedClassifier(LearnedBlock):
 
     def learned(self, channels: int) -> ops.LearnedConv:
         """See `LearnedBlock.learned`; of a single pixel."""
-        return ops.LearnedConv(self.classes, kept=channels // 2, stages=1, bias=True)
+        kept = channels // 2
+        return ops.LearnedConv(self.classes, kept, stages=1, bias=True, classifier=True)
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (classes,)."""

@@ -36,7 +36,7 @@ class GhostBottleneck(Block):
         if self.stride > 1:
             x = graph.depthwise_bn(f"{self.name}_dw", x, self.kernel, self.stride)
         if self.squeeze is not None:
-            gate = SqueezeExcite(f"{self.name}_se", self.squeeze, "relu", "hard_sigmoid")
+            gate = SqueezeExcite(f"{self.name}_se", self.squeeze, self.activation, "hard_sigmoid")
             x = gate.draw(graph, x)
         x = self._ghost(graph, f"{self.name}_ghost2", x, self.filters, None)
         if skip.shape != x.shape:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import UserError
 from .cache import ImageCache
 from .geometry import PipelineConfig
 from .parts import ImageData, IndexedPart, SkippedImage
-from .splits import split
+from .splits import PARTS, split
 from .store import ImageStore
+
+# What is noted beside decoded images. Part of their file's name: others have other notes.
+NOTES = "unreadable, digests"
 
 
 @dataclass(frozen=True)
@@ -27,8 +33,9 @@ class Example:
       label: its class.
       part: where the source puts it: ``train`` (also where the source does not say),
         ``validation`` or ``test``.
-      num_bytes: encoded size, so that an exchanged file is noticed; 0 where it tells nothing.
+      num_bytes: size of its file, so that an exchanged one is noticed; 0 where it has none.
       modified_ns: when its file was last changed; 0 where it has none.
+      digest: of its encoded bytes; empty where there are none, or they have not been read yet.
     """
 
     name: str
@@ -36,6 +43,12 @@ class Example:
     part: str = "train"
     num_bytes: int = 0
     modified_ns: int = 0
+    digest: str = ""
+
+
+def digest(encoded: bytes) -> str:
+    """Of an encoded image, as 32 hex digits: equal for equal images alone."""
+    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
 def check_config(config: DataConfig) -> None:
@@ -94,12 +107,20 @@ def assemble(
       part_type: what its parts are.
 
     Raises:
-      UserError: a class without readable images, or too small to be split.
+      UserError: a class or a part without readable images, or a class too small to be split.
     """
     readable = [example for i, example in enumerate(examples) if i not in unreadable]
+    declared = [example.part for example in readable]
+    if lost := {example.part for example in examples} - {"train", *declared}:
+        raise UserError(
+            f"{config.dataset}: no image of its {min(lost)} part is readable: repair or remove it"
+        )
     labels = np.array([example.label for example in readable], np.int32)
-    parts = split(labels, [example.part for example in readable], class_names, config)
+    digests = [example.digest for example in readable]
+    parts = split(labels, declared, class_names, config, digests)
     part_of = {int(i): name for name, indices in parts.items() for i in indices}
+    if cache.progress:
+        _name_copies(config.dataset, parts, digests)
     return ImageData(
         name=config.dataset,
         labels=tuple(class_names),
@@ -110,11 +131,31 @@ def assemble(
         ),
         fingerprint=fingerprint(
             class_names,
-            [(e.name, e.num_bytes, e.label, part_of[i]) for i, e in enumerate(readable)],
+            # 0 rather than "": work directories of the digits go on.
+            [(e.name, e.digest or 0, e.label, part_of[i]) for i, e in enumerate(readable)],
         ),
         pipeline=pipeline,
         cache=cache,
     )
+
+
+def _name_copies(
+    dataset: str, parts: Mapping[str, NDArray[np.int64]], digests: Sequence[str]
+) -> None:
+    """One line on stderr where images that are to judge have been seen before."""
+    seen: set[str] = set()
+    found = []
+    for part in PARTS:
+        own = [digests[i] for i in parts[part]]
+        if copies := sum(digest in seen for digest in own):
+            found.append(f"{copies} of {len(own)} {part} images")
+        seen |= set(own) - {""}
+    if found:
+        tqdm.write(
+            f"{dataset}: {' and '.join(found)} are copies of images in other parts, to the byte: "
+            "accuracies on them flatter",
+            file=sys.stderr,
+        )
 
 
 def _printable(name: str) -> str:

@@ -16,6 +16,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")  # brands of what phones write
+
 
 class UnreadableImage(Exception):
     """An image that cannot be decoded; the message is the reason in a few words."""
@@ -47,7 +49,8 @@ def decode(encoded: bytes | Path, max_side: int | None = None) -> Pixels:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(_shrink(_to_rgb(_prepare(image, max_side)), max_side))
     except UnidentifiedImageError as error:
-        raise UnreadableImage("not an image") from error
+        heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC
+        raise UnreadableImage("HEIC: convert it to JPEG" if heic else "not an image") from error
     except UnreadableImage:
         raise
     # Pillow's format plugins raise many things on damaged input: OSError, SyntaxError,

@@ -1,24 +1,31 @@
 """Class folders of images on disk.
 
-Either ``PATH/<class>/...`` or ``PATH/<part>/<class>/...`` with parts named train, val (valid,
-validation) and test in any case. Files may lie in subfolders of a class folder. Hidden files and
-what operating systems leave behind are no images; every other file in a class folder is.
+Either ``PATH/<class>/...`` or ``PATH/<part>/<class>/...`` with parts named train (training, trn),
+val (valid, validation) and test (testing, tst) in any case. Files may lie in subfolders of a class
+folder, links included. Hidden files and what operating systems leave behind are no images; every
+other file in a class folder is.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from ..errors import UserError
 from .assembly import Example
 
 _PART_NAMES = {
     "train": "train",
+    "training": "train",
+    "trn": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
+    "tst": "test",
 }
 _LITTER = {"thumbs.db", "desktop.ini"}
 
@@ -34,13 +41,13 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
 
     Raises:
       UserError: no such folder, no class folders, an empty class, or parts that contradict
-        each other.
+        each other or are called otherwise.
     """
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"{root} {problem}: give a folder that holds one folder of images a class")
     parts = _parts(root)
-    class_names = tuple(sorted(folder.name for folder in _folders(parts["train"])))
+    class_names = tuple(sorted({_class_name(folder) for folder in _folders(parts["train"])}))
     if not class_names:
         raise UserError(
             f"{parts['train']} has no class folders: put the images of each class into a folder "
@@ -57,15 +64,16 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
         if not classes:
             raise UserError(f"{folder} has no class folders: fill it or remove it")
         for class_folder in classes:
-            if class_folder.name not in class_names:
+            name = _class_name(class_folder)
+            if name not in class_names:
                 raise UserError(
-                    f"class '{class_folder.name}' of {folder} has no folder in {parts['train']}: "
+                    f"class '{name}' of {folder} has no folder in {parts['train']}: "
                     "add it there or remove it here"
                 )
             files = _files(class_folder)
             if not files:
                 raise UserError(f"class folder {class_folder} is empty: add images or remove it")
-            label = class_names.index(class_folder.name)
+            label = class_names.index(name)
             examples += [
                 Example(file.relative_to(root).as_posix(), label, part, *_size_and_time(file))
                 for file in files
@@ -73,11 +81,17 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
     return examples, class_names
 
 
+def _class_name(folder: Path) -> str:
+    """One spelling of letters with marks, of which archives from a Mac have another."""
+    return normalize("NFC", folder.name)
+
+
 def _parts(root: Path) -> dict[str, Path]:
     """The folders of the parts that the data set brings; only ``train`` where it has none."""
     named = [folder for folder in _folders(root) if folder.name.casefold() in _PART_NAMES]
     others = [folder.name for folder in _folders(root) if folder not in named]
     if not named or (others and len(named) == 1 and not _is_train_part(named[0])):
+        _check_classes(root)
         return {"train": root}  # a lone "test" among classes is a class
     if others:
         raise UserError(
@@ -101,7 +115,26 @@ def _parts(root: Path) -> dict[str, Path]:
 
 
 def _is_train_part(folder: Path) -> bool:
-    return folder.name.casefold() == "train" and bool(_folders(folder))
+    return _PART_NAMES[folder.name.casefold()] == "train" and bool(_folders(folder))
+
+
+def _check_classes(root: Path) -> None:
+    """Refuses parts of unknown names: as classes they would be learned, and told apart well."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for folder in _folders(root):
+        inner = tuple(f.name for f in _folders(folder))
+        if len(inner) > 1 and not any(_is_image(f.name) for f in folder.iterdir() if f.is_file()):
+            alike.setdefault(inner, []).append(folder.name)
+    for inner, names in alike.items():
+        if len(names) > 1:
+            raise UserError(
+                f"{_some(names)} of {root} hold the same folders ({_some(inner)}): if they are "
+                "parts, call them train, val, test; if classes, put them into a folder train"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names if len(names) < 5 else [*names[:3], "..."])
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -109,15 +142,21 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
+    """All files in a class folder and below; through links, but into no folder twice or above."""
     found = []
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(parent, name)
-            for name in files
-            if not name.startswith(".") and name.casefold() not in _LITTER
-        ]
+    real = folder.resolve()
+    seen = {real, *real.parents}
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        visible = sorted(name for name in folders if not name.startswith("."))
+        found_at = {Path(parent, name).resolve(): name for name in visible}
+        folders[:] = [name for place, name in found_at.items() if place not in seen]
+        seen |= found_at.keys()
+        found += [Path(parent, name) for name in files if _is_image(name)]
     return sorted(found)
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and name.casefold() not in _LITTER
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:

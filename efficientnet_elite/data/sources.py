@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..config import DataConfig
 from ..errors import UserError
 from . import digits, folder
-from .assembly import Example, assemble, check_classes, check_config, pipeline_for
+from .assembly import (
+    NOTES,
+    Example,
+    assemble,
+    check_classes,
+    check_config,
+    digest,
+    pipeline_for,
+)
 from .cache import ImageCache
 from .decode import Pixels, decode
 from .geometry import PipelineConfig
@@ -100,6 +108,7 @@ def _load_folder(
         lambda i: decode(root / examples[i].name, max_side),
         PipelineConfig(),
         open_cache(["folder", max_side, class_names, [astuple(example) for example in examples]]),
+        lambda i: digest((root / examples[i].name).read_bytes()),
     )
 
 
@@ -128,17 +137,35 @@ def _load_indexed(
     read: Callable[[int], Pixels],
     pipeline: PipelineConfig,
     cache: ImageCache,
+    identify: Callable[[int], str] = lambda i: "",
 ) -> ImageData:
-    """A source whose images can be read by number, and whose labels are known without."""
+    """A source whose images can be read by number, and whose labels are known without.
+
+    ``identify`` gives the digest of an image that can be read; it too is called once for each.
+    """
     check_classes(config.dataset, class_names)
     pipeline = pipeline_for(config, pipeline)
 
-    def keep(add: Add) -> list[tuple[int, str]]:
-        numbers = range(len(examples))
-        return decode_all(numbers, read, add, total=len(examples), progress=cache.progress)
+    def keep(add: Add) -> dict[str, Any]:
+        digests = [""] * len(examples)
 
-    kept = cache.keep("decoded", keep)
-    unreadable = dict(kept.notes)
+        def read_and_identify(i: int) -> Pixels:
+            pixels = read(i)
+            digests[i] = identify(i)  # the system still has the file's bytes at hand
+            return pixels
+
+        numbers = range(len(examples))
+        unreadable = decode_all(
+            numbers, read_and_identify, add, total=len(examples), progress=cache.progress
+        )
+        return {"unreadable": unreadable, "digests": digests}
+
+    kept = cache.keep("decoded", keep, key=NOTES)
+    unreadable = dict(kept.notes["unreadable"])
+    examples = [
+        replace(example, digest=found)
+        for example, found in zip(examples, kept.notes["digests"], strict=True)
+    ]
     readable = [i for i in range(len(examples)) if i not in unreadable]
     store: ImageStore = (
         ReadingStore(lambda k: read(readable[k]))

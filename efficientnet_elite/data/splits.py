@@ -6,7 +6,8 @@
 
 A part the source brings is used as it is. A test part it lacks is held out of its training images
 first (``test_fraction`` of them), then a validation part it lacks is held out of what remains
-(``validation_fraction``). Both are stratified by class and a pure function of the seed. What a
+(``validation_fraction``). Both are stratified by class and a pure function of the seed; copies of
+an image go where it goes, for a part of its own tells nothing of images already seen. What a
 source calls its parts is the source's business, with one exception that TFDS makes by custom: a
 set published as train + validation reports on validation, so there it is the test part.
 """
@@ -29,6 +30,7 @@ def split(
     declared: Sequence[str],
     class_names: Sequence[str],
     config: DataConfig,
+    digests: Sequence[str] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
     """Assigns every image to one part.
 
@@ -37,6 +39,8 @@ def split(
       declared: the part the source puts each image in, ``train`` where it does not say.
       class_names: by label.
       config: fractions and seed.
+      digests: equal for equal images, which count as one where they have a class in common; an
+        empty one is like no other. None: all differ.
 
     Returns:
       Sorted positions by part: disjoint, together 0..n-1, each class in each part made here.
@@ -47,7 +51,9 @@ def split(
     part_of = np.array(declared)
     parts = {part: np.flatnonzero(part_of == part) for part in PARTS}
     missing = [part for part in ("test", "validation") if not parts[part].size]
-    counts = np.bincount(labels[parts["train"]], minlength=len(class_names))
+    original = _originals(labels, declared, digests)
+    distinct = parts["train"][original[parts["train"]] == parts["train"]]
+    counts = np.bincount(labels[distinct], minlength=len(class_names))
     for name, count in zip(class_names, counts, strict=True):
         if not count:
             raise UserError(
@@ -55,7 +61,7 @@ def split(
             )
         if count < 1 + len(missing):
             raise UserError(
-                f"class '{name}' has too few readable training images ({count}) to hold out a "
+                f"class '{name}' has too few different training images ({count}) to hold out a "
                 f"{' and a '.join(missing)} part (at least {1 + len(missing)} are needed): "
                 "add images or remove the class"
             )
@@ -66,9 +72,25 @@ def split(
         rng = np.random.default_rng([config.seed, PARTS.index(part)])
         held_out = []
         for label in range(len(class_names)):
-            members = rng.permutation(parts["train"][labels[parts["train"]] == label])
+            members = rng.permutation(distinct[labels[distinct] == label])
             count = min(max(1, round(fraction * len(members))), len(members) - spared)
             held_out.append(members[:count])
-        parts[part] = np.sort(np.concatenate(held_out))
-        parts["train"] = np.setdiff1d(parts["train"], parts[part])
+        chosen = np.isin(original[parts["train"]], np.concatenate(held_out))
+        parts[part], parts["train"] = parts["train"][chosen], parts["train"][~chosen]
+        distinct = np.setdiff1d(distinct, parts[part])
     return parts
+
+
+def _originals(
+    labels: NDArray[np.int32], declared: Sequence[str], digests: Sequence[str] | None
+) -> NDArray[np.int64]:
+    """The first image of the same part and class that each is a copy of; its own number if none."""
+    numbers = np.arange(len(labels))
+    if digests is None:
+        return numbers
+    first: dict[tuple[str, int, str], int] = {}
+    keys = zip(declared, labels.tolist(), digests, strict=True)
+    for number, key in enumerate(keys):
+        if key[-1]:
+            numbers[number] = first.setdefault(key, number)
+    return numbers

@@ -13,12 +13,21 @@ from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import UserError
-from .assembly import Example, assemble, check_classes, fingerprint, pipeline_for
+from .assembly import (
+    NOTES,
+    Example,
+    assemble,
+    check_classes,
+    digest,
+    fingerprint,
+    pipeline_for,
+)
 from .cache import ImageCache
 from .decode import Pixels, UnreadableImage, decode
 from .geometry import PipelineConfig
 from .parts import ImageData
 from .pixels import Add
+from .splits import PARTS
 from .store import DecodedStore, decode_all
 from .stream import Shard, StreamedPart
 
@@ -78,7 +87,7 @@ def load_tfds(
                 for record in _read(builder, features, split):
                     # TFDS's id: the file and the position in it.
                     name, label = record["tfds_id"].decode(), int(record[features.label])
-                    examples.append((name, label, part, len(record[features.image])))
+                    examples.append((name, label, part, digest(record[features.image])))
                     yield record
 
         unreadable = decode_all(
@@ -91,13 +100,16 @@ def load_tfds(
         )
         return {"examples": examples, "unreadable": unreadable}
 
-    kept = cache.keep("decoded", keep)
+    kept = cache.keep("decoded", keep, key=NOTES)
     if kept.flat is None:
         return _streamed(config, builder, features, splits, max_side, pipeline, cache)
     return assemble(
         config,
         features.class_names,
-        [Example(*fields) for fields in kept.notes["examples"]],
+        [
+            Example(name, label, part, digest=found)
+            for name, label, part, found in kept.notes["examples"]
+        ],
         dict(kept.notes["unreadable"]),
         DecodedStore(kept.flat, kept.shapes),
         pipeline,
@@ -218,7 +230,15 @@ def _streamed(
 
     Its labels are not known without reading all of it, so a part that it lacks is not stratified
     but the end of the training split; TFDS stores examples in a shuffled order.
+
+    Raises:
+      UserError: a part is lacking and this set is stored in another order.
     """
+    if len(splits) < len(PARTS) and builder.info.disable_shuffling:
+        raise UserError(
+            f"{config.dataset} is stored in an order of its own, so the end of its training images "
+            "is no fair part: have all of it in memory (--cache_gb)"
+        )
     instructions = dict(splits)
     end = builder.info.splits[splits["train"]].num_examples
     for part, fraction in (

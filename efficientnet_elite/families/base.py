@@ -38,7 +38,7 @@ class Family:
         pool are its published settings.
       published: name to published setting, at the resolution it was published for.
       members: indices (from 1) of width, depth and resolution coefficients, to the name of that
-        network; others are called ``name-w1d2r3``.
+        network; all are also called ``name-w1d2r3``.
       resolutions: input sides in pixels for a base resolution; by default the coefficients times
         the base, rounded up.
       groups: default number of cost groups, in each resolution where ``grouped_by_resolution``;
@@ -70,21 +70,31 @@ class Family:
         """
         if self.coefficients is None:
             yield from self._published(base)
+        sides = self.sides(base)
+        for (w, d, r), setting in self._combinations(base):
+            if sides.index(setting.resolution) == r - 1:
+                yield self.members.get((w, d, r), self._indexed(w, d, r)), setting
+
+    def settings(self, base: int) -> dict[str, Setting]:
+        """Everything that has a name: published settings, members, and all by their indices."""
+        combined = dict(self._combinations(base))
+        indexed = {self._indexed(*indices): setting for indices, setting in combined.items()}
+        members = {name: combined[indices] for indices, name in self.members.items()}
+        return {**dict(self._published(base)), **members, **indexed}
+
+    def _combinations(self, base: int) -> Iterator[tuple[tuple[int, int, int], Setting]]:
+        """Indices and settings of each width with each depth and resolution."""
+        if self.coefficients is None:
             return
-        sides: dict[int, int] = {}
-        for index, side in enumerate(self.sides(base), start=1):
-            sides.setdefault(side, index)
-        for (side, r), (w, width), (d, depth) in product(
-            sides.items(),
+        for (r, side), (w, width), (d, depth) in product(
+            enumerate(self.sides(base), start=1),
             enumerate(self.coefficients.width, start=1),
             enumerate(self.coefficients.depth, start=1),
         ):
-            name = self.members.get((w, d, r), f"{self.name}-w{w}d{d}r{r}")
-            yield name, Setting(width, depth, side)
+            yield (w, d, r), Setting(width, depth, side)
 
-    def settings(self, base: int) -> dict[str, Setting]:
-        """Everything that has a name: the published settings and the pool."""
-        return {**dict(self._published(base)), **dict(self.pool(base))}
+    def _indexed(self, width: int, depth: int, resolution: int) -> str:
+        return f"{self.name}-w{width}d{depth}r{resolution}"
 
     def _published(self, base: int) -> Iterator[tuple[str, Setting]]:
         for name, setting in self.published.items():

@@ -49,10 +49,10 @@ class CellNetwork:
 
     @property
     def operators(self) -> tuple[int, ...]:
-        """Operators a stage, as Eq. 2 of arXiv 2009.07409 counts them: the stem's three, cells."""
+        """Operators a stage, as Eq. 2 of arXiv 2009.07409 counts them: stem's three, cells, top."""
         between = () if self.reduction_replaces else (1,)
         later = (*between, self.repeats) * (GROUPS - 1)
-        return (1, 1, 1, self.repeats, *later)
+        return (1, 1, 1, self.repeats, *later, 1)
 
     def build(
         self, name: str, width: float, depth: float, resolution: int, classes: int

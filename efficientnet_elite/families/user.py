@@ -59,7 +59,20 @@ def build(source: str, name: str, resolution: int, classes: int) -> Any:
     ):
         if found != wanted:
             raise UserError(f"model {name!r} of {source!r} {what} {found}: it must be {wanted}")
+    if last := _probabilities(model):
+        raise UserError(
+            f"model {name!r} of {source!r} ends in {last}: it must return logits, so leave it out"
+        )
     return model
+
+
+def _probabilities(model: Any) -> str | None:
+    """Name of a model's last activation if it makes probabilities of logits, else None."""
+    last = model
+    while getattr(last, "outputs", None):  # a model may be the last layer of another
+        last = last.outputs[0]._keras_history.operation
+    activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__)
+    return activation if activation.lower() in ("softmax", "sigmoid") else None
 
 
 def family(source: str) -> Family:

@@ -132,9 +132,9 @@ def forecast(
     )
 
 
-def epochs(size: int, schedule: Schedule) -> Forecast:
-    """Epochs that a group of ``size`` candidates will be trained for, replicas apart."""
-    return forecast([[Cost()] * size], schedule)
+def epochs(size: int, schedule: Schedule, *, seeds: int = 1) -> Forecast:
+    """Epochs that a group of ``size`` candidates will be trained for; ``seeds``: see `forecast`."""
+    return forecast([[Cost()] * size], schedule, seeds=seeds)
 
 
 def _total(costs: Sequence[Cost], schedule: Schedule, seeds: int, *, worst: bool) -> float:

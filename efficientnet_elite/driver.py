@@ -37,6 +37,7 @@ from efficientnet_elite.executors.protocol import (
 )
 from efficientnet_elite.ledger import Epoch, Ledger
 from efficientnet_elite.outcome import EpochResult, Int8Result
+from efficientnet_elite.outlook import left, replicas_left
 from efficientnet_elite.replay import audit
 from efficientnet_elite.task_queue import Queue
 from efficientnet_elite.tournament import Job, Noise, Standing
@@ -162,7 +163,7 @@ class _Search:
         self._deaths: Counter[str] = Counter()
         self._building: list[float] = []  # seconds
         # Progress, in multiply-accumulates an image.
-        self._work_done = sum(self._macs[n] * len(self._scores[n]) for n in self._group_of)
+        self._work_done = sum(self._macs[n] * len(self._scores[n]) for n in self._specs)
         self._group_left = dict.fromkeys(self._members, 0.0)
         self._work_left = 0.0
 
@@ -186,15 +187,19 @@ class _Search:
 
     def _repeat(self) -> None:
         """Looks at what is known of the noise, and queues the replicas that are to tell more."""
+        replicas = list(self._replicas.values())
         self._noise = summary.noise_of(
-            list(self._replicas.values()), self._scores, self._schedule, self._failures
+            replicas, self._scores, self._schedule, self._failures, self._losses
         )
-        until = self._schedule.cut(1)
-        for name in self._replicas if not self._halts else ():  # halted groups do not wait
-            if len(self._scores[name]) < until and name not in self._failures:
-                self._wanted[name] = Job(name, until)
-                if name not in self._active:
-                    self._enqueue(name)
+        for name, epochs in self._replicas_left().items():
+            self._wanted[name] = Job(name, len(self._scores[name]) + epochs)
+            if name not in self._active:
+                self._enqueue(name)
+
+    def _replicas_left(self) -> dict[str, int]:
+        done = {name: len(self._scores[name]) for name in self._replicas}
+        halted = bool(self._halts)  # halted groups do not wait
+        return replicas_left(done, self._schedule, failed=self._failures, halted=halted)
 
     # -- decisions -------------------------------------------------------------------------------
 
@@ -228,9 +233,9 @@ class _Search:
                 if name not in standing.survivors or (standing.finished and not jobs):
                     self._retire(name)
         done = {name: len(self._scores[name]) for name in members}
-        left = summary.left(standing, done, self._macs, self._schedule)[1] or 0.0
-        self._work_left += left - self._group_left[group]
-        self._group_left[group] = left
+        work = left(standing, done, self._macs, self._schedule)[1] or 0.0
+        self._work_left += work - self._group_left[group]
+        self._group_left[group] = work
 
     def _look_at_clock(self) -> None:
         """Tells groups whose time is up, and their candidates and replicas with them."""
@@ -375,8 +380,8 @@ class _Search:
         self._seconds[name] += result.seconds
         self._record_elapsed()
         self._deaths.pop(name, None)
+        self._work_done += self._macs[name]
         if name in self._group_of:
-            self._work_done += self._macs[name]
             self._work_left -= self._macs[name]
             self._group_left[self._group_of[name]] -= self._macs[name]
         self._display.latest(self._score, result.validation_accuracy)
@@ -445,7 +450,8 @@ class _Search:
     # -- what the user sees ----------------------------------------------------------------------
 
     def _show(self) -> None:
-        whole = self._work_done + self._work_left
+        again = sum(self._macs[name] * n for name, n in self._replicas_left().items())
+        whole = self._work_done + self._work_left + again
         tasks = [
             (task.name, min(len(self._scores[task.name]) + 1, task.until), task.until, task.state)
             for _, task in sorted(self._running.items())

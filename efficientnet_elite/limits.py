@@ -10,7 +10,7 @@ from dataclasses import fields
 
 from efficientnet_elite import costs
 from efficientnet_elite.config import Limits
-from efficientnet_elite.costs import METRICS, Measured
+from efficientnet_elite.costs import METRICS, Measured, Metric
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.spec import ArchSpec
 
@@ -60,10 +60,18 @@ def cut(
 
 def _reason(values: Mapping[str, float], bounds: Mapping[str, float]) -> str:
     return "; ".join(
-        f"{METRICS[m].title} {METRICS[m].text(values[m])} > {METRICS[m].text(bound)}"
+        f"{METRICS[m].title} {' > '.join(_apart(METRICS[m], values[m], bound))}"
         for m, bound in bounds.items()
         if values[m] > bound
     )
+
+
+def _apart(metric: Metric, value: float, bound: float) -> tuple[str, str]:
+    """Two values with their unit, in all their digits where they would else read the same."""
+    value_text, bound_text = metric.text(value), metric.text(bound)
+    if value_text != bound_text:
+        return value_text, bound_text
+    return f"{value / metric.factor:,} {metric.unit}", f"{bound / metric.factor:,} {metric.unit}"
 
 
 def nothing_fits(table: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float]) -> str:
@@ -82,7 +90,7 @@ def nothing_fits(table: Mapping[str, Mapping[str, float]], bounds: Mapping[str, 
     nearest = min(table, key=lambda name: max(table[name][m] / b for m, b in bounds.items()))
     field = next(name for name, metric in METRIC_OF.items() if metric == tightest)
     needs = ", ".join(
-        f"{METRICS[m].title} {METRICS[m].text(table[nearest][m])}"
+        f"{METRICS[m].title} {_apart(METRICS[m], table[nearest][m], bound)[0]}"
         for m, bound in bounds.items()
         if table[nearest][m] > bound
     )

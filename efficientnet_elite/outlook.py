@@ -5,11 +5,14 @@ Pure functions. This module must not import TensorFlow or Keras.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
 from math import inf
+from statistics import fmean
 
 from efficientnet_elite import rules
-from efficientnet_elite.tournament import Schedule
+from efficientnet_elite.rules import survivors_of
+from efficientnet_elite.tournament import Schedule, Standing
 
 
 def stages(
@@ -62,3 +65,56 @@ def outlook(size: int, number: int, schedule: Schedule, *, losses: bool = True) 
     """
     ahead = stages(size, schedule, number=number, losses=losses)
     return sum(candidates * length for candidates, length in ahead)
+
+
+def replicas_left(
+    done: Mapping[str, int], schedule: Schedule, *, failed: Container[str], halted: bool
+) -> dict[str, int]:
+    """Replica to its epochs still to be trained; absent where there are none.
+
+    Args:
+      done: every training that measures the noise of a score to its epochs on record.
+      schedule: of the search.
+      failed: those whose training cannot go on.
+      halted: whether time is up anywhere: nobody waits for replicas then.
+    """
+    until = 0 if halted else schedule.cut(1)
+    return {n: until - past for n, past in done.items() if past < until and n not in failed}
+
+
+def left(
+    table: Standing,
+    done: Mapping[str, int],
+    costs: Mapping[str, float | None],
+    schedule: Schedule,
+    again: Mapping[str, int] = {},
+) -> tuple[int, float | None]:
+    """Epochs still to be trained in a group, and their cost.
+
+    The jobs of the current round are known; who goes on after it is not, so later rounds cost what
+    the racing members cost on average.
+
+    Args:
+      table: the group's standing.
+      done: member to its epochs on record.
+      costs: member to the cost of an epoch, in any unit; None where it is not known.
+      schedule: of the search.
+      again: member to the epochs that its replicas are still to be trained for.
+
+    Returns:
+      Epochs, failures aside, and their cost: None where that of somebody involved is not known.
+    """
+    missing = Counter(again)
+    missing.update({job.candidate: job.until_epoch - done[job.candidate] for job in table.jobs})
+    racing = table.champion is None and not table.finished
+    number = 1 + max((decision.round for decision in table.decisions), default=0)
+    later = outlook(survivors_of(len(table.survivors)), number, schedule) if racing else 0
+    epochs = missing.total() + later
+    if not epochs:  # maybe int8 is to be measured still
+        return 0, 0.0
+    involved = {*missing, *table.survivors}
+    known = {name: cost for name in involved if (cost := costs[name]) is not None}
+    if len(known) < len(involved):
+        return epochs, None
+    now = sum(known[name] * number for name, number in missing.items())
+    return epochs, now + (later * fmean(known[n] for n in table.survivors) if later else 0.0)

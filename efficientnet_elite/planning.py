@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from decimal import ROUND_UP, Context
+from math import ceil
 from typing import Any
 
 from efficientnet_elite import budget, pools
@@ -45,7 +47,8 @@ def planned(
     if config.budget_epochs is not None:
         limit = config.budget_epochs
     if config.budget_hours is not None:
-        limit, unit = config.budget_hours * 3600 * (1 - MARGIN), 3600 * (1 - MARGIN)
+        unit = 3600 * (1 - MARGIN)
+        limit = config.budget_hours * unit
     try:
         plan = budget.plan(
             [(c.group, pace.cost(c.spec.macs) if pace else Cost()) for c in turns],
@@ -55,10 +58,13 @@ def planned(
             seeds=config.seeds,
         )
     except TooSmallError as error:
-        flag = "budget_epochs" if pace is None else "budget_hours"
+        asked, least = f"budget_epochs={config.budget_epochs}", str(ceil(error.least))
+        if pace:
+            hours = error.least / unit * (1 + 1e-12)  # enough also when it is multiplied back
+            asked, least = f"budget_hours={config.budget_hours}", _rounded_up(hours)
         raise UserError(
-            f"{flag}={limit / unit:g}: champions in {error.groups} groups need "
-            f"{error.least / unit:.3g} at least: allow more, or ask for fewer --groups or --epochs"
+            f"{asked}: champions in {error.groups} groups need {least} at least: allow more, or "
+            "ask for fewer --groups or --epochs"
         ) from error
     chosen = {candidate.name for candidate in turns[: plan.count]}
     kept = tuple(candidate for candidate in candidates if candidate.name in chosen)
@@ -77,17 +83,33 @@ def planned(
 
 
 def replicas(candidates: Sequence[Candidate], seeds: int) -> list[Replica]:
-    """Further trainings, in every group that is to be cut, of its candidate of median cost."""
+    """Further trainings, in every group that is to be cut, of its candidate of median cost.
+
+    UserError where a candidate has the name of one of them.
+    """
     groups: dict[int, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.group, []).append(candidate)
-    return [
+    found = [
         Replica(f"{name}-seed{seed}", name, seed)
         for members in groups.values()
         if len(members) > 1
         for name in [members[budget.median([Cost(float(m.spec.macs)) for m in members])].name]
         for seed in range(1, seeds)
     ]
+    taken = {candidate.name for candidate in candidates}
+    for replica in found:
+        if replica.name in taken:
+            raise UserError(
+                f"seeds={seeds}: candidate {replica.name} has the name of a further training of "
+                f"{replica.candidate}: rename it"
+            )
+    return found
+
+
+def _rounded_up(value: float) -> str:
+    """Three digits that are not below the value."""
+    return f"{Context(prec=3, rounding=ROUND_UP).create_decimal(str(value)):f}"
 
 
 def _words(plan: Plan, asked: Schedule, candidates: int, epochs: Forecast, *, in_time: bool) -> str:
@@ -99,7 +121,7 @@ def _words(plan: Plan, asked: Schedule, candidates: int, epochs: Forecast, *, in
         )
     if plan.count < candidates:
         made.append(f"{plan.count} candidates of {candidates}")
-    told = f"forecast: {_range(f'{epochs.least:g}', f'{epochs.most:g}')} epochs"
+    told = f"forecast: {_range(f'{epochs.least:.0f}', f'{epochs.most:.0f}')} epochs"
     if in_time:
         least, most = plan.forecast.least, plan.forecast.most
         told += f", {_range(duration(least), duration(most))} of training"

@@ -83,6 +83,8 @@ def run(
         raise UserError("select=int8 needs a way to int8: search.run(quantize=int8_form)")
     with lock(workdir):
         begun = _is_begun(workdir, config)
+        if config.budget_hours is not None:
+            _check_measurable(engine)
         _use_threads(config.threads)
         if not engine.in_process:
             _leave_gpus()
@@ -95,6 +97,7 @@ def run(
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
+                _tell_versions(ledger, on_message)
             else:
                 ledger.start(*setup)
             curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
@@ -207,6 +210,12 @@ def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, Im
     return config, data
 
 
+def _tell_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
+    before, now = ledger.meta()["versions"], versions()
+    for name, (old, new) in _differences(before, now).items():
+        on_message(f"begun with {name} {old}, continued with {new}: scores may not compare")
+
+
 def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure) -> Selection:
     """The candidates of a search, the cheapest first (which the tournament prefers in a tie).
 
@@ -285,7 +294,6 @@ def _set_up(
         on_message(f"{len(selected.cut)} candidates are over a limit and not trained")
     pace = None
     if config.budget_hours is not None:
-        _check_measurable(engine)
         on_message("measuring the pace of this machine")
         pace = measure_pace([c.spec for c in selected.candidates], config, data)
     candidates, plan = planned(selected.candidates, config, pace, engine.workers or 1)
@@ -315,7 +323,7 @@ def _check_measurable(engine: EngineConfig) -> None:
     if engine.name == "ray" or gpus:
         raise UserError(
             "budget_hours needs the pace of this process, not of workers on a cluster or on GPUs: "
-            "use --budget_epochs"
+            "train without them, or use --budget_epochs"
         )
 
 

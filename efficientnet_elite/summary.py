@@ -6,20 +6,21 @@ any time, also beside a running search. This module must not import TensorFlow o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from math import isfinite
-from statistics import fmean, median
+from statistics import median
 from typing import Any, TypeAlias
 
 from efficientnet_elite import budget
 from efficientnet_elite.cuts import Decision, Losses, Scores
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.ledger import Epoch, Ledger, Replica
-from efficientnet_elite.outlook import outlook
+from efficientnet_elite.outlook import left, replicas_left
 from efficientnet_elite.pools import Candidate
-from efficientnet_elite.rules import average, survivors_of
+from efficientnet_elite.rules import average
 from efficientnet_elite.tournament import (
     Halt,
     Int8,
@@ -91,10 +92,11 @@ class Group:
       decisions: of the tournament so far, by round and rank.
       round: the round being trained, from 1; None once there is a champion, or nobody.
       champion: the last survivor, as soon as there is only one.
+      halt: what was ended because time was up; None where nothing was.
       finished: nothing is left to train.
-      epochs_left: to be trained still, by all members together, failures aside.
+      epochs_left: to be trained still, by members and replicas together, failures aside.
       epochs_planned: the middle of what `budget.forecast` says.
-      seconds_left: of training; None where nothing has been measured.
+      seconds_left: of training on one worker; None where nothing has been measured.
     """
 
     number: int
@@ -102,6 +104,7 @@ class Group:
     decisions: tuple[Decision, ...]
     round: int | None
     champion: str | None
+    halt: Halt | None
     finished: bool
     epochs_left: int
     epochs_planned: int
@@ -117,7 +120,7 @@ class Summary:
       round_epochs, epochs, rule: the schedule.
       groups: the heaviest first.
       finished: nothing is left to train.
-      epochs_done, epochs_left: of all candidates together.
+      epochs_done, epochs_left: of all candidates and replicas together.
       epochs_planned: the middle of what `budget.forecast` says.
       noise: standard deviation of a score, measured with several seeds; None where it is estimated
         from the curves, or not known yet.
@@ -191,14 +194,25 @@ def judge_of(meta: Mapping[str, Any]) -> Judge:
     )
 
 
+def repeats(replicas: Sequence[Replica]) -> dict[str, list[str]]:
+    """Candidate that has replicas to its trainings: itself, then those, by seed."""
+    found: dict[str, list[str]] = {}
+    for replica in sorted(replicas, key=lambda replica: replica.seed):
+        found.setdefault(replica.candidate, [replica.candidate]).append(replica.name)
+    return found
+
+
 def noise_of(
-    replicas: Sequence[Replica], scores: Scores, schedule: Schedule, failed: Mapping[str, str]
+    replicas: Sequence[Replica],
+    scores: Scores,
+    schedule: Schedule,
+    failed: Mapping[str, str],
+    losses: Losses,
 ) -> Noise | None:
     """What a search's replicas tell, see `measured_noise`; None where it has none."""
-    repeats: dict[str, list[str]] = {}
-    for replica in replicas:
-        repeats.setdefault(replica.candidate, [replica.candidate]).append(replica.name)
-    return measured_noise(repeats.values(), scores, schedule, failed) if repeats else None
+    if not replicas:
+        return None
+    return measured_noise(repeats(replicas).values(), scores, losses, schedule, failed)
 
 
 def curves(epochs: Mapping[str, Sequence[Epoch]]) -> tuple[Scores, Losses]:
@@ -227,6 +241,8 @@ class _Read:
     epochs: dict[str, list[Epoch]]
     scores: Scores
     failures: dict[str, str]
+    replicas: list[Replica]
+    halts: dict[int, Halt]
     noise: Noise | None
     standings: dict[int, Standing]
 
@@ -238,12 +254,12 @@ def _read(ledger: Ledger) -> _Read:
         groups = by_group(ledger.candidates())
     schedule, judge = schedule_of(meta), judge_of(meta)
     scores, losses = curves(epochs)
-    noise = noise_of(replicas, scores, schedule, failures)
+    noise = noise_of(replicas, scores, schedule, failures, losses)
     table = {
         n: judge([c.name for c in group], scores, losses, failures, int8, noise, halts.get(n))
         for n, group in groups.items()
     }
-    return _Read(meta, schedule, groups, epochs, scores, failures, noise, table)
+    return _Read(meta, schedule, groups, epochs, scores, failures, replicas, halts, noise, table)
 
 
 def summarize(ledger: Ledger) -> Summary:
@@ -251,17 +267,19 @@ def summarize(ledger: Ledger) -> Summary:
     known = _read(ledger)
     schedule, config = known.schedule, known.meta["config"]
     pace = _pace([c for members in known.groups.values() for c in members], known.epochs)
+    again = _again(known)
 
     summaries, work_left = [], 0.0
     for number, candidates in known.groups.items():
         table = known.standings[number]
-        members = tuple(_member(c, table, known.scores, known.failures, pace) for c in candidates)
-        summaries.append(_group(number, members, table, schedule))
+        members = tuple(_member(candidate, known, pace) for candidate in candidates)
+        summaries.append(_group(number, members, known, again[number]))
         done = {member.name: member.epochs_done for member in members}
-        macs = {member.name: member.macs for member in members}
-        work_left += left(table, done, macs, schedule)[1] or 0.0
-    trained = [member for group in summaries for member in group.members]
-    work_done = sum(member.macs * member.epochs_done for member in trained)
+        costs = {member.name: member.macs for member in members}
+        work_left += left(table, done, costs, schedule, again[number])[1] or 0.0
+    macs = {member.name: member.macs for group in summaries for member in group.members}
+    macs |= {replica.name: macs[replica.candidate] for replica in known.replicas}
+    work_done = sum(macs[name] * len(own) for name, own in known.epochs.items())
     finished = all(group.finished for group in summaries)
     seconds = [group.seconds_left for group in summaries if group.seconds_left is not None]
     return Summary(
@@ -273,7 +291,7 @@ def summarize(ledger: Ledger) -> Summary:
         rule=schedule.rule,
         groups=tuple(summaries),
         finished=finished,
-        epochs_done=sum(member.epochs_done for member in trained),
+        epochs_done=sum(map(len, known.epochs.values())),
         epochs_left=sum(group.epochs_left for group in summaries),
         epochs_planned=sum(group.epochs_planned for group in summaries),
         noise=known.noise.error if known.noise else None,
@@ -281,6 +299,18 @@ def summarize(ledger: Ledger) -> Summary:
         seconds=ledger.timings(),
         seconds_left=sum(seconds) if len(seconds) == len(summaries) else None,
     )
+
+
+def _again(known: _Read) -> dict[int, Counter[str]]:
+    """Group number to its members' epochs that their replicas are still to be trained for."""
+    done = {replica.name: len(known.epochs.get(replica.name, ())) for replica in known.replicas}
+    ahead = replicas_left(done, known.schedule, failed=known.failures, halted=bool(known.halts))
+    group_of = {c.name: number for number, group in known.groups.items() for c in group}
+    found: dict[int, Counter[str]] = {number: Counter() for number in known.groups}
+    for replica in known.replicas:
+        if replica.name in ahead:
+            found[group_of[replica.candidate]][replica.candidate] += ahead[replica.name]
+    return found
 
 
 def _pace(
@@ -300,20 +330,14 @@ def _pace(
     }
 
 
-def _member(
-    candidate: Candidate,
-    table: Standing,
-    scores: Scores,
-    failures: Mapping[str, str],
-    pace: Mapping[str, float | None],
-) -> Member:
+def _member(candidate: Candidate, known: _Read, pace: Mapping[str, float | None]) -> Member:
     name, spec = candidate.name, candidate.spec
-    own = scores.get(name, ())
+    table, own = known.standings[candidate.group], known.scores.get(name, ())
     needed = {job.candidate: job.until_epoch for job in table.jobs}
     latest = next((d for d in reversed(table.decisions) if d.candidate == name), None)
     if name == table.champion:  # also one that could not be measured, or trained anew, in the end
         state = State.CHAMPION
-    elif name in failures:
+    elif name in known.failures:
         state = State.FAILED
     else:
         state = State.RACING if name in table.survivors else State.ELIMINATED
@@ -334,59 +358,30 @@ def _member(
         rank=latest.rank if latest else None,
         ranked=sum(d.round == latest.round for d in table.decisions) if latest else None,
         score=latest.score if latest and isfinite(latest.score) else None,
-        reason=failures.get(name),
+        reason=known.failures.get(name),
         seconds_per_epoch=pace[name],
     )
 
 
-def _group(number: int, members: Sequence[Member], table: Standing, schedule: Schedule) -> Group:
+def _group(number: int, members: Sequence[Member], known: _Read, again: Mapping[str, int]) -> Group:
+    table, schedule = known.standings[number], known.schedule
     racing = table.champion is None and not table.finished
     done = {member.name: member.epochs_done for member in members}
     pace = {member.name: member.seconds_per_epoch for member in members}
-    epochs_left, seconds_left = left(table, done, pace, schedule)
+    epochs_left, seconds_left = left(table, done, pace, schedule, again)
+    seeds = 1 + sum(replica.candidate in done for replica in known.replicas)  # all of one member
     return Group(
         number=number,
         members=tuple(members),
         decisions=table.decisions,
         round=1 + max((d.round for d in table.decisions), default=0) if racing else None,
         champion=table.champion,
-        finished=table.finished,
+        halt=known.halts.get(number),
+        finished=table.finished and not again,
         epochs_left=epochs_left,
-        epochs_planned=round(budget.epochs(len(members), schedule).expected),
+        epochs_planned=round(budget.epochs(len(members), schedule, seeds=seeds).expected),
         seconds_left=seconds_left,
     )
-
-
-def left(
-    table: Standing,
-    done: Mapping[str, int],
-    costs: Mapping[str, float | None],
-    schedule: Schedule,
-) -> tuple[int, float | None]:
-    """Epochs still to be trained in a group, and their cost.
-
-    The jobs of the current round are known; who goes on after it is not, so later rounds cost what
-    the racing members cost on average.
-
-    Args:
-      table: the group's standing.
-      done: member to its epochs on record.
-      costs: member to the cost of an epoch, in any unit; None where it is not known.
-      schedule: of the search.
-
-    Returns:
-      Epochs, failures aside, and their cost: None where that of a racing member is not known.
-    """
-    missing = {job.candidate: job.until_epoch - done[job.candidate] for job in table.jobs}
-    racing = table.champion is None and not table.finished
-    number = 1 + max((decision.round for decision in table.decisions), default=0)
-    later = outlook(survivors_of(len(table.survivors)), number, schedule) if racing else 0
-    epochs = sum(missing.values()) + later
-    known = {name: cost for name in table.survivors if (cost := costs[name]) is not None}
-    if (missing or later) and len(known) < len(table.survivors):
-        return epochs, None
-    now = sum(known[name] * number for name, number in missing.items())
-    return epochs, now + (later * fmean(known.values()) if later else 0.0)
 
 
 def as_dict(summary: Summary) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import wrap
 
+from efficientnet_elite import deadline
 from efficientnet_elite.summary import Group, Member, State, Summary
 from efficientnet_elite.units import duration, percent, quantity
 
@@ -41,6 +42,8 @@ def as_text(summary: Summary, *, racing_only: bool = False) -> str:
     ]
     for group, block in zip(summary.groups, blocks, strict=True):
         lines += [f"group {group.number}: {_outlook(group)}"]
+        if group.halt is not None:
+            lines += [f"  {line}" for line in wrap(deadline.words(group.halt), _COLUMNS - 2)]
         lines += [_line(row, widths) for row in block]
     return "\n".join(_cut(line) for line in lines) + "\n"
 
@@ -79,6 +82,8 @@ def describe(member: Member) -> str:
     if member.state is State.FAILED:
         return f"failed: {member.reason}"
     if member.state is State.ELIMINATED:
+        if member.score is None:
+            return f"out in round {member.round}: time was up"
         return f"out in round {member.round}, ranked {member.rank} of {member.ranked}"
     if member.state is State.CHAMPION:
         return "champion" if member.epochs_done >= member.epochs_needed else "champion, in training"
@@ -92,7 +97,7 @@ def _progress(summary: Summary) -> str:
     left = (
         "time left not known yet"
         if summary.seconds_left is None
-        else (f"about {duration(summary.seconds_left)} of training left")
+        else f"about {duration(summary.seconds_left)} of training on one worker left"
     )
     return f"{summary.progress:.0%} done: {summary.epochs_done} of {total} epochs trained, {left}"
 
@@ -102,5 +107,5 @@ def _outlook(group: Group) -> str:
         return f"{group.champion} is the champion" if group.champion else "nobody is left"
     left = f"{group.epochs_left} epochs left"
     if group.seconds_left is not None:
-        left += f", {duration(group.seconds_left)}"
+        left += f", {duration(group.seconds_left)} on one worker"
     return left if group.round is None else f"round {group.round}; {left}"

@@ -41,11 +41,14 @@ def champions_path(workdir: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a small file atomically."""
+    """Writes a small file atomically, also where another process writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from itertools import zip_longest
+from math import sqrt
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,18 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from invented import POOL, Invented, Simulated, ledger_of
 
-from efficientnet_elite import budget, cli
+from efficientnet_elite import budget, cli, search
 from efficientnet_elite.budget import Cost, Pace, TooSmallError, forecast, plan
-from efficientnet_elite.config import SearchConfig, TrainConfig
+from efficientnet_elite.config import EngineConfig, SearchConfig, TrainConfig
+from efficientnet_elite.display import Display
 from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.executors.protocol import EpochDone
 from efficientnet_elite.ledger import FILE_NAME, Ledger, Replica
 from efficientnet_elite.planning import MARGIN, planned, replicas
 from efficientnet_elite.replay import audit
 from efficientnet_elite.rules import RULES
 from efficientnet_elite.summary import summarize
 from efficientnet_elite.summary_text import as_text
-from efficientnet_elite.tournament import Schedule, standing
+from efficientnet_elite.tournament import Noise, Schedule, measured_noise, standing
 
 
 @st.composite
@@ -173,6 +176,37 @@ def test_planned_for_a_search():
     assert "\n" not in str(error.value)
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 4), st.integers(1, 30_000), st.floats(1e-4, 1e4))
+def test_a_refusal_names_a_budget_that_is_enough(groups, epochs, seconds):
+    pool = [replace(c, group=place % groups) for place, c in enumerate(POOL[:8])]
+    config = SearchConfig(groups=groups, round_epochs=1, train=TrainConfig(epochs=epochs))
+    pace = Pace(epoch=seconds, per_mac=0.0, build=seconds)
+
+    def needed(config, pace=None):
+        with pytest.raises(UserError, match=r" need [0-9.]+ at least") as error:
+            planned(pool, config, pace)
+        return str(error.value).split(" need ")[1].split()[0]
+
+    if groups * epochs > 1:
+        least = int(needed(replace(config, budget_epochs=1)))
+        assert least == groups * epochs
+        kept, _ = planned(pool, replace(config, budget_epochs=least))
+        assert len(kept) >= groups
+    hours = float(needed(replace(config, budget_hours=1e-9), pace))
+    assert hours <= 1.01 * groups * (epochs + 1) * seconds / 3600 / (1 - MARGIN)
+    kept, _ = planned(pool, replace(config, budget_hours=hours), pace)
+    assert len(kept) >= groups
+
+
+def test_a_budget_in_hours_is_not_continued_where_it_could_not_begin(tmp_path):
+    config = replace(CONFIG, budget_hours=1.0)
+    with Ledger(tmp_path, create=True) as ledger:
+        ledger.start(POOL[:2], {"config": asdict(config)})
+    with pytest.raises(UserError, match="not of workers on a cluster"):
+        search.run(config, tmp_path, engine=EngineConfig("ray"), progress=False)
+
+
 def test_a_whole_search_within_its_budget(tmp_path):
     """The ledger's plan, not the setting, says how long rounds are; the audit agrees."""
     pool = [replace(c, group=place % 3) for place, c in enumerate(POOL[:30])]
@@ -224,6 +258,32 @@ def test_repeatsare_of_the_median_candidate_of_every_group_that_is_cut():
     assert forecast([[Cost()] * 3, [Cost()]], Schedule(2, 6), seeds=3).least == once.least + 4
 
 
+def test_a_candidate_with_the_name_of_a_replica_is_refused():
+    first, second, third = (replace(c, group=0) for c in POOL[:3])
+    median = sorted((first, second, third), key=lambda c: c.spec.macs)[1]
+    others = [c for c in (first, second, third) if c is not median]
+    clash = replace(others[0], name=f"{median.name}-seed2")
+    pool = [median, clash, others[1]]
+    assert len(replicas(pool, 2)) == 1
+    with pytest.raises(
+        UserError, match=f"seeds=3: candidate {clash.name} has the name of"
+    ) as error:
+        replicas(pool, 3)
+    assert str(error.value).endswith("rename it")
+
+
+def test_the_noise_is_that_of_the_score_that_ranks():
+    """`race`: half the best accuracy, half the train loss, in which these two agree."""
+    schedule, names = Schedule(10, 50, "race"), ["a", "a-seed1"]
+    scores = {"a": [0.1, 0.3, 0.4, 0.5], "a-seed1": [0.1, 0.3, 0.6, 0.7, 0.1]}
+    losses = {"a": [2.0, 1.5, 1.0, 0.8], "a-seed1": [2.0, 1.5, 1.0, 0.8, 9.0]}
+    found = measured_noise([names], scores, losses, schedule, {})
+    assert found == Noise(False, pytest.approx(0.1 / sqrt(2)))
+    shorter = {**scores, "a": scores["a"][:3]}
+    assert measured_noise([names], shorter, losses, schedule, {}) == Noise(True, None)
+    assert measured_noise([names], shorter, losses, schedule, {"a": "nan"}) == Noise(False, None)
+
+
 class Seeded(Invented):
     """Tells which seeds it was asked for."""
 
@@ -265,6 +325,38 @@ def test_measured_noise_replaces_the_estimate(tmp_path):
         state = summarize(ledger)
     assert state.noise == pytest.approx(0.125)
     assert "measured noise of a score: 0.12\n" in as_text(state)
+
+
+class Telling(Invented):
+    """Its train losses know its accuracies."""
+
+    def wait(self, on_event):
+        super().wait(lambda slot, event: on_event(slot, telling(event)))
+
+
+def telling(event):
+    if not isinstance(event, EpochDone):
+        return event
+    loss = 2.0 * 0.8**event.result.epoch * (1.5 - event.result.validation_accuracy)
+    return EpochDone(replace(event.result, train_loss=loss))
+
+
+def test_a_running_search_measures_the_noise_of_the_score_that_ranks(tmp_path):
+    decisions, _, _ = repeated(tmp_path, Telling({**FLAT, "0b-seed1": 0.75}), "race")
+    with Ledger(tmp_path) as ledger:
+        noise = summarize(ledger).noise
+    assert any(d.reason.endswith(f"noise {noise:.2g}") for d in decisions[0])
+
+
+def test_replicas_are_a_part_of_the_progress(tmp_path, monkeypatch):
+    shares = []
+    monkeypatch.setattr(Display, "show", lambda self, tasks, share: shares.append(share))
+    config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=2))
+    with ledger_of(tmp_path, {0: "ab"}, config, [Replica("0a-seed1", "0a", 1)]) as ledger:
+        drive(ledger, Invented(), tmp_path, progress=False)
+    known = [share for share in shares if share is not None]
+    assert known == sorted(known)
+    assert (len(set(known)), known[-1]) == (7, 1.0)  # three trainings of two epochs
 
 
 def test_a_replica_that_fails_does_not_count(tmp_path):

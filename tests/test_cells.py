@@ -11,7 +11,7 @@ from keras.src.applications import nasnet
 from networks import int8_correlation, noise, normalise
 
 from efficientnet_elite import models, pools
-from efficientnet_elite.blocks import Cell, Classifier, ConvBlock
+from efficientnet_elite.blocks import ActivationBlock, Cell, Classifier, ConvBlock
 from efficientnet_elite.blocks.cells import Gene, Genotype, parse
 from efficientnet_elite.families import FAMILIES, cells, searched
 from efficientnet_elite.spec import ArchSpec
@@ -47,6 +47,13 @@ def test_published_settings(name):
     assert (spec.params, spec.macs) == (params, macs)
     moving = sum(node.params // 2 for node in spec.graph.nodes if node.name.endswith("_bn"))
     assert params - moving == trainable
+
+
+@pytest.mark.parametrize("network", cells.NETWORKS, ids=lambda network: network.name)
+def test_operators_are_the_stem_the_cells_and_the_top(network):
+    blocks = network.build(network.name, 1.0, 1.0, 224, 5).blocks
+    counted = [block for block in blocks if not isinstance(block, ActivationBlock)]
+    assert sum(network.operators) == len(counted)
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -68,7 +68,13 @@ def test_who_has_not_begun_can_neither_win_nor_take_over():
     result = standing("abc", scores, SCHEDULE, halt=Halt(1, 1))
     assert result.champion == "b"
     assert result.decisions[-1] == Decision(
-        1, 1, "a", pytest.approx(float("nan"), nan_ok=True), 3, False, "without a score when time was up"
+        1,
+        1,
+        "a",
+        pytest.approx(float("nan"), nan_ok=True),
+        3,
+        False,
+        "without a score when time was up",
     )
     failed = {"b": "nan", "c": "nan"}
     result = standing("abc", scores, SCHEDULE, halt=Halt(1, 1), failed=failed)

@@ -50,6 +50,16 @@ def test_a_reason():
     assert cut == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
 
 
+def test_a_reason_tells_close_values_apart():
+    heavy, light = SPECS[-1], SPECS[0]
+    heavy, light = sorted((heavy, light), key=lambda spec: spec.macs, reverse=True)
+    bound = heavy.macs / 1e6 - 1e-6  # one less
+    (reason,) = limits.cut([heavy, light], Limits(macs_m=bound)).values()
+    over, at = (float(text.split()[-2].replace(",", "")) for text in f"{reason}".split(" > "))
+    assert (over, at) == pytest.approx((heavy.macs / 1e6, bound), abs=1e-9)
+    assert over > at
+
+
 def test_a_limit_that_is_just_met():
     (spec,) = SPECS[:1]
     assert limits.cut([spec], Limits(params_m=spec.params / 1e6)) == {}
@@ -132,12 +142,29 @@ def test_a_device_table(tmp_path):
         metric_table.latencies(pi, SPECS)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"rows": [1]}', '{"rows": [{"file": "a"}]}'])
+ROW = '{"rows": [{"model": %s, "input": "1x8x8x3 int8", "median_ms": %s}]}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", '{"rows": [1]}', '{"rows": [{"file": "a"}]}', '{"rows": 1}', ROW % (5, 1),
+     ROW % ('"a"', '"x"'), ROW % ('"a"', "NaN"), ROW % ('"a"', "1e999"), ROW % ('"a"', 0),
+     ROW % ('"a"', "[1]")],
+)  # fmt: skip
 def test_a_table_of_something_else(tmp_path, content):
     path = tmp_path / "table.json"
     path.write_text(content)
     with pytest.raises(UserError, match="is not what `elite benchmark --json"):
         metric_table.latencies(path, SPECS)
+
+
+def test_two_latencies_of_a_file(tmp_path):
+    spec = SPECS[-1]
+    shape = f"1x{spec.resolution}x{spec.resolution}x3 int8"
+    rows = [(f"{folder}/{spec.name}.int8.tflite", shape, ms) for folder, ms in (("a", 1), ("b", 2))]
+    found = table(tmp_path / "pi.json", *rows, ("other.int8.tflite", shape, None))
+    with pytest.raises(UserError, match=f"has 2 int8 latencies of {spec.name}: leave one"):
+        metric_table.latencies(found, [spec])
 
 
 def test_latency_here_is_measured_once(tmp_path):

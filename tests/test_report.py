@@ -52,6 +52,19 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+def test_two_writers_of_a_file(tmp_path):
+    """Such as the report at a search's end, and one that somebody asks for."""
+    script = (
+        "import sys; from pathlib import Path; from efficientnet_elite.workdir import write_bytes\n"
+        "for _ in range(300): write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 100_000)"
+    )
+    path = tmp_path / "report.html"
+    writers = [subprocess.Popen([sys.executable, "-c", script, path, mark]) for mark in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert path.read_bytes() in (b"a" * 100_000, b"b" * 100_000)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def unillustrated(workdir):
     """The page without its figures, which most of a report's time goes into."""
     return Page(render(report.gather(workdir), Figures({}, {}, None, None)))

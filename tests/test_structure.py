@@ -22,8 +22,8 @@ FLOORS = (
     "outcome task_queue budget planning "
     "summary_text tensorboard rendered rendered_objects "
     "rendered_masks segmentation_score table5 __init__",
-    "keras_import group_conv models condense condense_layers data tasks training executors display driver "
-    "pace search peers",
+    "keras_import group_conv models condense condense_layers data tasks training executors "
+    "display driver pace search peers",
     "export benchmarks report",
     "cli __main__",
 )

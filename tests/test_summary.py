@@ -14,15 +14,17 @@ from hypothesis import strategies as st
 from efficientnet_elite import outlook, pools, tournament, units
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.ledger import Epoch, Ledger, Replica
+from efficientnet_elite.outcome import Int8Result
 from efficientnet_elite.summary import State, as_dict, standings, summarize
 from efficientnet_elite.summary_text import as_text
+from efficientnet_elite.tournament import Halt
 
 POOL = pools.candidates("elite", base_resolution=32, classes=10)
 CONFIG = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
 
 
-def start(workdir, groups, config=CONFIG):
+def start(workdir, groups, config=CONFIG, replicas=()):
     """A ledger with so many candidates in each group, named g0a, g0b, ..., all different."""
     pool = iter(POOL)
     candidates = [
@@ -31,7 +33,7 @@ def start(workdir, groups, config=CONFIG):
         for letter in letters
     ]
     ledger = Ledger(workdir, create=True)
-    ledger.start(candidates, {"config": asdict(config)})
+    ledger.start(candidates, {"config": asdict(config)}, replicas)
     return ledger, {candidate.name: candidate.spec.macs for candidate in candidates}
 
 
@@ -101,13 +103,84 @@ def test_a_slow_epoch_does_not_spoil_the_forecast(tmp_path):
 
 
 def test_trainings_with_other_seeds_are_no_candidates_of_the_forecast(tmp_path):
-    ledger, macs = start(tmp_path, {0: "ab"})
-    ledger._db.execute("INSERT INTO replicas VALUES ('g0a-seed1', 'g0a', 1)")
+    ledger, macs = start(tmp_path, {0: "ab"}, replicas=[Replica("g0a-seed1", "g0a", 1)])
     with ledger:
         train(ledger, "g0a", 0.1, seconds=60.0)
         train(ledger, "g0a-seed1", 0.1, seconds=60.0)
         found = member(summarize(ledger), "g0b").seconds_per_epoch
     assert found == pytest.approx(60.0 * macs["g0b"] / macs["g0a"])
+
+
+def test_replicas_are_a_part_of_what_is_left(tmp_path):
+    replicas = [Replica(f"g0a-seed{seed}", "g0a", seed) for seed in (1, 2)]
+    ledger, macs = start(tmp_path, {0: "ab", 1: "a"}, replicas=replicas)
+    with ledger:
+        for name in ("g0a", "g0b"):
+            train(ledger, name, 0.5, 0.5, seconds=10.0)
+        train(ledger, "g1a", *[0.5] * 6, seconds=10.0)
+        train(ledger, "g0a-seed1", 0.5, seconds=10.0)
+        waiting = summarize(ledger)
+        # One epoch of the one, two of the other, then four of the champion.
+        group = waiting.groups[0]
+        assert (group.epochs_left, group.seconds_left) == (7, 70.0)
+        assert (group.round, group.champion, group.finished) == (1, None, False)
+        assert (waiting.epochs_done, waiting.epochs_left, waiting.epochs_planned) == (11, 7, 18)
+        done = 3 * macs["g0a"] + 2 * macs["g0b"] + 6 * macs["g1a"]
+        left = 3 * macs["g0a"] + 4 * (macs["g0a"] + macs["g0b"]) / 2
+        assert waiting.progress == pytest.approx(done / (done + left))
+        assert "11 of 18 epochs trained, about 1 min 10 s of training on one" in as_text(waiting)
+        ledger.record_failure("g0a-seed2", 1, "diverged")
+        assert summarize(ledger).epochs_left == 5
+        ledger.record_halt(0, Halt(1, 2))
+        assert summarize(ledger).epochs_left == 4
+
+
+def test_a_group_is_not_finished_before_its_replicas(tmp_path):
+    replicas = [Replica("g0a-seed1", "g0a", 1)]
+    ledger, _ = start(tmp_path, {0: "ab"}, replicas=replicas)
+    with ledger:
+        for name in ("g0a", "g0b"):
+            ledger.record_failure(name, 1, "diverged")
+        going = summarize(ledger)
+        assert (going.finished, going.epochs_left, going.progress) == (False, 2, 0.0)
+        train(ledger, "g0a-seed1", 0.5, 0.5)
+        assert summarize(ledger).finished
+
+
+def test_int8_may_be_all_that_is_left(tmp_path):
+    ledger, _ = start(tmp_path, {0: "ab"}, replace(CONFIG, select="int8"))
+    with ledger:
+        assert summarize(ledger).seconds_left is None
+        for name in ("g0a", "g0b"):
+            train(ledger, name, 0.5, 0.5)
+        assert summarize(ledger).seconds_left == 4.0  # of the champion
+        for name in ("g0a", "g0b"):
+            ledger.record_int8(name, Int8Result(2, 0.5, 0.5, 100, 1.0))
+        train(ledger, "g0a", *[0.5] * 4, first=3)
+        summary = summarize(ledger)
+    assert (summary.epochs_left, summary.seconds_left, summary.finished) == (0, 0.0, False)
+
+
+def test_what_was_cut_short_is_told(tmp_path):
+    ledger, _ = start(tmp_path, {0: "abc", 1: "ab"})
+    with ledger:
+        train(ledger, "g0a", 0.5)
+        train(ledger, "g0b", 0.6, 0.6, 0.6)
+        ledger.record_halt(0, Halt(1, 1, 3))
+        ledger.record_halt(1, Halt(1, 0))
+        summary = summarize(ledger)
+    text = as_text(summary)
+    told = " ".join(text.split())
+    assert "group 0: g0b is the champion time is up, its champion has been trained for 3" in told
+    assert "time is short, its race ends in round 1 by the scores of epoch 0: what is left" in told
+    assert "out in round 1, ranked 2 of 3" in text
+    (late,) = (line for line in text.splitlines() if line.startswith("  g0c"))
+    assert late.endswith("out in round 1: time was up")
+    found = json.loads(json.dumps(as_dict(summary), allow_nan=False))["groups"]
+    assert [group["halt"] for group in found] == [
+        {"round": 1, "epoch": 1, "end": 3},
+        {"round": 1, "epoch": 0, "end": None},
+    ]
 
 
 def test_a_champion_that_fails_after_its_end_is_the_champion(tmp_path):

@@ -195,8 +195,8 @@ def define_engine(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer(
         "workers",
         None,
-        "Candidates trained at once, each in a process of its own. One by default; on a Ray "
-        "cluster one a CPU. Does not change the result.",
+        "Candidates trained at once, each in a process of its own; on a Ray cluster one a CPU by "
+        "default. Without it one, in the search's own process. Does not change the result.",
         lower_bound=1,
         flag_values=flags,
     )

@@ -90,9 +90,7 @@ def gather(workdir: Path) -> Contents:
     decided = [cut for group in summary.groups for cut in cuts(group)]
     choices = comparison.choices(decided, epochs)
     schedule = summary_lib.schedule_of(meta)
-    # Once time is up, replicas are not trained on.
-    going = () if halts else [r.name for r in replicas if r.name not in failures]
-    costs = cost.costs(summary, schedule, epochs, replicas, going)
+    costs = cost.costs(summary, schedule, epochs, replicas)
     return Contents(
         workdir=workdir,
         meta=meta,
@@ -174,5 +172,5 @@ def _write_folder(workdir: Path, ending: str, files: Mapping[str, bytes]) -> lis
         write_bytes(folder / name, content)
     for old in folder.glob(f"*.{ending}"):
         if old.name not in files:  # such as the latency of an export that is no more
-            old.unlink()
+            old.unlink(missing_ok=True)  # beside another report of this search
     return [folder / name for name in files]

@@ -95,7 +95,7 @@ def _of_round(cut: Cut, failed: Collection[str]) -> _Column:
         if isfinite(decision.score):
             state = State.RACING if decision.survives else State.ELIMINATED
             return _Cell(decision.candidate, decision.score, state)
-        # Without a score: failed, or not begun when the search's time was up.
+        # Without a score: failed, or none yet when the time was up.
         gone = State.FAILED if decision.candidate in failed else State.ELIMINATED
         return _Cell(decision.candidate, None, State.RACING if decision.survives else gone)
 

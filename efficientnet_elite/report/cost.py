@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from efficientnet_elite import budget
@@ -55,7 +55,6 @@ def costs(
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     replicas: Sequence[Replica] = (),
-    going: Collection[str] = (),
 ) -> list[Cost]:
     """Costs by group, the heaviest first, and of all together.
 
@@ -64,9 +63,8 @@ def costs(
       schedule: that it was planned with.
       epochs: candidate or replica to its recorded epochs.
       replicas: of the search.
-      going: those of them that will be trained up to the first cut.
     """
-    groups = [_cost(group, schedule, epochs, replicas, going) for group in summary.groups]
+    groups = [_cost(group, schedule, epochs, replicas) for group in summary.groups]
     total = Cost(
         group=None,
         candidates=sum(c.candidates for c in groups),
@@ -86,12 +84,9 @@ def _cost(
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     replicas: Sequence[Replica],
-    going: Collection[str],
 ) -> Cost:
     macs = {member.name: member.macs for member in group.members}
     again = {r.name: macs[r.candidate] for r in replicas if r.candidate in macs}
-    first_cut = schedule.cut(1)
-    waiting = [first_cut - len(epochs.get(name, ())) for name in again if name in going]
     trained = {name: epochs.get(name, ()) for name in (*macs, *again)}
 
     def planned(costs: Sequence[budget.Cost]) -> Forecast:
@@ -106,7 +101,7 @@ def _cost(
         work_planned=planned([budget.Cost(float(cost)) for cost in macs.values()]),
         epochs_trained=sum(map(len, trained.values())),
         work_trained=sum(float(len(trained[n]) * cost) for n, cost in (macs | again).items()),
-        epochs_left=group.epochs_left + sum(waiting),
+        epochs_left=group.epochs_left,
         seconds=sum(epoch.seconds for own in trained.values() for epoch in own),
     )
 

@@ -101,7 +101,8 @@ def _noise(contents: Contents) -> Html:
         tables.framed(head, [_repeat(repeat) for repeat in repeats]),
         note(
             "The standard deviation of the score between trainings of a network, pooled over the "
-            "networks, at the first cut: what another seed may change."
+            "networks, at the first cut: what another seed may change. A network's trainings are "
+            "scored among themselves, not among the candidates of its group."
         ),
     )
 

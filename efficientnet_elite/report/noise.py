@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from efficientnet_elite import rules
+from efficientnet_elite import summary as summary_lib
 from efficientnet_elite.ledger import Epoch, Replica
 from efficientnet_elite.summary import Summary
-from efficientnet_elite.tournament import Schedule
+from efficientnet_elite.tournament import Schedule, scores_by_seed
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Repeat:
       group: the candidate's.
       seed: added to the search's; 0 for the candidate itself.
       epoch: the first cut, after which the scores are compared.
-      score: the rule's of the epochs up to then; None before them.
+      score: the rule's of the epochs up to then, see `scores_by_seed`; None before them.
       failure: why its training could not go on; None where it did not fail.
     """
 
@@ -43,15 +43,16 @@ def repeats(
 ) -> list[Repeat]:
     """Every network's trainings, the candidate's own first; groups in their order."""
     groups = {member.name: group.number for group in summary.groups for member in group.members}
-    rule, epoch = rules.find(schedule.rule), schedule.cut(1)
-    measured = sorted({r.candidate for r in replicas}, key=lambda name: (groups[name], name))
+    trainings = sorted(summary_lib.repeats(replicas).items(), key=lambda t: (groups[t[0]], t[0]))
+    seeds = {replica.name: replica.seed for replica in replicas}
+    accuracies, losses = summary_lib.curves(epochs)
     found = []
-    for candidate in measured:
-        again = [(r.name, r.seed) for r in replicas if r.candidate == candidate]
-        for name, seed in [(candidate, 0), *sorted(again, key=lambda pair: pair[1])]:
-            curve = [e.validation_accuracy for e in epochs.get(name, ())[:epoch]]
-            score = rule.score(curve) if len(curve) == epoch else None
+    for candidate, names in trainings:
+        scores = scores_by_seed(names, accuracies, losses, schedule)
+        for name in names:
             # A candidate that failed later has been measured.
-            failure = failures.get(name) if score is None else None
-            found.append(Repeat(name, candidate, groups[candidate], seed, epoch, score, failure))
+            failure = None if name in scores else failures.get(name)
+            seed, score = seeds.get(name, 0), scores.get(name)
+            group, epoch = groups[candidate], schedule.cut(1)
+            found.append(Repeat(name, candidate, group, seed, epoch, score, failure))
     return found

@@ -59,7 +59,11 @@ def _header(contents: Contents) -> Html:
         "finished"
         if summary.finished
         else f"{percent(summary.progress, 0)} of the training done"
-        + ("" if summary.seconds_left is None else f", about {duration(summary.seconds_left)} left")
+        + (
+            ""
+            if summary.seconds_left is None
+            else f", about {duration(summary.seconds_left)} of training on one worker left"
+        )
     )
     facts = (
         ("Candidates", str(len(summary.members))),

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from efficientnet_elite.budget import Pace, forecast
 from efficientnet_elite.report.cost import Cost
-from efficientnet_elite.summary import Summary
+from efficientnet_elite.summary import Summary, schedule_of
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,13 @@ class Planned:
     """A forecast.
 
     Attributes:
-      of: ``epochs``, or ``seconds`` by the clock, on all workers that were planned for at once.
+      of: ``epochs``, or ``seconds`` of training and graph building, all workers' together.
       least, most: the range that was forecast, failures aside.
       budget: that it had to keep; None where there was none.
       spent: so far.
       left: still to come; None where not known.
+      clock: seconds that all runs of the search have taken, which a budget in hours is of; None for
+        epochs.
     """
 
     of: str
@@ -28,6 +31,7 @@ class Planned:
     budget: float | None
     spent: float
     left: float | None
+    clock: float | None = None
 
     @property
     def verdict(self) -> str | None:
@@ -58,15 +62,19 @@ def planned(meta: Mapping[str, Any], summary: Summary, total: Cost) -> list[Plan
         total.epochs_trained,
         total.epochs_left,
     )
-    if plan["seconds"] is None:
+    if plan["pace"] is None:
         return [epochs]
-    hours = config["budget_hours"]
+    hours, pace, spent = config["budget_hours"], Pace(**plan["pace"]), summary.seconds
+    groups = [[pace.cost(member.macs) for member in group.members] for group in summary.groups]
+    # On one worker: workers that wait for each other train none the more.
+    foretold = forecast(groups, schedule_of(meta), seeds=config["seeds"])
     seconds = Planned(
         "seconds",
-        plan["seconds"]["least"],
-        plan["seconds"]["most"],
+        foretold.least,
+        foretold.most,
         None if hours is None else 3600 * hours,
+        spent["training"] + spent.get("graph building", 0.0),
+        summary.seconds_left,
         meta.get("elapsed", 0.0),
-        None if summary.seconds_left is None else summary.seconds_left / plan["workers"],
     )
     return [epochs, seconds]

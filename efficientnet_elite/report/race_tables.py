@@ -153,12 +153,13 @@ def halts(contents: Contents) -> Table:
 def plan(contents: Contents) -> Table:
     """Forecast of the whole search."""
     columns: Columns = {
-        "of": ("epochs, or seconds by the clock", "of"),
+        "of": ("epochs, or seconds of training and graph building, all workers' together", "of"),
         "least": ("of the range that was forecast before the first epoch", "least"),
         "most": ("of that range", "most"),
         "budget": ("that was to be kept; none where there was none", "budget"),
         "spent": ("recorded", "spent"),
         "left": ("still to come; none where not known", "left"),
+        "clock": ("seconds that the search took in all, which a budget in hours is of", "clock"),
         "verdict": (
             "spent is within, above or below the range; none where that cannot be said yet",
             "verdict",

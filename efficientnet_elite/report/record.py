@@ -39,8 +39,6 @@ def cost(contents: Contents) -> Html:
 def _planned(contents: Contents) -> list[str]:
     """What was planned and what came of it, a line each."""
     told = [_came(forecast) for forecast in contents.plan]
-    if any(forecast.of == "seconds" for forecast in contents.plan):
-        told[-1] += " By the clock, without what lies between two runs of the search."
     plan, config = contents.meta.get("plan", {}), contents.meta["config"]
     made = []
     if plan and plan["round_epochs"] != config["round_epochs"]:
@@ -56,7 +54,7 @@ def _came(forecast: Planned) -> str:
     """Such as ``Forecast: 54 to 69 epochs; actual: 57, as forecast.``."""
     amount = duration if forecast.of == "seconds" else "{:,.0f}".format
     low, high = amount(forecast.least), amount(forecast.most)
-    unit = "" if forecast.of == "seconds" else " epochs"
+    unit = " of training on one worker" if forecast.of == "seconds" else " epochs"
     told = f"Forecast: {low if low == high else f'{low} to {high}'}{unit}"
     if forecast.budget is not None:
         told += f", within a budget of {amount(forecast.budget)}"
@@ -66,6 +64,11 @@ def _came(forecast: Planned) -> str:
         told += f", {verdict[forecast.verdict]}"
     elif forecast.left is not None:
         told += f" so far, and about {amount(forecast.left)} to go"
+    if forecast.clock is not None:
+        told += (
+            f". By the clock, all that came before training included: {duration(forecast.clock)}, "
+            "without what lies between two runs of the search"
+        )
     return f"{told}."
 
 

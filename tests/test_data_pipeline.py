@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite.config import PRESETS, DataConfig
 from efficientnet_elite.data import digits as digits_lib
+from efficientnet_elite.data.assembly import pipeline_for
 from efficientnet_elite.data.geometry import PipelineConfig, center_box, random_box, resample
 from efficientnet_elite.errors import UserError
 
@@ -259,3 +260,9 @@ def test_rendered_images_have_the_labels_of_their_renderer():
 def test_rendered_with_a_wrong_setting():
     with pytest.raises(UserError):
         data_lib.load(DataConfig(dataset="rendered:colour=1"), progress=False)
+
+
+def test_the_papers_crops_are_for_its_350_epochs():
+    photos = PipelineConfig()
+    found = {name: pipeline_for(made().data, photos).min_area for name, made in PRESETS.items()}
+    assert found == {"quick": 0.5, "paper": 0.08}

@@ -85,7 +85,8 @@ def check(content: bytes, form: formats.Format, images: np.ndarray, installed: l
             continue
         chosen = verify.RUNTIMES[name]
         answers[name] = measured(name, content, images)
-        compared = verify._comparison(answers[name], chosen, answers.get(chosen.reference or ""))
+        reference = answers.get(chosen.reference or "")
+        compared = verify._comparison(answers[name], chosen, reference, contents)
         assert compared.get("agrees") is not False, (form.name, name, compared)
         if chosen.steps == 0 and compared["unit"] == "logits":
             limit = FLOAT_TOLERANCE * np.ptp(answers[verify.XNNPACK]["logits"])
@@ -100,5 +101,6 @@ def measured(name: str, content: bytes, images: np.ndarray) -> isolated.Arrays:
     chosen = verify.RUNTIMES[name]
     if isinstance(chosen, verify.Runtime):
         question = {"model": np.frombuffer(content, np.uint8), "images": images}
-        return verify._measure({**question, "runtime": np.array(name)})
+        settings = {"runtime": np.array(name), "time": np.array(isolated.TIMEOUT_SECONDS)}
+        return verify._measure({**question, **settings})
     return chosen.measure(name, content, images, isolated.TIMEOUT_SECONDS)

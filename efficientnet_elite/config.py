@@ -246,8 +246,8 @@ SELECT = ("float", "int8")
 def _quick() -> SearchConfig:
     """Nine candidates in three groups on the embedded digits.
 
-    ``elite search --config=quick --workdir=runs/digits``: 5 min 15 s on two cores (AMD EPYC,
-    TensorFlow 2.21), of which training 2 min 57 s (68 epochs), graph building 53 s, export 19 s.
+    ``elite search --config=quick --workdir=runs/digits``: 4 min 46 s on two cores (AMD EPYC,
+    TensorFlow 2.21), of which training 2 min 58 s (68 epochs), graph building 59 s, export 19 s.
     Champions: 98.6, 99.4, 98.6 % int8 test accuracy (float 98.9, 99.4, 98.6) on 359 images.
     """
     return SearchConfig(

@@ -167,8 +167,9 @@ def standing(
             late = [n for n in alive if not 0 < halt.epoch <= len(scores.get(n, ()))]
             racing = [name for name in alive if name not in late]
             cut = Cut(rule, number, halt.epoch, members, racing, scores, losses, {})
-            decisions += _called(cut, late)
-            best = [name for name, _ in cut.ranked()] or late
+            ranked = cut.ranked()
+            decisions += _called(cut, ranked, late)
+            best = [name for name, _ in ranked] or late
             alive, bench = best[:1], best[1:] + bench
             number += 1
             break
@@ -214,9 +215,8 @@ def standing(
     return Standing((*decisions, *made), survivors, tuple(jobs), champion)
 
 
-def _called(cut: Cut, late: Sequence[str]) -> list[Decision]:
+def _called(cut: Cut, ranked: Sequence[tuple[str, float]], late: Sequence[str]) -> list[Decision]:
     """The round that ends a race whose time is up; ``late`` have not come to its epoch."""
-    ranked = cut.ranked()
     decisions = [
         replace(decision, reason=f"{decision.reason}; time is up")
         for decision in cut.decide(ranked, min(1, len(ranked)), cut.error())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 def duration(seconds: float) -> str:
     """Such as ``7 s``, ``3 min 20 s``, ``5 h 02 min``, ``3 d 04 h``."""
@@ -29,3 +31,11 @@ def quantity(count: float) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """A share of 1 as a percentage; empty where there is none."""
     return "" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def signal_name(number: int) -> str:
+    """Such as ``SIGTERM``; ``signal 35`` where it has no name, as real-time signals."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

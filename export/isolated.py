@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.units import signal_name
 
 Arrays = dict[str, np.ndarray]
 
@@ -76,7 +77,7 @@ def call(
         lines = [" ".join(line.split()) for line in said.split("\n")]
         last = next((line for line in reversed(lines) if line), "it said nothing")
         if done.returncode < 0:
-            raise UserError(f"it crashed ({signal.Signals(-done.returncode).name}): {last}")
+            raise UserError(f"it crashed ({signal_name(-done.returncode)}): {last}")
         raise UserError(last)
 
 

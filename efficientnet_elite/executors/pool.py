@@ -16,6 +16,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.units import signal_name
 from efficientnet_elite.workdir import shared_lock
 
 from .protocol import Event, Executor, Lost, OnEvent, Task
@@ -127,14 +128,8 @@ def _ended(status: int | None) -> str:
     if status == -signal.SIGKILL:
         return "killed, out of memory?"
     if status is not None and status < 0:
-        return f"ended by {_signal_name(-status)}"
+        return f"ended by {signal_name(-status)}"
     return f"ended with status {status}"
-
-
-def _signal_name(number: int) -> str:
-    with suppress(ValueError):  # real-time signals have none
-        return signal.Signals(number).name
-    return f"signal {number}"
 
 
 def _serve(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+pytest.register_assert_rewrite("tests.support")
+
+from tests.support.command import SEARCH_FLAGS, elite  # noqa: E402, after the line above
 
 # A busy machine may take any time over an example.
 settings.register_profile("busy", deadline=None)
@@ -18,32 +20,6 @@ settings.load_profile("busy")
 
 # In the background of a script Ctrl-C is ignored, and so it would be by all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# A group of two candidates and a group of one, on 7 and 8 pixels: every step of a search in
-# seconds. Most of them go into building graphs: this pool has small ones, and the seed draws
-# shallow networks.
-SEARCH_FLAGS = (
-    "--config=quick",
-    "--pool=mobilenetv1",
-    "--base_resolution=8",
-    "--max_candidates=3",
-    "--groups=2",
-    "--epochs=3",
-    "--round_epochs=1",
-    "--batch_size=128",
-    "--seed=357",
-)
-
-
-def elite(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
-    """Runs the command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "efficientnet_elite", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-        **options,
-    )
 
 
 @pytest.fixture(scope="session")

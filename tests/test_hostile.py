@@ -10,7 +10,6 @@ import time
 import flatbuffers
 import numpy as np
 import pytest
-import tiny_tflite
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +19,7 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect, runtime, verify
+from tests.support import tiny_tflite
 
 
 @functools.cache

@@ -1,0 +1,179 @@
+"""The Android package: its metadata, read by others where they are installed."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import (
+    android,
+    convert,
+    formats,
+    heads,
+    packages,
+    runtime,
+    verify,
+)
+from tests.support import tiny_tflite
+
+LABELS = tiny_tflite.LABELS
+TAKEN = pytest.mark.parametrize("form", [formats.FLOAT32, tiny_tflite.UINT8], ids=lambda f: f.name)
+
+
+def with_metadata(form: formats.Format) -> bytes:
+    return android.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=LABELS)
+
+
+def images() -> np.ndarray:
+    return tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1420])
+
+
+@TAKEN
+def test_the_network_is_the_same(form):
+    before, after = tiny_tflite.converted()[form], with_metadata(form)
+    np.testing.assert_array_equal(runtime.run(before, images()), runtime.run(after, images()))
+    assert 0 < len(after) - len(before) < 2000
+
+
+@TAKEN
+def test_the_labels_are_a_zip_archive_at_the_end(form):
+    with zipfile.ZipFile(io.BytesIO(with_metadata(form))) as archive:
+        assert archive.namelist() == ["labels.txt"]
+        assert archive.read("labels.txt").decode().splitlines() == LABELS
+
+
+@TAKEN
+def test_all_buffers_are_aligned(form):
+    content = with_metadata(form)
+    start = np.frombuffer(content, np.uint8).ctypes.data
+    root = schema.Model.GetRootAs(content)
+    buffers = [root.Buffers(i) for i in range(root.BuffersLength())]
+    places = [b.DataAsNumpy().ctypes.data - start for b in buffers if b.DataLength()]
+    assert len(places) > 10
+    assert all(place % 16 == 0 for place in places)
+
+
+def metadata(content: bytes) -> bytes:
+    root = schema.Model.GetRootAs(content)
+    (entry,) = (
+        root.Metadata(i)
+        for i in range(root.MetadataLength())
+        if root.Metadata(i).Name() == b"TFLITE_METADATA"
+    )
+    held = root.Buffers(entry.Buffer()).DataAsNumpy().tobytes()
+    assert held[4:8] == b"M001"
+    return held
+
+
+@TAKEN
+def test_the_metadata_names_what_goes_in_and_out(form):
+    held = metadata(with_metadata(form))
+    for text in (b"tiny", b"image", b"logits", b"labels.txt"):
+        assert text in held
+    assert np.float32([android.MEAN]).tobytes() in held
+
+
+def test_adding_twice_is_adding_once():
+    once = with_metadata(tiny_tflite.UINT8)
+    assert android.with_metadata(once, name="tiny", labels=LABELS) == once
+
+
+def test_other_labels_replace_the_earlier_ones():
+    labels = [f"Zahl {index}" for index in range(10)]
+    again = android.with_metadata(with_metadata(formats.FLOAT32), name="tiny", labels=labels)
+    with zipfile.ZipFile(io.BytesIO(again)) as archive:
+        assert archive.read("labels.txt").decode().splitlines() == labels
+
+
+@pytest.mark.parametrize(
+    ("form", "labels", "message"),
+    [
+        (formats.INT8, LABELS, "takes INT8 and gives INT8: .* --io=uint8"),
+        (formats.FLOAT32, LABELS[1:], "but there are 9 labels"),
+    ],
+)
+def test_what_mediapipe_could_not_use_is_refused(form, labels, message):
+    with pytest.raises(UserError, match=message):
+        android.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=labels)
+
+
+def test_the_package_of_a_file(tmp_path):
+    model = tmp_path / "tiny.int8.uint8.tflite"
+    model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
+    with pytest.raises(UserError, match=r"labels\.txt is missing: name the file"):
+        packages.of_file(model, "android")
+    (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    (tmp_path / "tiny.json").write_text('{"details": {"crop_fraction": 0.875}}')
+    made = packages.of_file(model, "android")
+    assert "87.5% of the shorter side" in (made.folder / "README.md").read_text()
+    assert made.name == "tiny"
+    assert made.folder == tmp_path / "android"
+    assert {path.name for path in made.folder.iterdir()} == {
+        *("tiny.tflite", "labels.txt", "README.md"),
+        *("LiteRtClassifier.kt", "MediaPipeClassifier.kt"),
+    }
+    content = (made.folder / "tiny.tflite").read_bytes()
+    assert content == with_metadata(tiny_tflite.UINT8)
+    assert made.model_bytes == len(content)
+    for path in made.folder.glob("*.kt"):
+        assert "tiny.tflite" in path.read_text()
+        assert path.read_text().count("{") == path.read_text().count("}")
+
+
+def test_what_would_spoil_a_package_is_refused(tmp_path):
+    model = tmp_path / "tiny.int8.uint8.tflite"
+    model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
+    labels = tmp_path / "labels.txt"
+    labels.write_bytes("".join(f"{label}\n" for label in [*LABELS[:9], "Äpfel"]).encode("latin-1"))
+    with pytest.raises(UserError, match="is no text in UTF-8"):
+        packages.of_file(model, "android")
+    labels.write_text("".join(f"{label}\n" for label in LABELS))
+    with pytest.raises(UserError, match="is the model's own folder"):
+        packages.of_file(model, "android", out_dir=tmp_path)
+    soft = heads.with_output(tiny_tflite.model(), "softmax")
+    images = tiny_tflite.normalised(tiny_tflite.digits()[0][:20])
+    (content,) = convert.to_tflite_formats(soft, images, [tiny_tflite.UINT8])
+    model.write_bytes(content)
+    with pytest.raises(UserError, match=r"computes softmax by itself: .* --output=logits"):
+        packages.of_file(model, "android")
+    assert not (tmp_path / "android").exists()
+
+
+@TAKEN
+def test_mediapipe_reads_it_and_agrees_with_xnnpack(form):
+    pytest.importorskip("mediapipe")
+    classes = tiny_tflite.digits()[1][1400:1420]
+    content = tiny_tflite.converted()[form]
+    chosen = (verify.REFERENCE, verify.XNNPACK, "MediaPipe Tasks")
+    *_, row = verify.verify(content, images(), classes, runtimes=chosen)
+    assert row.error is None
+    assert row.difference == pytest.approx(0, abs=1e-5)
+    labels = subprocess.run(
+        [sys.executable, "-c", CLASSIFY],
+        input=with_metadata(form),
+        capture_output=True,
+        check=True,
+    )
+    assert labels.stdout.decode().split("\n")[0] in LABELS
+
+
+# In a process of its own: MediaPipe and TensorFlow bring their own copies of the same libraries.
+CLASSIFY = """
+import sys
+import numpy as np
+import mediapipe
+from mediapipe.tasks.python import BaseOptions, vision
+options = vision.ImageClassifierOptions(
+    base_options=BaseOptions(model_asset_buffer=sys.stdin.buffer.read()), max_results=1
+)
+picture = mediapipe.Image(mediapipe.ImageFormat.SRGB, np.zeros((32, 32, 3), np.uint8))
+with vision.ImageClassifier.create_from_options(options) as classifier:
+    print(classifier.classify(picture).classifications[0].categories[0].category_name)
+"""

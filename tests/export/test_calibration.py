@@ -1,0 +1,130 @@
+"""Methods of calibration, on a real network and its real converter."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from efficientnet_elite.export import calibration, convert, formats, inspect, layers, quantizer
+from tests.support import tiny_tflite
+
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return tiny_tflite.normalised(tiny_tflite.digits()[0][:IMAGES])
+
+
+@pytest.fixture(scope="module")
+def calibrated(images) -> quantizer.Calibrated:
+    return quantizer.calibrate(tiny_tflite.model(), images)
+
+
+@pytest.fixture(scope="module")
+def values(calibrated, images) -> dict[str, np.ndarray]:
+    """Activations of all images, by name: (N, values)."""
+    found: dict[str, list[np.ndarray]] = {}
+    for activations in layers.activations(calibrated.content, images):
+        for name, value in activations.items():
+            found.setdefault(name, []).append(value.ravel())
+    return {name: np.stack(each) for name, each in found.items()}
+
+
+def test_minmax_is_the_converters_own_file(calibrated, images):
+    ranges = calibration.ranges(calibrated, images, "minmax")
+    (image,) = inspect.read(calibrated.content).inputs
+    assert ranges[image.name] == (-1, 127 / 128)
+    ordinary = convert.to_tflite(tiny_tflite.model(), calibration=images)
+    assert quantizer.quantize(calibrated, ranges=ranges) == ordinary
+
+
+def test_minmax_is_of_the_values_themselves():
+    """Where LiteRT sums in place, over a branch, the branch keeps the range of its own values."""
+    image = keras.Input((8, 8, 3))
+    first = keras.layers.Conv2D(4, 1, name="first")(image)
+    second = keras.layers.Conv2D(4, 1, name="second")(first)
+    total = keras.layers.Add(name="sum")([first, second])
+    model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(total)))
+    # The sum is ten times as wide as the branch.
+    kernels = np.random.default_rng(0).normal(size=(2, 1, 1, 3, 4))
+    model.get_layer("first").set_weights([10 * kernels[0], np.zeros(4)])
+    model.get_layer("second").set_weights([np.diag([0.1, -0.1, 0.1, 0.1])[None, None], np.ones(4)])
+    images = np.random.default_rng(1).uniform(-1, 0.99, (5, 8, 8, 3)).astype(np.float32)
+    ranges = quantizer.calibrate(model, images).ranges
+    for name in ("first", "second", "sum"):
+        layer = keras.Model(image, model.get_layer(name).output)
+        expected = np.asarray(layer(images))
+        (both,) = (both for tensor, both in ranges.items() if layers.layer_of(tensor) == name)
+        assert both == pytest.approx((expected.min(), expected.max()), rel=1e-5)
+
+
+def test_moving_average_smooths_each_images_extremes(calibrated, images, values):
+    ranges = calibration.ranges(calibrated, images, "moving_average")
+    for name, value in values.items():
+        low, high = value[0].min(), value[0].max()
+        for image in value[1:]:
+            low = 0.9 * low + 0.1 * image.min()
+            high = 0.9 * high + 0.1 * image.max()
+        assert ranges[name] == pytest.approx((low, high), rel=1e-5, abs=1e-6)
+
+
+def test_percentile_leaves_out_the_rarest_values(calibrated, images, values):
+    ranges = calibration.ranges(calibrated, images, "percentile")
+    for name, value in values.items():
+        low, high = ranges[name]
+        step = np.ptp(value) / 4095
+        share, rounding = 1e-4, 1e-9
+        # No more than that is left out, and a range any narrower would leave out more.
+        assert (value < low - step).mean() <= share + rounding
+        assert (value > high + step).mean() <= share + rounding
+        assert (value < low + 2 * step).mean() >= share - rounding
+        assert (value > high - 2 * step).mean() >= share - rounding
+
+
+@pytest.mark.parametrize("method", calibration.METHODS)
+def test_the_input_stays_the_pixel(calibrated, images, method):
+    ranges = calibration.ranges(calibrated, images, method)
+    content = quantizer.quantize(calibrated, ranges=ranges)
+    inspect.check_pixel_classifier(inspect.read(content), 10)
+
+
+@pytest.mark.parametrize("interface", formats.INTERFACES)
+def test_every_interface_is_the_one_asked_for(calibrated, interface):
+    content = quantizer.quantize(calibrated, form=formats.Format("int8", interface))
+    found = inspect.read(content)
+    assert {t.type for t in (*found.inputs, *found.outputs)} == {interface.upper()}
+
+
+def test_int16x8_takes_ranges_too(calibrated, images):
+    """Of 16 bit the scale is the range's greater end over the greatest integer."""
+    form = formats.Format("int16x8")
+    (ordinary,) = convert.to_tflite_formats(tiny_tflite.model(), images, (form,))
+    assert quantizer.quantize(calibrated, form=form) == ordinary
+    ranges = calibration.ranges(calibrated, images, "percentile")
+    content = quantizer.quantize(calibrated, ranges=ranges, form=form)
+    scales = {
+        tensor.name: tensor.scales[0]
+        for tensor in inspect.read(content).tensors
+        if tensor.producer == "CONV_2D"
+    }
+    assert len(scales) >= 4
+    for name, scale in scales.items():
+        assert scale == pytest.approx(max(np.abs(ranges[name])) / 32767, rel=1e-5)
+
+
+def test_an_outlier_widens_minmax_alone(calibrated, images):
+    """One value in ten thousand a thousand times the others': the histogram cuts it off."""
+    counts = np.zeros(4096, np.int64)
+    counts[:41] = 250
+    counts[-1] = 1
+    assert calibration._cut(counts, (0.0, 100.0))[1] == pytest.approx(40 / 4095 * 100)
+    counts[-1] = 0
+    counts[4000] = 250
+    assert calibration._cut(counts, (0.0, 100.0))[1] == pytest.approx(4000 / 4095 * 100)
+
+
+def test_an_unknown_method_is_refused(calibrated, images):
+    with pytest.raises(ValueError, match="no method of calibration: minmax, moving_average"):
+        calibration.ranges(calibrated, images, "octav")

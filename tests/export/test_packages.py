@@ -1,0 +1,133 @@
+"""Packages of a search's champions, by the command line, on the shared search."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from efficientnet_elite import cli
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import formats, inspect, tflm
+from efficientnet_elite.export.workdir import export_champions
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--workdir={0} --labels=x", "--labels belongs to --model"),
+        ("--workdir={0} --dataset=digits", "--dataset belongs to a .keras file"),
+        ("--workdir={0} --accelerator=x", "--accelerator belongs to --target=ethos-u"),
+        ("--workdir={0} --target=web --layers=3", "--layers shows what is exported without"),
+        ("--workdir={0} --target=web --output=softmax", "leave --output=softmax out"),
+        ("--model={0}/x.tflite", "say what to make of it with --target"),
+        ("--model={0}/x.tflite --target=web --formats=float16", "--formats has no effect"),
+        ("--model={0}/x.tflite --target=web --max_accuracy_drop=1", "--max_accuracy_drop has no"),
+        ("--model={0}/x.keras --target=android --output=softmax", "leave --output=softmax out"),
+        ("--model={0}/x.keras --remedies=qat", "--remedies needs images, which --dataset names"),
+        ("--model={0}/x.keras --dataset=digits --labels=x", "--labels names classes, which"),
+    ],
+)
+def test_flags_without_effect_are_refused(tmp_path, capsys, arguments, said):
+    assert cli.main(["export", *arguments.format(tmp_path).split()]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
+@pytest.mark.slow
+def test_a_champion_is_exported_again_as_it_was(searched, tmp_path):
+    """What a later call does not speak of stays as an earlier one wanted it."""
+    workdir = Path(shutil.copytree(searched, tmp_path / "run"))
+    name = json.loads((workdir / "champions.json").read_text())[-1]["name"]
+    path = workdir / "export" / name / f"{name}.json"
+    uint8, float16 = formats.Format("int8", "uint8"), formats.Format("float16")
+
+    def export(**options) -> tuple[bool, dict]:
+        """Whether it had to be exported, and what its sidecar says then."""
+        made = export_champions(workdir, names=[name], progress=False, **options)
+        return bool(made), json.loads(path.read_text())
+
+    asked = {"method": "percentile", "calibration_images": 20, "max_accuracy_drop": 100.0}
+    _, first = export(formats=[float16], remedies=["qat", "calibration"], **asked)
+    settings = first["details"]["settings"]
+    assert settings == {**asked, "output": "logits", "remedies": ["calibration", "qat"]}
+    assert set(first["files"]) == {"float32", "int8", "float16"}
+    assert export(again=False) == (False, first)
+    assert export(again=False, **asked) == (False, first)
+
+    exported, second = export(again=False, formats=[uint8])  # as a package for Android wants it
+    assert exported
+    assert set(second["files"]) == {"float32", "int8", "float16", "int8.uint8"}
+    assert second["files"]["int8"] == first["files"]["int8"]
+    assert second["details"]["settings"] == settings
+    assert second["int8_remedies"]["needed_accuracy"] == first["int8_remedies"]["needed_accuracy"]
+
+    exported, third = export(again=False, calibration_images=10)
+    assert exported
+    assert len(third["details"]["calibration"]["indices"]) == 10
+    assert third["details"]["settings"] == {**settings, "calibration_images": 10}
+    assert set(third["files"]) == set(second["files"])
+
+    # Of an older version, which did not write down what it was asked for.
+    del third["details"]["settings"]
+    path.write_text(json.dumps(third))
+    assert export(again=False) == (False, third)
+    exported, fourth = export(again=False, max_accuracy_drop=90.0)
+    assert exported
+    assert fourth["details"]["settings"] | {"remedies": []} == {
+        **{"calibration_images": 10, "method": "percentile", "output": "logits"},
+        **{"max_accuracy_drop": 90.0, "remedies": []},
+    }
+    path.write_text("{")
+    exported, anew = export(again=False)
+    assert exported
+    assert anew["details"]["settings"]["method"] == "minmax"
+    assert set(anew["files"]) == {"float32", "int8"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("registry")
+@pytest.mark.skipif(not tflm.available(), reason="pip install --pre tflite-micro")
+def test_packages_of_a_champion(searched, tmp_path, capsys):
+    workdir = Path(shutil.copytree(searched, tmp_path / "run"))
+    champion = json.loads((workdir / "champions.json").read_text())[-1]["name"]
+    folder = workdir / "export" / champion
+
+    def package(target: str) -> dict[str, int]:
+        """Runs the command; when each exported model was written."""
+        assert cli.main(["export", f"--workdir={workdir}", f"--target={target}", champion]) == 0
+        header, line = capsys.readouterr().out.splitlines()
+        assert header.split() == ["network", "model", "arena", "package"]
+        assert line.startswith(champion)
+        assert line.endswith(str(folder / target))
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tflite")}
+
+    exported = package("micro")
+    assert set(exported) == {f"{champion}.{kind}.tflite" for kind in ("float32", "int8")}
+    sidecar = json.loads((folder / f"{champion}.json").read_text())
+    (config,) = folder.glob("micro/src/*_config.h")
+    (crop,) = re.findall(r"kCropFraction = (.*)f;", config.read_text())
+    assert float(crop) == pytest.approx(sidecar["details"]["crop_fraction"])
+    assert package("micro") == exported  # nothing is exported twice
+
+    # Few activations: planning takes more memory than what TFLM reports in the end.
+    (arena,) = map(int, re.findall(r"kArenaBytes = (\d+);", config.read_text()))
+    model = (folder / f"{champion}.int8.tflite").read_bytes()
+    side = inspect.image_side(inspect.read(model))
+    images = np.zeros((1, side, side, 3), np.float32)
+    assert tflm.run(model, images, arena).shape == (1, 10)
+    with pytest.raises(UserError, match="TFLM cannot load the model"):
+        tflm.run(model, images, arena - tflm.ALIGNMENT)
+
+    again = package("android")
+    assert set(again) - set(exported) == {f"{champion}.int8.uint8.tflite"}
+    (image,) = inspect.read((folder / "android" / f"{champion}.tflite").read_bytes()).inputs
+    assert image.type == "UINT8"
+    assert package("web") == again
+    assert (folder / "web" / f"{champion}.int8.tflite").read_bytes() == model
+    assert package("micro") == again

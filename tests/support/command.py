@@ -1,0 +1,34 @@
+"""The command in a process of its own, and the flags of a search of seconds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# A group of two candidates and a group of one, on 7 and 8 pixels: every step of a search in
+# seconds. Most of them go into building graphs: this pool has small ones, and the seed draws
+# shallow networks.
+SEARCH_FLAGS = (
+    "--config=quick",
+    "--pool=mobilenetv1",
+    "--base_resolution=8",
+    "--max_candidates=3",
+    "--groups=2",
+    "--epochs=3",
+    "--round_epochs=1",
+    "--batch_size=128",
+    "--seed=357",
+)
+
+
+def elite(*arguments: str | Path, **options) -> subprocess.CompletedProcess:
+    """Runs the command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "efficientnet_elite", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        **options,
+    )

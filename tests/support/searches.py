@@ -1,0 +1,31 @@
+"""A search over invented scores, and all that must not depend on who does the work."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from efficientnet_elite.config import SearchConfig, TrainConfig
+from efficientnet_elite.ledger import Ledger
+
+GROUPS = {0: "abcd", 1: "ab", 2: "abc", 3: "a"}
+CONFIG = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))
+
+# Another one, with time to be killed again and again.
+LONG_GROUPS = {0: "abcdef", 1: "abcde", 2: "abcd", 3: "ab"}
+LONG_CONFIG = SearchConfig(round_epochs=3, train=TrainConfig(epochs=60))
+
+
+def outcome(workdir: Path) -> dict:
+    """All that must not depend on workers and crashes."""
+    with Ledger(workdir) as ledger:
+        return {
+            "epochs": {
+                name: [replace(epoch, seconds=0.0) for epoch in epochs]
+                for name, epochs in ledger.epochs().items()
+            },
+            "decisions": ledger.decisions(),
+            "failures": ledger.failures(),
+            "champions": json.loads((workdir / "champions.json").read_text()),
+        }

@@ -26,8 +26,9 @@ setup(
     license_files=["LICENSE"],
     packages=[
         *find_packages(include=["efficientnet_elite", "efficientnet_elite.*"]),
+        "efficientnet_elite.benchmarks",  # without its studies, which are run from a checkout
         "efficientnet_elite.export",
-        "efficientnet_elite.benchmarks",
+        *(f"efficientnet_elite.export.{name}" for name in find_packages("export")),
     ],
     package_dir={
         "efficientnet_elite": "efficientnet_elite",
@@ -36,7 +37,7 @@ setup(
     },
     package_data={
         "efficientnet_elite": ["py.typed"],
-        "efficientnet_elite.export": ["web_page/*"],
+        "efficientnet_elite.export.packages": ["web_page/*"],
     },
     python_requires=">=3.11",
     install_requires=[

@@ -8,9 +8,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from efficientnet_elite.pools import DISPLAY_NAMES as _FACTORIES
-from efficientnet_elite.pools import list_models
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.names import DISPLAY_NAMES as _FACTORIES
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.candidates import list_models
 
 __version__ = "0.1.0"
 
@@ -19,11 +19,11 @@ __all__ = ["ArchSpec", "build", "list_models", "preprocess_input", *_FACTORIES]
 
 def __getattr__(name: str) -> Any:
     if name in _FACTORIES:
-        return getattr(import_module("efficientnet_elite.models"), name)
+        return getattr(import_module("efficientnet_elite.networks.build"), name)
     if name == "build":
-        return import_module("efficientnet_elite.models").build_named
+        return import_module("efficientnet_elite.networks.build").build_named
     if name == "preprocess_input":
-        return import_module("efficientnet_elite.models").preprocess_input
+        return import_module("efficientnet_elite.networks.build").preprocess_input
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

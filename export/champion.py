@@ -23,12 +23,13 @@ from tqdm import tqdm
 
 import efficientnet_elite
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.segmentation_score import class_iou, confusion, score
+from efficientnet_elite.training.scores import class_iou, confusion, score
 
-from . import calibration as calibration_lib
-from . import convert, files, inspect, ladder, layers, quantizer, remedies
+from . import files, inspect, layers
 from .formats import FLOAT32, INT8, Format, every
-from .runtime import Runner
+from .int8 import calibration as calibration_lib
+from .int8 import convert, ladder, quantizer, remedies
+from .runtimes.runtime import Runner
 
 if TYPE_CHECKING:
     import keras

@@ -17,10 +17,10 @@ import numpy as np
 
 from efficientnet_elite.errors import UserError
 
-from . import isolated, keras_file
-from .capture import captured
+from . import keras_file
 from .formats import FLOAT32, Format
-from .isolated import Arrays
+from .runtimes import isolated
+from .runtimes.isolated import Arrays, captured
 
 if TYPE_CHECKING:
     import keras
@@ -112,7 +112,8 @@ def _export(arguments: Arrays) -> Arrays:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with captured():  # what TensorFlow says of this machine
         import keras  # noqa: F401
-    from . import absorb, champion, convert, heads, remedies
+    from . import champion
+    from .int8 import absorb, convert, remedies
 
     asked = json.loads(str(arguments["request"]))
     asked["formats"] = tuple(Format(**form) for form in asked["formats"])
@@ -120,7 +121,7 @@ def _export(arguments: Arrays) -> Arrays:
     loaded = keras_file.load(path)
     _check_classifier(loaded, request)
     convert.check_float32(loaded)
-    original = heads.with_output(loaded, request.output)
+    original = convert.with_output(loaded, request.output)
     takes = request.takes
     if takes is None:
         if not absorb.normalises(original):
@@ -177,7 +178,8 @@ def _check_classifier(model: keras.Model, request: Request) -> None:
 
 def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes: str) -> float:
     """Of the outputs before and after absorbing; UserError where they are not the same function."""
-    from . import absorb, champion
+    from . import champion
+    from .int8 import absorb
 
     scale, offset = absorb.INPUTS[takes]
     differences, ranges = [0.0], [0.0]
@@ -199,7 +201,9 @@ def _write_floats(
     model: keras.Model, request: Request, details: dict[str, Any], images: np.ndarray
 ) -> str:
     """Converts to float formats, compares float32 with Keras, writes; returns the sidecar."""
-    from . import champion, convert, inspect, runtime
+    from . import champion, inspect
+    from .int8 import convert
+    from .runtimes import runtime
 
     forms = (FLOAT32, *request.formats)
     contents = dict(zip(forms, convert.to_tflite_formats(model, None, forms), strict=True))

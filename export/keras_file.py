@@ -60,7 +60,7 @@ def load(path: Path) -> keras.Model:
     """
     import keras
 
-    import efficientnet_elite.models  # noqa: F401  (registers this project's layers)
+    import efficientnet_elite.networks.build  # noqa: F401  (registers this project's layers)
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import inspect, runtime
+from . import inspect
+from .runtimes import runtime
 
 # Where there is no error at all, or next to none.
 GREATEST_SNR = 100.0

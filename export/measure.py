@@ -6,17 +6,22 @@ Networks are exported untrained, each once, into a folder that later calls find 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
-from efficientnet_elite import metric_table
 from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.device import metric_table
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import ethos_u, tflm, untrained
-from efficientnet_elite.spec import ArchSpec
-from efficientnet_elite.workdir import write_json
+from efficientnet_elite.export.int8.convert import to_tflite
+from efficientnet_elite.export.int8.post_training import INPUT_RANGE
+from efficientnet_elite.export.packages import ethos_u
+from efficientnet_elite.export.runtimes import tflm
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.workdir import write_bytes, write_json
 
 
 class Measurer:
@@ -64,9 +69,9 @@ class Measurer:
         known = _read(record)
         found = {}
         for spec in self._bar(specs, metric):
-            path = untrained.int8_path(spec, self._folder)
+            path = int8_path(spec, self._folder)
             if path.name not in known:
-                known[path.name] = value(untrained.int8_file(spec, self._folder))
+                known[path.name] = value(int8_file(spec, self._folder))
                 write_json(record, known)
             found[spec.name] = known[path.name]
         return found
@@ -74,11 +79,11 @@ class Measurer:
     def _latencies(self, specs: Sequence[ArchSpec]) -> dict[str, float]:
         """All in one run, taking turns: where one is missing, all are timed again."""
         record = self._folder / "latency_ms.json"
-        paths = {spec.name: untrained.int8_path(spec, self._folder) for spec in specs}
+        paths = {spec.name: int8_path(spec, self._folder) for spec in specs}
         known = _read(record)
         if any(path.name not in known for path in paths.values()):
             for spec in self._bar(specs, "exporting"):
-                untrained.int8_file(spec, self._folder)
+                int8_file(spec, self._folder)
             with tqdm(total=self._options.runs, desc="timing", disable=not self._progress) as bar:
                 rows = latency.measure(
                     list(paths.values()), self._options, lambda done, total: bar.update(1)
@@ -100,3 +105,52 @@ def _arena(path: Path) -> float:
 
 def _read(path: Path) -> dict[str, float]:
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+_CALIBRATION_IMAGES = 2
+
+
+def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
+    """The content of an untrained network's int8 file, calibrated on noise.
+
+    UserError where the converter cannot convert it.
+    """
+    import keras
+
+    from efficientnet_elite.networks.build import build
+
+    random = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+    model = build(spec, batch_size=1, seed=seed)
+    low, high = INPUT_RANGE
+    shape = (_CALIBRATION_IMAGES, *spec.input_shape)
+    images = random.uniform(low, high, shape).astype(np.float32)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model(images[:1], training=True)
+    # After that: where a map is a single pixel its variance is zero.
+    for variable in model.weights:
+        if len(variable.shape) == 1:  # biases, and all of batch normalisation
+            value = keras.ops.convert_to_numpy(variable)
+            variable.assign(value + random.uniform(0.05, 0.2, value.shape))
+    content = to_tflite(model, calibration=images)
+    keras.backend.clear_session()
+    return content
+
+
+def int8_path(spec: ArchSpec, folder: Path) -> Path:
+    """Where `int8_file` writes.
+
+    The name says which network (``elite9``) for people and which spec for the tool: another input
+    size or number of classes is another file.
+    """
+    digest = zlib.crc32(spec.to_json().encode())
+    return folder / f"{spec.name}-{spec.resolution}px-{digest:08x}.int8.tflite"
+
+
+def int8_file(spec: ArchSpec, folder: Path, seed: int = 0) -> Path:
+    """Path of an untrained network's int8 file in a folder, written there where it is missing."""
+    path = int8_path(spec, folder)
+    if not path.is_file():
+        write_bytes(path, int8_bytes(spec, seed))
+    return path

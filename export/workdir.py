@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite import search
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.training import CALIBRATION_IMAGES, load_averaged
-from efficientnet_elite.workdir import champions_path, checkpoint_path, lock
+from efficientnet_elite.search import run
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.workdir import champions_path, checkpoint_path, lock
+from efficientnet_elite.training.trainer import CALIBRATION_IMAGES, load_averaged
 
 from . import formats as formats_lib
-from . import remedies as remedies_lib
 from .champion import Exported, export_model
 from .formats import Format
-from .heads import with_output
+from .int8 import remedies as remedies_lib
+from .int8.convert import with_output
 
 FOLDER = "export"
 
@@ -114,7 +114,7 @@ def export_champions(
         return []
     done, failures = [], []
     with lock(workdir), Ledger(workdir) as ledger:
-        config, data = search.recorded(ledger, progress=progress)
+        config, data = run.recorded(ledger, progress=progress)
         for entry, settings, others in pending:
             try:
                 exported = _export(workdir, entry, config, data, settings, others)

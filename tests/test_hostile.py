@@ -18,7 +18,8 @@ from efficientnet_elite import cli
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import files, inspect, runtime, verify
+from efficientnet_elite.export import files, inspect
+from efficientnet_elite.export.runtimes import runtime, verify
 from tests.support import tiny_tflite
 
 

@@ -44,10 +44,11 @@ def test_one_top_level_package(wheel):
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"efficientnet_elite"}
-    assert "efficientnet_elite/export/convert.py" in names
+    assert "efficientnet_elite/export/int8/convert.py" in names
     assert "efficientnet_elite/benchmarks/latency.py" in names
     assert "efficientnet_elite/py.typed" in names
-    assert "efficientnet_elite/export/web_page/index.html" in names
+    assert not [name for name in names if "studies" in name or "tests" in name]
+    assert "efficientnet_elite/export/packages/web_page/index.html" in names
 
 
 @pytest.mark.slow

@@ -22,8 +22,9 @@ from absl import flags as absl_flags
 from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.cli import common
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, isolated
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.export import inspect
+from efficientnet_elite.export.runtimes import isolated
+from efficientnet_elite.search.ledger import Ledger
 
 _PROGRAM = (
     "import sys; from efficientnet_elite.benchmarks import latency; "

@@ -12,11 +12,11 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import costs, limits, pools
 from efficientnet_elite.config import ENGINES, DataConfig, Limits
+from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.families import segmentation
-from efficientnet_elite.keras_import import import_keras
+from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.training.keras_import import import_keras
 
 
 def no_arguments(arguments: list[str]) -> None:
@@ -43,7 +43,7 @@ def define_pool(flags: absl_flags.FlagValues, what: str) -> None:
     absl_flags.DEFINE_string(
         "pool",
         None,
-        f"{what}: one or more of {', '.join(pools.FAMILIES)}, or the beginning of their names, or "
+        f"{what}: one or more of {', '.join(FAMILIES)}, or the beginning of their names, or "
         f"all, or for segmentation {', '.join(segmentation.FAMILIES)} or segmentation (all of "
         "these), comma-separated; each with -swish, -hard_swish, -relu6 or -relu for another "
         "activation and -nose for no channel gates, such as elite-relu6-nose; or module:function "

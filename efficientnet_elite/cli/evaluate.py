@@ -19,8 +19,8 @@ from absl import flags as absl_flags
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.segmentation_score import score
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.training.scores import score
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
@@ -54,7 +54,7 @@ def run(flags: Any, arguments: list[str]) -> None:
     paths = _paths(arguments)
     common.quiet_tensorflow()
     from efficientnet_elite import data as data_lib
-    from efficientnet_elite import search
+    from efficientnet_elite.search import run as search
 
     found = [_load(path) for path in paths]
     if flags.workdir:
@@ -110,7 +110,7 @@ class _Loaded(NamedTuple):
 
 def _load(path: Path) -> _Loaded:
     from efficientnet_elite.export import inspect
-    from efficientnet_elite.training import load_averaged
+    from efficientnet_elite.training.trainer import load_averaged
 
     if path.suffix == ".npz":
         model, spec, _ = load_averaged(path)
@@ -142,7 +142,7 @@ def _in_keras(model: Any, batches: Batches) -> Iterator[tuple[np.ndarray, np.nda
 
 def _in_litert(content: bytes, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """In a process of its own: the file may come from anywhere."""
-    from efficientnet_elite.export.runtime import run_isolated
+    from efficientnet_elite.export.runtimes.runtime import run_isolated
 
     for pixels, classes in _parts(batches):
         yield run_isolated(content, pixels).argmax(-1), classes

@@ -24,9 +24,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite.cli import common, export_tables, keras_model
+from efficientnet_elite.cli import common, keras_model, tables
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.search.ledger import Ledger
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string("workdir", None, "Directory of the search.", flag_values=FLAGS)
@@ -183,12 +183,12 @@ def run(flags: Any, arguments: list[str]) -> None:
         Path(value).expanduser() if value else None
         for value in (flags.model, flags.labels, flags.out)
     )
-    from efficientnet_elite.export import packages
+    from efficientnet_elite.export.packages import packages
 
     made = packages.of_file(
         model, flags.target, labels=labels, out_dir=out, accelerator=flags.accelerator
     )
-    export_tables.show_packages([made])
+    tables.show_packages([made])
 
 
 def _refuse(names: set[str], why: str) -> None:
@@ -203,14 +203,15 @@ def _export(flags: Any, names: list[str]) -> None:
     with Ledger(workdir):
         pass  # whether there is one, before TensorFlow is waited for
     common.quiet_tensorflow()
-    from efficientnet_elite.export import formats, packages
+    from efficientnet_elite.export import formats
     from efficientnet_elite.export import workdir as export_workdir
+    from efficientnet_elite.export.packages import packages
 
     asked = {_SETTINGS[name]: flags[name].value for name in _SETTINGS if flags[name].present}
     asked |= {"names": names, "formats": formats.parse(flags.formats, flags.io)}
     if flags.target:
         made = packages.of_champions(workdir, flags.target, accelerator=flags.accelerator, **asked)
-        export_tables.show_packages(made)
+        tables.show_packages(made)
         return
     export_workdir.export_champions(workdir, **asked)
-    export_tables.show(export_workdir.read_sidecars(workdir), flags.layers)
+    tables.show(export_workdir.read_sidecars(workdir), flags.layers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from efficientnet_elite.cli import common, export_tables
+from efficientnet_elite.cli import common, tables
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def run(flags: Any) -> None:
     """Exports the file ``--model``, packs it for ``--target``, and prints a line for each."""
-    from efficientnet_elite.export import formats, from_keras, keras_file, packages
+    from efficientnet_elite.export import formats, from_keras, keras_file
+    from efficientnet_elite.export.packages import packages
 
     path = Path(flags.model).expanduser()
     side = keras_file.check(path)[0]
@@ -54,7 +55,7 @@ def run(flags: Any) -> None:
         file = sidecar["files"][packages.TARGETS[flags.target].name]["file"]
         model = Path(request.out_dir, request.name, file)
         made = packages.of_file(model, flags.target, accelerator=flags.accelerator)
-        export_tables.show_packages([made])
+        tables.show_packages([made])
 
 
 def _labels(path: str | None) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ def _none(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _show(sidecar: dict[str, Any], layers: int) -> None:
     if "float_accuracy" in sidecar["verification"]:
-        export_tables.show([sidecar], layers)
+        tables.show([sidecar], layers)
     else:  # made without images
         files = sidecar["files"].values()
         cells = [["file", "kB"], *([f["file"], f"{f['bytes'] / 1000:.0f}"] for f in files)]

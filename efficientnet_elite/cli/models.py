@@ -19,11 +19,18 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import costs, limits, pools, selection
 from efficientnet_elite.cli import common
+from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.pools import Candidate
-from efficientnet_elite.selection import Measure
+from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
+from efficientnet_elite.networks.names import MEMBERS
+from efficientnet_elite.search.candidates import (
+    PAPER_METRICS,
+    Candidate,
+    Measure,
+    pool_members,
+    select,
+)
 
 FLAGS = absl_flags.FlagValues()
 common.define_pool(FLAGS, "List all candidates of a pool")
@@ -32,7 +39,7 @@ absl_flags.DEFINE_enum(
 )
 absl_flags.DEFINE_integer(
     "base_resolution",
-    pools.IMAGENET_RESOLUTION,
+    IMAGENET_RESOLUTION,
     "Input side in pixels at resolution coefficient 1.",
     flag_values=FLAGS,
 )
@@ -60,11 +67,11 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
     """A row a candidate, in the pool's order."""
     bounds = limits.ceilings(common.limits_of(flags))
     size = {"base_resolution": flags.base_resolution, "classes": flags.classes}
-    selected = selection.select(
+    selected = select(
         pool,
         **size,
         groups=flags.groups,
-        metrics=tuple(flags.group_by or pools.METRICS),
+        metrics=tuple(flags.group_by or PAPER_METRICS),
         method=flags.group_method,
         limits=common.limits_of(flags),
         shown=flags.metrics,
@@ -73,7 +80,7 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
     groups = {candidate.name: candidate.group for candidate in selected.candidates}
     shown = dict.fromkeys([*flags.metrics, *bounds])
     rows = []
-    for candidate in pools.members(pool, **size):
+    for candidate in pool_members(pool, **size):
         row = {**_row(candidate), "group": groups.get(candidate.name)}
         for metric in shown:
             row[metric] = _cost(candidate, metric, selected.measured)
@@ -86,7 +93,7 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
 def _members(flags: Any) -> list[dict[str, Any]]:
     """A row a published member, in the order of the paper."""
     found = {row["name"]: row for pool in ("elite", "hf") for row in _pool(flags, pool)}
-    return [{**found[n], "paper_top1": m.paper_top1} for n, m in pools.MEMBERS.items()]
+    return [{**found[n], "paper_top1": m.paper_top1} for n, m in MEMBERS.items()]
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:
@@ -113,7 +120,7 @@ def _measure(flags: Any) -> Measure:
     def measure(metric: str, specs: Sequence[Any]) -> Any:
         table = common.metric_table(flags)
         if metric == "latency_ms" and table:
-            from efficientnet_elite import metric_table
+            from efficientnet_elite.device import metric_table
 
             return metric_table.latencies(Path(table), specs)
         if not flags.workdir:

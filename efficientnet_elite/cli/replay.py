@@ -28,11 +28,11 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import replay, rules
 from efficientnet_elite.cli import common
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.replay import Curve, Figure, Result
+from efficientnet_elite.search import replay, rules
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.replay import Curve, Figure, Result
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string("curves", None, "CSV file of learning curves.", flag_values=FLAGS)
@@ -114,7 +114,7 @@ def _compare(flags: Any) -> list[dict[str, Any]]:
         raise UserError(f"round_epochs={flags.round_epochs}: the curves have {epochs} epochs")
     players = {name: replay.player(rules.find(name), flags.round_epochs) for name in flags.rules}
     if flags.peers:
-        from efficientnet_elite import peers
+        from efficientnet_elite.search import peers
 
         players |= peers.players()
     groups = [

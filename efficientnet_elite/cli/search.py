@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import rules
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import PRESETS, SELECT, EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.search import rules
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import SkippedImage
@@ -148,10 +148,10 @@ def run(flags: Any, arguments: list[str]) -> None:
     config, workdir = config_of(flags), common.workdir(flags)
     engine = EngineConfig(flags.engine, flags.workers, flags.ray_address)
     common.quiet_tensorflow()
-    from efficientnet_elite import search
     from efficientnet_elite.benchmarks.latency import cpu_name
-    from efficientnet_elite.export.int8_form import int8_form
+    from efficientnet_elite.export.int8.quantizer import int8_form
     from efficientnet_elite.export.measure import Measurer
+    from efficientnet_elite.search import run as search
 
     champions = search.run(
         config,

@@ -15,10 +15,10 @@ from typing import Any, TextIO
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import summary_text
 from efficientnet_elite.cli import common
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.summary import Summary, as_dict, summarize
+from efficientnet_elite.search import summary_text
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.summary import Summary, as_dict, summarize
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)

@@ -16,9 +16,9 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import table5
 from efficientnet_elite.cli import common
-from efficientnet_elite.table5 import Comparison
+from efficientnet_elite.report import table5_rows
+from efficientnet_elite.report.table5_rows import Comparison
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_enum(
@@ -52,7 +52,7 @@ _CONVENTION = (
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints the table to stdout, and nothing else; draws where asked to."""
     common.no_arguments(arguments)
-    comparisons = table5.compare()
+    comparisons = table5_rows.compare()
     figures: list[Path] = []
     if flags.figures:
         from efficientnet_elite.report import table5 as drawing

@@ -15,12 +15,12 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite import pools
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import PRESETS
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.spec import ArchSpec
-from efficientnet_elite.workdir import (
+from efficientnet_elite.networks.names import fits, spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.workdir import (
     cache_path,
     checkpoint_path,
     has_checkpoints,
@@ -49,7 +49,7 @@ def run(flags: Any, arguments: list[str]) -> None:
     from tqdm import tqdm
 
     from efficientnet_elite import data as data_lib
-    from efficientnet_elite.training import Trainer
+    from efficientnet_elite.training.trainer import Trainer
 
     data_config = common.data_config(flags, preset.data)
     data = data_lib.load(
@@ -121,11 +121,11 @@ def _network(name: str, base_resolution: int, classes: int = 1000) -> ArchSpec:
     """A network by its name, for as many pixels as stand behind its @, if any do."""
     network, at, pixels = name.partition("@")
     if not at:
-        return pools.spec(network, classes=classes, base_resolution=base_resolution)
+        return spec_by_name(network, classes=classes, base_resolution=base_resolution)
     if not pixels.isdecimal() or int(pixels) < 8:
         raise UserError(f"{name}: write NETWORK@PIXELS with at least 8 pixels, such as elite9@96")
     side = int(pixels)
-    spec = pools.spec(network, classes=classes).resized((side, side, 3))
-    if not pools.fits(spec):
+    spec = spec_by_name(network, classes=classes).resized((side, side, 3))
+    if not fits(spec):
         raise UserError(f"{network} cannot be made for {side} x {side} pixels: try others")
     return spec

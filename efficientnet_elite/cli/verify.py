@@ -22,7 +22,7 @@ from absl import flags as absl_flags
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.search.ledger import Ledger
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string(
@@ -58,9 +58,9 @@ def run(flags: Any, arguments: list[str]) -> int:
     from tqdm import tqdm
 
     from efficientnet_elite import data as data_lib
-    from efficientnet_elite import search
-    from efficientnet_elite.export import images as images_lib
-    from efficientnet_elite.export import verify
+    from efficientnet_elite.export.runtimes import images as images_lib
+    from efficientnet_elite.export.runtimes import verify
+    from efficientnet_elite.search import run as search
 
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:

@@ -12,13 +12,87 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..config import DataConfig
-from ..errors import UserError
+from efficientnet_elite.config import DataConfig
+from efficientnet_elite.errors import UserError
+
 from .cache import ImageCache
 from .geometry import PipelineConfig
 from .parts import ImageData, IndexedPart, SkippedImage
-from .splits import PARTS, split
 from .store import ImageStore
+
+PARTS = ("train", "validation", "test")
+
+
+def split(
+    labels: NDArray[np.int32],
+    declared: Sequence[str],
+    class_names: Sequence[str],
+    config: DataConfig,
+    digests: Sequence[str] | None = None,
+) -> dict[str, NDArray[np.int64]]:
+    """Assigns every image to one part.
+
+    Args:
+      labels: class of each image, shape (n,).
+      declared: the part the source puts each image in, ``train`` where it does not say.
+      class_names: by label.
+      config: fractions and seed.
+      digests: equal for equal images, which count as one where they have a class in common; an
+        empty one is like no other. None: all differ.
+
+    Returns:
+      Sorted positions by part: disjoint, together 0..n-1, each class in each part made here.
+
+    Raises:
+      UserError: a class without training images, or with too few to be split.
+    """
+    part_of = np.array(declared)
+    parts = {part: np.flatnonzero(part_of == part) for part in PARTS}
+    missing = [part for part in ("test", "validation") if not parts[part].size]
+    original = _originals(labels, declared, digests)
+    distinct = parts["train"][original[parts["train"]] == parts["train"]]
+    counts = np.bincount(labels[distinct], minlength=len(class_names))
+    for name, count in zip(class_names, counts, strict=True):
+        if not count:
+            raise UserError(
+                f"class '{name}' has no readable training image: add images or remove the class"
+            )
+        if count < 1 + len(missing):
+            raise UserError(
+                f"class '{name}' has too few different training images ({count}) to hold out a "
+                f"{' and a '.join(missing)} part (at least {1 + len(missing)} are needed): "
+                "add images or remove the class"
+            )
+    for part in missing:
+        fraction = config.test_fraction if part == "test" else config.validation_fraction
+        # Leave each class an image for training and for the part that may still be held out.
+        spared = 2 if part == "test" and "validation" in missing else 1
+        rng = np.random.default_rng([config.seed, PARTS.index(part)])
+        held_out = []
+        for label in range(len(class_names)):
+            members = rng.permutation(distinct[labels[distinct] == label])
+            count = min(max(1, round(fraction * len(members))), len(members) - spared)
+            held_out.append(members[:count])
+        chosen = np.isin(original[parts["train"]], np.concatenate(held_out))
+        parts[part], parts["train"] = parts["train"][chosen], parts["train"][~chosen]
+        distinct = np.setdiff1d(distinct, parts[part])
+    return parts
+
+
+def _originals(
+    labels: NDArray[np.int32], declared: Sequence[str], digests: Sequence[str] | None
+) -> NDArray[np.int64]:
+    """The first image of the same part and class that each is a copy of; its own number if none."""
+    numbers = np.arange(len(labels))
+    if digests is None:
+        return numbers
+    first: dict[tuple[str, int, str], int] = {}
+    keys = zip(declared, labels.tolist(), digests, strict=True)
+    for number, key in enumerate(keys):
+        if key[-1]:
+            numbers[number] = first.setdefault(key, number)
+    return numbers
+
 
 # What is noted beside decoded images. Part of their file's name: others have other notes.
 NOTES = "unreadable, digests"

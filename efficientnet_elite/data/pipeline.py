@@ -14,9 +14,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from .cache import Add
 from .geometry import center_box, nearest, random_box, resample
 from .parts import LAST, ImageData, Key
-from .pixels import Add
 from .store import SquareStore
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

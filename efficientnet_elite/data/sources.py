@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import functools
+import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..config import DataConfig
 from ..errors import UserError
-from . import digits, folder
+from . import folder
 from .assembly import (
     NOTES,
     Example,
@@ -23,12 +26,38 @@ from .assembly import (
     digest,
     pipeline_for,
 )
-from .cache import ImageCache
+from .cache import Add, ImageCache
 from .decode import Pixels, decode
 from .geometry import PipelineConfig
 from .parts import ImageData
-from .pixels import Add
 from .store import DecodedStore, ImageStore, ReadingStore, decode_all
+
+
+def read() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Images (1797, 8, 8), of 17 levels from 0 to 255, and their classes, 0 to 9."""
+    table = _from_file()
+    if table is None:
+        from sklearn.datasets import load_digits
+
+        table = np.column_stack(load_digits(return_X_y=True))
+    grey = np.round(table[:, :64] * (255 / 16)).astype(np.uint8)
+    return grey.reshape(-1, 8, 8), table[:, 64].astype(np.int64)
+
+
+def _from_file() -> NDArray[np.float64] | None:
+    """A line an image, its class last; None where scikit-learn keeps its file elsewhere.
+
+    Importing scikit-learn takes a second, in each worker of a search.
+    """
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        return None
+    path = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    if not path.is_file():
+        return None
+    with gzip.open(path, "rt") as lines:
+        return np.loadtxt(lines, delimiter=",")
+
 
 # What the decoded images depend on to the cache that keeps them.
 OpenCache: TypeAlias = Callable[[object], ImageCache]
@@ -71,7 +100,7 @@ def load(
     if kind == "rendered":
         return _load_rendered(config, argument, max_side, open_cache)
     if kind == "rendered_masks":
-        from .masks import load_rendered_masks
+        from .rendered.masks import load_rendered_masks
 
         return load_rendered_masks(config, argument, open_cache)
     if kind == "tfds" and argument:
@@ -85,7 +114,7 @@ def load(
 
 
 def _load_digits(config: DataConfig, open_cache: OpenCache) -> ImageData:
-    grey, labels = digits.read()
+    grey, labels = read()
     images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
     return _load_indexed(
         config,
@@ -115,7 +144,7 @@ def _load_folder(
 def _load_rendered(
     config: DataConfig, settings: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
-    from ..rendered import RenderedConfig, label_names, render
+    from .rendered.scene import RenderedConfig, label_names, render
 
     scene = RenderedConfig.parse(settings)
     origin = f"rendered with size={scene.size},seed={scene.seed}"

@@ -14,8 +14,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from .cache import Add
 from .decode import Pixels, UnreadableImage
-from .pixels import Add
 
 T = TypeVar("T")
 

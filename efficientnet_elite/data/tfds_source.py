@@ -15,6 +15,7 @@ from ..config import DataConfig
 from ..errors import UserError
 from .assembly import (
     NOTES,
+    PARTS,
     Example,
     assemble,
     check_classes,
@@ -22,12 +23,10 @@ from .assembly import (
     fingerprint,
     pipeline_for,
 )
-from .cache import ImageCache
+from .cache import Add, ImageCache
 from .decode import Pixels, UnreadableImage, decode
 from .geometry import PipelineConfig
 from .parts import ImageData
-from .pixels import Add
-from .splits import PARTS
 from .store import DecodedStore, decode_all
 from .stream import Shard, StreamedPart
 

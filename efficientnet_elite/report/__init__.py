@@ -11,27 +11,24 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from efficientnet_elite import summary as summary_lib
-from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.report import (
     artefacts,
     comparison,
     cost,
     data,
     figures,
-    noise,
     page,
-    plan,
     results,
     tradeoff,
 )
 from efficientnet_elite.report.artefacts import Export
-from efficientnet_elite.report.bracket import bracket
+from efficientnet_elite.report.bracket import bracket, cuts
 from efficientnet_elite.report.contents import Contents, Figures
-from efficientnet_elite.report.cuts import cuts
 from efficientnet_elite.report.figures import Figure, Point
 from efficientnet_elite.report.markup import titled
-from efficientnet_elite.workdir import write_bytes, write_json
+from efficientnet_elite.search import summary as summary_lib
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.workdir import write_bytes, write_json
 
 REPORT_FILE = "report.html"
 DATA_FILE = "report.json"
@@ -105,9 +102,9 @@ def gather(workdir: Path) -> Contents:
         cuts=decided,
         choices=choices,
         agreement=comparison.agreement(choices, summary.groups, schedule.rule),
-        repeats=noise.repeats(replicas, summary, schedule, epochs, failures),
+        repeats=cost.repeats(replicas, summary, schedule, epochs, failures),
         costs=costs,
-        plan=plan.planned(meta, summary, costs[-1]),
+        plan=cost.planned(meta, summary, costs[-1]),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip(),
     )
 

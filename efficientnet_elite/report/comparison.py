@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from efficientnet_elite import cuts, rules
-from efficientnet_elite.ledger import Epoch
-from efficientnet_elite.report.cuts import Cut
-from efficientnet_elite.rules import Rule
-from efficientnet_elite.summary import Group, curves
+from efficientnet_elite.report.bracket import Cut
+from efficientnet_elite.search import cuts, rules
+from efficientnet_elite.search.ledger import Epoch
+from efficientnet_elite.search.rules import Rule
+from efficientnet_elite.search.summary import Group, curves
 
 Epochs = Mapping[str, Sequence[Epoch]]
 

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.ledger import Epoch
 from efficientnet_elite.report.artefacts import Artefacts
+from efficientnet_elite.report.bracket import Cut
 from efficientnet_elite.report.comparison import Agreement, Choice
-from efficientnet_elite.report.cost import Cost
-from efficientnet_elite.report.cuts import Cut
+from efficientnet_elite.report.cost import Cost, Planned, Repeat
 from efficientnet_elite.report.figures import Figure
-from efficientnet_elite.report.noise import Repeat
-from efficientnet_elite.report.plan import Planned
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Options
-from efficientnet_elite.summary import Summary
-from efficientnet_elite.tournament import Halt, Int8
+from efficientnet_elite.search.ledger import Epoch
+from efficientnet_elite.search.summary import Summary
+from efficientnet_elite.search.tournament import Halt, Int8
 
 
 @dataclass(frozen=True)

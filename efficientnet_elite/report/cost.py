@@ -4,12 +4,130 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from efficientnet_elite import budget
-from efficientnet_elite.budget import Forecast
-from efficientnet_elite.ledger import Epoch, Replica
-from efficientnet_elite.summary import Group, Summary
-from efficientnet_elite.tournament import Schedule
+from efficientnet_elite.search import budget
+from efficientnet_elite.search import summary as summary_lib
+from efficientnet_elite.search.budget import Forecast, Pace, forecast
+from efficientnet_elite.search.ledger import Epoch, Replica
+from efficientnet_elite.search.summary import Group, Summary, schedule_of
+from efficientnet_elite.search.tournament import Schedule, scores_by_seed
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A forecast.
+
+    Attributes:
+      of: ``epochs``, or ``seconds`` of training and graph building, all workers' together.
+      least, most: the range that was forecast, failures aside.
+      budget: that it had to keep; None where there was none.
+      spent: so far.
+      left: still to come; None where not known.
+      clock: seconds that all runs of the search have taken, which a budget in hours is of; None for
+        epochs.
+    """
+
+    of: str
+    least: float
+    most: float
+    budget: float | None
+    spent: float
+    left: float | None
+    clock: float | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """How what came compares with the forecast; None where nothing can be said yet."""
+        if self.left is None or (self.left and self.spent <= self.most):
+            return None
+        if self.spent > self.most:
+            return "above"
+        return "within" if self.spent >= self.least else "below"
+
+
+def planned(meta: Mapping[str, Any], summary: Summary, total: Cost) -> list[Planned]:
+    """What was forecast: epochs, and seconds where the pace was measured for a budget in hours.
+
+    Args:
+      meta: the ledger's settings.
+      summary: where the search stands.
+      total: cost of all groups together.
+    """
+    plan, config = meta.get("plan"), meta["config"]
+    if plan is None:
+        return []
+    epochs = Planned(
+        "epochs",
+        plan["epochs"]["least"],
+        plan["epochs"]["most"],
+        config["budget_epochs"],
+        total.epochs_trained,
+        total.epochs_left,
+    )
+    if plan["pace"] is None:
+        return [epochs]
+    hours, pace, spent = config["budget_hours"], Pace(**plan["pace"]), summary.seconds
+    groups = [[pace.cost(member.macs) for member in group.members] for group in summary.groups]
+    # On one worker: workers that wait for each other train none the more.
+    foretold = forecast(groups, schedule_of(meta), seeds=config["seeds"])
+    seconds = Planned(
+        "seconds",
+        foretold.least,
+        foretold.most,
+        None if hours is None else 3600 * hours,
+        spent["training"] + spent.get("graph building", 0.0),
+        summary.seconds_left,
+        meta.get("elapsed", 0.0),
+    )
+    return [epochs, seconds]
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One of these trainings.
+
+    Attributes:
+      name: the candidate's, or the replica's.
+      candidate: whose network it is.
+      group: the candidate's.
+      seed: added to the search's; 0 for the candidate itself.
+      epoch: the first cut, after which the scores are compared.
+      score: the rule's of the epochs up to then, see `scores_by_seed`; None before them.
+      failure: why its training could not go on; None where it did not fail.
+    """
+
+    name: str
+    candidate: str
+    group: int
+    seed: int
+    epoch: int
+    score: float | None
+    failure: str | None
+
+
+def repeats(
+    replicas: Sequence[Replica],
+    summary: Summary,
+    schedule: Schedule,
+    epochs: Mapping[str, Sequence[Epoch]],
+    failures: Mapping[str, str],
+) -> list[Repeat]:
+    """Every network's trainings, the candidate's own first; groups in their order."""
+    groups = {member.name: group.number for group in summary.groups for member in group.members}
+    trainings = sorted(summary_lib.repeats(replicas).items(), key=lambda t: (groups[t[0]], t[0]))
+    seeds = {replica.name: replica.seed for replica in replicas}
+    accuracies, losses = summary_lib.curves(epochs)
+    found = []
+    for candidate, names in trainings:
+        scores = scores_by_seed(names, accuracies, losses, schedule)
+        for name in names:
+            # A candidate that failed later has been measured.
+            failure = None if name in scores else failures.get(name)
+            seed, score = seeds.get(name, 0), scores.get(name)
+            group, epoch = groups[candidate], schedule.cut(1)
+            found.append(Repeat(name, candidate, group, seed, epoch, score, failure))
+    return found
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import io
 from collections.abc import Callable
 from typing import Any
 
-from efficientnet_elite.costs import METRICS
+from efficientnet_elite.device.costs import METRICS
 from efficientnet_elite.report import race_tables
 from efficientnet_elite.report.columns import Columns, Table, joined, table
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.results import choices, validated
-from efficientnet_elite.summary_text import describe
+from efficientnet_elite.search.summary_text import describe
 
 FORMAT = 2
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from efficientnet_elite.cuts import Decision
 from efficientnet_elite.report import tables
+from efficientnet_elite.report.bracket import Cut
 from efficientnet_elite.report.comparison import Agreement, Choice
 from efficientnet_elite.report.contents import Contents, Figures
-from efficientnet_elite.report.cuts import Cut
+from efficientnet_elite.report.cost import Repeat
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.markup import Html, listed, missing, note, plural, tag
-from efficientnet_elite.report.noise import Repeat
-from efficientnet_elite.rules import find
-from efficientnet_elite.summary import State
-from efficientnet_elite.tournament import FINALISTS, Int8
+from efficientnet_elite.search.cuts import Decision
+from efficientnet_elite.search.rules import find
+from efficientnet_elite.search.summary import State
+from efficientnet_elite.search.tournament import FINALISTS, Int8
 
 
 def tournament(contents: Contents, figures: Figures) -> Html:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from efficientnet_elite.costs import METRICS
-from efficientnet_elite.report import eliminations, record, style, tables, verdict
+from efficientnet_elite.device.costs import METRICS
+from efficientnet_elite.report import eliminations, markup, record, tables, verdict
 from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.markup import (
@@ -20,8 +20,8 @@ from efficientnet_elite.report.markup import (
     titled,
 )
 from efficientnet_elite.report.tradeoff import Options
-from efficientnet_elite.summary import Group, State
-from efficientnet_elite.units import duration, percent, quantity
+from efficientnet_elite.search.summary import Group, State
+from efficientnet_elite.text import duration, percent, quantity
 
 
 def render(contents: Contents, figures: Figures) -> str:
@@ -34,7 +34,7 @@ def render(contents: Contents, figures: Figures) -> str:
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("title", title),
-        tag("style", Html(style.sheet())),
+        tag("style", Html(markup.sheet())),
     )
     sections = (
         verdict.section(contents),

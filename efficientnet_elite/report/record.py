@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from efficientnet_elite.report import tables
 from efficientnet_elite.report.contents import Contents
+from efficientnet_elite.report.cost import Planned
 from efficientnet_elite.report.markup import Html, note, plural, tag
-from efficientnet_elite.report.plan import Planned
-from efficientnet_elite.units import duration
+from efficientnet_elite.text import duration
 
 
 def cost(contents: Contents) -> Html:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from efficientnet_elite.report import pareto
 from efficientnet_elite.report.artefacts import Artefacts, Export
-from efficientnet_elite.summary import Member, State, Summary
-from efficientnet_elite.tournament import Int8
+from efficientnet_elite.search.summary import Member, State, Summary
+from efficientnet_elite.search.tournament import Int8
 
 # Less accuracy than this is worth giving up for a smaller model, in the report's recommendation.
 WORTHWHILE = 0.01

@@ -11,9 +11,9 @@ import numpy as np
 
 from efficientnet_elite.report.figures import STYLE
 from efficientnet_elite.report.labels import Label, place
-from efficientnet_elite.report.style import LIGHT
-from efficientnet_elite.table5 import Comparison
-from efficientnet_elite.workdir import write_bytes
+from efficientnet_elite.report.markup import LIGHT
+from efficientnet_elite.report.table5_rows import Comparison
+from efficientnet_elite.search.workdir import write_bytes
 
 _SIZE = (8.6, 6.0)  # inches
 _PIXELS_PER_INCH = 160

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
-from efficientnet_elite.costs import METRICS
+from efficientnet_elite.device.costs import METRICS
 from efficientnet_elite.report.artefacts import Latency
 from efficientnet_elite.report.cost import Cost
 from efficientnet_elite.report.markup import Html, join, listed, tag, titled
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Option, Options
-from efficientnet_elite.summary import Group, Member
-from efficientnet_elite.summary_text import describe
-from efficientnet_elite.units import duration, percent, quantity
+from efficientnet_elite.search.summary import Group, Member
+from efficientnet_elite.search.summary_text import describe
+from efficientnet_elite.text import duration, percent, quantity
 
 NONE = "–"
 Column: TypeAlias = str | tuple[str, str]  # a name, with a unit or the like below it

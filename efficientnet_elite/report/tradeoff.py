@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from efficientnet_elite.costs import METRICS, Measured
+from efficientnet_elite.device.costs import METRICS, Measured
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.pools import Candidate
+from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.report import pareto
 from efficientnet_elite.report.results import Champion, validated
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.search.candidates import Candidate
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from efficientnet_elite.report.artefacts import Export
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.markup import Html, command, missing, note, plural, tag
 from efficientnet_elite.report.results import WORTHWHILE, choices, validated
-from efficientnet_elite.units import percent
+from efficientnet_elite.text import percent
 
 _CARDS = 4
 

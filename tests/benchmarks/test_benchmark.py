@@ -22,8 +22,8 @@ from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.benchmarks.latency import Options, measure
 from efficientnet_elite.cli import benchmark
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export.convert import to_tflite
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.export.int8.convert import to_tflite
+from efficientnet_elite.search.ledger import Ledger
 
 FOLDER = Path(latency.__file__).parent
 FEW = Options(runs=5, warmup=1)
@@ -284,7 +284,7 @@ PROGRAMS = ("curves", "equal_work", "estimates", "int8_collapse", "rendered_stud
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_the_other_programs_list_their_flags(name):
-    command = [sys.executable, "-m", f"efficientnet_elite.benchmarks.{name}"]
+    command = [sys.executable, "-m", f"efficientnet_elite.benchmarks.studies.{name}"]
     good, bad = (
         subprocess.run([*command, flag], capture_output=True, text=True, timeout=60)
         for flag in ("--help", "--colour=red")

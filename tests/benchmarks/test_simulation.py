@@ -6,10 +6,10 @@ import math
 
 import pytest
 
-from efficientnet_elite.benchmarks.simulation import Scale, simulate
+from efficientnet_elite.benchmarks.studies.simulation import Scale, simulate
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.replay import Curve
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.replay import Curve
 
 RECORDED = [
     Curve(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from efficientnet_elite.benchmarks.train_speed import Cost, Stopwatch, _table
+from efficientnet_elite.benchmarks.studies.train_speed import Cost, Stopwatch, _table
 
 
 def test_a_phase_within_another_stops_the_outer_clock():
@@ -57,7 +57,7 @@ def test_all_systems_train_the_same_candidates():
         [
             sys.executable,
             "-m",
-            "efficientnet_elite.benchmarks.train_speed",
+            "efficientnet_elite.benchmarks.studies.train_speed",
             "--candidates=1",
             "--epochs=2",
             "--base_resolution=8",

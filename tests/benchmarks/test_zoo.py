@@ -8,12 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from efficientnet_elite import pools
-from efficientnet_elite.benchmarks import figures, latency, zoo
-from efficientnet_elite.benchmarks.zoo import VARIANTS, Row, as_text, page, representative, rows
-from efficientnet_elite.blocks import Classifier, ConvBlock
-from efficientnet_elite.families import FAMILIES
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks.studies import figures, zoo
+from efficientnet_elite.benchmarks.studies.zoo import (
+    VARIANTS,
+    Row,
+    as_text,
+    page,
+    representative,
+    rows,
+)
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock
+from efficientnet_elite.networks.families import FAMILIES
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
 
 HOST = latency.Host("board", 2, "Linux", "3.11", "ai-edge-litert 2", None)
 ROW = Row(
@@ -43,7 +51,7 @@ def test_the_variants_are_all_combinations():
         "elite9-relu6",
         "elite9-relu6-nose",
     ]
-    operators = [pools.spec(name).blocks for name in VARIANTS]
+    operators = [spec_by_name(name).blocks for name in VARIANTS]
     assert len(set(operators)) == len(VARIANTS)
 
 
@@ -96,17 +104,17 @@ def test_figures_are_measured_once(tmp_path, monkeypatch):
         assert row.operators["CONV_2D"] > 0 and row.arena_estimate > 32 * 32 * 3
         (file,) = tmp_path.glob(f"{spec.name}-*.int8.tflite")
         assert file.stat().st_size == row.int8_bytes
-    monkeypatch.setattr("efficientnet_elite.export.untrained.int8_bytes", pytest.fail)
+    monkeypatch.setattr("efficientnet_elite.export.measure.int8_bytes", pytest.fail)
     monkeypatch.setattr(latency, "measure", pytest.fail)
-    monkeypatch.setattr("efficientnet_elite.export.tflm.allocation", pytest.fail)
+    monkeypatch.setattr("efficientnet_elite.export.runtimes.tflm.allocation", pytest.fail)
     assert rows(specs, tmp_path, runs=2) == found
 
 
 def test_tflm_is_asked_when_it_is_there(tmp_path, monkeypatch):
     pytest.importorskip("tflite_micro")
-    spec = pools.spec("mobilenetv1-0.25", base_resolution=32, classes=2)
+    spec = spec_by_name("mobilenetv1-0.25", base_resolution=32, classes=2)
     with monkeypatch.context() as without:
-        without.setattr("efficientnet_elite.export.tflm.available", lambda: False)
+        without.setattr("efficientnet_elite.export.runtimes.tflm.available", lambda: False)
         (estimate,) = rows([spec], tmp_path, runs=0)
     assert estimate.arena_bytes is None
     (measured,) = rows([spec], tmp_path, runs=0)

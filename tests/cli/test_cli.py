@@ -15,10 +15,13 @@ from random import Random
 
 import pytest
 
-from efficientnet_elite import __version__, cli, pools
+from efficientnet_elite import __version__, cli
 from efficientnet_elite.cli import search
 from efficientnet_elite.data import SkippedImage
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.networks.families.efficientnet import TABLE_3
+from efficientnet_elite.networks.names import MEMBERS, spec_by_name
+from efficientnet_elite.search.candidates import pool_candidates
+from efficientnet_elite.search.ledger import Ledger
 from tests.support.command import elite
 
 COMMANDS = ("models", "search", "status", "train", "evaluate", "export", "benchmark", "report")
@@ -64,7 +67,7 @@ def test_help_is_light():
 def test_models_is_light_and_its_json_is_all_there_is(family, size):
     rows = json.loads(light(f"models --pool={family} --format=json").stdout)
     assert len(rows) == size
-    for row, candidate in zip(rows, pools.candidates(family), strict=True):
+    for row, candidate in zip(rows, pool_candidates(family), strict=True):
         spec = candidate.spec
         assert row == {
             "name": candidate.name,
@@ -75,7 +78,7 @@ def test_models_is_light_and_its_json_is_all_there_is(family, size):
             "macs": spec.macs,
             "group": candidate.group,
         }
-    assert {row["width"] for row in rows} == set(pools.TABLE_3.width)
+    assert {row["width"] for row in rows} == set(TABLE_3.width)
     heaviest = max(rows, key=lambda row: row["macs"])
     assert heaviest["group"] == 0
 
@@ -86,7 +89,7 @@ def test_models_as_csv(capsys):
     assert list(rows[0]) == COLUMNS
     assert len(rows) == 64
     (last,) = [row for row in rows if row["name"] == "elite9"]
-    spec = pools.spec("elite9")
+    spec = spec_by_name("elite9")
     assert (int(last["params"]), int(last["macs"])) == (spec.params, spec.macs)
     assert (last["width"], last["depth"], last["resolution"]) == ("0.514", "0.5", "224")
 
@@ -94,7 +97,7 @@ def test_models_as_csv(capsys):
 def test_models_as_a_table(capsys):
     lines = output(capsys, "models").splitlines()
     assert lines[0].split()[:7] == COLUMNS
-    assert [line.split()[0] for line in lines[1:]] == list(pools.MEMBERS)
+    assert [line.split()[0] for line in lines[1:]] == list(MEMBERS)
     assert lines[-7].split() == [
         "elite9", "0.514", "0.5", "224", "1.340", "M", "74.56", "M", "9", "65.46"
     ]  # fmt: skip
@@ -110,7 +113,7 @@ def test_models_for_ones_own_images(capsys):
     assert {row["resolution"] for row in rows} == {64, 32}
     assert {row["group"] for row in rows} == {0, 1, 2, 3}
     (hf5,) = [row for row in rows if row["name"] == "hf5"]
-    assert hf5["params"] == pools.spec("hf5", classes=5).params
+    assert hf5["params"] == spec_by_name("hf5", classes=5).params
 
 
 def test_usage(capsys):

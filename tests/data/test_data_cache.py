@@ -14,8 +14,8 @@ from PIL import Image
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.data import sources
+from efficientnet_elite.data.cache import DamagedFile, in_memory, open_file, write
 from efficientnet_elite.data.decode import decode
-from efficientnet_elite.data.pixels import DamagedFile, in_memory, open_file, write
 
 
 @pytest.fixture

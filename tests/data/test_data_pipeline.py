@@ -9,7 +9,7 @@ from PIL import Image
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import PRESETS, DataConfig
-from efficientnet_elite.data import digits as digits_lib
+from efficientnet_elite.data import sources as digits_lib
 from efficientnet_elite.data.assembly import pipeline_for
 from efficientnet_elite.data.geometry import PipelineConfig, center_box, random_box, resample
 from efficientnet_elite.errors import UserError
@@ -240,7 +240,7 @@ def test_calibration_images_are_training_images_of_all_classes(digits):
 
 
 def test_rendered_images_have_the_labels_of_their_renderer():
-    from efficientnet_elite.rendered import RenderedConfig, label_names, render
+    from efficientnet_elite.data.rendered.scene import RenderedConfig, label_names, render
 
     text = "classes=3,images=24,size=40,seed=7"
     data = data_lib.load(DataConfig(dataset=f"rendered:{text}"), progress=False)

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.config import DataConfig
+from efficientnet_elite.data.assembly import PARTS, split
 from efficientnet_elite.data.parts import spread
-from efficientnet_elite.data.splits import PARTS, split
 from efficientnet_elite.errors import UserError
 
 fractions = st.floats(0.01, 0.99)

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from efficientnet_elite.benchmarks.rendered_study import shortcut_accuracy
+from efficientnet_elite.benchmarks.studies.rendered_study import shortcut_accuracy
+from efficientnet_elite.data.rendered.objects import draw_kinds
+from efficientnet_elite.data.rendered.scene import RenderedConfig, label_names, render
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.rendered import RenderedConfig, label_names, render
-from efficientnet_elite.rendered_objects import draw_kinds
 
 _HASH = """
 import hashlib

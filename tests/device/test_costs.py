@@ -10,15 +10,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite import costs, footprint, memory, ops, pools
+from efficientnet_elite.device import costs, memory
+from efficientnet_elite.device.lowering import Program, lower
+from efficientnet_elite.device.memory import Buffer
+from efficientnet_elite.device.ordering import converted
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import ethos_u, inspect, runtime, tflm, untrained
-from efficientnet_elite.graph import Graph
-from efficientnet_elite.lowering import Program, lower
-from efficientnet_elite.memory import Buffer
-from efficientnet_elite.ordering import converted
+from efficientnet_elite.export import inspect, measure
+from efficientnet_elite.export.packages import ethos_u
+from efficientnet_elite.export.runtimes import runtime, tflm
+from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.families import FAMILIES
+from efficientnet_elite.networks.graph import Graph
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.search.candidates import pool_members
 
-SMALL = pools.spec("elite9", classes=10, base_resolution=32)
+SMALL = spec_by_name("elite9", classes=10, base_resolution=32)
 
 
 @st.composite
@@ -134,7 +140,7 @@ def test_an_unknown_operation():
 
 
 def test_metrics_of_the_smallest_member():
-    spec = pools.spec("elite9")
+    spec = spec_by_name("elite9")
     assert costs.of(spec, "params") == spec.params
     assert costs.of(spec, "macs") == spec.macs
     # swish of the first expansion: the map, its sigmoid and their product.
@@ -152,24 +158,24 @@ def test_measured_metrics_are_looked_up():
         costs.check(["flops"])
 
 
-@pytest.mark.parametrize("pool", pools.FAMILIES)
+@pytest.mark.parametrize("pool", FAMILIES)
 def test_every_family_has_its_costs(pool):
-    spec = pools.members(pool, base_resolution=96, classes=10)[-1].spec
+    spec = pool_members(pool, base_resolution=96, classes=10)[-1].spec
     peak = costs.of(spec, "peak_bytes")
-    assert peak <= footprint.head_bytes(lower(spec.graph)) < costs.of(spec, "arena_bytes")
+    assert peak <= memory.head_bytes(lower(spec.graph)) < costs.of(spec, "arena_bytes")
     assert costs.of(spec, "size_bytes") > spec.params
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
-    return untrained.int8_file(SMALL, tmp_path_factory.mktemp("untrained"))
+    return measure.int8_file(SMALL, tmp_path_factory.mktemp("untrained"))
 
 
 def test_an_untrained_file_is_written_once(file):
     before = file.stat().st_mtime_ns
-    assert untrained.int8_file(SMALL, file.parent) == file
+    assert measure.int8_file(SMALL, file.parent) == file
     assert file.stat().st_mtime_ns == before
-    other = untrained.int8_path(pools.spec("elite9", classes=11, base_resolution=32), file.parent)
+    other = measure.int8_path(spec_by_name("elite9", classes=11, base_resolution=32), file.parent)
     assert other != file
 
 
@@ -183,7 +189,7 @@ def test_estimates_of_a_converted_network(file):
 def test_the_arena_against_tflm(file):
     pytest.importorskip("tflite_micro")
     arena = tflm.allocation(file.read_bytes())
-    assert footprint.head_bytes(lower(SMALL.graph)) == arena.head
+    assert memory.head_bytes(lower(SMALL.graph)) == arena.head
     assert costs.of(SMALL, "arena_bytes") == pytest.approx(arena.head + arena.tail, rel=0.02)
 
 
@@ -205,7 +211,7 @@ def test_cycles_by_vela(file, tmp_path):
 
 @pytest.mark.parametrize("name", ["ghostnet-0.5", "amoebanet-a", "espnetv2", "condensenet-cifar"])
 def test_nothing_is_read_before_it_is_written(name):
-    nodes = pools.spec(name, classes=10, base_resolution=64).graph.nodes
+    nodes = spec_by_name(name, classes=10, base_resolution=64).graph.nodes
     order = converted(nodes)
     place = {index: position for position, index in enumerate([-1, *order])}
     assert sorted(order) == list(range(len(nodes)))
@@ -224,9 +230,9 @@ def test_of_branches_the_one_named_first_runs_first():
 @pytest.mark.slow
 def test_activations_do_not_grow_in_an_untrained_network():
     """GhostNet's sums did: XNNPACK refuses scales that are too far apart."""
-    spec = pools.spec("ghostnet-0.5", classes=10, base_resolution=64)
-    content = untrained.int8_bytes(spec)
-    assert untrained.int8_bytes(spec) == content
+    spec = spec_by_name("ghostnet-0.5", classes=10, base_resolution=64)
+    content = measure.int8_bytes(spec)
+    assert measure.int8_bytes(spec) == content
     images = np.zeros((1, *spec.input_shape), np.float32)
     assert np.isfinite(runtime.run(content, images)).all()
 
@@ -240,12 +246,12 @@ def test_activations_do_not_grow_in_an_untrained_network():
 )  # fmt: skip
 def test_estimates_of_more_networks(name, tmp_path):
     pytest.importorskip("tflite_micro")
-    spec = pools.spec(name, classes=10, base_resolution=64)
-    path = untrained.int8_file(spec, tmp_path)
+    spec = spec_by_name(name, classes=10, base_resolution=64)
+    path = measure.int8_file(spec, tmp_path)
     content = path.read_bytes()
     arena = tflm.allocation(content)
     assert lower(spec.graph).kinds() == inspect.operators(content)
-    assert footprint.head_bytes(lower(spec.graph)) == arena.head
+    assert memory.head_bytes(lower(spec.graph)) == arena.head
     # Slopes that are equal before training are one constant in the file.
     tolerance = 0.15 if name.startswith("espnet") else 0.02
     assert costs.of(spec, "size_bytes") == pytest.approx(len(content), rel=tolerance)

@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite import costs, limits, metric_table, pools, selection
 from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.config import Limits, SearchConfig
+from efficientnet_elite.device import costs, limits, metric_table
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.measure import Measurer
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.search.candidates import pool_candidates, pool_members, select
+from efficientnet_elite.search.ledger import Ledger
 from tests.support.command import SEARCH_FLAGS, elite
 
 POOL = {"base_resolution": 32, "classes": 10}
-SPECS = [candidate.spec for candidate in pools.members("elite", **POOL)]
+SPECS = [candidate.spec for candidate in pool_members("elite", **POOL)]
 
 
 @settings(deadline=None)
@@ -45,7 +47,7 @@ def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
 
 
 def test_a_reason():
-    spec = pools.spec("elite9")
+    spec = spec_by_name("elite9")
     cut = limits.cut([spec, SPECS[-1]], Limits(macs_m=50))
     assert cut == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
 
@@ -94,7 +96,7 @@ def test_selection_groups_what_is_left_and_measures_only_that():
         return {spec.name: spec.macs / 1e6 for spec in specs}
 
     bounds = Limits(params_m=3, latency_ms=1.5)
-    found = selection.select("elite", **POOL, groups=3, limits=bounds, measure=measure)
+    found = select("elite", **POOL, groups=3, limits=bounds, measure=measure)
     small = [spec.name for spec in SPECS if spec.params <= 3e6]
     assert asked == [("latency_ms", small)]
     kept = {candidate.name for candidate in found.candidates}
@@ -102,20 +104,20 @@ def test_selection_groups_what_is_left_and_measures_only_that():
     assert kept.isdisjoint(found.cut) and len(kept) + len(found.cut) == len(SPECS)
     assert {candidate.group for candidate in found.candidates} >= {0, 2}
     # Nothing but the pool: as it was before there were limits.
-    whole = selection.select("elite", base_resolution=224, classes=1000)
-    assert whole.candidates == pools.candidates("elite")
+    whole = select("elite", base_resolution=224, classes=1000)
+    assert whole.candidates == pool_candidates("elite")
 
 
 def test_grouping_by_what_was_measured():
     def measure(metric, specs):
         return {spec.name: spec.params for spec in specs}
 
-    by_measured = selection.select("elite", **POOL, metrics=["latency_ms"], measure=measure)
-    by_params = selection.select("elite", **POOL, metrics=["params"])
+    by_measured = select("elite", **POOL, metrics=["latency_ms"], measure=measure)
+    by_params = select("elite", **POOL, metrics=["params"])
     groups = [c.group for c in by_measured.candidates]
     assert groups == [c.group for c in by_params.candidates]
     with pytest.raises(UserError, match="latency_ms must be measured"):
-        selection.select("elite", **POOL, metrics=["latency_ms"])
+        select("elite", **POOL, metrics=["latency_ms"])
 
 
 def table(path: Path, *rows: tuple[str, str, float | None]) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_elite.export import web
+from efficientnet_elite.export.packages import web
 from tests.support.web_files import FAKE_NPM, archive
 
 

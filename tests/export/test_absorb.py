@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from efficientnet_elite.export import absorb, convert, heads, inspect, runtime
+from efficientnet_elite.export import inspect
+from efficientnet_elite.export.int8 import absorb, convert
+from efficientnet_elite.export.runtimes import runtime
 from tests.support import tiny_tflite
 
 MEAN, VARIANCE = [0.485, 0.456, 0.406], [0.229**2, 0.224**2, 0.225**2]
@@ -134,7 +136,7 @@ def test_a_sequential_is_absorbed_like_its_graph(pixels, kind):
         model = keras.Model(image, sequential(*first)(image))
     else:
         model = sequential(*first)
-        model = heads.with_output(model, "softmax") if kind == "with softmax" else model
+        model = convert.with_output(model, "softmax") if kind == "with softmax" else model
     assert absorb.normalises(model)
     absorbed = absorb.absorb(model, "0..255")
     assert absorbed.how == "padding value"
@@ -189,14 +191,14 @@ def test_the_output_is_what_was_asked_for(kind):
     model = keras.Model(image, probabilities)
     x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     expected = np.asarray(model(x))
-    assert heads.with_output(model, "softmax") is model
-    logits = heads.with_output(model, "logits")
-    assert not heads.ends_in_softmax(logits)
+    assert convert.with_output(model, "softmax") is model
+    logits = convert.with_output(model, "logits")
+    assert not convert.ends_in_softmax(logits)
     got = np.asarray(logits(x))
     np.testing.assert_allclose(
         np.exp(got) / np.exp(got).sum(-1, keepdims=True), expected, atol=1e-6
     )
-    again = heads.with_output(logits, "softmax")
+    again = convert.with_output(logits, "softmax")
     np.testing.assert_allclose(np.asarray(again(x)), expected, atol=1e-6)
     with pytest.raises(ValueError, match="no output"):
-        heads.with_output(model, "sigmoid")
+        convert.with_output(model, "sigmoid")

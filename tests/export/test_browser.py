@@ -16,19 +16,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from efficientnet_elite import metric_table
 from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.data import decode, geometry
+from efficientnet_elite.device import metric_table
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import (
-    browser,
-    formats,
-    litert_js,
-    packages,
-    runtime,
-    verify,
-    web,
-)
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.packages import packages, web
+from efficientnet_elite.export.runtimes import browser, litert_js, runtime, verify
 from tests.support import tiny_tflite
 from tests.support.web_files import FRACTION, LABELS, model_file
 

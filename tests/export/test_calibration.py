@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from efficientnet_elite.export import calibration, convert, formats, inspect, layers, quantizer
+from efficientnet_elite.export import formats, inspect, layers
+from efficientnet_elite.export.int8 import calibration, convert, quantizer
 from tests.support import tiny_tflite
 
 IMAGES = 40

@@ -9,8 +9,11 @@ import pytest
 from keras import layers
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import convert, formats, heads, inspect, packages, runtime
+from efficientnet_elite.export import formats, inspect
 from efficientnet_elite.export import layers as layer_errors
+from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.export.packages import packages
+from efficientnet_elite.export.runtimes import runtime
 from tests.support.exporting import LABELS, contents, dead_branch, digits, export, tiny
 
 
@@ -189,7 +192,7 @@ def test_a_write_that_fails_keeps_the_older_files(tmp_path, monkeypatch):
 
 
 def test_files_give_probabilities_where_asked(tmp_path):
-    model = heads.with_output(tiny(), "softmax")
+    model = convert.with_output(tiny(), "softmax")
     images = digits(16)[0][:20]
     in_float, int8 = convert.to_tflite_pair(model, images)
     logits = np.asarray(tiny_logits(model, images))

@@ -8,7 +8,9 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import ethos_u, inspect, verify
+from efficientnet_elite.export import inspect
+from efficientnet_elite.export.packages import ethos_u
+from efficientnet_elite.export.runtimes import verify
 from tests.support import tiny_tflite
 
 pytest.importorskip("ethosu", reason="pip install ethos-u-vela")

@@ -11,10 +11,12 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 
-from efficientnet_elite import models
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import champion, formats, inspect, packages, runtime
+from efficientnet_elite.export import champion, formats, inspect
 from efficientnet_elite.export import layers as layer_errors
+from efficientnet_elite.export.packages import packages
+from efficientnet_elite.export.runtimes import runtime
+from efficientnet_elite.networks.build import build
 from tests.support.exporting import (
     DETAILS,
     LABELS,
@@ -33,7 +35,7 @@ def trained() -> keras.Model:
     """A short network of the family's blocks, trained on the digits for some seconds."""
     keras.utils.set_random_seed(0)
     images, classes = digits()
-    model = models.build(SPEC)
+    model = build(SPEC)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = 0.8  # the training is too short for 0.99
@@ -88,7 +90,7 @@ def test_operators_are_those_of_the_architecture(exported):
     # None of SHAPE, STRIDED_SLICE, PACK (dynamic batch), QUANTIZE or DEQUANTIZE.
     names = "ADD CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED LOGISTIC MEAN MUL"
     assert set(int8_operators) == set(names.split())
-    layer_types = [type(layer) for layer in models.build(SPEC).layers]
+    layer_types = [type(layer) for layer in build(SPEC).layers]
     assert int8_operators["CONV_2D"] == layer_types.count(layers.Conv2D)
     assert int8_operators["DEPTHWISE_CONV_2D"] == layer_types.count(layers.DepthwiseConv2D)
 

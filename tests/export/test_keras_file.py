@@ -18,7 +18,8 @@ from keras import layers
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import files, from_keras, inspect, keras_file, packages
+from efficientnet_elite.export import files, from_keras, inspect, keras_file
+from efficientnet_elite.export.packages import packages
 from tests.support import tiny_tflite
 
 MARK = "the file's code has run"

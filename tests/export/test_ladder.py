@@ -11,18 +11,15 @@ import keras
 import numpy as np
 import pytest
 
-from efficientnet_elite import cli, models
+from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import (
-    champion,
-    inspect,
-    ladder,
-    packages,
-    remedies,
-    runtime,
-)
+from efficientnet_elite.export import champion, inspect
+from efficientnet_elite.export.int8 import ladder, remedies
+from efficientnet_elite.export.packages import packages
+from efficientnet_elite.export.runtimes import runtime
 from efficientnet_elite.export.workdir import export_champions
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.spec import ArchSpec
 from tests.support import networks
 from tests.support.uneven import SIDE, logits, spec, wide
 
@@ -139,7 +136,7 @@ def varied(net: ArchSpec, count: int = 64) -> np.ndarray:
 def blown_up() -> tuple[keras.Model, np.ndarray]:
     """A network that plain int8 destroys and equalisation repairs."""
     net = spec("relu6")
-    model, images = models.build(net), varied(net)
+    model, images = build(net), varied(net)
     networks.normalise(model, images)
     scales = np.logspace(-1.5, 1.5, 5).astype(np.float32)
     for block in "ab":
@@ -208,7 +205,7 @@ def test_layers_in_float_are_marked_and_refused_for_microcontrollers(tmp_path):
 
 def test_a_dead_squeeze_layer_is_repaired(tmp_path):
     net = spec("relu", squeeze=3)
-    model, images = models.build(net), varied(net)
+    model, images = build(net), varied(net)
     networks.normalise(model, images)
     model.get_layer("a_se_reduce").bias.assign([-100.0] * 3)
     exported = export(model, images, tmp_path, ["calibration"], max_drop=5)

@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from efficientnet_elite.export import formats, packages, runtime, tflm
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.packages import packages
+from efficientnet_elite.export.runtimes import runtime, tflm
 from tests.support import tiny_masks
 from tests.support.micro import check_syntax, compiled, needs_compiler, output
 from tests.support.tiny_masks import model_file

@@ -16,10 +16,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
-from efficientnet_elite import pools
 from efficientnet_elite.data import geometry
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, micro_package, runtime, tflm, untrained
+from efficientnet_elite.export import inspect, measure
+from efficientnet_elite.export.packages import micro
+from efficientnet_elite.export.runtimes import runtime, tflm
+from efficientnet_elite.networks.names import spec_by_name
 from tests.support import tiny_tflite
 from tests.support.micro import COMPILER, STRICT, check_syntax, compiled, needs_compiler, output
 
@@ -74,7 +76,7 @@ def int8() -> bytes:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("micro") / "package"
-    micro_package.write(int8(), name="tiny", labels=LABELS, out_dir=folder, crop_fraction=FRACTION)
+    micro.write(int8(), name="tiny", labels=LABELS, out_dir=folder, crop_fraction=FRACTION)
     return folder
 
 
@@ -185,7 +187,7 @@ def test_a_program_runs_it_with_and_without_the_steps_before(tmp_path, monkeypat
     builder.Finish(tree.Pack(builder), b"TFL3")
     monkeypatch.setattr(tflm, "arena_bytes", lambda model: 1024)
     folder = tmp_path / "package"
-    micro_package.write(bytes(builder.Output()), name="tiny", labels=LABELS, out_dir=folder)
+    micro.write(bytes(builder.Output()), name="tiny", labels=LABELS, out_dir=folder)
     check_syntax(folder / "src/net_tiny.cc", tmp_path)
     source = tmp_path / "main.cc"
     source.write_text(LIBRARY)
@@ -199,7 +201,7 @@ def test_the_resolver_registers_exactly_the_operators(package):
     text = (package / "src/net_tiny_operators.h").read_text()
     registered = re.findall(r"resolver\.(\w+)\(\)", text)
     operators = inspect.operators(int8())
-    assert registered == [micro_package.METHODS[name] for name in operators]
+    assert registered == [micro.METHODS[name] for name in operators]
     assert f"MicroMutableOpResolver<{len(operators)}>" in text
     assert {"AddConv2D", "AddDepthwiseConv2D", "AddFullyConnected"} <= set(registered)
 
@@ -215,8 +217,8 @@ def test_the_arena_is_the_smallest_that_works(package):
 
 def test_an_arena_in_which_tflm_crashes_is_too_small():
     """Of the sizes that are tried for this network one ends the process."""
-    spec = pools.spec("mobilenetv3-small-minimalistic-w3d4r2", base_resolution=8, classes=10)
-    model = untrained.int8_bytes(spec)
+    spec = spec_by_name("mobilenetv3-small-minimalistic-w3d4r2", base_resolution=8, classes=10)
+    model = measure.int8_bytes(spec)
     image = np.zeros((1, *spec.input_shape), np.float32)
     assert tflm.run(model, image, tflm.arena_bytes(model)).shape == (1, 10)
 
@@ -250,7 +252,7 @@ def test_writing_again_gives_the_same_bytes(package, tmp_path):
 
     options = {"name": "tiny", "labels": LABELS, "crop_fraction": FRACTION}
     for _ in range(2):
-        micro_package.write(int8(), out_dir=tmp_path, **options)
+        micro.write(int8(), out_dir=tmp_path, **options)
         assert contents(tmp_path) == contents(package)
 
 
@@ -263,13 +265,13 @@ def test_writing_again_gives_the_same_bytes(package, tmp_path):
 )
 def test_what_is_no_pixel_classifier_is_refused(tmp_path, labels, which, message):
     with pytest.raises(UserError, match=message):
-        micro_package.write(tiny_tflite.pair()[which], name="tiny", labels=labels, out_dir=tmp_path)
+        micro.write(tiny_tflite.pair()[which], name="tiny", labels=labels, out_dir=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @given(st.text())
 def test_names_become_namespaces(name):
-    net = micro_package.namespace(name)
+    net = micro.namespace(name)
     assert re.fullmatch(r"net_[a-z0-9_]*", net)
     assert "__" not in net
 
@@ -284,7 +286,7 @@ def test_names_become_namespaces(name):
 def test_any_label_survives_the_compiler(tmp_path_factory, labels):
     folder = tmp_path_factory.mktemp("labels") / "src"
     folder.mkdir()
-    strings = ",".join(map(micro_package.c_string, labels))
+    strings = ",".join(map(micro.c_string, labels))
     source = f"""
     #include <cstdio>
     #include <cstring>

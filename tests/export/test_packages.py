@@ -12,7 +12,8 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import formats, inspect, tflm
+from efficientnet_elite.export import formats, inspect
+from efficientnet_elite.export.runtimes import tflm
 from efficientnet_elite.export.workdir import export_champions
 
 

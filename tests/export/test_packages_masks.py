@@ -13,16 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientnet_elite.export import (
-    android,
-    browser,
-    ethos_u,
-    formats,
-    litert_js,
-    packages,
-    runtime,
-    web,
-)
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.packages import android, ethos_u, packages, web
+from efficientnet_elite.export.runtimes import browser, litert_js, runtime
 from tests.support import tiny_masks
 from tests.support.tiny_masks import model_file
 

@@ -11,20 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import (
-    equalization,
-    folding,
-    inspect,
-    mixed,
-    qat,
-    quantizer,
-    remedies,
-    runtime,
-)
+from efficientnet_elite.export import inspect
 from efficientnet_elite.export import layers as layer_errors
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.export.int8 import equalization, folding, mixed, qat, quantizer, remedies
+from efficientnet_elite.export.runtimes import runtime
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.networks.spec import ArchSpec
 from tests.support import networks
 from tests.support.uneven import SIDE, logits, spec, wide
 

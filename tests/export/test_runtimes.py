@@ -13,10 +13,12 @@ import keras
 import numpy as np
 import pytest
 
-from efficientnet_elite import models
-from efficientnet_elite.export import convert, formats, inspect, isolated, verify
-from efficientnet_elite.families import FAMILIES, segmentation, variants
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.export import formats, inspect
+from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.export.runtimes import isolated, verify
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.families import FAMILIES, segmentation, variants
+from efficientnet_elite.networks.spec import ArchSpec
 from tests.support.networks import noise, normalise
 
 SIDE, CLASSES = 32, 5
@@ -55,7 +57,7 @@ def test_int8_and_float_agree_in_every_runtime(name):
             warnings.warn(f"{runtime} is not tested: {reason}", stacklevel=1)
     spec = small(name)
     images = np.floor(noise(spec) * 128) / 128  # pixels, which is what MediaPipe takes
-    model = models.build(spec, seed=0)
+    model = build(spec, seed=0)
     revive(model)
     normalise(model, images)
     forms = [formats.FLOAT32, formats.INT8]

@@ -15,16 +15,10 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import (
-    convert,
-    ethos_u,
-    formats,
-    inspect,
-    isolated,
-    runtime,
-    tflm,
-    verify,
-)
+from efficientnet_elite.export import formats, inspect
+from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.export.packages import ethos_u
+from efficientnet_elite.export.runtimes import isolated, runtime, tflm, verify
 from tests.support import children, tiny_tflite
 
 TFLM = tflm.available()
@@ -245,7 +239,7 @@ def test_a_runtime_that_differs_does_not_pass(runtime_name, form, off, agrees):
 
 def test_children_import_no_tensorflow():
     code = (
-        "import sys, efficientnet_elite.export.verify; "
+        "import sys, efficientnet_elite.export.runtimes.verify; "
         "print({'tensorflow', 'keras'} & {*sys.modules})"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from efficientnet_elite import cli
-from efficientnet_elite.export import formats, inspect, litert_js, runtime, tflm, verify, web
-from efficientnet_elite.segmentation_score import IGNORED, score
+from efficientnet_elite.data.parts import IGNORED
+from efficientnet_elite.export import formats, inspect
+from efficientnet_elite.export.packages import web
+from efficientnet_elite.export.runtimes import litert_js, runtime, tflm, verify
+from efficientnet_elite.training.scores import score
 from tests.support import tiny_masks, tiny_tflite
 
 INT8, FLOAT = formats.INT8, formats.FLOAT32

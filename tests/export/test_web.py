@@ -10,7 +10,8 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import browser, npm, packages, verify, web
+from efficientnet_elite.export.packages import npm, packages, web
+from efficientnet_elite.export.runtimes import browser, verify
 from tests.support import tiny_tflite
 from tests.support.web_files import FRACTION, LABELS, archive, model_file
 

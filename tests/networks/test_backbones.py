@@ -9,11 +9,13 @@ import sys
 
 import pytest
 
-from efficientnet_elite import pools, scaling
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.families import FAMILIES
-from efficientnet_elite.families.variants import Variant, parse
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks import scaling
+from efficientnet_elite.networks.families import FAMILIES
+from efficientnet_elite.networks.families.variants import Variant, parse
+from efficientnet_elite.networks.names import pool_resolutions, spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.candidates import pool_candidates
 
 # Parameters (batch normalisation's moving statistics included) and multiply-accumulates of the
 # published networks with 1000 classes. Each was counted independently of this project and is equal
@@ -114,7 +116,7 @@ ROUNDED = {
 
 
 def at(name: str, side: int, classes: int = 1000) -> ArchSpec:
-    return pools.spec(name, classes=classes).resized((side, side, 3))
+    return spec_by_name(name, classes=classes).resized((side, side, 3))
 
 
 def moving_statistics(spec: ArchSpec) -> int:
@@ -132,14 +134,14 @@ def test_published_counts(row):
 def test_published_counts_as_rounded(name):
     side, params, macs = ROUNDED[name]
     spec = at(name, side)
-    assert pools.spec(name).resolution == side
+    assert spec_by_name(name).resolution == side
     assert f"{(spec.params - moving_statistics(spec)) / 1e6:.2f}" == params
     assert spec.macs / 1e6 == pytest.approx(float(macs), rel=0.01, abs=0.5)
 
 
 def test_eca_costs_its_kernels_alone():
     """31 weights: kernel 1 in the ten blocks under 96 channels, 3 in the seven others."""
-    plain, gated = pools.spec("mobilenetv2"), pools.spec("ecamobilenetv2")
+    plain, gated = spec_by_name("mobilenetv2"), spec_by_name("ecamobilenetv2")
     assert gated.params - plain.params == 10 * 1 + 7 * 3
 
 
@@ -148,7 +150,7 @@ def test_eca_costs_its_kernels_alone():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_familys_pool(family):
-    pool = pools.candidates(family)
+    pool = pool_candidates(family)
     assert len({c.name for c in pool}) == len(pool)
     assert len({(c.spec.input_shape, c.spec.blocks) for c in pool}) == len(pool)
     assert all(c.name.startswith(family) and c.spec.name == c.name for c in pool)
@@ -158,11 +160,11 @@ def test_a_familys_pool(family):
         assert len({node.name for node in nodes}) == len(nodes)
         again = ArchSpec.from_json(candidate.spec.to_json())
         assert again == candidate.spec
-        assert pools.spec(candidate.name) == candidate.spec
+        assert spec_by_name(candidate.name) == candidate.spec
     coefficients = FAMILIES[family].coefficients
     if coefficients is not None:
         assert {c.width for c in pool} <= set(coefficients.width)
-        assert pool[0].spec == pools.spec(FAMILIES[family].members[1, 1, 1])
+        assert pool[0].spec == spec_by_name(FAMILIES[family].members[1, 1, 1])
         assert max(c.spec.macs for c in pool) == pool[0].spec.macs
 
 
@@ -174,7 +176,7 @@ def test_coefficients_come_of_a_familys_own_operators():
     assert coefficients.width == pytest.approx(
         (1, 18 / 19 * 1.1 / 1.2, 15 / 19 * (1.1 / 1.2) ** 2, 13 / 19 * (1.1 / 1.2) ** 3), abs=1e-4
     )
-    pool = pools.candidates("mobilenetv2")
+    pool = pool_candidates("mobilenetv2")
     assert len(pool) == 64
     assert {len(c.spec.blocks) - 3 for c in pool} == {17, 16, 13, 11}
 
@@ -190,21 +192,21 @@ def test_coefficients_come_of_a_familys_own_operators():
     ],
 )
 def test_mixed_pools(pool, families):
-    mixed = pools.candidates(pool, base_resolution=64, classes=10)
+    mixed = pool_candidates(pool, base_resolution=64, classes=10)
     assert len({c.family for c in mixed}) == families
     assert len({c.name for c in mixed}) == len(mixed)
-    assert {c.spec.resolution for c in mixed} <= set(pools.resolutions(pool, 64))
+    assert {c.spec.resolution for c in mixed} <= set(pool_resolutions(pool, 64))
     sizes = [sum(c.group == g for c in mixed) for g in range(max(c.group for c in mixed) + 1)]
     assert families == 1 or max(sizes) - min(sizes) <= 1
 
 
 def test_networks_that_do_not_fit_their_input_are_left_out():
     """PeleeNet halves without padding: at 32 pixels only its largest inputs are enough."""
-    pool = pools.candidates("peleenet", base_resolution=32, classes=10)
+    pool = pool_candidates("peleenet", base_resolution=32, classes=10)
     assert {c.spec.resolution for c in pool} == {32}
     for call in (
-        lambda: pools.candidates("peleenet", base_resolution=8),
-        lambda: pools.spec("peleenet", base_resolution=8),
+        lambda: pool_candidates("peleenet", base_resolution=8),
+        lambda: spec_by_name("peleenet", base_resolution=8),
     ):
         with pytest.raises(UserError, match="use more"):
             call()
@@ -213,9 +215,9 @@ def test_networks_that_do_not_fit_their_input_are_left_out():
 @pytest.mark.parametrize("name", ["elit", "mobilenet", "elite,", "elite-relu7", "mobilenetv2-0.4"])
 def test_unknown_names_are_a_users_error(name):
     with pytest.raises(UserError, match="unknown pool"):
-        pools.candidates(name)
+        pool_candidates(name)
     with pytest.raises(UserError, match="unknown model"):
-        pools.spec(name)
+        spec_by_name(name)
 
 
 def test_the_command_lists_a_pool_without_a_framework():
@@ -230,7 +232,7 @@ def test_the_command_lists_a_pool_without_a_framework():
     rows = list(csv.DictReader(io.StringIO(listed.stdout)))
     assert len(rows) == 64 + 2 * 8
     assert rows[0]["name"] == "ghostnet-nose"
-    assert int(rows[0]["params"]) == pools.spec("ghostnet-nose").params
+    assert int(rows[0]["params"]) == spec_by_name("ghostnet-nose").params
 
 
 # -- deployment variants ---------------------------------------------------------------------------
@@ -253,7 +255,7 @@ def test_names_of_variants(name, base, variant):
 
 
 def test_a_variant_differs_in_what_it_says():
-    faithful, variant = pools.spec("elite9"), pools.spec("elite9-relu6-nose")
+    faithful, variant = spec_by_name("elite9"), spec_by_name("elite9-relu6-nose")
     assert variant.name == "elite9-relu6-nose"
 
     def operations(spec):
@@ -262,8 +264,10 @@ def test_a_variant_differs_in_what_it_says():
     swapped = [text.replace("swish", "relu6") for text in operations(faithful)]
     assert operations(variant) == swapped
     assert not [n for n in variant.graph.nodes if "_se_" in n.name]
-    assert pools.spec("elite9-hard_swish").macs == faithful.macs
-    gates = {str(n.op) for n in pools.spec("elite9-relu6").graph.nodes if n.name.endswith("_gate")}
+    assert spec_by_name("elite9-hard_swish").macs == faithful.macs
+    gates = {
+        str(n.op) for n in spec_by_name("elite9-relu6").graph.nodes if n.name.endswith("_gate")
+    }
     assert gates == {"Activation(kind='sigmoid')"}
 
 
@@ -271,7 +275,7 @@ def test_a_variant_differs_in_what_it_says():
 def test_a_variants_activation_is_everywhere(family):
     """Inside gates too; only their ends, which make factors of sums, stay."""
     name, _ = next(iter(FAMILIES[family].pool(224)))
-    nodes = pools.spec(f"{name}-hard_swish").graph.nodes
+    nodes = spec_by_name(f"{name}-hard_swish").graph.nodes
     kinds = {n.op.kind for n in nodes if type(n.op).__name__ == "Activation"}
     assert "hard_swish" in kinds
     assert kinds <= {"hard_swish", "sigmoid", "hard_sigmoid"}
@@ -280,7 +284,7 @@ def test_a_variants_activation_is_everywhere(family):
 @pytest.mark.parametrize("pool", ["elite-relu6-nose", "hf-hard_swish"])
 def test_pools_of_variants(pool):
     family, suffix = pool.split("-", 1)
-    variants = pools.candidates(pool)
-    assert [c.name for c in variants] == [f"{c.name}-{suffix}" for c in pools.candidates(family)]
-    both = pools.candidates(f"{family},{pool}")
+    variants = pool_candidates(pool)
+    assert [c.name for c in variants] == [f"{c.name}-{suffix}" for c in pool_candidates(family)]
+    both = pool_candidates(f"{family},{pool}")
     assert len(both) == len({c.name for c in both}) == 2 * len(variants)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from efficientnet_elite import models, pools
-from efficientnet_elite.blocks import (
+from efficientnet_elite.export import inspect
+from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.networks.blocks import (
     EESP,
     REGISTRY,
     Classifier,
@@ -29,10 +30,12 @@ from efficientnet_elite.blocks import (
     ShuffleUnit,
     TwoWayDense,
 )
-from efficientnet_elite.export import convert, inspect
-from efficientnet_elite.families import FAMILIES
-from efficientnet_elite.families.condense import training_form
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.families import FAMILIES
+from efficientnet_elite.networks.families.condense import training_form
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.candidates import pool_candidates
 from tests.support.counting import check_counts, macs_of_layers, weighted
 
 
@@ -40,7 +43,7 @@ def smallest(family: str) -> ArchSpec:
     """The narrowest, shallowest network of a family's pool at its smallest input."""
     pool = FAMILIES[family].pool(64)
     name, _ = min(pool, key=lambda item: item[1].width * item[1].depth * item[1].resolution)
-    return pools.spec(name, base_resolution=64, classes=5)
+    return spec_by_name(name, base_resolution=64, classes=5)
 
 
 # Differ from another one in figures alone, or have tests of their own.
@@ -70,7 +73,7 @@ def test_training_begins_without_a_preference(family):
     """A loss near the logarithm of the number of classes, whatever makes the logits."""
     spec = training_form(smallest(family))
     images = np.random.default_rng(0).uniform(-1, 1, (16, *spec.input_shape)).astype(np.float32)
-    logits = models.build(spec)(images, training=True).numpy()
+    logits = build(spec)(images, training=True).numpy()
     loss = np.log(np.exp(logits).sum(-1, keepdims=True)) - logits
     assert loss.mean() == pytest.approx(np.log(5), abs=0.2)
     keras.backend.clear_session()
@@ -142,7 +145,7 @@ OPERATORS = {
 def test_every_kind_of_block_in_keras_and_int8(name):
     spec = ArchSpec(name, (32, 32, 3), NETWORKS[name])
     assert ArchSpec.from_json(spec.to_json()) == spec
-    model = models.build(spec)
+    model = build(spec)
     assert model.count_params() == spec.params
     assert macs_of_layers(model) == spec.macs
     images = np.random.default_rng(0).uniform(-1, 0.99, (8, 32, 32, 3)).astype(np.float32)
@@ -157,7 +160,7 @@ def test_the_networks_above_hold_every_block_of_these_families():
     used = {
         type(block).__name__
         for family in FAMILIES
-        for block in pools.candidates(family)[0].spec.blocks
+        for block in pool_candidates(family)[0].spec.blocks
     }
     assert used - drawn <= {"Cell", "ActivationBlock"}
     assert used | drawn <= REGISTRY.keys()
@@ -185,7 +188,7 @@ RAW = {**BARE, "include_preprocessing": False}
 
 def check_outputs(name: str, reference: keras.Model) -> None:
     """Copies random weights of keras.applications' model into ours and compares the logits."""
-    ours = models.build(pools.spec(name).resized(reference.input_shape[1:]))
+    ours = build(spec_by_name(name).resized(reference.input_shape[1:]))
     random = np.random.default_rng(0)
     for theirs, mine in zip(weighted(reference), weighted(ours), strict=True):
         values = theirs.get_weights()

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from keras.src.applications import nasnet
 
-from efficientnet_elite import models, pools
-from efficientnet_elite.blocks import ActivationBlock, Cell, Classifier, ConvBlock
-from efficientnet_elite.blocks.cells import Gene, Genotype, parse
-from efficientnet_elite.families import FAMILIES, cells, searched
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks import build as models
+from efficientnet_elite.networks.blocks import ActivationBlock, Cell, Classifier, ConvBlock
+from efficientnet_elite.networks.blocks.cells import Gene, Genotype, parse
+from efficientnet_elite.networks.families import FAMILIES, cells, searched
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
 from tests.support.networks import int8_correlation, noise, normalise
 
 # At 224 x 224 with 1000 classes: trainable parameters, all parameters, multiply-accumulates. The
@@ -43,7 +44,7 @@ def test_every_network_is_counted():
 @pytest.mark.parametrize("name", COUNTS)
 def test_published_settings(name):
     trainable, params, macs = COUNTS[name]
-    spec = pools.spec(name)
+    spec = spec_by_name(name)
     assert (spec.params, spec.macs) == (params, macs)
     moving = sum(node.params // 2 for node in spec.graph.nodes if node.name.endswith("_bn"))
     assert params - moving == trainable
@@ -58,7 +59,7 @@ def test_operators_are_the_stem_the_cells_and_the_top(network):
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_specs_survive_json(name):
-    spec = pools.spec(name)
+    spec = spec_by_name(name)
     assert ArchSpec.from_json(spec.to_json()) == spec
     assert json.loads(spec.to_json())["blocks"][0]["name"].startswith("stem")
 

@@ -11,9 +11,13 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite import condense, models, ops, pools, table5
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.blocks import (
+from efficientnet_elite.config import DataConfig, TrainConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import inspect
+from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.networks import condense, ops
+from efficientnet_elite.networks.blocks import (
     Block,
     Classifier,
     CondensedClassifier,
@@ -23,13 +27,13 @@ from efficientnet_elite.blocks import (
     PlainConv,
     Pool,
 )
-from efficientnet_elite.condense_layers import FoldChannels, LearnedConv
-from efficientnet_elite.config import DataConfig, TrainConfig
-from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import convert, inspect
-from efficientnet_elite.families.condense import training_form
-from efficientnet_elite.spec import ArchSpec
-from efficientnet_elite.training import Trainer, load_averaged
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.families.condense import training_form
+from efficientnet_elite.networks.layers import FoldChannels, LearnedConv
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.report import table5_rows
+from efficientnet_elite.training.trainer import Trainer, load_averaged
 from tests.support.command import elite
 from tests.support.networks import int8_correlation
 
@@ -45,7 +49,7 @@ COUNTS = {
 
 def published(name: str) -> ArchSpec:
     side, classes = COUNTS[name][0]
-    return pools.spec(name, classes=classes).resized((side, side, 3))
+    return spec_by_name(name, classes=classes).resized((side, side, 3))
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -58,8 +62,8 @@ def test_published_counts(name):
 
 
 def test_condensenext_on_imagenet():
-    spec = pools.spec("condensenext")
-    assert table5.trainable_params(spec) == 4110584
+    spec = spec_by_name("condensenext")
+    assert table5_rows.trainable_params(spec) == 4110584
     assert round(spec.macs / 1e6, 2) == 386.36
 
 
@@ -112,7 +116,7 @@ def test_every_group_keeps_its_strongest_channels(data):
 
 def test_stages_stand_evenly_in_the_first_half():
     """Condensation 4: a quarter of the channels goes after a sixth, a third and half of it."""
-    model = models.build(training_form(tiny("condensenet")))
+    model = build(training_form(tiny("condensenet")))
     (first, *_, classifier) = condense.learned_layers(model)
     left = []
     for step in range(12):
@@ -165,7 +169,7 @@ def test_folded_channels(filters, channels):
 @pytest.mark.parametrize("kind", KINDS)
 def test_deployed_and_trained_compute_the_same(kind, tmp_path):
     spec = tiny(kind)
-    model = models.build(training_form(spec))
+    model = build(training_form(spec))
     random = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -197,7 +201,7 @@ def test_deployed_and_trained_compute_the_same(kind, tmp_path):
 
 
 def test_other_networks_are_their_own_training_form():
-    spec = pools.spec("elite9", base_resolution=32)
+    spec = spec_by_name("elite9", base_resolution=32)
     assert training_form(spec) == spec
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     assert condense.convert(model, spec) == (model, spec)

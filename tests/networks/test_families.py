@@ -11,13 +11,16 @@ import pytest
 from keras import layers
 
 import efficientnet_elite
-from efficientnet_elite import blocks, models, pools
-from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks import blocks
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.names import MEMBERS, spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.candidates import Candidate, pool_candidates, sample_candidates
 from tests.support.counting import macs_of_layers, weighted
 
-POOLS = {"elite": pools.candidates("elite"), "hf": pools.candidates("hf")}
+POOLS = {"elite": pool_candidates("elite"), "hf": pool_candidates("hf")}
 EVERYBODY = [candidate for pool in POOLS.values() for candidate in pool]
 
 # Table 5 of arXiv 2009.07409: parameters and multiply-accumulates in millions, first to the digits
@@ -60,7 +63,7 @@ def at_digits_of(value: int, text: str) -> str:
 
 @pytest.mark.parametrize("name", TABLE_5)
 def test_table_5(name):
-    spec = pools.spec(name)
+    spec = spec_by_name(name)
     params, macs, printed_params, printed_macs = TABLE_5[name]
     assert at_digits_of(spec.params, params) == params
     assert at_digits_of(spec.macs, macs) == macs
@@ -72,9 +75,9 @@ def test_elite4_is_not_the_model_that_its_label_names():
     """Labelled (w2, d3, r1) with 3.17 M parameters; only (w2, d3, r2) has its 231.88 M MACs."""
     fitting = [c.name for c in POOLS["elite"] if at_digits_of(c.spec.macs, "231.88") == "231.88"]
     assert fitting == ["elite4"]
-    assert at_digits_of(pools.spec("elite-w2d3r1").macs, "259.38") == "259.38"
+    assert at_digits_of(spec_by_name("elite-w2d3r1").macs, "259.38") == "259.38"
     assert not [c for c in POOLS["elite"] if at_digits_of(c.spec.params, "3.17") == "3.17"]
-    assert at_digits_of(pools.spec("hf1").params, "3.17") == "3.17"
+    assert at_digits_of(spec_by_name("hf1").params, "3.17") == "3.17"
 
 
 @pytest.mark.parametrize(("family", "size", "members"), [("elite", 64, 10), ("hf", 32, 6)])
@@ -82,25 +85,25 @@ def test_pools_are_complete_and_distinct(family, size, members):
     pool = POOLS[family]
     assert len(pool) == size == len({c.name for c in pool})
     assert len({(c.spec.input_shape, c.spec.blocks) for c in pool}) == size
-    assert {f"{family}{i}" for i in range(members)} == {c.name for c in pool} & pools.MEMBERS.keys()
+    assert {f"{family}{i}" for i in range(members)} == {c.name for c in pool} & MEMBERS.keys()
     assert efficientnet_elite.list_models(family) == [c.name for c in pool]
 
 
 def test_every_network_has_a_name_of_its_indices():
     """Members too, the published label of eLite4's setting for one; in no pool twice."""
     for member, indices in (("elite4", "elite-w2d3r2"), ("hf5", "hf-w1d4r2")):
-        assert pools.spec(indices).blocks == pools.spec(member).blocks
-        assert pools.spec(indices).input_shape == pools.spec(member).input_shape
+        assert spec_by_name(indices).blocks == spec_by_name(member).blocks
+        assert spec_by_name(indices).input_shape == spec_by_name(member).input_shape
         assert indices not in {candidate.name for candidate in EVERYBODY}
-    assert pools.spec("mobilenetv2-w1d1r1").graph.macs == pools.spec("mobilenetv2").macs
+    assert spec_by_name("mobilenetv2-w1d1r1").graph.macs == spec_by_name("mobilenetv2").macs
     # Sides that coincide at few pixels, of which a pool takes one, are known by all their names.
-    assert pools.spec("elite-w2d3r2", base_resolution=8).resolution == 8
-    assert pools.spec("elite4", base_resolution=8).resolution == 8
+    assert spec_by_name("elite-w2d3r2", base_resolution=8).resolution == 8
+    assert spec_by_name("elite4", base_resolution=8).resolution == 8
 
 
 def test_small_images_make_a_pool_without_repetitions():
     """At 8 pixels the four coefficients round to 8, 8, 7 and 5: three resolutions are left."""
-    pool = pools.candidates("elite", base_resolution=8, classes=10)
+    pool = pool_candidates("elite", base_resolution=8, classes=10)
     assert sorted({c.spec.resolution for c in pool}) == [5, 7, 8]
     assert len({(c.spec.input_shape, c.spec.blocks) for c in pool}) == len(pool) == 48
 
@@ -108,22 +111,24 @@ def test_small_images_make_a_pool_without_repetitions():
 def test_sample_fills_every_group_and_grows():
     pool = POOLS["elite"]
     groups = {c.group for c in pool}
-    chosen = pools.sample(pool, len(groups), seed=3)
+    chosen = sample_candidates(pool, len(groups), seed=3)
     assert {c.group for c in chosen} == groups
-    assert pools.sample(pool, 25, seed=3)[: len(groups)] == chosen
-    assert pools.sample(pool, len(groups), seed=4) != chosen
-    assert sorted(c.name for c in pools.sample(pool, 99, seed=3)) == sorted(c.name for c in pool)
+    assert sample_candidates(pool, 25, seed=3)[: len(groups)] == chosen
+    assert sample_candidates(pool, len(groups), seed=4) != chosen
+    assert sorted(c.name for c in sample_candidates(pool, 99, seed=3)) == sorted(
+        c.name for c in pool
+    )
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: pools.spec("elite10"),
-        lambda: pools.spec("resnet50"),
-        lambda: pools.candidates("resnet"),
-        lambda: pools.candidates("elite", base_resolution=4),
-        lambda: pools.candidates("elite", groups=0),
-        lambda: pools.candidates("elite", method="weight"),
+        lambda: spec_by_name("elite10"),
+        lambda: spec_by_name("resnet50"),
+        lambda: pool_candidates("resnet"),
+        lambda: pool_candidates("elite", base_resolution=4),
+        lambda: pool_candidates("elite", groups=0),
+        lambda: pool_candidates("elite", method="weight"),
     ],
 )
 def test_impossible_pools_are_a_users_error(call):
@@ -150,14 +155,14 @@ def test_a_spec_of_another_version_is_a_users_error(old, new):
 
 
 def check_counts(candidate):
-    model = models.build(candidate.spec)
+    model = build(candidate.spec)
     assert model.count_params() == candidate.spec.params, candidate.name
     assert macs_of_layers(model) == candidate.spec.macs, candidate.name
     assert model.output_shape == (None, 1000)
     keras.backend.clear_session()
 
 
-def rotation() -> list[pools.Candidate]:
+def rotation() -> list[Candidate]:
     """Every network (width, depth, channel rule) at one resolution: a third of all 96.
 
     Which one moves on with the day and the network, so that all combinations come up in four days.
@@ -324,30 +329,30 @@ def test_weights_from_a_file(elite9, tmp_path):
 
 def test_seeds():
     def weights(seed):
-        return models.build(SMALL, seed=seed).get_weights()
+        return build(SMALL, seed=seed).get_weights()
 
     one, again, other = weights(1), weights(1), weights(2)
     for a, b, c in zip(one, again, other, strict=True):
         np.testing.assert_array_equal(a, b)
         if a.ndim > 1:
             assert np.abs(a - c).max() > 0
-    model = models.build(SMALL, seed=1)
+    model = build(SMALL, seed=1)
     twins = [np.array(model.get_layer(f"{name}_expand_conv").kernel) for name in ("one", "two")]
     assert np.abs(twins[0] - twins[1]).max() > 0
 
 
 def test_seeded_dropout():
     images = np.ones((4, 16, 16, 3), np.float32)
-    runs = [models.build(SMALL, seed=seed)(images, training=True).numpy() for seed in (1, 1)]
+    runs = [build(SMALL, seed=seed)(images, training=True).numpy() for seed in (1, 1)]
     np.testing.assert_array_equal(*runs)
-    model = models.build(SMALL, seed=1)
+    model = build(SMALL, seed=1)
     first, second = (model(images, training=True).numpy() for _ in range(2))
     assert np.abs(first - second).max() > 0
 
 
 def test_stochastic_depth_drops_whole_images():
     network = ArchSpec("drop", (4, 4, 3), (MBConv("one", 3, None, 3, drop_path=0.5),))
-    model = models.build(network, classifier_activation=None)
+    model = build(network, classifier_activation=None)
     branch = keras.Model(model.inputs, model.get_layer("one_drop").output)
     images = np.random.default_rng(0).normal(size=(64, 4, 4, 3)).astype(np.float32)
     alive = np.abs(branch(images, training=True).numpy()).max((1, 2, 3)) > 0
@@ -358,5 +363,5 @@ def test_stochastic_depth_drops_whole_images():
 def test_blocks_check_their_shapes():
     wide = ArchSpec("wide", (8, 8, 3), (ConvBlock("stem", 8), blocks.SqueezeExcite("se", 2)))
     assert wide.graph.nodes[-1].shape == (8, 8, 8)
-    names = [node.name for node in pools.spec("elite0").graph.nodes]
+    names = [node.name for node in spec_by_name("elite0").graph.nodes]
     assert len(set(names)) == len(names)

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientnet_elite import group_conv, models, pools
+from efficientnet_elite.networks import layers
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.search.candidates import pool_candidates
 
 SPEC = next(
     c.spec
-    for c in pools.candidates("shufflenet-g3", base_resolution=32, classes=5)
+    for c in pool_candidates("shufflenet-g3", base_resolution=32, classes=5)
     if c.spec.resolution == 32
 )
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, *SPEC.input_shape)).astype(np.float32)
@@ -20,7 +22,7 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, *SPEC.input_shape)).astype(
 @pytest.fixture(scope="module")
 def pair() -> tuple[keras.Model, keras.Model]:
     """One network, as it is deployed and as it is trained."""
-    return models.build(SPEC, seed=1), models.build(SPEC, seed=1, split_groups=True)
+    return build(SPEC, seed=1), build(SPEC, seed=1, split_groups=True)
 
 
 def compiled(model: keras.Model, *, training: bool) -> int:
@@ -48,6 +50,6 @@ def test_only_whole_ones_are_compiled(pair):
     whole, split = pair
     assert compiled(whole, training=True) > 10
     assert compiled(split, training=True) == 0
-    with group_conv.whole(split):
+    with layers.whole(split):
         assert compiled(split, training=False) > 10
     assert compiled(split, training=False) == 0

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from efficientnet_elite import pools, scaling
-from efficientnet_elite.families.efficientnet import REPEATS
-from efficientnet_elite.pools import TABLE_3
+from efficientnet_elite.networks import scaling
+from efficientnet_elite.networks.families.efficientnet import REPEATS, TABLE_3
+from efficientnet_elite.networks.names import pool_resolutions
 
 channel_counts = st.integers(1, 4096)
 coefficients = st.floats(0.05, 2.0)
@@ -65,7 +65,7 @@ def test_the_chain_of_its_own_leaves_print_further():
     ],
 )
 def test_input_sides(family, base, sides):
-    assert pools.resolutions(family, base) == sides
+    assert pool_resolutions(family, base) == sides
 
 
 @given(channel_counts, coefficients, st.sampled_from([4, 8, 16]))

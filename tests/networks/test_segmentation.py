@@ -13,22 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from efficientnet_elite import cli, models, ops, pools
+from efficientnet_elite import cli
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.blocks import LRASPP, ConvBlock, MBConv
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.data import geometry
+from efficientnet_elite.data.parts import IGNORED
+from efficientnet_elite.data.rendered.masks import MasksConfig, pixel_labels, render_masked
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.champion import export_model
-from efficientnet_elite.families import FAMILIES
-from efficientnet_elite.families.segmentation import FAMILIES as SEGMENTATION
-from efficientnet_elite.families.segmentation import SEGMENTERS, ESPNet
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.rendered_masks import MasksConfig, pixel_labels, render_masked
-from efficientnet_elite.segmentation_score import IGNORED, class_iou, confusion, mean_iou
-from efficientnet_elite.spec import ArchSpec
-from efficientnet_elite.tasks import Segmentation, task
-from efficientnet_elite.training import Trainer, load_averaged
+from efficientnet_elite.networks import build as models
+from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.blocks import LRASPP, ConvBlock, MBConv
+from efficientnet_elite.networks.families import FAMILIES
+from efficientnet_elite.networks.families.segmentation import FAMILIES as SEGMENTATION
+from efficientnet_elite.networks.families.segmentation import SEGMENTERS, ESPNet
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.candidates import pool_candidates
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.training.scores import class_iou, confusion, mean_iou
+from efficientnet_elite.training.tasks import Segmentation, task
+from efficientnet_elite.training.trainer import Trainer, load_averaged
 from tests.support.command import elite
 from tests.support.networks import int8_correlation, noise, normalise
 
@@ -130,14 +135,14 @@ def test_int8_files_agree(name):
 
 
 def test_pools_of_segmentation_networks():
-    pool = pools.candidates("segmentation", base_resolution=64, classes=5)
+    pool = pool_candidates("segmentation", base_resolution=64, classes=5)
     assert {c.family for c in pool} == SEGMENTATION.keys()
     for candidate in pool[::24]:
         side = candidate.spec.resolution
         assert side % 8 == 0
         assert candidate.spec.graph.nodes[-1].shape == (side, side, 5)
-        assert pools.spec(candidate.name, base_resolution=64, classes=5) == candidate.spec
-    assert {c.family for c in pools.candidates("espnet")} == {"espnet-3", "espnet-5", "espnet-8"}
+        assert spec_by_name(candidate.name, base_resolution=64, classes=5) == candidate.spec
+    assert {c.family for c in pool_candidates("espnet")} == {"espnet-3", "espnet-5", "espnet-8"}
     assert not FAMILIES.keys() & SEGMENTATION.keys()
 
 
@@ -280,7 +285,7 @@ def test_ignored_pixels_do_not_train():
 
 def test_networks_and_data_of_different_tasks(masked):
     with pytest.raises(UserError, match="elite9 does not classify each pixel"):
-        task(pools.spec("elite9", classes=3, base_resolution=32), masked)
+        task(spec_by_name("elite9", classes=3, base_resolution=32), masked)
     with pytest.raises(UserError, match="espnet-3 classifies pixels"):
         task(small("espnet-3"), replace(masked, masks=False))
     with pytest.raises(UserError, match="espnet-c-3 does not classify each pixel"):

@@ -10,12 +10,13 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from efficientnet_elite import pools, table5
+from efficientnet_elite.networks.names import MEMBERS, spec_by_name
 from efficientnet_elite.report import table5 as drawing
-from efficientnet_elite.table5 import ROWS, Comparison, Row
+from efficientnet_elite.report import table5_rows
+from efficientnet_elite.report.table5_rows import ROWS, Comparison, Row
 from tests.support.command import elite
 
-COMPARISONS = {comparison.row.title: comparison for comparison in table5.compare()}
+COMPARISONS = {comparison.row.title: comparison for comparison in table5_rows.compare()}
 
 
 def row(params: str, macs: str) -> Row:
@@ -26,7 +27,7 @@ def test_all_rows_of_the_paper_are_there():
     assert len(ROWS) == len(COMPARISONS) == 42
     assert sum(row.own for row in ROWS) == 16
     accuracies = {row.network: row.top1 for row in ROWS if row.own}
-    assert accuracies == {name: member.paper_top1 for name, member in pools.MEMBERS.items()}
+    assert accuracies == {name: member.paper_top1 for name, member in MEMBERS.items()}
 
 
 def test_only_networks_that_are_not_here_have_no_count():
@@ -54,10 +55,10 @@ def test_the_papers_own_rows_agree_but_for_one_slip():
 
 def test_cited_networks_are_counted_as_their_papers_do():
     """MobileNet's 4.24 M are its trainable weights; with moving statistics it has 4.25 M."""
-    spec = pools.spec("mobilenetv1")
-    assert (table5.trainable_params(spec), spec.params) == (4231976, 4253864)
+    spec = spec_by_name("mobilenetv1")
+    assert (table5_rows.trainable_params(spec), spec.params) == (4231976, 4253864)
     assert COMPARISONS["MobileNet"].params == 4231976
-    assert COMPARISONS["eLite9"].params == pools.spec("elite9").params
+    assert COMPARISONS["eLite9"].params == spec_by_name("elite9").params
 
 
 @pytest.mark.parametrize(

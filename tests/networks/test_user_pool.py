@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efficientnet_elite import models, pools
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.candidates import pool_candidates
 from tests.support.counting import check_counts
 
 
@@ -52,17 +53,17 @@ def mynets(tmp_path_factory):
 
 def test_a_pool_of_ones_own_models(mynets, monkeypatch):
     monkeypatch.syspath_prepend(mynets)
-    pool = pools.candidates("mynets:pool", base_resolution=32, classes=5)
+    pool = pool_candidates("mynets:pool", base_resolution=32, classes=5)
     assert [c.name for c in pool] == ["plain-8", "plain-16", "plain-32"]
     assert [c.spec.params for c in pool] == [27 * n + n + 5 * n + 5 for n in (8, 16, 32)]
     assert [c.spec.macs for c in pool] == [15 * 15 * 27 * n + 5 * n for n in (8, 16, 32)]
     spec = pool[1].spec
     assert ArchSpec.from_json(spec.to_json()) == spec
     check_counts(spec)
-    one, again = (models.build(spec, seed=3).get_weights() for _ in range(2))
+    one, again = (build(spec, seed=3).get_weights() for _ in range(2))
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
-    assert np.abs(one[0] - models.build(spec, seed=4).get_weights()[0]).max() > 0
-    mixed = pools.candidates("elite,mynets:pool", base_resolution=32, classes=5)
+    assert np.abs(one[0] - build(spec, seed=4).get_weights()[0]).max() > 0
+    mixed = pool_candidates("elite,mynets:pool", base_resolution=32, classes=5)
     assert {c.family for c in mixed} == {"elite", "mynets:pool"}
 
 
@@ -86,7 +87,7 @@ def test_a_pool_of_ones_own_models(mynets, monkeypatch):
 def test_what_is_no_pool_of_models_is_a_users_error(mynets, monkeypatch, pool, said):
     monkeypatch.syspath_prepend(mynets)
     with pytest.raises(UserError, match=said) as error:
-        pools.candidates(pool, base_resolution=32, classes=5)
+        pool_candidates(pool, base_resolution=32, classes=5)
     assert "\n" not in str(error.value)
 
 

@@ -11,15 +11,16 @@ from PIL import Image
 
 from efficientnet_elite import report
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.report import style
+from efficientnet_elite.report import markup
+from efficientnet_elite.search.ledger import Ledger
 from tests.support.reports import HOSTILE, Page, benchmark, row, search, sidecar, unillustrated
 
 
 def test_two_writers_of_a_file(tmp_path):
     """Such as the report at a search's end, and one that somebody asks for."""
     script = (
-        "import sys; from pathlib import Path; from efficientnet_elite.workdir import write_bytes\n"
+        "import sys; from pathlib import Path\n"
+        "from efficientnet_elite.search.workdir import write_bytes\n"
         "for _ in range(300): write_bytes(Path(sys.argv[1]), sys.argv[2].encode() * 100_000)"
     )
     path = tmp_path / "report.html"
@@ -102,7 +103,7 @@ def test_figures_follow_the_theme(tmp_path):
     page = Page(report.write(tmp_path))
     drawn = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
     assert "var(--accent)" in drawn
-    assert not set(re.findall(r"#[0-9a-f]{6}\b", drawn)) & set(style.LIGHT.values())
+    assert not set(re.findall(r"#[0-9a-f]{6}\b", drawn)) & set(markup.LIGHT.values())
     assert "prefers-color-scheme:dark" in page.source
 
 

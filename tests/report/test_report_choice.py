@@ -11,9 +11,9 @@ import pytest
 
 from efficientnet_elite import report
 from efficientnet_elite.cli import main
-from efficientnet_elite.ledger import Ledger
 from efficientnet_elite.report import data, tradeoff
-from efficientnet_elite.summary import summarize
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.summary import summarize
 from tests.support.reports import (
     HOSTILE,
     Page,

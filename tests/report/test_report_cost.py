@@ -8,13 +8,12 @@ from statistics import stdev
 import pytest
 
 from efficientnet_elite import report
-from efficientnet_elite.budget import Forecast, Pace
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.report.bracket import bracket
-from efficientnet_elite.report.cuts import cuts
-from efficientnet_elite.report.plan import Planned
-from efficientnet_elite.summary import summarize
-from efficientnet_elite.tournament import Halt
+from efficientnet_elite.report.bracket import bracket, cuts
+from efficientnet_elite.report.cost import Planned
+from efficientnet_elite.search.budget import Forecast, Pace
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.summary import summarize
+from efficientnet_elite.search.tournament import Halt
 from tests.support.reports import group_of, search, texts, unillustrated
 
 # -- costs -----------------------------------------------------------------------------------------

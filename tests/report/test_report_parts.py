@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.report import artefacts, figures, pareto, results, svg
+from efficientnet_elite.report import artefacts, figures, pareto, results
 from efficientnet_elite.report.labels import Label, place
 from efficientnet_elite.report.markup import Html, tag
-from efficientnet_elite.summary import summarize
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.summary import summarize
 from tests.support.reports import benchmark, champion, row, search, sidecar
 
 
@@ -173,7 +173,7 @@ def test_svg_ids_and_colours():
         b' viewBox="0 0 1 1" width="9"><metadata>m</metadata><style>*{}</style>'
         b'<g id="a" style="fill: #123456; clip-path: url(#b)"/><use xlink:href="#a"/></svg>'
     )
-    found = svg.inline(source, prefix="p", title='"x"', colors={"#123456": "var(--ink)"})
+    found = figures.inline(source, prefix="p", title='"x"', colors={"#123456": "var(--ink)"})
     assert found == (
         '<svg viewBox="0 0 1 1" role="img" aria-label="&quot;x&quot;">'
         '<g id="p-a" style="fill: var(--ink); clip-path: url(#p-b)"></g>'

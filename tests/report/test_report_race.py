@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from efficientnet_elite import report, rules
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite import report
 from efficientnet_elite.report import comparison, eliminations
-from efficientnet_elite.report.bracket import bracket
-from efficientnet_elite.report.cuts import cuts
+from efficientnet_elite.report.bracket import bracket, cuts
+from efficientnet_elite.search import rules
+from efficientnet_elite.search.ledger import Ledger
 from tests.support.reports import group_of, noisy, search, texts, unillustrated
 
 # -- rounds and brackets ---------------------------------------------------------------------------

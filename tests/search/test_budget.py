@@ -12,20 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite import budget, cli, search
-from efficientnet_elite.budget import Cost, Pace, TooSmallError, forecast, plan
+from efficientnet_elite import cli
 from efficientnet_elite.config import EngineConfig, SearchConfig, TrainConfig
-from efficientnet_elite.display import Display
-from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors.protocol import EpochDone
-from efficientnet_elite.ledger import FILE_NAME, Ledger, Replica
-from efficientnet_elite.planning import MARGIN, planned, replicas
-from efficientnet_elite.replay import audit
-from efficientnet_elite.rules import RULES
-from efficientnet_elite.summary import summarize
-from efficientnet_elite.summary_text import as_text
-from efficientnet_elite.tournament import Noise, Schedule, measured_noise, standing
+from efficientnet_elite.search import budget, run
+from efficientnet_elite.search.budget import Cost, Pace, TooSmallError, forecast, plan
+from efficientnet_elite.search.display import Display
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors.protocol import EpochDone
+from efficientnet_elite.search.ledger import FILE_NAME, Ledger, Replica
+from efficientnet_elite.search.planning import MARGIN, planned, replicas
+from efficientnet_elite.search.replay import audit
+from efficientnet_elite.search.rules import RULES
+from efficientnet_elite.search.summary import summarize
+from efficientnet_elite.search.summary_text import as_text
+from efficientnet_elite.search.tournament import Noise, Schedule, measured_noise, standing
 from tests.support.command import elite
 from tests.support.invented import POOL, Invented, Simulated, ledger_of
 
@@ -204,7 +205,7 @@ def test_a_budget_in_hours_is_not_continued_where_it_could_not_begin(tmp_path):
     with Ledger(tmp_path, create=True) as ledger:
         ledger.start(POOL[:2], {"config": asdict(config)})
     with pytest.raises(UserError, match="not of workers on a cluster"):
-        search.run(config, tmp_path, engine=EngineConfig("ray"), progress=False)
+        run.run(config, tmp_path, engine=EngineConfig("ray"), progress=False)
 
 
 def test_a_whole_search_within_its_budget(tmp_path):

@@ -16,8 +16,8 @@ from random import Random
 
 import pytest
 
-from efficientnet_elite.driver import drive
-from efficientnet_elite.ledger import FILE_NAME
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.ledger import FILE_NAME
 from tests.support.command import SEARCH_FLAGS, elite
 from tests.support.invented import Invented, ledger_of
 from tests.support.searches import LONG_CONFIG, LONG_GROUPS, outcome

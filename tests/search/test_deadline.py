@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite.budget import Pace, forecast
 from efficientnet_elite.config import SearchConfig, TrainConfig
-from efficientnet_elite.cuts import Decision
-from efficientnet_elite.deadline import longest
-from efficientnet_elite.driver import drive
-from efficientnet_elite.executors.protocol import Failed, Stepped
-from efficientnet_elite.ledger import Replica
-from efficientnet_elite.replay import audit
-from efficientnet_elite.rules import RULES
-from efficientnet_elite.summary import State, standings, summarize
-from efficientnet_elite.tournament import Halt, Job, Schedule, standing
+from efficientnet_elite.search.budget import Pace, forecast
+from efficientnet_elite.search.cuts import Decision
+from efficientnet_elite.search.deadline import longest
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors.protocol import Failed, Stepped
+from efficientnet_elite.search.ledger import Replica
+from efficientnet_elite.search.replay import audit
+from efficientnet_elite.search.rules import RULES
+from efficientnet_elite.search.summary import State, standings, summarize
+from efficientnet_elite.search.tournament import Halt, Job, Schedule, standing
 from tests.support.invented import Invented, Simulated, ledger_of
 
 # -- decisions -------------------------------------------------------------------------------------

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_elite import outlook, pools, summary, tournament
 from efficientnet_elite.config import SearchConfig
-from efficientnet_elite.cuts import Decision
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import FILE_NAME, Epoch, Ledger
-from efficientnet_elite.tournament import Schedule
+from efficientnet_elite.search import outlook, summary, tournament
+from efficientnet_elite.search.candidates import pool_candidates
+from efficientnet_elite.search.cuts import Decision
+from efficientnet_elite.search.ledger import FILE_NAME, Epoch, Ledger
+from efficientnet_elite.search.tournament import Schedule
 
-POOL = pools.candidates("elite", base_resolution=32, classes=10)[:4]
+POOL = pool_candidates("elite", base_resolution=32, classes=10)[:4]
 NAMES = [candidate.name for candidate in POOL]
 
 
@@ -84,7 +85,7 @@ def test_nan_scores(ledger):
 def test_a_failed_write_leaves_nothing(ledger):
     """All candidates of a search or none: a second start has a name that is taken."""
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.start([*pools.candidates("hf", classes=10)[:2], POOL[0]], {"more": 1})
+        ledger.start([*pool_candidates("hf", classes=10)[:2], POOL[0]], {"more": 1})
     assert ledger.candidates() == list(POOL)
     assert "more" not in ledger.meta()
     record(ledger, NAMES[0], 0.5)  # the connection is still of use

@@ -11,9 +11,9 @@ from threading import Thread
 import pytest
 
 from efficientnet_elite.config import EngineConfig
-from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors.ray_cluster import RayCluster
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from tests.support import int8_searches as by_int8
 from tests.support import invented
 from tests.support.invented import Invented, ledger_of

@@ -14,14 +14,14 @@ import sys
 
 import pytest
 
-from efficientnet_elite import replay, rules
-from efficientnet_elite.benchmarks import curves as invented
+from efficientnet_elite.benchmarks.studies import curves as invented
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import FILE_NAME, Epoch, Ledger
-from efficientnet_elite.replay import Curve, Play
-from efficientnet_elite.rules import RULES
-from efficientnet_elite.summary import standings
+from efficientnet_elite.search import replay, rules
+from efficientnet_elite.search.ledger import FILE_NAME, Epoch, Ledger
+from efficientnet_elite.search.replay import Curve, Play
+from efficientnet_elite.search.rules import RULES
+from efficientnet_elite.search.summary import standings
 from tests.support.command import elite
 from tests.support.invented import ledger_of
 
@@ -278,7 +278,7 @@ def check(name, play, group):
 
 def test_ray_tune_plays(pool):
     pytest.importorskip("ray.tune")
-    from efficientnet_elite import peers
+    from efficientnet_elite.search import peers
 
     group = replay.draw(read(pool.read_text()), 1, 8, seed=0)[0]
     played = peers.players()
@@ -290,7 +290,7 @@ def test_ray_tune_plays(pool):
 
 def test_optuna_plays(pool):
     pytest.importorskip("optuna")
-    from efficientnet_elite import peers
+    from efficientnet_elite.search import peers
 
     group = replay.draw(read(pool.read_text()), 1, 8, seed=0)[0]
     played = {name: play for name, play in peers.players().items() if "Optuna" in name}
@@ -302,7 +302,7 @@ def test_optuna_plays(pool):
 
 
 def test_peers_that_are_not_installed(monkeypatch):
-    from efficientnet_elite import peers
+    from efficientnet_elite.search import peers
 
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'efficientnet-elite\[peers\]'"):

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientnet_elite import rules
 from efficientnet_elite.config import PRESETS, SearchConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.outlook import forecast
-from efficientnet_elite.rules import RULES, fluctuation
-from efficientnet_elite.tournament import Schedule, standing
+from efficientnet_elite.search import rules
+from efficientnet_elite.search.outlook import forecast
+from efficientnet_elite.search.rules import RULES, fluctuation
+from efficientnet_elite.search.tournament import Schedule, standing
 
 RACE = RULES["race"]
 

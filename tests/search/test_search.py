@@ -22,16 +22,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from efficientnet_elite import cli, replay, search
+from efficientnet_elite import cli
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.blocks import Classifier, ConvBlock
-from efficientnet_elite.checkpoint import Checkpoint
 from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
-from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors import local
-from efficientnet_elite.executors.local import LocalExecutor
-from efficientnet_elite.executors.protocol import (
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search import replay
+from efficientnet_elite.search import run as search
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors import local
+from efficientnet_elite.search.executors.local import LocalExecutor
+from efficientnet_elite.search.executors.protocol import (
     Built,
     EpochDone,
     Failed,
@@ -40,9 +42,9 @@ from efficientnet_elite.executors.protocol import (
     Task,
     Warned,
 )
-from efficientnet_elite.ledger import FILE_NAME, Ledger
-from efficientnet_elite.outcome import EpochResult, OutOfMemory
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.search.ledger import FILE_NAME, Ledger
+from efficientnet_elite.training.checkpoint import Checkpoint
+from efficientnet_elite.training.outcome import EpochResult, OutOfMemory
 from tests.support.command import SEARCH_FLAGS, elite
 from tests.support.invented import Invented, ledger_of
 

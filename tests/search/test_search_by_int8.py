@@ -10,7 +10,7 @@ import pytest
 from efficientnet_elite import report
 from efficientnet_elite.config import DataConfig, EngineConfig, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import FILE_NAME
+from efficientnet_elite.search.ledger import FILE_NAME
 from tests.support.int8_searches import outcome
 
 
@@ -37,10 +37,10 @@ def real(select: str) -> SearchConfig:
 
 
 def really(workdir: Path, select: str, engine: EngineConfig | None = None) -> dict:
-    from efficientnet_elite import search
-    from efficientnet_elite.export.int8_form import int8_form
+    from efficientnet_elite.export.int8.quantizer import int8_form
+    from efficientnet_elite.search import run
 
-    search.run(real(select), workdir, engine=engine, progress=False, quantize=int8_form)
+    run.run(real(select), workdir, engine=engine, progress=False, quantize=int8_form)
     return outcome(workdir)
 
 
@@ -101,10 +101,10 @@ def test_two_workers_choose_alike(by_int8, tmp_path):
 
 
 def test_without_a_way_to_int8(tmp_path):
-    from efficientnet_elite import search
+    from efficientnet_elite.search import run
 
     with pytest.raises(UserError, match="select=int8 needs a way to int8"):
-        search.run(real("int8"), tmp_path / "run", progress=False)
+        run.run(real("int8"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / FILE_NAME).exists()
     with pytest.raises(UserError, match="select='int4': use float or int8"):
         real("int4")

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientnet_elite.driver import drive
-from efficientnet_elite.executors.pool import ProcessPool
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.outcome import Int8Result
-from efficientnet_elite.tournament import FINALISTS, Job, Schedule, standing
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors.pool import ProcessPool
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.tournament import FINALISTS, Job, Schedule, standing
+from efficientnet_elite.training.outcome import Int8Result
 from tests.support.int8_searches import CONFIG, GROUPS, invented, outcome, search, work
 from tests.support.invented import ledger_of
 

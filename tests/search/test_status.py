@@ -18,9 +18,9 @@ import time
 import pytest
 
 from efficientnet_elite.cli import status
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.summary import standings, summarize
-from efficientnet_elite.summary_text import as_text
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.summary import standings, summarize
+from efficientnet_elite.search.summary_text import as_text
 from tests.support.ledgers import start, train
 
 

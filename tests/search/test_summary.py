@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite import outlook, tournament, units
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.ledger import Ledger, Replica
-from efficientnet_elite.outcome import Int8Result
-from efficientnet_elite.summary import State, as_dict, standings, summarize
-from efficientnet_elite.summary_text import as_text
-from efficientnet_elite.tournament import Halt
+from efficientnet_elite.search import outlook, tournament
+from efficientnet_elite.search.ledger import Ledger, Replica
+from efficientnet_elite.search.summary import State, as_dict, standings, summarize
+from efficientnet_elite.search.summary_text import as_text
+from efficientnet_elite.search.tournament import Halt
+from efficientnet_elite.text import duration, quantity
+from efficientnet_elite.training.outcome import Int8Result
 from tests.support.ledgers import CONFIG, start, train
 
 
@@ -293,7 +294,7 @@ def test_as_dict_is_plain(tmp_path):
     ],
 )
 def test_duration(seconds, text):
-    assert units.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -309,12 +310,12 @@ def test_duration(seconds, text):
     ],
 )
 def test_quantity(count, text):
-    assert units.quantity(count) == text
+    assert quantity(count) == text
 
 
 @given(st.floats(1, 1e12))
 def test_quantity_keeps_three_digits(count):
-    number, *unit = units.quantity(count).split()
+    number, *unit = quantity(count).split()
     factor = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[unit[0] if unit else ""]
     tolerance = (
         0.5

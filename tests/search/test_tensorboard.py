@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from efficientnet_elite.ledger import Epoch, Ledger
-from efficientnet_elite.tensorboard import FILE_NAME, FOLDER, Summaries
+from efficientnet_elite.search.ledger import Epoch, Ledger
+from efficientnet_elite.search.tensorboard import FILE_NAME, FOLDER, Summaries
 
 STARTED = "2025-01-02T03:04:05+00:00"
 START = 1735787045.0

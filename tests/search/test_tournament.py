@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientnet_elite import tournament
-from efficientnet_elite.outlook import forecast
-from efficientnet_elite.rules import survivors_of
-from efficientnet_elite.tournament import Job, Schedule, standing
+from efficientnet_elite.search import tournament
+from efficientnet_elite.search.outlook import forecast
+from efficientnet_elite.search.rules import survivors_of
+from efficientnet_elite.search.tournament import Job, Schedule, standing
 
 SCHEDULE = Schedule(round_epochs=2, epochs=10)
 

@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientnet_elite import cli
-from efficientnet_elite.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.config import EngineConfig
-from efficientnet_elite.driver import drive
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors import pool as pool_module
-from efficientnet_elite.executors.pool import LOG_FILE, ProcessPool
-from efficientnet_elite.ledger import FILE_NAME, Ledger
-from efficientnet_elite.task_queue import Queue
-from efficientnet_elite.workdir import lock, shared_lock
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors import pool as pool_module
+from efficientnet_elite.search.executors.pool import LOG_FILE, ProcessPool
+from efficientnet_elite.search.ledger import FILE_NAME, Ledger
+from efficientnet_elite.search.task_queue import Queue
+from efficientnet_elite.search.workdir import lock, shared_lock
+from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
 from tests.support.invented import Invented, Simulated, ledger_of, score
 from tests.support.searches import CONFIG, GROUPS, outcome
 
@@ -240,7 +240,7 @@ if __name__ == "__main__":
 
 def test_the_driver_needs_no_tensorflow():
     """A worker of its own does: its process starts in a moment, as does a simulation."""
-    code = "import sys, efficientnet_elite.driver, efficientnet_elite.executors.pool;"
+    code = "import sys, efficientnet_elite.search.driver, efficientnet_elite.search.executors.pool;"
     code += "print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "False\n", done.stderr

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export.isolated import Arrays
+from efficientnet_elite.export.runtimes.isolated import Arrays
 
 
 def crash(_: Arrays) -> Arrays:

@@ -7,8 +7,8 @@ from math import prod
 import keras
 from keras import layers
 
-from efficientnet_elite import models
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.spec import ArchSpec
 
 
 def macs_of_layers(model: keras.Model) -> int:
@@ -32,7 +32,7 @@ def weighted(model: keras.Model) -> list[keras.Layer]:
 
 
 def check_counts(spec: ArchSpec) -> None:
-    model = models.build(spec)
+    model = build(spec)
     assert model.count_params() == spec.params
     assert macs_of_layers(model) == spec.macs
     assert model.output_shape == (None, spec.classes)

@@ -9,9 +9,9 @@ import numpy as np
 from keras import layers
 from sklearn.datasets import load_digits
 
-from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.export import champion
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.networks.spec import ArchSpec
 
 LABELS = [f"digit {value}" for value in range(10)]
 DETAILS = {"spec": {"name": "short"}, "training": {"seed": 3, "epochs": [1, 2]}, "note": None}

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from efficientnet_elite.config import SearchConfig, TrainConfig
-from efficientnet_elite.driver import drive
-from efficientnet_elite.ledger import Ledger
-from efficientnet_elite.replay import audit
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.replay import audit
 from tests.support.invented import Invented, ledger_of
 
 GROUPS = {0: "abcdef", 1: "ab"}

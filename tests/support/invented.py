@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from efficientnet_elite import pools
-from efficientnet_elite.checkpoint import Checkpoint
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors.protocol import (
+from efficientnet_elite.search.candidates import pool_candidates
+from efficientnet_elite.search.executors.protocol import (
     Built,
     EpochDone,
     Event,
@@ -34,10 +33,11 @@ from efficientnet_elite.executors.protocol import (
     Stepped,
     Task,
 )
-from efficientnet_elite.ledger import Ledger, Replica
-from efficientnet_elite.outcome import EpochResult, Int8Result, TrainingError
+from efficientnet_elite.search.ledger import Ledger, Replica
+from efficientnet_elite.training.checkpoint import Checkpoint
+from efficientnet_elite.training.outcome import EpochResult, Int8Result, TrainingError
 
-POOL = pools.candidates("elite", base_resolution=8, classes=10)
+POOL = pool_candidates("elite", base_resolution=8, classes=10)
 
 
 def score(name: str, epoch: int) -> float:

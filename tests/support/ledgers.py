@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from efficientnet_elite import pools
 from efficientnet_elite.config import SearchConfig, TrainConfig
-from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.search.candidates import pool_candidates
+from efficientnet_elite.search.ledger import Epoch, Ledger
 
-POOL = pools.candidates("elite", base_resolution=32, classes=10)
+POOL = pool_candidates("elite", base_resolution=32, classes=10)
 CONFIG = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
 
 

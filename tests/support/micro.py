@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_elite.export import micro_package
+from efficientnet_elite.export.packages import micro
 
 COMPILER = shutil.which("g++")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no g++")
@@ -61,7 +61,7 @@ TFLM = {
 def check_syntax(source: Path, tmp_path: Path, *options: str) -> None:
     """Compiles against TFLM's interface; fails where the compiler has anything to say."""
     methods = "".join(
-        f"TfLiteStatus {name}() {{ return kTfLiteOk; }}" for name in micro_package.METHODS.values()
+        f"TfLiteStatus {name}() {{ return kTfLiteOk; }}" for name in micro.METHODS.values()
     )
     for name, text in TFLM.items():
         path = tmp_path / "tensorflow/lite/micro" / name

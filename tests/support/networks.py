@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from efficientnet_elite.export.convert import to_tflite
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.export.int8.convert import to_tflite
+from efficientnet_elite.networks.spec import ArchSpec
 
 
 def noise(spec: ArchSpec) -> np.ndarray:

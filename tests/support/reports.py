@@ -8,14 +8,16 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-from efficientnet_elite import planning, pools, report
+from efficientnet_elite import report
 from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
-from efficientnet_elite.ledger import Epoch, Ledger
-from efficientnet_elite.outcome import Int8Result
 from efficientnet_elite.report import artefacts, results
 from efficientnet_elite.report.contents import Figures
 from efficientnet_elite.report.page import render
-from efficientnet_elite.summary import standings, summarize
+from efficientnet_elite.search import planning
+from efficientnet_elite.search.candidates import pool_candidates
+from efficientnet_elite.search.ledger import Epoch, Ledger
+from efficientnet_elite.search.summary import standings, summarize
+from efficientnet_elite.training.outcome import Int8Result
 
 HOSTILE = '<script>alert("1")</script>&amp;$x_1$'
 VOID = {"meta", "br"}
@@ -80,7 +82,7 @@ def search(
         select="float" if change is None else "int8",
         **settings,
     )
-    pool = pools.candidates("elite", base_resolution=32, classes=len(labels))
+    pool = pool_candidates("elite", base_resolution=32, classes=len(labels))
     chosen = [replace(c, group=i % groups) for i, c in enumerate(pool[: groups * size])]
     replicas = planning.replicas(chosen, config.seeds)
     kept, plan = planning.planned(chosen, config, pace)

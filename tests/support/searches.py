@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from efficientnet_elite.config import SearchConfig, TrainConfig
-from efficientnet_elite.ledger import Ledger
+from efficientnet_elite.search.ledger import Ledger
 
 GROUPS = {0: "abcd", 1: "ab", 2: "abc", 3: "a"}
 CONFIG = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))

@@ -9,11 +9,13 @@ import keras
 import numpy as np
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite import models
-from efficientnet_elite.blocks import LRASPP, ConvBlock, MBConv
 from efficientnet_elite.config import DataConfig
-from efficientnet_elite.export import convert, formats, images
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.export.runtimes import images
+from efficientnet_elite.networks.blocks import LRASPP, ConvBlock, MBConv
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.spec import ArchSpec
 from tests.support.networks import normalise
 
 SIDE = 32
@@ -44,7 +46,7 @@ def scenes() -> tuple[np.ndarray, np.ndarray]:
 def converted() -> dict[formats.Format, bytes]:
     """The files that the tests look at, by their format."""
     keras.utils.set_random_seed(1)
-    model = models.build(SPEC)
+    model = build(SPEC)
     seen = scenes()[0]
     normalise(model, seen)
     return dict(zip(FORMATS, convert.to_tflite_formats(model, seen, FORMATS), strict=True))

@@ -8,10 +8,11 @@ import keras
 import numpy as np
 from sklearn.datasets import load_digits
 
-from efficientnet_elite import models
-from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
-from efficientnet_elite.export import convert, formats
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.spec import ArchSpec
 
 LABELS = [f"digit {value}" for value in range(10)]
 SIDE = 32
@@ -44,7 +45,7 @@ def model() -> keras.Model:
     """Trained for a second: better than chance, with ranges as a network has them."""
     keras.utils.set_random_seed(0)
     pixels, classes = digits()
-    network = models.build(SPEC)
+    network = build(SPEC)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.7  # the training is too short for 0.99

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.networks.spec import ArchSpec
 
 
 def tiny(drop: float) -> ArchSpec:

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from efficientnet_elite import models
-from efficientnet_elite.blocks import Classifier, ConvBlock, MBConv
-from efficientnet_elite.spec import ArchSpec
+from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.spec import ArchSpec
 from tests.support import networks
 
 SIDE = 16
@@ -30,7 +30,7 @@ def spec(activation: str, squeeze: int | None = None) -> ArchSpec:
 
 def wide(net: ArchSpec, spread: float, seed: int = 0) -> tuple[keras.Model, np.ndarray]:
     """An untrained network whose channels differ in range, and images."""
-    model, images = models.build(net, seed=seed), networks.noise(net)
+    model, images = build(net, seed=seed), networks.noise(net)
     networks.normalise(model, images)
     random = np.random.default_rng(seed)
     for layer in model.layers:

@@ -7,7 +7,8 @@ import json
 import tarfile
 from pathlib import Path
 
-from efficientnet_elite.export import formats, npm
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.packages import npm
 from tests.support import tiny_tflite
 
 FRACTION = 0.875

@@ -8,8 +8,8 @@ from errno import ENOSPC
 import numpy as np
 import pytest
 
-from efficientnet_elite.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
 from tests.support.tiny_training import SPEC
 
 CHECKPOINT = Checkpoint(
@@ -91,7 +91,7 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
 
 
 def test_checkpoints_of_another_version(tmp_path, monkeypatch):
-    monkeypatch.setattr("efficientnet_elite.checkpoint._VERSION", 2)
+    monkeypatch.setattr("efficientnet_elite.training.checkpoint._VERSION", 2)
     CHECKPOINT.save(tmp_path / "a.npz")
     monkeypatch.undo()
     with pytest.raises(UserError, match="format 2, this version reads 1"):

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite import models
-from efficientnet_elite.blocks import ConvBlock
-from efficientnet_elite.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.executors.local import LocalExecutor
-from efficientnet_elite.executors.protocol import Finished, Int8Done, Task
-from efficientnet_elite.learning_rate import learning_rate
-from efficientnet_elite.training import Trainer, TrainingError, load_averaged
+from efficientnet_elite.networks.blocks import ConvBlock
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.search.executors.local import LocalExecutor
+from efficientnet_elite.search.executors.protocol import Finished, Int8Done, Task
+from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
+from efficientnet_elite.training.learning_rate import learning_rate
+from efficientnet_elite.training.trainer import Trainer, TrainingError, load_averaged
 from tests.support.tiny_training import SPEC, tiny
 
 CONFIG = TrainConfig(
@@ -192,7 +192,7 @@ def test_int8_is_measured_with_the_averaged_weights(straight, digits):
 
 def test_int8_on_some_images(straight, monkeypatch):
     """The same ones in float and in int8, and the same each time."""
-    monkeypatch.setattr("efficientnet_elite.training.INT8_IMAGES", 40)
+    monkeypatch.setattr("efficientnet_elite.training.trainer.INT8_IMAGES", 40)
     seen = []
 
     def quantize(model, calibration):
@@ -261,7 +261,7 @@ def test_steps_follow_the_formulas(digits, trainer, tmp_path):
     trainer(path, spec, config).run(2, ignore)
     saved = Checkpoint.load(path)
 
-    model = models.build(spec, seed=3)
+    model = build(spec, seed=3)
     for layer in model.layers:
         if hasattr(layer, "moving_mean"):
             layer.momentum = config.batch_norm_momentum

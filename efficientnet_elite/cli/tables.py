@@ -1,0 +1,74 @@
+"""What `elite export` has made, as tables on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from efficientnet_elite.cli import common
+
+if TYPE_CHECKING:
+    from efficientnet_elite.export.packages.packages import Package
+
+
+def show(sidecars: Sequence[dict[str, Any]], layers: int) -> None:
+    """Prints what was exported; of each int8 file the ``layers`` operators that add most noise."""
+    print(common.exported_table(sidecars), end="")
+    if cells := _class_ious(sidecars):
+        print("\n" + common.table(cells), end="")
+    if cells := _remedies(sidecars):
+        print("\n" + common.table(cells), end="")
+    if layers:
+        print("\n" + common.table(_layers(sidecars, layers)), end="")
+
+
+def _class_ious(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Each class's intersection over union in the int8 files of segmentation networks."""
+    cells = []
+    for sidecar in sidecars:
+        if shares := sidecar["verification"].get("int8_class_iou"):
+            cells.append(
+                [sidecar["name"], *("-" if share is None else f"{share:.2%}" for share in shares)]
+            )
+    return [["int8 IoU", *sidecars[0]["labels"]], *cells] if cells else []
+
+
+def _remedies(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """What each trial came to, for the champions that plain int8 would have cost too much."""
+    cells = [["champion", "int8 (validation part)", "accuracy", "gained", ""]]
+    for sidecar in sidecars:
+        record = sidecar.get("int8_remedies") or {"attempts": []}
+        for attempt in record["attempts"] if len(record["attempts"]) > 1 else []:
+            right, gained = attempt["accuracy"], attempt["gained"]
+            cells.append(
+                [
+                    sidecar["name"],
+                    attempt["trial"],
+                    "failed" if right is None else f"{right:.2%}",
+                    "" if gained is None else f"{gained:+.2f}",
+                    "taken" if attempt["trial"] == record["taken"] else attempt["fault"] or "",
+                ]
+            )
+    return cells if len(cells) > 1 else []
+
+
+def _layers(sidecars: Sequence[dict[str, Any]], count: int) -> list[list[str]]:
+    cells = [["champion", "layer", "operator", "SNR", "noise added"]]
+    for sidecar in sidecars:
+        worst = sorted(sidecar["int8_layers"], key=lambda error: -error["added_noise"])
+        for error in worst[:count]:
+            figures = f"{error['snr_db']:.1f} dB", f"{error['added_noise']:.3%}"
+            cells.append([sidecar["name"], error["layer"], error["operator"], *figures])
+    return cells
+
+
+def show_packages(made: Sequence[Package]) -> None:
+    """Prints a line a package."""
+    cells = [["network", "model", "arena", "package"]]
+    for package in made:
+        arena = f"{package.arena_bytes / 1000:.1f} kB" if package.arena_bytes else ""
+        size = f"{package.model_bytes / 1000:.1f} kB"
+        if package.cycles:
+            arena += f", {package.cycles / 1e6:.2f} M cycles"
+        cells.append([package.name, size, arena, str(package.folder)])
+    print(common.table(cells), end="")

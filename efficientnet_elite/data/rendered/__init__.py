@@ -1,0 +1,1 @@
+"""Photograph-like images that this project draws: scenes, objects, segmentation masks."""

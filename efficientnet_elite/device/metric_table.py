@@ -1,0 +1,81 @@
+"""Latencies measured on a device: the JSON that ``elite benchmark --json=...`` writes there.
+
+This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from math import isfinite
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.spec import ArchSpec
+
+_Key: TypeAlias = tuple[str, str]  # a network, and the size and type of its input
+_SHOWN = 3  # missing networks that a message names
+
+
+def latencies(path: Path, specs: Iterable[ArchSpec]) -> dict[str, float]:
+    """Median milliseconds of each spec's int8 file on the device, by the spec's name.
+
+    A row belongs to a spec where its file is called ``NAME.int8.tflite`` (or, as untrained pools
+    are written, ``NAME-...px-....int8.tflite``) and its input has the spec's size.
+
+    Args:
+      path: the JSON file.
+      specs: the networks asked for.
+
+    Raises:
+      UserError: the file cannot be read, or a network is in it not at all or more than once.
+        Nothing is guessed.
+    """
+    rows = _rows(path)
+    wanted = {spec.name: _wanted(spec) for spec in specs}
+    missing = [name for name, key in wanted.items() if key not in rows]
+    if missing:
+        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise UserError(
+            f"{path} has no int8 latency of {len(missing)} of {len(wanted)} candidates ({shown}) "
+            "at this input size: measure them on the device too"
+        )
+    for name, key in wanted.items():
+        if len(rows[key]) > 1:
+            raise UserError(f"{path} has {len(rows[key])} int8 latencies of {name}: leave one")
+    return {name: rows[key][0] for name, key in wanted.items()}
+
+
+def _rows(path: Path) -> dict[_Key, list[float]]:
+    """File and input to the milliseconds of its rows; those that failed have none."""
+    found: dict[_Key, list[float]] = {}
+    try:
+        for row in json.loads(path.read_text())["rows"]:
+            key, measured = _key(row), row.get("median_ms")
+            if measured is not None:
+                found.setdefault(key, []).append(_milliseconds(measured))
+    except OSError as error:
+        raise UserError(f"metric table {path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"metric table {path} is not what `elite benchmark --json=...` writes: {error!r}"
+        ) from error
+    return found
+
+
+def _milliseconds(value: Any) -> float:
+    found = float(value)
+    if not (isfinite(found) and found > 0):
+        raise ValueError(f"a median of {value} ms")
+    return found
+
+
+def _wanted(spec: ArchSpec) -> _Key:
+    return spec.name, f"{'x'.join(map(str, (1, *spec.input_shape)))} int8"
+
+
+def _key(row: dict) -> _Key:
+    name = PurePosixPath(row["model"]).name.removesuffix(".tflite").removesuffix(".int8")
+    return re.sub(r"-\d+px-[0-9a-f]{8}$", "", name), str(row.get("input"))

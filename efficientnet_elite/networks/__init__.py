@@ -1,0 +1,1 @@
+"""Networks as data, and their Keras models: operators, blocks, families, names."""

@@ -1,0 +1,94 @@
+"""Building blocks of networks; `REGISTRY` knows them by the name that a spec's JSON gives them.
+
+This package must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from efficientnet_elite.networks.blocks import (
+    cells,
+    concat,
+    condense,
+    esp,
+    ghost,
+    mobile,
+    segmentation,
+    shuffle,
+    user,
+)
+from efficientnet_elite.networks.blocks.base import Block
+from efficientnet_elite.networks.blocks.cells import ActivationBlock, Cell
+from efficientnet_elite.networks.blocks.concat import ConvClassifier, Fire, PeleeStem, TwoWayDense
+from efficientnet_elite.networks.blocks.condense import (
+    CondensedClassifier,
+    CondenseLayer,
+    CondenseNextLayer,
+    LearnedBlock,
+    Norm,
+    PlainConv,
+)
+from efficientnet_elite.networks.blocks.esp import EESP, EESPDown
+from efficientnet_elite.networks.blocks.ghost import GhostBottleneck
+from efficientnet_elite.networks.blocks.mobile import (
+    ChannelAttention,
+    Classifier,
+    ConvBlock,
+    MBConv,
+    Pool,
+    SeparableConv,
+    SqueezeExcite,
+)
+from efficientnet_elite.networks.blocks.segmentation import (
+    ESP,
+    LRASPP,
+    ESPDecoder,
+    Join,
+    PixelClassifier,
+    PyramidDecoder,
+)
+from efficientnet_elite.networks.blocks.shuffle import ShuffleUnit
+from efficientnet_elite.networks.blocks.user import UserModel
+
+_MODULES = (mobile, ghost, shuffle, concat, condense, esp, cells, segmentation, user)
+
+REGISTRY: dict[str, type[Block]] = {
+    kind.__name__: kind
+    for module in _MODULES
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, Block) and kind is not Block
+}
+
+__all__ = [
+    "EESP",
+    "ESP",
+    "LRASPP",
+    "REGISTRY",
+    "ActivationBlock",
+    "Block",
+    "Cell",
+    "ChannelAttention",
+    "Classifier",
+    "CondenseLayer",
+    "CondenseNextLayer",
+    "CondensedClassifier",
+    "ConvBlock",
+    "ConvClassifier",
+    "EESPDown",
+    "ESPDecoder",
+    "Fire",
+    "GhostBottleneck",
+    "Join",
+    "LearnedBlock",
+    "MBConv",
+    "Norm",
+    "PeleeStem",
+    "PixelClassifier",
+    "PlainConv",
+    "Pool",
+    "PyramidDecoder",
+    "SeparableConv",
+    "ShuffleUnit",
+    "SqueezeExcite",
+    "TwoWayDense",
+    "UserModel",
+]

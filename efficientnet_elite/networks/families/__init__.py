@@ -1,0 +1,45 @@
+"""Backbones: a stage table and a function from scaling coefficients to an `ArchSpec` each.
+
+`FAMILIES` holds them all by name; a module of this package adds its own by being listed here.
+
+This package must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from efficientnet_elite.networks.families import (
+    cells,
+    condense,
+    efficientnet,
+    espnetv2,
+    ghostnet,
+    mnasnet,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv3,
+    peleenet,
+    searched,
+    shufflenet,
+    squeezenet,
+)
+from efficientnet_elite.networks.families.base import Family
+
+_MODULES = (
+    efficientnet,
+    mobilenetv1,
+    mobilenetv2,
+    mobilenetv3,
+    mnasnet,
+    ghostnet,
+    shufflenet,
+    squeezenet,
+    peleenet,
+    espnetv2,
+    condense,
+    cells,
+    searched,
+)
+
+FAMILIES: dict[str, Family] = {
+    family.name: family for module in _MODULES for family in module.FAMILIES
+}

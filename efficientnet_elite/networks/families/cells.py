@@ -1,0 +1,157 @@
+"""The searched cells of NASNet-A, AmoebaNet-A/B/C, PNASNet-5 and DARTS, in their mobile networks.
+
+All are stacks of cells: three groups of normal cells, with a reduction cell, which doubles the
+width, before the second and the third. Width multiplies the cells' filters (to even numbers; the
+first convolution of NASNet and its kin keeps 32), depth the normal cells of each group (rounded
+up).
+
+Sources: arXiv 1707.07012, 1802.01548, 1712.00559 and 1806.09055. Two counts are not those printed:
+AmoebaNet-C has 19 % more MACs, DARTS 8 % fewer. Batch normalisation has the settings of all other
+families, not the papers': it belongs to the recipe.
+
+This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from efficientnet_elite.networks.blocks import ActivationBlock, Block, Cell, Classifier, ConvBlock
+from efficientnet_elite.networks.families.base import Family, scaled_down
+from efficientnet_elite.networks.scaling import round_filters, round_repeats
+from efficientnet_elite.networks.spec import ArchSpec
+
+GROUPS = 3
+
+
+@dataclass(frozen=True)
+class CellNetwork:
+    """A stack of cells at its published mobile setting for ImageNet.
+
+    Attributes:
+      name: of the family.
+      normal, reduction: genotypes, as `blocks.cells` reads them.
+      repeats: normal cells a group.
+      filters: of the first group's cells.
+      reduction_replaces: whether a reduction cell takes the place of its group's first normal one,
+        rather than standing before the group.
+      darts: DARTS' stem of three convolutions, and both inputs of a cell always projected; else
+        NASNet's stem of one convolution and two reduction cells, and dropout before the classifier.
+    """
+
+    name: str
+    normal: str
+    reduction: str
+    repeats: int
+    filters: int
+    reduction_replaces: bool = False
+    darts: bool = False
+
+    @property
+    def operators(self) -> tuple[int, ...]:
+        """Operators a stage, as Eq. 2 of arXiv 2009.07409 counts them: stem's three, cells, top."""
+        between = () if self.reduction_replaces else (1,)
+        later = (*between, self.repeats) * (GROUPS - 1)
+        return (1, 1, 1, self.repeats, *later, 1)
+
+    def build(
+        self, name: str, width: float, depth: float, resolution: int, classes: int
+    ) -> ArchSpec:
+        """The network at one (width, depth, resolution); `families.base.Build`."""
+        filters = round_filters(self.filters, width, divisor=2)
+        blocks = _darts_stem(filters) if self.darts else _nasnet_stem()
+        outputs = [block.name for block in blocks if isinstance(block, ConvBlock)][-2:]
+        for number, (stride, channels) in enumerate(self._layout(filters, depth)):
+            cell = Cell(
+                f"cell{number}",
+                genotype=self.normal if stride == 1 else self.reduction,
+                filters=channels,
+                stride=stride,
+                previous=outputs[-2] if len(outputs) > 1 else None,
+                project=self.darts,
+            )
+            blocks.append(cell)
+            outputs.append(cell.name)
+        if not self.darts:
+            blocks.append(ActivationBlock("top_activation"))
+        blocks.append(Classifier("predictions", classes, dropout=0.0 if self.darts else 0.5))
+        return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
+
+    def _layout(self, filters: int, depth: float) -> list[tuple[int, int]]:
+        """(stride, filters) of each cell."""
+        cells = [] if self.darts else [(2, max(2, filters // 4)), (2, max(2, filters // 2))]
+        for group in range(GROUPS):
+            channels, normal = filters << group, round_repeats(self.repeats, depth)
+            if group > 0:
+                cells.append((2, channels))
+                normal -= self.reduction_replaces
+            cells += [(1, channels)] * normal
+        return cells
+
+
+def _nasnet_stem() -> list[Block]:
+    return [ConvBlock("stem", 32, kernel=3, stride=2, activation=None, padding="valid")]
+
+
+def _darts_stem(filters: int) -> list[Block]:
+    return [
+        ConvBlock("stem0", filters // 2, kernel=3, stride=2, activation="relu"),
+        ConvBlock("stem1", filters, kernel=3, stride=2, activation=None),
+        ActivationBlock("stem1_activation"),
+        ConvBlock("stem2", filters, kernel=3, stride=2, activation=None),
+    ]
+
+
+_PNASNET = "s5 1 + m3 1, s7 0 + m3 0, s5 0 + s3 0, s3 4 + m3 0, s3 1 + id 0 -> 2 3 4 5 6"
+
+NETWORKS = (
+    CellNetwork(
+        "nasnet-a",
+        "s5 0 + s3 1, s5 1 + s3 1, a3 0 + id 1, a3 1 + a3 1, s3 0 + id 0 -> 1 2 3 4 5 6",
+        "s5 0 + s7 1, m3 0 + s7 1, a3 0 + s5 1, id 3 + a3 2, s3 2 + m3 0 -> 3 4 5 6",
+        repeats=4,
+        filters=44,
+    ),
+    CellNetwork(
+        "amoebanet-a",
+        "a3 0 + m3 0, s3 1 + id 1, id 0 + a3 1, s3 0 + s5 2, a3 5 + s3 0 -> 1 3 4 6",
+        "s3 1 + a3 0, m3 0 + s7 2, m3 1 + m3 0, s3 4 + c7 0, a3 1 + s7 0 -> 2 3 4 5 6",
+        repeats=4,
+        filters=50,
+    ),
+    CellNetwork(
+        "amoebanet-b",
+        "c1 1 + m3 1, id 1 + s3 0, c1 1 + s3 0, c1 2 + id 2, a3 1 + c1 5 -> 0 3 4 6",
+        "m2 0 + m3 0, id 2 + c3 1, s5 2 + m3 2, id 3 + s3 1, a3 4 + c1 3 -> 5 6",
+        repeats=3,
+        filters=62,
+    ),
+    CellNetwork(
+        "amoebanet-c",
+        "a3 0 + s3 0, id 0 + s3 0, a3 2 + s3 1, id 0 + s3 1, a3 3 + s3 0 -> 1 2 4 5 6",
+        "m3 0 + m3 0, s7 2 + s3 0, s7 0 + m3 1, s5 4 + s5 4, m3 1 + s3 1 -> 0 2 3 4 5 6",
+        repeats=4,
+        filters=50,
+    ),
+    CellNetwork("pnasnet-5", _PNASNET, _PNASNET, repeats=3, filters=54, reduction_replaces=True),
+    CellNetwork(  # second order: the network of the paper's ImageNet figure
+        "darts-v2",
+        "s3 1 + s3 0, s3 1 + s3 0, s3 0 + skip 1, skip 1 + d3 2 -> 2 3 4 5",
+        "m3 1 + m3 0, skip 2 + m3 0, m3 1 + skip 2, skip 2 + m3 0 -> 2 3 4 5",
+        repeats=4,
+        filters=48,
+        darts=True,
+    ),
+    CellNetwork(  # first order
+        "darts-v1",
+        "s3 0 + s3 1, skip 1 + s3 0, skip 1 + s3 0, s3 1 + skip 2 -> 2 3 4 5",
+        "m3 1 + m3 0, skip 2 + m3 1, m3 1 + skip 2, skip 2 + a3 1 -> 2 3 4 5",
+        repeats=4,
+        filters=48,
+        darts=True,
+    ),
+)
+
+FAMILIES: tuple[Family, ...] = tuple(
+    scaled_down(network.name, network.build, network.operators) for network in NETWORKS
+)

@@ -1,0 +1,55 @@
+"""MobileNet (arXiv 1704.04861): depthwise-separable convolutions, no residuals.
+
+Padding is SAME as in the authors' code. keras.applications pads at the end and cuts what is left
+over, which is another network where a map's side is odd.
+
+This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock, SeparableConv
+from efficientnet_elite.networks.families.base import Setting, scaled_down
+from efficientnet_elite.networks.families.tables import run_lengths, shortened
+from efficientnet_elite.networks.scaling import round_filters
+from efficientnet_elite.networks.spec import ArchSpec
+
+# (channels, stride)
+_ROWS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    *[(512, 1)] * 5,
+    (1024, 2),
+    (1024, 1),
+)
+
+
+def _channels(row: tuple[int, int]) -> int:
+    return row[0]
+
+
+def mobilenetv1(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
+    """The network at one (width, depth, resolution); rows of equal channels are a stage."""
+    blocks: list[Block] = [
+        ConvBlock("stem", round_filters(32, width), kernel=3, stride=2, activation="relu6")
+    ]
+    for number, (channels, stride) in enumerate(shortened(_ROWS, depth, _channels), start=1):
+        blocks.append(
+            SeparableConv(f"block{number}", round_filters(channels, width), stride=stride)
+        )
+    blocks.append(Classifier("predictions", classes, dropout=0.001))
+    return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
+
+
+FAMILIES = (
+    scaled_down(
+        "mobilenetv1",
+        mobilenetv1,
+        run_lengths(_ROWS, _channels),
+        {f"mobilenetv1-{alpha}": Setting(alpha) for alpha in (0.75, 0.5, 0.25)},
+    ),
+)

@@ -1,0 +1,1 @@
+"""Network Candidate Search: candidates, elimination, the ledger, and where training runs."""

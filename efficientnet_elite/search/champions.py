@@ -1,0 +1,45 @@
+"""What ``champions.json`` tells of a search that is over.
+
+This module must not import TensorFlow or Keras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.tournament import Standing
+from efficientnet_elite.training.outcome import Int8Result
+
+
+def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str, Any]]:
+    """One entry a group that has a champion, heaviest group first.
+
+    Args:
+      ledger: of the search.
+      standings: group number to how its tournament has ended.
+    """
+    candidates = {candidate.name: candidate for candidate in ledger.candidates()}
+    epochs, int8 = ledger.epochs(), ledger.int8()
+    return [
+        {
+            "name": champion,
+            "group": group,
+            "params": candidates[champion].spec.params,
+            "macs": candidates[champion].spec.macs,
+            "resolution": candidates[champion].spec.resolution,
+            "width": candidates[champion].width,
+            "depth": candidates[champion].depth,
+            "epochs": len(epochs[champion]),
+            "validation_accuracy": epochs[champion][-1].validation_accuracy,
+            **_in_int8(int8.get(champion, {}).get(len(epochs[champion]))),
+        }
+        for group, standing in sorted(standings.items())
+        if (champion := standing.champion) is not None and champion in epochs
+    ]
+
+
+def _in_int8(result: Int8Result | None) -> dict[str, float | None]:
+    """A champion's int8 accuracy after its last epoch, where it was measured."""
+    return {} if result is None else {"int8_validation_accuracy": result.int8_accuracy}

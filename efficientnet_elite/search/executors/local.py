@@ -1,0 +1,162 @@
+"""Training in this process, one candidate at a time."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.data import ImageData
+from efficientnet_elite.training.checkpoint import DamagedCheckpoint
+from efficientnet_elite.training.outcome import EpochResult, OutOfMemory, TrainingError
+from efficientnet_elite.training.trainer import Quantize, Trainer
+
+from .protocol import (
+    Built,
+    EpochDone,
+    Failed,
+    Finished,
+    Int8Done,
+    OnEvent,
+    Ready,
+    Stepped,
+    Task,
+    Warned,
+)
+
+_STEP_SECONDS = 0.2  # between two `Stepped`: what a person can follow
+
+
+class LocalExecutor:
+    """The executor of a single process: one slot, number 0.
+
+    A worker of a pool or cluster holds one, too.
+
+    Args:
+      train: the recipe.
+      data: the images.
+      base_resolution: input side in pixels at resolution coefficient 1.
+      seed: of every training.
+      quantize: how to make int8 forms, for tasks that ask for their accuracy.
+    """
+
+    def __init__(
+        self,
+        train: TrainConfig,
+        data: ImageData,
+        *,
+        base_resolution: int,
+        seed: int,
+        quantize: Quantize | None = None,
+    ):
+        self._train, self._data = train, data
+        self._base_resolution, self._seed = base_resolution, seed
+        self._quantize = quantize
+        self._trainers: dict[str, Trainer] = {}
+        self._task: Task | None = None
+
+    def submit(self, slot: int, task: Task) -> None:
+        """See `Executor.submit`."""
+        self._task = task
+
+    def wait(self, on_event: OnEvent) -> None:
+        """See `Executor.wait`; runs the whole task."""
+        task, self._task = self._task, None
+        if task is None:
+            on_event(0, Ready())
+            return
+        try:
+            self._run_alone_if_need_be(task, on_event)
+        except TrainingError as error:
+            self.retire(0, task.spec.name)
+            on_event(0, Failed(str(error)))
+        else:
+            on_event(0, Finished())
+
+    def _run_alone_if_need_be(self, task: Task, on_event: OnEvent) -> None:
+        try:
+            self._run(task, on_event)
+        except OutOfMemory:
+            # What idle candidates occupy is not this one's fault; they are built again.
+            others = self._trainers.keys() - {task.spec.name}
+            self._trainers.clear()
+            if not others:
+                raise
+        else:
+            return
+        gc.collect()  # outside of the handler, whose traceback holds the trainer
+        self._run(task, on_event)
+
+    def _run(self, task: Task, on_event: OnEvent) -> None:
+        trainer = self._trainers.get(task.spec.name)
+        if trainer is not None and task.int8_at_end and trainer.epochs_done > task.until_epoch:
+            trainer = None  # `_open` sets it back
+        built = 0.0
+        if trainer is None:
+            trainer = self._open(task, on_event)
+            self._trainers[task.spec.name] = trainer
+            for epoch in trainer.history:
+                on_event(0, EpochDone(epoch))
+        else:
+            built = trainer.build_seconds
+        shown = time.monotonic()
+
+        def tell_built() -> None:
+            # The first step of a training is part of building.
+            nonlocal built
+            if trainer.build_seconds > built:
+                on_event(0, Built(trainer.build_seconds - built))
+                built = trainer.build_seconds
+
+        def on_epoch(result: EpochResult) -> None:
+            tell_built()
+            on_event(0, EpochDone(result))
+
+        def on_step(step: int, steps: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= _STEP_SECONDS:
+                shown = time.monotonic()
+                on_event(0, Stepped(step, steps))
+
+        try:
+            trainer.run(task.until_epoch, on_epoch, on_step)
+        finally:
+            tell_built()
+        if task.int8_at_end:
+            assert self._quantize is not None
+            on_event(0, Int8Done(trainer.int8(self._quantize)))
+
+    def _open(self, task: Task, on_event: OnEvent) -> Trainer:
+        def trainer() -> Trainer:
+            return Trainer(
+                task.spec,
+                self._train,
+                self._data,
+                base_resolution=self._base_resolution,
+                seed=self._seed + task.seed,
+                checkpoint=task.checkpoint,
+            )
+
+        try:
+            found = trainer()
+        except DamagedCheckpoint:
+            problem = "damaged"
+        else:
+            # The weights that are to be measured must not have been trained on; where a ledger is
+            # older than its checkpoints, they have been.
+            if not (task.int8_at_end and found.epochs_done > task.until_epoch):
+                return found
+            problem = "ahead"
+        # Training is deterministic: the same epochs again give the scores on record.
+        aside = task.checkpoint.with_suffix(f".{problem}")
+        task.checkpoint.replace(aside)
+        on_event(0, Warned(f"{task.checkpoint} is {problem}: kept as {aside.name}, trained anew"))
+        return trainer()
+
+    def retire(self, slot: int, name: str) -> None:
+        """See `Executor.retire`."""
+        self._trainers.pop(name, None)
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        self._trainers.clear()

@@ -1,0 +1,183 @@
+"""A pool of worker processes on one machine. Each holds an executor of its own, behind a pipe."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.search.workdir import shared_lock
+from efficientnet_elite.text import signal_name
+
+from .protocol import Event, Executor, Lost, OnEvent, Task
+
+LOG_FILE = "workers.log"  # in the work directory: what TensorFlow and the workers have to say
+_STARTS = 3  # in vain, with no word from any worker in between, until the search gives up
+_SPAWN = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+
+
+@dataclass(frozen=True)
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+
+
+def _nothing() -> None:
+    """What a worker begins with, where nothing else is asked for."""
+
+
+class ProcessPool:
+    """``workers`` processes, a slot each. One that dies is replaced at once.
+
+    Args:
+      make: called in each worker with its slot; returns the executor (of a single slot, number 0)
+        that trains there. To be pickled.
+      workers: number of processes.
+      workdir: whose `shared_lock` the workers hold, and where their log is written.
+      begin: called in each worker before ``make`` and what that imports is looked at.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], Executor],
+        workers: int,
+        workdir: Path,
+        *,
+        begin: Callable[[], None] = _nothing,
+    ) -> None:
+        self._make, self._begin, self._workdir = pickle.dumps(make), begin, workdir
+        self._starting: set[int] = set()
+        self._vain = 0  # starts, since any worker was last heard of
+        self._workers: dict[int, _Worker] = {}
+        for slot in range(workers):
+            self._start(slot)
+
+    def _start(self, slot: int) -> None:
+        self._starting.add(slot)
+        pipe, other_end = _SPAWN.Pipe()
+        process = _SPAWN.Process(
+            target=_serve,
+            args=(self._begin, self._make, slot, self._workdir, other_end),
+            daemon=True,
+        )
+        process.start()
+        other_end.close()  # so that the pipe ends with the worker
+        self._workers[slot] = _Worker(process, pipe)
+
+    def submit(self, slot: int, task: Task) -> None:
+        """See `Executor.submit`."""
+        self._send(slot, task)
+
+    def retire(self, slot: int, name: str) -> None:
+        """See `Executor.retire`."""
+        self._send(slot, name)
+
+    def _send(self, slot: int, message: Task | str) -> None:
+        with suppress(OSError):  # it has died; `wait` is about to find out
+            self._workers[slot].pipe.send(message)
+
+    def wait(self, on_event: OnEvent) -> None:
+        """See `Executor.wait`."""
+        slots = {worker.pipe: slot for slot, worker in self._workers.items()}
+        for pipe in wait(list(slots)):
+            assert isinstance(pipe, Connection)
+            slot = slots[pipe]
+            try:
+                message = pipe.recv()
+            except (EOFError, OSError):  # all that it had sent has been read
+                self._replace(slot, on_event)
+                continue
+            if isinstance(message, Exception):
+                raise message
+            self._vain = 0
+            self._starting.discard(slot)  # its first word is that it is ready
+            on_event(slot, message)
+
+    def _replace(self, slot: int, on_event: OnEvent) -> None:
+        worker = self._workers[slot]
+        worker.pipe.close()
+        worker.process.join()
+        reason = _ended(worker.process.exitcode)
+        self._vain += slot in self._starting
+        if self._vain == _STARTS:
+            log = self._workdir / LOG_FILE
+            raise UserError(f"workers cannot be started ({reason}): see {log}")
+        self._start(slot)
+        on_event(slot, Lost(reason))
+
+    def close(self) -> None:
+        """See `Executor.close`. Checkpoints are replaced atomically: workers need no farewell."""
+        for worker in self._workers.values():
+            worker.process.kill()
+        for worker in self._workers.values():
+            worker.process.join()
+            worker.pipe.close()
+
+
+def _ended(status: int | None) -> str:
+    if status == -signal.SIGKILL:
+        return "killed, out of memory?"
+    if status is not None and status < 0:
+        return f"ended by {signal_name(-status)}"
+    return f"ended with status {status}"
+
+
+def _serve(
+    begin: Callable[[], None], make: bytes, slot: int, workdir: Path, pipe: Connection
+) -> None:
+    """A worker's life."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
+    threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    with (workdir / LOG_FILE).open("a") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+    def send(_: int, event: Event) -> None:
+        pipe.send(event)
+
+    with shared_lock(workdir):
+        # Only now is it certain that no other driver comes in between.
+        driver = multiprocessing.parent_process()
+        if driver is None or not driver.is_alive():
+            return
+        try:
+            begin()
+            executor: Executor = pickle.loads(make)(slot)
+            executor.wait(send)
+            while True:
+                message = pipe.recv()
+                if isinstance(message, Task):
+                    executor.submit(0, message)
+                    executor.wait(send)
+                else:
+                    executor.retire(0, message)
+        except EOFError:
+            return
+        except Exception as error:
+            traceback.print_exc()
+            pipe.send(portable(error))
+
+
+def _end_with_the_driver() -> None:
+    """Should the driver be killed, its workers must not write beside those of the next one."""
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        wait([driver.sentinel])
+    os._exit(1)
+
+
+def portable(error: Exception) -> Exception:
+    """The error as another process can be told: as itself, if it is meant for the user."""
+    if isinstance(error, UserError | OSError):
+        return error
+    return RuntimeError("".join(traceback.format_exception(error)))

@@ -1,0 +1,155 @@
+"""Workers on a Ray cluster whose nodes share the work directory: Ray core actors, no more of Ray.
+
+Checkpoints, not Ray, carry what a worker has done: an actor that dies, alone or with its node, is
+created anew wherever there is room, and the driver hands its task to whoever is free.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.search.workdir import shared_lock
+
+from .pool import portable
+from .protocol import EpochDone, Event, Executor, Finished, Lost, OnEvent, Ready, Stepped, Task
+
+_NODE_DIED = "node has died"  # Ray's words, where an actor's end was not its own
+_STARTS = 3  # in vain, with no word from any actor in between, until the search gives up
+
+
+class RayCluster:
+    """Actors on a cluster, a slot each.
+
+    Args:
+      make: called in each actor with its slot; returns the executor (of a single slot, number 0)
+        that trains there.
+      workers: number of actors; None for one a CPU of the cluster. Those for which there is no room
+        wait until there is.
+      workdir: whose `shared_lock` the actors hold; at the same path on every node.
+      address: of the cluster; None for one that runs here already, or else a new one.
+
+    Raises:
+      UserError: Ray is not installed, or the cluster cannot be reached.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], Executor],
+        workers: int | None,
+        workdir: Path,
+        address: str | None = None,
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError(
+                'Ray is not installed: pip install "efficientnet-elite[ray]"'
+            ) from error
+        self._ray: Any = ray
+        try:
+            _knock(address)
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().splitlines()[0]
+            raise UserError(f"no Ray cluster at {address}: {first}") from error
+        resources = ray.cluster_resources()
+        slots = workers or max(1, int(resources.get("CPU", 1)))
+        share = min(1.0, resources.get("GPU", 0.0) / slots)  # several actors may share a GPU
+        self._actor = self._ray.remote(num_cpus=1, num_gpus=share, max_restarts=0)(_Worker)
+        self._make, self._workdir = make, workdir
+        self._vain = 0  # starts, since any actor was last heard of
+        self._actors: dict[int, Any] = {}
+        self._calls: dict[Any, tuple[int, Task | None]] = {}  # None: the call that prepares
+        for slot in range(slots):
+            self._start(slot)
+
+    def _start(self, slot: int) -> None:
+        self._actors[slot] = actor = self._actor.remote()
+        self._calls[actor.prepare.remote(self._make, slot, self._workdir)] = slot, None
+
+    def submit(self, slot: int, task: Task) -> None:
+        """See `Executor.submit`. A call is an epoch, which is known as soon as it is done."""
+        upto = min(task.done + 1, task.until_epoch)
+        measured = task.int8_at_end and upto == task.until_epoch
+        call = self._actors[slot].run.remote(replace(task, until_epoch=upto, int8_at_end=measured))
+        self._calls[call] = slot, task
+
+    def retire(self, slot: int, name: str) -> None:
+        """See `Executor.retire`."""
+        self._actors[slot].retire.remote(name)
+
+    def wait(self, on_event: OnEvent) -> None:
+        """See `Executor.wait`."""
+        (call, *_), _ = self._ray.wait(list(self._calls), num_returns=1)
+        slot, task = self._calls.pop(call)
+        try:
+            events = self._ray.get(call)
+        except self._ray.exceptions.RayTaskError as error:
+            raise portable(error.cause) from None
+        except self._ray.exceptions.RayError as error:  # the actor has died
+            self._replace(slot, task, str(error).strip(), on_event)
+            return
+        self._vain = 0
+        if task is None:
+            on_event(slot, Ready())
+            return
+        epochs = [event.result.epoch for event in events if isinstance(event, EpochDone)]
+        reached = max(epochs, default=task.done)
+        unfinished = reached < task.until_epoch and isinstance(events[-1], Finished)
+        for event in events[:-1] if unfinished else events:
+            on_event(slot, event)
+        if unfinished:
+            self.submit(slot, replace(task, done=max(reached, task.done)))
+
+    def _replace(self, slot: int, task: Task | None, story: str, on_event: OnEvent) -> None:
+        reason = story.splitlines()[0]
+        self._vain += task is None
+        if self._vain == _STARTS:
+            raise UserError(f"workers cannot be started on the cluster: {reason}")
+        self._start(slot)
+        on_event(slot, Lost(reason, blameless=_NODE_DIED in story))
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        for actor in self._actors.values():
+            self._ray.kill(actor)
+        self._ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """OSError where nobody listens; Ray itself would try for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+class _Worker:
+    """What becomes an actor: an executor of one slot, and the work directory's lock."""
+
+    def __init__(self) -> None:
+        self._held = ExitStack()  # until the process ends
+
+    def prepare(self, make: Callable[[int], Executor], slot: int, workdir: Path) -> None:
+        self._held.enter_context(shared_lock(workdir))
+        self._executor = make(slot)
+
+    def run(self, task: Task) -> list[Event]:
+        events: list[Event] = []
+
+        def keep(_: int, event: Event) -> None:
+            if not isinstance(event, Stepped):
+                events.append(event)
+
+        self._executor.submit(0, task)
+        self._executor.wait(keep)
+        return events
+
+    def retire(self, name: str) -> None:
+        self._executor.retire(0, name)

@@ -1,0 +1,395 @@
+"""The ledger: one SQLite file that holds everything a search knows and has decided.
+
+Every write is one transaction; what `record_epoch` has returned from survives a crash of the
+process and of the machine. Decisions are stored for reading and auditing: they can always be
+replayed from the scores (`tournament.standing`).
+
+This module must not import TensorFlow or Keras, nor decide anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.candidates import Candidate
+from efficientnet_elite.search.cuts import Decision
+from efficientnet_elite.search.tournament import Halt
+from efficientnet_elite.training.outcome import Int8Result
+
+FILE_NAME = "ledger.sqlite"
+_VERSION = 4
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE candidates (
+  name TEXT PRIMARY KEY, position INTEGER NOT NULL, family TEXT NOT NULL, grp INTEGER NOT NULL,
+  width REAL NOT NULL, depth REAL NOT NULL, resolution INTEGER NOT NULL,
+  params INTEGER NOT NULL, macs INTEGER NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE replicas (
+  name TEXT PRIMARY KEY, candidate TEXT NOT NULL REFERENCES candidates, seed INTEGER NOT NULL);
+CREATE TABLE epochs (
+  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
+  validation_accuracy REAL NOT NULL, train_loss REAL NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (candidate, epoch));
+CREATE TABLE int8 (
+  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
+  float_accuracy REAL NOT NULL, int8_accuracy REAL, images INTEGER NOT NULL,
+  seconds REAL NOT NULL, fault TEXT NOT NULL,
+  PRIMARY KEY (candidate, epoch));
+CREATE TABLE failures (
+  candidate TEXT PRIMARY KEY REFERENCES candidates, epoch INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE decisions (
+  grp INTEGER NOT NULL, round INTEGER NOT NULL, epoch INTEGER NOT NULL,
+  candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
+  survives INTEGER NOT NULL, reason TEXT NOT NULL, close INTEGER NOT NULL,
+  PRIMARY KEY (round, candidate));
+CREATE TABLE halts (
+  grp INTEGER PRIMARY KEY, round INTEGER, epoch INTEGER NOT NULL, ends INTEGER);
+CREATE TABLE timings (
+  phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (phase, candidate));
+"""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of one candidate gave.
+
+    Attributes:
+      candidate: its name.
+      epoch: from 1.
+      validation_accuracy: top-1 of the averaged weights on the validation part, 0..1.
+      train_loss: mean over the epoch's steps.
+      seconds: training and validation, without graph building.
+    """
+
+    candidate: str
+    epoch: int
+    validation_accuracy: float
+    train_loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Replica:
+    """Another training of a candidate, up to the first cut: it measures noise and wins nothing.
+
+    Its epochs and its failure are recorded under its own name.
+
+    Attributes:
+      name: unlike any candidate's.
+      candidate: whose network it is.
+      seed: added to the search's.
+    """
+
+    name: str
+    candidate: str
+    seed: int
+
+
+class Ledger:
+    """Opens (or creates) the ledger of a work directory.
+
+    Where the folder cannot be written, what is there can be read. UserError where the file is no
+    ledger or one of another version; it is left as it was. Use as a context manager.
+    """
+
+    def __init__(self, workdir: Path, *, create: bool = False):
+        self.path = workdir / FILE_NAME
+        self._folder, self._candidates = workdir, list[Candidate]()
+        if not create and not self.path.is_file():
+            raise UserError(f"no search in {workdir}: {FILE_NAME} is missing; check --workdir")
+        if create:
+            workdir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = self._connect(create)
+            empty = not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            if create and empty:
+                self._create()
+            version = self._format()
+            self._db.execute("PRAGMA synchronous=FULL")
+        except sqlite3.OperationalError as error:
+            raise UserError(
+                f"{self.path} cannot be opened ({error}): make room, if the disk is full, and see "
+                "that you may write there"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{self.path} cannot be used as a ledger ({error})") from error
+        if version != _VERSION:
+            self._db.close()
+        if version == 0:
+            state = "holds no search yet" if empty else "is no ledger of this tool"
+            raise UserError(f"{self.path} {state}: check --workdir")
+        if version != _VERSION:
+            raise UserError(
+                f"{self.path} was written by another version of this tool (format {version}, "
+                f"this one reads {_VERSION}): use that version, or another --workdir"
+            )
+
+    def _connect(self, create: bool) -> sqlite3.Connection:
+        mode = "rwc" if create else "rw"
+        if not create and not (os.access(self.path, os.W_OK) and os.access(self._folder, os.W_OK)):
+            # Beside a log that was left there SQLite has to look at that, too.
+            mode = "ro" if Path(f"{self.path}-wal").exists() else "ro&immutable=1"
+        uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+        return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
+
+    def _format(self) -> int:
+        return self._db.execute("PRAGMA user_version").fetchone()[0]
+
+    def _create(self) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")  # for all who ever open it
+        with self._transaction():
+            if self._format() == 0:  # no other process has been faster
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version={_VERSION}")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read within is of one moment, also beside a running search."""
+        if self._db.in_transaction:  # within another one
+            yield
+            return
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
+
+    def changes(self) -> int:
+        """A number that is another one as soon as somebody else has written."""
+        return self._db.execute("PRAGMA data_version").fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):  # a full disk, above all
+                raise UserError(
+                    f"{self.path} cannot be written ({error}): make room, and the same command "
+                    "goes on from here"
+                ) from error
+            raise
+
+    # -- what the search is ----------------------------------------------------------------------
+
+    def meta(self) -> dict[str, Any]:
+        """All settings stored by `start`."""
+        rows = self._db.execute("SELECT key, value FROM meta").fetchall()
+        return {key: json.loads(value) for key, value in rows}
+
+    def start(
+        self,
+        candidates: Iterable[Candidate],
+        meta: Mapping[str, Any],
+        replicas: Iterable[Replica] = (),
+    ) -> None:
+        """Stores the pool (in order of preference) and the settings of a new search."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO replicas VALUES (?, ?, ?)",
+                [(replica.name, replica.candidate, replica.seed) for replica in replicas],
+            )
+            self._db.executemany(
+                "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        c.name,
+                        position,
+                        c.family,
+                        c.group,
+                        c.width,
+                        c.depth,
+                        c.spec.resolution,
+                        c.spec.params,
+                        c.spec.macs,
+                        c.spec.to_json(),
+                    )
+                    for position, c in enumerate(candidates)
+                ],
+            )
+            self._db.executemany(
+                "INSERT INTO meta VALUES (?, ?)",
+                [(key, json.dumps(value)) for key, value in meta.items()],
+            )
+
+    def candidates(self) -> list[Candidate]:
+        """The pool as it was stored; read once, for `start` is the only one to write it."""
+        if not self._candidates:
+            rows = self._db.execute(
+                "SELECT name, family, width, depth, spec, grp FROM candidates ORDER BY position"
+            )
+            self._candidates = [
+                Candidate(name, family, width, depth, ArchSpec.from_json(spec), grp)
+                for name, family, width, depth, spec, grp in rows
+            ]
+        return list(self._candidates)
+
+    def replicas(self) -> list[Replica]:
+        """Trainings that measure the noise of scores."""
+        rows = self._db.execute("SELECT name, candidate, seed FROM replicas ORDER BY name")
+        return [Replica(*row) for row in rows]
+
+    # -- what happened ---------------------------------------------------------------------------
+
+    def record_epoch(self, epoch: Epoch) -> None:
+        """Stores an epoch; the first record of an epoch stands, a repeated one changes nothing."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO epochs VALUES (?, ?, ?, ?, ?)",
+                (
+                    epoch.candidate,
+                    epoch.epoch,
+                    epoch.validation_accuracy,
+                    epoch.train_loss,
+                    epoch.seconds,
+                ),
+            )
+
+    def epochs(self) -> dict[str, list[Epoch]]:
+        """Name to its recorded epochs, in order and without gaps; absent where none are.
+
+        With those of replicas, which have names of their own.
+        """
+        result: dict[str, list[Epoch]] = {}
+        rows = self._db.execute(
+            "SELECT candidate, epoch, validation_accuracy, train_loss, seconds"
+            " FROM epochs ORDER BY candidate, epoch"
+        )
+        for row in rows:
+            epoch = Epoch(*row)
+            recorded = result.setdefault(epoch.candidate, [])
+            if epoch.epoch == len(recorded) + 1:
+                recorded.append(epoch)
+        return result
+
+    def scores(self) -> dict[str, list[float]]:
+        """Candidate to its validation accuracies of epoch 1, 2, ..."""
+        return {
+            name: [epoch.validation_accuracy for epoch in epochs]
+            for name, epochs in self.epochs().items()
+        }
+
+    def record_int8(self, candidate: str, result: Int8Result) -> None:
+        """Stores what an epoch is worth in int8; the first record of an epoch stands."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO int8 VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (candidate, *astuple(result)),
+            )
+
+    def int8(self) -> dict[str, dict[int, Int8Result]]:
+        """Candidate to what was measured in int8, by epoch; absent where nothing was."""
+        result: dict[str, dict[int, Int8Result]] = {}
+        rows = self._db.execute(
+            "SELECT candidate, epoch, float_accuracy, int8_accuracy, images, seconds, fault"
+            " FROM int8 ORDER BY candidate, epoch"
+        )
+        for name, epoch, *values in rows:
+            result.setdefault(name, {})[epoch] = Int8Result(epoch, *values)
+        return result
+
+    def record_failure(self, candidate: str, epoch: int, reason: str) -> None:
+        """Stores that a candidate's training cannot go on."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO failures VALUES (?, ?, ?)", (candidate, epoch, reason)
+            )
+
+    def failures(self) -> dict[str, str]:
+        """Candidate or replica to the reason of its failure."""
+        return dict(self._db.execute("SELECT candidate, reason FROM failures"))
+
+    def record_decisions(self, group: int, decisions: Iterable[Decision]) -> None:
+        """Stores decisions; known ones stay as they are."""
+        rows = [
+            (
+                group,
+                d.round,
+                d.epoch,
+                d.candidate,
+                d.score if d.score == d.score else None,  # SQLite has no NaN
+                d.rank,
+                d.survives,
+                d.reason,
+                d.close,
+            )
+            for d in decisions
+        ]
+        with self._transaction():
+            self._db.executemany(
+                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            )
+
+    def decisions(self) -> dict[int, list[Decision]]:
+        """Group to its decisions, by round and rank."""
+        result: dict[int, list[Decision]] = {}
+        rows = self._db.execute(
+            "SELECT grp, round, epoch, candidate, score, rank, survives, reason, close"
+            " FROM decisions ORDER BY grp, round, rank"
+        )
+        for grp, number, epoch, candidate, score, rank, survives, reason, close in rows:
+            score = float("nan") if score is None else score
+            result.setdefault(grp, []).append(
+                Decision(number, epoch, candidate, score, rank, bool(survives), reason, bool(close))
+            )
+        return result
+
+    def record_halt(self, group: int, halt: Halt) -> None:
+        """Stores that a group's time is up; replaces what was stored of the group before."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO halts VALUES (?, ?, ?, ?)", (group, *astuple(halt))
+            )
+
+    def halts(self) -> dict[int, Halt]:
+        """Group to its halt; absent where its time is not up."""
+        rows = self._db.execute("SELECT grp, round, epoch, ends FROM halts")
+        return {group: Halt(*values) for group, *values in rows}
+
+    def record_elapsed(self, seconds: float) -> None:
+        """Stores in the settings (``elapsed``) how long the search has been running in all."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('elapsed', ?)", (json.dumps(seconds),)
+            )
+
+    def record_timing(
+        self, phase: str, candidate: str, seconds: float, *, add: bool = False
+    ) -> None:
+        """Accounts for where the time went; a repeated phase replaces, or adds to, the earlier."""
+        kept = "seconds +" if add else ""
+        with self._transaction():
+            self._db.execute(
+                "INSERT INTO timings VALUES (?, ?, ?) ON CONFLICT (phase, candidate)"
+                f" DO UPDATE SET seconds = {kept} excluded.seconds",
+                (phase, candidate, seconds),
+            )
+
+    def timings(self) -> dict[str, float]:
+        """Phase to seconds in all; training is the sum over all epochs."""
+        rows = dict(self._db.execute("SELECT phase, SUM(seconds) FROM timings GROUP BY phase"))
+        training = self._db.execute("SELECT COALESCE(SUM(seconds), 0) FROM epochs").fetchone()[0]
+        (measuring,) = self._db.execute("SELECT SUM(seconds) FROM int8").fetchone()
+        int8 = {} if measuring is None else {"int8 accuracy": measuring}
+        return {"training": training, **int8, **rows}

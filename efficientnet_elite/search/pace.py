@@ -1,0 +1,78 @@
+"""How fast this machine trains the candidates of a search: a few steps of a few of them.
+
+TensorFlow backend.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
+
+from efficientnet_elite import data as data_lib
+from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.data import ImageData
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.budget import Pace
+from efficientnet_elite.training.trainer import Trainer
+
+_STEPS = 8  # timed of each network, after the first one, which is part of graph building
+_FORWARD = 1 / 3  # of a training step's work: backward takes twice as much
+
+
+class _Enough(Exception):
+    """Ends a training that has told its pace."""
+
+
+def measure(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageData) -> Pace:
+    """Builds and trains the cheapest, the median and the costliest network for some steps.
+
+    Nothing of it is kept. Takes some seconds a network, most of them for building.
+
+    Args:
+      specs: of the candidates, at least one.
+      config: of the search: recipe, seed, resolution.
+      data: the images.
+    """
+    ordered = sorted(specs, key=lambda spec: spec.macs)
+    chosen = {spec.macs: spec for spec in (ordered[0], ordered[len(ordered) // 2], ordered[-1])}
+    steps = data_lib.steps_per_epoch(data, config.train.batch_size)
+    steps += round(_FORWARD * data.sizes["validation"] / config.train.batch_size)
+    paces, builds = {}, []
+    with TemporaryDirectory() as folder:
+        for macs, spec in chosen.items():
+            seconds, build = _time(spec, config, data, Path(folder) / f"{macs}.npz")
+            paces[macs] = steps * seconds
+            builds.append(build)
+    return Pace.fit(paces, fmean(builds))
+
+
+def _time(
+    spec: ArchSpec, config: SearchConfig, data: ImageData, checkpoint: Path
+) -> tuple[float, float]:
+    """Seconds of a step, and of building."""
+    trainer = Trainer(
+        spec,
+        config.train,
+        data,
+        base_resolution=config.base_resolution,
+        seed=config.seed,
+        checkpoint=checkpoint,
+    )
+    times: list[float] = []
+
+    def on_step(step: int, steps: int) -> None:
+        if step == 1:
+            times.clear()  # between two epochs lies the validation
+        times.append(time.perf_counter())
+        if steps > 1 and len(times) > min(_STEPS, steps - 1):
+            raise _Enough
+
+    with suppress(_Enough):
+        trainer.run(2, lambda result: None, on_step)
+    if len(times) < 2:  # an epoch of one step; building it is timed apart
+        return trainer.history[-1].seconds, trainer.build_seconds
+    return (times[-1] - times[0]) / (len(times) - 1), trainer.build_seconds

@@ -1,0 +1,345 @@
+"""A search from its settings: data and pool in, champions out, everything in between in the ledger.
+
+What is trained when, and what is decided, is the `driver`'s; here is what it starts from.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from efficientnet_elite import __version__
+from efficientnet_elite import data as data_lib
+from efficientnet_elite.config import EngineConfig, SearchConfig
+from efficientnet_elite.data import ImageData, SkippedImage
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.names import pool_resolutions
+from efficientnet_elite.search import driver
+from efficientnet_elite.search.candidates import (
+    Candidate,
+    Measure,
+    Selection,
+    cannot_measure,
+    sample_candidates,
+    select,
+)
+from efficientnet_elite.search.executors.local import LocalExecutor
+from efficientnet_elite.search.executors.pool import ProcessPool
+from efficientnet_elite.search.executors.protocol import Executor
+from efficientnet_elite.search.executors.ray_cluster import RayCluster
+from efficientnet_elite.search.ledger import FILE_NAME as LEDGER_FILE
+from efficientnet_elite.search.ledger import Ledger, Replica
+from efficientnet_elite.search.pace import measure as measure_pace
+from efficientnet_elite.search.planning import planned, replicas
+from efficientnet_elite.search.tensorboard import Summaries
+from efficientnet_elite.search.workdir import cache_path, has_checkpoints, lock
+from efficientnet_elite.training.keras_import import import_keras
+from efficientnet_elite.training.tasks import task
+from efficientnet_elite.training.trainer import Quantize
+
+# Settings that a search may be continued with at other values: no score depends on them.
+_CHANGES_NOTHING = ("data.cache_gb", "data.data_dir")
+_VERSIONS_OF = ("keras", "numpy", "ai-edge-litert")
+
+
+def run(
+    config: SearchConfig,
+    workdir: Path,
+    *,
+    engine: EngineConfig | None = None,
+    machine: str = "",
+    progress: bool = True,
+    on_skipped: Callable[[SkippedImage], None] = lambda image: None,
+    on_message: Callable[[str], None] = lambda text: None,
+    measure: Measure = cannot_measure,
+    quantize: Quantize | None = None,
+) -> list[dict[str, Any]]:
+    """Runs (or continues) a search to its end.
+
+    Args:
+      config: the search; on a work directory with a ledger it must equal the recorded one.
+      workdir: where the ledger, checkpoints and ``champions.json`` are.
+      engine: where to train (None: in this process, one candidate at a time). A search may be
+        continued on another one: no score depends on it.
+      machine: name of the CPU or board, for the record.
+      progress: whether to show a progress bar on stderr.
+      on_skipped: called for every image that is left out.
+      on_message: gets a line about every candidate that failed or had to be set back.
+      measure: of costs that are not computed, where the search groups by or limits one.
+      quantize: makes int8 forms, where the search selects by them (`export.int8_form`). Workers
+        get it pickled.
+
+    Returns:
+      the champions, heaviest group first, as written to ``champions.json``.
+
+    Raises:
+      UserError: bad data or settings, or a work directory of another search or in use.
+    """
+    began = time.monotonic()
+    engine = engine or EngineConfig()
+    if config.select == "int8" and quantize is None:
+        raise UserError("select=int8 needs a way to int8: search.run(quantize=int8_form)")
+    with lock(workdir):
+        begun = _is_begun(workdir, config)
+        if config.budget_hours is not None:
+            _check_measurable(engine)
+        _use_threads(config.threads)
+        if not engine.in_process:
+            _leave_gpus()
+        data = load_data(config, workdir, progress=progress)
+        for image in data.skipped:
+            on_skipped(image)
+        data_lib.steps_per_epoch(data, config.train.batch_size)  # before anything is recorded
+        # What is impossible is to leave no ledger behind.
+        setup = None if begun else _set_up(config, data, engine, machine, measure, on_message)
+        with Ledger(workdir, create=True) as ledger:
+            if setup is None:
+                check_data(ledger, data)
+                _tell_versions(ledger, on_message)
+            else:
+                ledger.start(*setup)
+            curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
+            trainings = len(ledger.candidates()) + len(ledger.replicas())
+            executor = _executor(config, data, workdir, engine, quantize, trainings)
+            return driver.drive(
+                ledger,
+                executor,
+                workdir,
+                progress=progress,
+                on_message=on_message,
+                on_recorded=curves.record,
+                began=began,
+            )
+
+
+def _executor(
+    config: SearchConfig,
+    data: ImageData,
+    workdir: Path,
+    engine: EngineConfig,
+    quantize: Quantize | None,
+    trainings: int,
+) -> Executor:
+    """What trains; no more workers than there are networks."""
+    if engine.in_process:
+        return _local(config, data, quantize)
+    make = partial(
+        _worker,
+        config=config,
+        workdir=workdir.absolute(),
+        fingerprint=data.fingerprint,
+        quantize=quantize,
+    )
+    if engine.name == "local":
+        assert engine.workers is not None
+        workers = min(engine.workers, trainings)
+        return ProcessPool(make, workers, workdir, begin=import_keras)
+    return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
+
+
+def _local(config: SearchConfig, data: ImageData, quantize: Quantize | None) -> LocalExecutor:
+    return LocalExecutor(
+        config.train,
+        data,
+        base_resolution=config.base_resolution,
+        seed=config.seed,
+        quantize=quantize,
+    )
+
+
+def _worker(
+    slot: int,
+    *,
+    config: SearchConfig,
+    workdir: Path,
+    fingerprint: str,
+    quantize: Quantize | None,
+) -> LocalExecutor:
+    """What a worker process trains with; workers take turns at the GPUs of a machine."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        own = gpus[slot % len(gpus)]
+        tf.config.set_visible_devices(own, "GPU")
+        tf.config.experimental.set_memory_growth(own, True)
+    _use_threads(config.threads)
+    data = load_data(config, workdir, progress=False)
+    if data.fingerprint != fingerprint:
+        raise UserError(f"a worker sees other images in {data.name} than the search")
+    return _local(config, data, quantize)
+
+
+def _leave_gpus() -> None:
+    with suppress(RuntimeError):  # as below
+        tf.config.set_visible_devices([], "GPU")
+
+
+def _use_threads(count: int) -> None:
+    # Sums over the threads' shares differ in their last bits with the number of shares. Once
+    # TensorFlow is at work, as in a notebook, it is too late: the number cannot be changed.
+    with suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(count)
+
+
+def load_data(config: SearchConfig, workdir: Path, *, progress: bool = True) -> ImageData:
+    """The images of a search, stored no larger than its networks can make use of.
+
+    Decoded once: all processes with this work directory share what the first of them has decoded.
+    """
+    largest = max(pool_resolutions(config.pool, config.base_resolution))
+    return data_lib.load(
+        config.data, max_side=largest * 3 // 2, cache_dir=cache_path(workdir), progress=progress
+    )
+
+
+def check_data(ledger: Ledger, data: ImageData) -> None:
+    """UserError where the images are not those that the search was started with."""
+    if ledger.meta()["data"]["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"the images of {data.name} have changed since {ledger.path.parent} was started: "
+            "restore them, or use another --workdir"
+        )
+
+
+def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, ImageData]:
+    """Settings and images of a search on record; UserError where the images have changed."""
+    config = SearchConfig.from_dict(ledger.meta()["config"])
+    data = load_data(config, ledger.path.parent, progress=progress)
+    check_data(ledger, data)
+    return config, data
+
+
+def _tell_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
+    before, now = ledger.meta()["versions"], versions()
+    for name, (old, new) in _differences(before, now).items():
+        on_message(f"begun with {name} {old}, continued with {new}: scores may not compare")
+
+
+def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure) -> Selection:
+    """The candidates of a search, the cheapest first (which the tournament prefers in a tie).
+
+    With ``max_candidates`` groups take turns, each giving a seeded random member, until there are
+    enough, so that every group that can be is filled.
+    """
+    selected = select(
+        config.pool,
+        base_resolution=config.base_resolution,
+        classes=classes,
+        groups=config.groups,
+        metrics=config.group_by,
+        method=config.group_method,
+        limits=config.limits,
+        measure=measure,
+    )
+    chosen: Iterable[Candidate] = selected.candidates
+    if config.max_candidates is not None:
+        chosen = sample_candidates(selected.candidates, config.max_candidates, config.seed)
+    ordered = sorted(chosen, key=lambda c: (c.spec.macs, c.spec.params, c.name))
+    return replace(selected, candidates=tuple(ordered))
+
+
+def _is_begun(workdir: Path, config: SearchConfig) -> bool:
+    """Whether there is a search in the work directory; UserError where it has other settings."""
+    if (workdir / LEDGER_FILE).exists():
+        with Ledger(workdir, create=True) as ledger:
+            if ledger.meta():  # else its driver ended at once
+                _check_settings(ledger, config)
+                return True
+    if has_checkpoints(workdir):  # to be continued, whatever settings and images they come from
+        raise UserError(
+            f"{workdir} holds checkpoints, but no {LEDGER_FILE} says what they were trained on: "
+            "put it back, or use another --workdir"
+        )
+    return False
+
+
+def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
+    recorded = ledger.meta()["config"]
+    for key, (old, new) in _differences(recorded, asdict(config)).items():
+        if key in _CHANGES_NOTHING:
+            continue
+        raise UserError(
+            f"{ledger.path.parent} holds a search with {key}={old}, not {new}: "
+            "use the same settings to continue it, or another --workdir"
+        )
+
+
+def _differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = ""
+) -> dict[str, tuple[Any, Any]]:
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in old.keys() | new.keys():
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found |= _differences(before, after, f"{prefix}{key}.")
+        elif before != (list(after) if isinstance(after, tuple) else after):
+            found[prefix + key] = (before, after)
+    return dict(sorted(found.items()))
+
+
+def _set_up(
+    config: SearchConfig,
+    data: ImageData,
+    engine: EngineConfig,
+    machine: str,
+    measure: Measure,
+    on_message: Callable[[str], None],
+) -> tuple[tuple[Candidate, ...], dict[str, Any], list[Replica]]:
+    """What the ledger of a new search starts with."""
+    selected = choose(config, data.num_classes, measure)
+    for candidate in selected.candidates:
+        task(candidate.spec, data)  # before anything is recorded
+    if selected.cut:
+        on_message(f"{len(selected.cut)} candidates are over a limit and not trained")
+    pace = None
+    if config.budget_hours is not None:
+        on_message("measuring the pace of this machine")
+        pace = measure_pace([c.spec for c in selected.candidates], config, data)
+    candidates, plan = planned(selected.candidates, config, pace, engine.workers or 1)
+    on_message(plan["words"])
+    meta = {
+        "config": asdict(config),
+        "plan": plan,
+        "data": {
+            "name": data.name,
+            "labels": list(data.labels),
+            "score": "mIoU" if data.masks else "top-1",
+            "sizes": dict(data.sizes),
+            "skipped": [asdict(image) for image in data.skipped],
+            "fingerprint": data.fingerprint,
+        },
+        "cut": dict(selected.cut),
+        "measured": selected.measured,
+        "versions": versions(),
+        "machine": machine,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return candidates, meta, replicas(candidates, config.seeds)
+
+
+def _check_measurable(engine: EngineConfig) -> None:
+    gpus = not engine.in_process and tf.config.list_physical_devices("GPU")
+    if engine.name == "ray" or gpus:
+        raise UserError(
+            "budget_hours needs the pace of this process, not of workers on a cluster or on GPUs: "
+            "train without them, or use --budget_epochs"
+        )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    return {
+        "efficientnet-elite": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,  # its distribution may be called tensorflow-cpu
+        **{name: version(name) for name in _VERSIONS_OF},
+    }

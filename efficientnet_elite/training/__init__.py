@@ -1,0 +1,1 @@
+"""Training of one network: the trainer, its schedule, checkpoints and results."""

@@ -1,0 +1,1 @@
+"""Packages around a `.tflite` file: Android, microcontrollers, the web, Ethos-U."""

@@ -1,0 +1,1 @@
+"""The runtimes that devices use: each runs a `.tflite` file and returns its answers."""

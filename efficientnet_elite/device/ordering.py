@@ -2,8 +2,10 @@
 
 Where branches meet, it decides which of them waits in memory for the other. TensorFlow imports a
 graph in reverse postorder of a depth-first walk along the data. The walk starts from all nodes
-that read nothing, weights among them, and everywhere takes the name that sorts last first; so names
-decide between branches (found by comparing files; exact for every family, `tests/device/test_costs.py`).
+that read nothing, weights among them, and everywhere takes the name that sorts last first; so
+names
+decide between branches (found by comparing files; exact for every family, see
+`tests/device/test_costs.py`).
 
 This module must not import TensorFlow or Keras.
 """

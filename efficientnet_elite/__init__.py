@@ -12,7 +12,7 @@ from efficientnet_elite.networks.names import DISPLAY_NAMES as _FACTORIES
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import list_models
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["ArchSpec", "build", "list_models", "preprocess_input", *_FACTORIES]
 

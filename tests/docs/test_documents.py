@@ -67,7 +67,8 @@ def test_documents_of_the_site_link_into_the_site_only(path):
 
 @each_document
 def test_named_source_files_exist(path):
-    named = {name for line in code(path.read_text()) for name in re.findall(r"[\w/.-]+\.py\b", line)}
+    lines = "\n".join(code(path.read_text()))
+    named = set(re.findall(r"[\w/.-]+\.py\b", lines))
     sources = [
         str(source.relative_to(ROOT))
         for folder in ("benchmarks", "efficientnet_elite", "export", "tests")
@@ -101,7 +102,8 @@ def test_commands_exist_with_their_flags(path):
 
 def test_commands_are_found():
     """Guards the check above: it is worth nothing where it sees no commands."""
-    text = "Say `elite status --watch`:\n```\n.venv/bin/x && .venv/bin/elite search --a=1 \\\n  --b\n```"
+    block = "```\n.venv/bin/x && .venv/bin/elite search --a=1 \\\n  --b\n```"
+    text = f"Say `elite status --watch`:\n{block}"
     assert list(commands(text)) == [("search", ["a", "b"]), ("status", ["watch"])]
     assert {"search", "models", "export"} <= {
         command for path in DOCUMENTS for command, _ in commands(path.read_text())
@@ -127,5 +129,5 @@ def test_the_site_loads_nothing_from_elsewhere(tmp_path):
     build.build(load_config(str(ROOT / "mkdocs.yml"), strict=True, site_dir=str(tmp_path)))
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > 10
-    loads = re.compile(r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+stylesheet[^>]+https?:")
-    assert not [page for page in pages if loads.search(page.read_text())]
+    elsewhere = r"<(?:script|img|iframe)[^>]+src=\"?https?:|<link[^>]+stylesheet[^>]+https?:"
+    assert not [page for page in pages if re.search(elsewhere, page.read_text())]

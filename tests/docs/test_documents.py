@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from efficientnet_elite import __version__
 from efficientnet_elite.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
@@ -118,6 +119,11 @@ def test_lines_are_short(path):
     text = FENCE.sub("", path.read_text())
     long = [line for line in text.splitlines() if len(line) > 100 and "|" not in line]
     assert not [line for line in long if len(re.sub(r"\(http\S+\)|https?://\S+", "", line)) > 100]
+
+
+def test_changelog_and_citation_know_the_version():
+    assert f"\n## {__version__} - 20" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 @pytest.mark.slow

@@ -101,6 +101,17 @@ def test_commands_exist_with_their_flags(path):
     assert not unknown
 
 
+@each_document
+def test_flags_in_the_text_exist(path):
+    """A flag that the text names alone belongs to some command or study."""
+    known = set().union(*map(flags, COMMANDS))
+    for source in (ROOT / "benchmarks").rglob("*.py"):
+        known |= set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", source.read_text()))
+    spans = [span for span in SPAN.findall(FENCE.sub("", path.read_text())) if span[:2] == "--"]
+    named = {name for span in spans for name in re.findall(r"(?:^|\s)--(\w+)", span)}
+    assert not named - known
+
+
 def test_commands_are_found():
     """Guards the check above: it is worth nothing where it sees no commands."""
     block = "```\n.venv/bin/x && .venv/bin/elite search --a=1 \\\n  --b\n```"

@@ -203,5 +203,5 @@ def test_the_output_is_what_was_asked_for(kind):
     )
     again = convert.with_output(logits, "softmax")
     np.testing.assert_allclose(np.asarray(again(x)), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="no output"):
+    with pytest.raises(ValueError, match="not one of: logits, softmax"):
         convert.with_output(model, "sigmoid")

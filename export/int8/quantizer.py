@@ -133,7 +133,5 @@ def int8_form(model: keras.Model, calibration: NDArray[np.float32]) -> Infer:
     content = convert.to_tflite(model, calibration=calibration)
     *outer, classes = model.output_shape
     inspect.check_pixel_classifier(inspect.read(content), classes, per_pixel=len(outer) > 1)
-    with (
-        captured()
-    ):  # LiteRT prints a line when it loads a file, which would disturb a progress bar
+    with captured():  # LiteRT prints a line on loading, which would disturb a progress bar
         return Runner(content).run

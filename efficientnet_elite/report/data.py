@@ -16,7 +16,7 @@ from efficientnet_elite.report import race_tables
 from efficientnet_elite.report.columns import Columns, Table, joined, table
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.results import choices, validated
-from efficientnet_elite.search.summary_text import describe
+from efficientnet_elite.search.summary_text import member_text
 
 FORMAT = 2
 
@@ -180,7 +180,7 @@ def _candidates(contents: Contents) -> Table:
         "group": ("cost group, 0 the heaviest", lambda pair: pair[0].number),
         "name": ("of the candidate", lambda pair: pair[1].name),
         "state": ("racing, eliminated, champion or failed", lambda pair: str(pair[1].state)),
-        "outcome": ("the same in words", lambda pair: describe(pair[1])),
+        "outcome": ("the same in words", lambda pair: member_text(pair[1])),
         "epochs": ("trained", lambda pair: pair[1].epochs_done),
         "average_accuracy": (
             "mean validation accuracy since the first epoch",

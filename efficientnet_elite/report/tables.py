@@ -13,7 +13,7 @@ from efficientnet_elite.report.markup import Html, join, listed, tag, titled
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Option, Options
 from efficientnet_elite.search.summary import Group, Member
-from efficientnet_elite.search.summary_text import describe
+from efficientnet_elite.search.summary_text import member_text
 from efficientnet_elite.text import duration, percent, quantity
 
 NONE = "–"
@@ -235,7 +235,7 @@ def _candidate(member: Member) -> Html:
     return tag(
         "tr",
         tag("td", member.name),
-        tag("td", describe(member), class_="words"),
+        tag("td", member_text(member), class_="words"),
         *(tag("td", cell) for cell in cells),
         class_=_ROW_CLASS.get(member.state),
     )

@@ -1,11 +1,9 @@
-"""The search's driver: hands out training, records what comes back, eliminates.
+"""The driver of a search: hands out training, records what comes back, eliminates.
 
-The driver alone writes the ledger. What is trained, and what is decided, follows from the scores in
-it (`tournament`), so a search that was killed goes on where it stopped, and neither the number of
-slots nor the order in which they finish changes a decision. Groups advance independently; when one
-has news, it alone is judged again.
-
-This module must not import TensorFlow or Keras.
+The driver alone writes the ledger. What is trained and what is decided follow from what the ledger
+holds (`tournament`), so that a search that was killed continues where it stopped, and neither the
+number of workers nor the order in which they finish changes a decision. Groups advance
+independently of each other: an event in one group has only this group judged again.
 """
 
 from __future__ import annotations
@@ -18,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search import champions, deadline, summary
+from efficientnet_elite.search import champions, deadline
+from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.deadline import Timekeeper
 from efficientnet_elite.search.display import Display
 from efficientnet_elite.search.executors.protocol import (
@@ -32,14 +31,15 @@ from efficientnet_elite.search.executors.protocol import (
     Lost,
     Ready,
     Stepped,
-    Task,
     Warned,
+    WorkItem,
 )
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.outlook import left, replicas_left
-from efficientnet_elite.search.replay import audit
-from efficientnet_elite.search.task_queue import Queue
-from efficientnet_elite.search.tournament import Job, Noise, Standing
+from efficientnet_elite.search.noise import Noise, noise_of
+from efficientnet_elite.search.outlook import group_left, replica_epochs_left
+from efficientnet_elite.search.record import SearchRecord, read_record
+from efficientnet_elite.search.tournament import Pending, Standing, judge_of
+from efficientnet_elite.search.work_queue import WorkQueue
 from efficientnet_elite.search.workdir import (
     champions_path,
     checkpoint_path,
@@ -61,6 +61,7 @@ def drive(
     on_recorded: Callable[[Epoch], None] = lambda epoch: None,
     began: float | None = None,
     clock: Callable[[], float] = time.monotonic,
+    record: SearchRecord | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and eliminates until every group has its champion, trained to the end.
 
@@ -76,7 +77,8 @@ def drive(
       on_message: gets a line about every candidate that failed or had to be set back.
       on_recorded: gets every epoch that is new in the ledger.
       began: when this run of the search began, by ``clock``; None for now. For a budget in hours.
-      clock: seconds, from any moment on.
+      clock: seconds, counted from any moment.
+      record: content of the ledger, if the caller has read it already.
 
     Returns:
       the champions, heaviest group first, as written to ``champions.json``.
@@ -87,10 +89,12 @@ def drive(
     """
     clear_temporary(workdir)
     try:
-        if difference := audit(ledger).difference:
+        record = record or read_record(ledger)
+        if difference := audit(record).difference:
             raise UserError(
-                f"{ledger.path} was decided otherwise than by the rules of this version "
-                f"({difference}): continue with the version that began it, or in another --workdir"
+                f"the decisions in {ledger.path} do not follow from the rules of this version "
+                f"({difference}): continue with the version that began the search, or use another "
+                "--workdir"
             )
         with Display(progress) as display:
 
@@ -98,14 +102,14 @@ def drive(
                 display.clear()
                 on_message(text)
 
-            search = _Search(ledger, executor, workdir, display, say, on_recorded)
+            search = _Search(ledger, record, executor, workdir, display, say, on_recorded)
             standings = search.run(clock, clock() if began is None else began)
     finally:
         executor.close()
         clear_temporary(workdir)
-    found = champions.describe(ledger, standings)
-    write_json(champions_path(workdir), found)
-    return found
+    described = champions.describe(ledger, standings)
+    write_json(champions_path(workdir), described)
+    return described
 
 
 @dataclass
@@ -123,6 +127,7 @@ class _Search:
     def __init__(
         self,
         ledger: Ledger,
+        record: SearchRecord,
         executor: Executor,
         workdir: Path,
         display: Display,
@@ -131,36 +136,35 @@ class _Search:
     ) -> None:
         self._ledger, self._executor, self._workdir = ledger, executor, workdir
         self._display, self._say, self._on_recorded = display, say, on_recorded
-        meta, candidates = ledger.meta(), ledger.candidates()
-        self._score = meta.get("data", {}).get("score", "top-1")
-        self._schedule, self._judge = summary.schedule_of(meta), summary.judge_of(meta)
-        self._specs = {candidate.name: candidate.spec for candidate in candidates}
-        self._replicas = {replica.name: replica for replica in ledger.replicas()}
+        self._meta = record.meta
+        self._score = record.meta.get("data", {}).get("score", "top-1")
+        self._schedule, self._judge = record.schedule, judge_of(record.meta)
+        self._specs = {candidate.name: candidate.spec for candidate in record.candidates}
+        self._replicas = {replica.name: replica for replica in record.replicas}
         for name, replica in self._replicas.items():
             self._specs[name] = replace(self._specs[replica.candidate], name=name)
         self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
-        self._group_of = {candidate.name: candidate.group for candidate in candidates}
+        self._group_of = {candidate.name: candidate.group for candidate in record.candidates}
         self._members = {
-            group: [member.name for member in members]
-            for group, members in summary.by_group(candidates).items()
+            group: [member.name for member in members] for group, members in record.groups.items()
         }
         self._scores: dict[str, list[float]] = {name: [] for name in self._specs}
         self._losses: dict[str, list[float]] = {name: [] for name in self._specs}
         self._seconds = dict.fromkeys(self._specs, 0.0)  # of all epochs
-        for name, epochs in ledger.epochs().items():
+        for name, epochs in record.epochs.items():
             self._scores[name] = [epoch.validation_accuracy for epoch in epochs]
             self._losses[name] = [epoch.train_loss for epoch in epochs]
             self._seconds[name] = sum(epoch.seconds for epoch in epochs)
-        self._int8, self._failures, self._halts = ledger.int8(), ledger.failures(), ledger.halts()
+        self._int8 = {name: dict(results) for name, results in record.int8.items()}
+        self._failures, self._halts = dict(record.failures), dict(record.halts)
         self._timekeeper: Timekeeper | None = None
         self._elapsed = 0.0  # on its clock, when that was last recorded
         self._noise: Noise | None = None
-        decided = ledger.decisions()
-        self._decided = {group: len(decided.get(group, ())) for group in self._members}
+        self._decisions = {group: record.decisions.get(group, []) for group in self._members}
         self._standings: dict[int, Standing] = {}
         # What is trained, and where.
-        self._wanted: dict[str, Job] = {}  # candidate to what its group waits for
-        self._queue = Queue()
+        self._pending: dict[str, Pending] = {}  # candidate to what its group waits for
+        self._queue = WorkQueue()
         self._active: set[str] = set()  # candidates that wait in it, or are being trained
         self._running: dict[int, _Running] = {}
         self._free: set[int] = set()
@@ -175,13 +179,13 @@ class _Search:
     def run(self, clock: Callable[[], float], began: float) -> dict[int, Standing]:
         """Everything; group number to how it has ended."""
         macs = {name: spec.macs for name, spec in self._specs.items()}
-        self._timekeeper = deadline.timekeeper(self._ledger.meta(), macs, clock, began)
-        self._repeat()
+        self._timekeeper = deadline.timekeeper(self._meta, macs, clock, began)
+        self._measure_noise()
         for group in self._members:
             self._advance(group, resuming=True)
         self._look_at_clock()
         try:
-            while self._wanted:
+            while self._pending:
                 self._assign()
                 self._executor.wait(self._on_event)
                 self._look_at_clock()
@@ -190,21 +194,19 @@ class _Search:
         self._show()
         return self._standings
 
-    def _repeat(self) -> None:
-        """Looks at what is known of the noise, and queues the replicas that are to tell more."""
+    def _measure_noise(self) -> None:
+        """Works out the noise as far as it is known, and queues repeats that are not done yet."""
         replicas = list(self._replicas.values())
-        self._noise = summary.noise_of(
-            replicas, self._scores, self._schedule, self._failures, self._losses
-        )
-        for name, epochs in self._replicas_left().items():
-            self._wanted[name] = Job(name, len(self._scores[name]) + epochs)
+        self._noise = noise_of(replicas, self._scores, self._losses, self._schedule, self._failures)
+        for name, epochs in self._replica_epochs_left().items():
+            self._pending[name] = Pending(name, len(self._scores[name]) + epochs)
             if name not in self._active:
                 self._enqueue(name)
 
-    def _replicas_left(self) -> dict[str, int]:
+    def _replica_epochs_left(self) -> dict[str, int]:
         done = {name: len(self._scores[name]) for name in self._replicas}
         halted = bool(self._halts)  # halted groups do not wait
-        return replicas_left(done, self._schedule, failed=self._failures, halted=halted)
+        return replica_epochs_left(done, self._schedule, failed=self._failures, halted=halted)
 
     # -- decisions -------------------------------------------------------------------------------
 
@@ -219,34 +221,34 @@ class _Search:
             self._int8,
             self._noise,
             self._halts.get(group),
+            self._decisions[group],
         )
         self._standings[group] = standing
-        news = standing.decisions[self._decided[group] :]
-        if news:
-            self._ledger.record_decisions(group, news)
-            self._decided[group] = len(standing.decisions)
-        jobs = {job.candidate: job for job in standing.jobs}
+        if new_decisions := standing.decisions[len(self._decisions[group]) :]:
+            self._ledger.record_decisions(group, new_decisions)
+            self._decisions[group] = list(standing.decisions)
+        pending = {need.candidate: need for need in standing.pending}
         if resuming and standing.finished:
-            jobs = self._lost_champion(standing)
+            pending = self._lost_champion(standing)
         for name in members:
-            if name in jobs:
-                self._wanted[name] = jobs[name]
+            if name in pending:
+                self._pending[name] = pending[name]
                 if name not in self._active:
                     self._enqueue(name)
             else:
-                self._wanted.pop(name, None)
-                if name not in standing.survivors or (standing.finished and not jobs):
+                self._pending.pop(name, None)
+                if name not in standing.survivors or (standing.finished and not pending):
                     self._retire(name)
         done = {name: len(self._scores[name]) for name in members}
-        work = left(standing, done, self._macs, self._schedule)[1] or 0.0
+        work = group_left(standing, done, self._macs, self._schedule)[1] or 0.0
         self._work_left += work - self._group_left[group]
         self._group_left[group] = work
 
     def _look_at_clock(self) -> None:
-        """Tells groups whose time is up, and their candidates and replicas with them."""
+        """Ends groups whose time is up, and the training of their candidates and repeats."""
         if self._timekeeper is None:
             return
-        while halts := self._timekeeper.called(
+        while halts := self._timekeeper.halts_due(
             self._standings,
             self._halts,
             trained={name: (len(self._scores[name]), self._seconds[name]) for name in self._specs},
@@ -254,9 +256,9 @@ class _Search:
             workers=max(1, len(self._free) + len(self._running)),
         ):
             for name in self._replicas:
-                self._wanted.pop(name, None)
+                self._pending.pop(name, None)
             for group, halt in halts.items():
-                self._say(f"group {group}: {deadline.words(halt)}")
+                self._say(f"group {group}: {deadline.halt_text(halt)}")
                 self._ledger.record_halt(group, halt)
                 self._halts[group] = halt
                 self._advance(group)
@@ -267,14 +269,14 @@ class _Search:
             self._elapsed = self._timekeeper.deadline.spent()
             self._ledger.record_elapsed(self._elapsed)
 
-    def _lost_champion(self, standing: Standing) -> dict[str, Job]:
+    def _lost_champion(self, standing: Standing) -> dict[str, Pending]:
         """A champion whose checkpoint has disappeared is trained anew; its scores stand."""
         name = standing.champion
         if name is None or name in self._failures:  # trained anew, but in vain
             return {}
         if checkpoint_path(self._workdir, name).is_file():
             return {}
-        return {name: Job(name, len(self._scores[name]))}
+        return {name: Pending(name, len(self._scores[name]))}
 
     # -- who trains what -------------------------------------------------------------------------
 
@@ -294,7 +296,7 @@ class _Search:
 
     def _next(self, slot: int, may_move: Callable[[int], bool]) -> str | None:
         while (name := self._queue.pop(slot, may_move)) is not None:
-            if name in self._wanted:
+            if name in self._pending:
                 return name
             self._active.remove(name)  # eliminated while it waited
         return None
@@ -303,19 +305,19 @@ class _Search:
         if self._homes.get(name, slot) != slot:
             self._retire(name)
         self._free.remove(slot)
-        job, done = self._wanted[name], len(self._scores[name])
-        until = job.until_epoch if self._timekeeper is None else min(job.until_epoch, done + 1)
-        self._running[slot] = _Running(name, job.until_epoch)
+        need, done = self._pending[name], len(self._scores[name])
+        until = need.until_epoch if self._timekeeper is None else min(need.until_epoch, done + 1)
+        self._running[slot] = _Running(name, need.until_epoch)
         self._homes[name] = slot
-        task = Task(
+        item = WorkItem(
             spec=self._specs[name],
             done=done,
             until_epoch=until,
             checkpoint=checkpoint_path(self._workdir, name),
-            int8_at_end=job.int8 and until == job.until_epoch,
+            int8_at_end=need.int8 and until == need.until_epoch,
             seed=self._replicas[name].seed if name in self._replicas else 0,
         )
-        self._executor.submit(slot, task)
+        self._executor.submit(slot, item)
 
     def _moving_pays(self, home: int) -> bool:
         """Whether building again takes less than waiting for the slot that has built already."""
@@ -357,8 +359,8 @@ class _Search:
             case Warned(text):
                 self._say(text)
             case Finished():
-                job = self._wanted.get(running.name)
-                if job is not None and len(self._scores[running.name]) < job.until_epoch:
+                need = self._pending.get(running.name)
+                if need is not None and len(self._scores[running.name]) < need.until_epoch:
                     del self._running[slot]
                     self._enqueue(running.name)
                 else:
@@ -375,7 +377,7 @@ class _Search:
         running.state = ""
         if result.epoch <= len(scores):
             return  # known: the checkpoint had been lost, or tells its whole history
-        if name not in self._wanted:
+        if name not in self._pending:
             return  # its group's time was up meanwhile, and was decided without it
         epoch = Epoch(candidate=name, **asdict(result))
         self._ledger.record_epoch(epoch)
@@ -405,11 +407,11 @@ class _Search:
     def _end(self, slot: int) -> None:
         name = self._running.pop(slot).name
         self._active.remove(name)
-        self._wanted.pop(name, None)
+        self._pending.pop(name, None)
         if name in self._replicas:
             self._retire(name)
         if self._noise is not None and self._noise.waiting:
-            self._repeat()
+            self._measure_noise()
             if not self._noise.waiting:  # which is what all groups have waited for
                 for group in self._members:
                     self._advance(group)
@@ -440,7 +442,7 @@ class _Search:
         self._queue.evict(slot)
         self._homes = {name: home for name, home in self._homes.items() if home != slot}
         if slot not in self._running:
-            self._say(f"a worker died ({lost.reason}) without a task; it is replaced")
+            self._say(f"a worker died ({lost.reason}) while it was idle; it is replaced")
             return
         name = self._running[slot].name
         self._deaths[name] += not lost.blameless
@@ -455,10 +457,10 @@ class _Search:
     # -- what the user sees ----------------------------------------------------------------------
 
     def _show(self) -> None:
-        again = sum(self._macs[name] * n for name, n in self._replicas_left().items())
-        whole = self._work_done + self._work_left + again
-        tasks = [
-            (task.name, min(len(self._scores[task.name]) + 1, task.until), task.until, task.state)
-            for _, task in sorted(self._running.items())
+        replicas = sum(self._macs[name] * n for name, n in self._replica_epochs_left().items())
+        whole = self._work_done + self._work_left + replicas
+        running = [
+            (item.name, min(len(self._scores[item.name]) + 1, item.until), item.until, item.state)
+            for _, item in sorted(self._running.items())
         ]
-        self._display.show(tasks, self._work_done / whole if self._wanted else None)
+        self._display.show(running, self._work_done / whole if self._pending else None)

@@ -38,9 +38,12 @@ from efficientnet_elite.search.executors.pool import ProcessPool
 from efficientnet_elite.search.executors.protocol import Executor
 from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.ledger import FILE_NAME as LEDGER_FILE
-from efficientnet_elite.search.ledger import Ledger, Replica
-from efficientnet_elite.search.pace import measure as measure_pace
-from efficientnet_elite.search.planning import planned, replicas
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.pace import measure_pace
+from efficientnet_elite.search.planning import choose_replicas, plan_candidates
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.schedule import with_rule_defaults
 from efficientnet_elite.search.tensorboard import Summaries
 from efficientnet_elite.search.workdir import cache_path, has_checkpoints, lock
 from efficientnet_elite.training.keras_import import import_keras
@@ -86,7 +89,7 @@ def run(
       UserError: bad data or settings, or a work directory of another search or in use.
     """
     began = time.monotonic()
-    engine = engine or EngineConfig()
+    config, engine = with_rule_defaults(config), engine or EngineConfig()
     if config.select == "int8" and quantize is None:
         raise UserError("select=int8 needs a way to int8: search.run(quantize=int8_form)")
     with lock(workdir):
@@ -108,8 +111,9 @@ def run(
                 _tell_versions(ledger, on_message)
             else:
                 ledger.start(*setup)
-            curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
-            trainings = len(ledger.candidates()) + len(ledger.replicas())
+            record = read_record(ledger)
+            curves = Summaries(workdir, record.meta["started"], record.epochs)
+            trainings = len(record.candidates) + len(record.replicas)
             executor = _executor(config, data, workdir, engine, quantize, trainings)
             return driver.drive(
                 ledger,
@@ -119,6 +123,7 @@ def run(
                 on_message=on_message,
                 on_recorded=curves.record,
                 began=began,
+                record=record,
             )
 
 
@@ -263,8 +268,8 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
 
 
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
-    recorded = ledger.meta()["config"]
-    for key, (old, new) in _differences(recorded, asdict(config)).items():
+    recorded = with_rule_defaults(SearchConfig.from_dict(ledger.meta()["config"]))
+    for key, (old, new) in _differences(asdict(recorded), asdict(config)).items():
         if key in _CHANGES_NOTHING:
             continue
         raise UserError(
@@ -304,8 +309,8 @@ def _set_up(
     if config.budget_hours is not None:
         on_message("measuring the pace of this machine")
         pace = measure_pace([c.spec for c in selected.candidates], config, data)
-    candidates, plan = planned(selected.candidates, config, pace, engine.workers or 1)
-    on_message(plan["words"])
+    candidates, plan, text = plan_candidates(selected.candidates, config, pace, engine.workers or 1)
+    on_message(text)
     meta = {
         "config": asdict(config),
         "plan": plan,
@@ -323,7 +328,7 @@ def _set_up(
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, replicas(candidates, config.seeds)
+    return candidates, meta, choose_replicas(candidates, config.seeds)
 
 
 def _check_measurable(engine: EngineConfig) -> None:

@@ -20,8 +20,8 @@ from .protocol import (
     OnEvent,
     Ready,
     Stepped,
-    Task,
     Warned,
+    WorkItem,
 )
 
 _STEP_SECONDS = 0.2  # between two `Stepped`: what a person can follow
@@ -53,48 +53,48 @@ class LocalExecutor:
         self._base_resolution, self._seed = base_resolution, seed
         self._quantize = quantize
         self._trainers: dict[str, Trainer] = {}
-        self._task: Task | None = None
+        self._task: WorkItem | None = None
 
-    def submit(self, slot: int, task: Task) -> None:
+    def submit(self, slot: int, item: WorkItem) -> None:
         """See `Executor.submit`."""
-        self._task = task
+        self._task = item
 
     def wait(self, on_event: OnEvent) -> None:
-        """See `Executor.wait`; runs the whole task."""
-        task, self._task = self._task, None
-        if task is None:
+        """See `Executor.wait`; runs the whole item."""
+        item, self._task = self._task, None
+        if item is None:
             on_event(0, Ready())
             return
         try:
-            self._run_alone_if_need_be(task, on_event)
+            self._run_alone_if_need_be(item, on_event)
         except TrainingError as error:
-            self.retire(0, task.spec.name)
+            self.retire(0, item.spec.name)
             on_event(0, Failed(str(error)))
         else:
             on_event(0, Finished())
 
-    def _run_alone_if_need_be(self, task: Task, on_event: OnEvent) -> None:
+    def _run_alone_if_need_be(self, item: WorkItem, on_event: OnEvent) -> None:
         try:
-            self._run(task, on_event)
+            self._run(item, on_event)
         except OutOfMemory:
             # What idle candidates occupy is not this one's fault; they are built again.
-            others = self._trainers.keys() - {task.spec.name}
+            others = self._trainers.keys() - {item.spec.name}
             self._trainers.clear()
             if not others:
                 raise
         else:
             return
         gc.collect()  # outside of the handler, whose traceback holds the trainer
-        self._run(task, on_event)
+        self._run(item, on_event)
 
-    def _run(self, task: Task, on_event: OnEvent) -> None:
-        trainer = self._trainers.get(task.spec.name)
-        if trainer is not None and task.int8_at_end and trainer.epochs_done > task.until_epoch:
+    def _run(self, item: WorkItem, on_event: OnEvent) -> None:
+        trainer = self._trainers.get(item.spec.name)
+        if trainer is not None and item.int8_at_end and trainer.epochs_done > item.until_epoch:
             trainer = None  # `_open` sets it back
         built = 0.0
         if trainer is None:
-            trainer = self._open(task, on_event)
-            self._trainers[task.spec.name] = trainer
+            trainer = self._open(item, on_event)
+            self._trainers[item.spec.name] = trainer
             for epoch in trainer.history:
                 on_event(0, EpochDone(epoch))
         else:
@@ -119,22 +119,22 @@ class LocalExecutor:
                 on_event(0, Stepped(step, steps))
 
         try:
-            trainer.run(task.until_epoch, on_epoch, on_step)
+            trainer.run(item.until_epoch, on_epoch, on_step)
         finally:
             tell_built()
-        if task.int8_at_end:
+        if item.int8_at_end:
             assert self._quantize is not None
             on_event(0, Int8Done(trainer.int8(self._quantize)))
 
-    def _open(self, task: Task, on_event: OnEvent) -> Trainer:
+    def _open(self, item: WorkItem, on_event: OnEvent) -> Trainer:
         def trainer() -> Trainer:
             return Trainer(
-                task.spec,
+                item.spec,
                 self._train,
                 self._data,
                 base_resolution=self._base_resolution,
-                seed=self._seed + task.seed,
-                checkpoint=task.checkpoint,
+                seed=self._seed + item.seed,
+                checkpoint=item.checkpoint,
             )
 
         try:
@@ -144,13 +144,13 @@ class LocalExecutor:
         else:
             # The weights that are to be measured must not have been trained on; where a ledger is
             # older than its checkpoints, they have been.
-            if not (task.int8_at_end and found.epochs_done > task.until_epoch):
+            if not (item.int8_at_end and found.epochs_done > item.until_epoch):
                 return found
             problem = "ahead"
         # Training is deterministic: the same epochs again give the scores on record.
-        aside = task.checkpoint.with_suffix(f".{problem}")
-        task.checkpoint.replace(aside)
-        on_event(0, Warned(f"{task.checkpoint} is {problem}: kept as {aside.name}, trained anew"))
+        aside = item.checkpoint.with_suffix(f".{problem}")
+        item.checkpoint.replace(aside)
+        on_event(0, Warned(f"{item.checkpoint} is {problem}: kept as {aside.name}, trained anew"))
         return trainer()
 
     def retire(self, slot: int, name: str) -> None:

@@ -19,7 +19,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.workdir import shared_lock
 from efficientnet_elite.text import signal_name
 
-from .protocol import Event, Executor, Lost, OnEvent, Task
+from .protocol import Event, Executor, Lost, OnEvent, WorkItem
 
 LOG_FILE = "workers.log"  # in the work directory: what TensorFlow and the workers have to say
 _STARTS = 3  # in vain, with no word from any worker in between, until the search gives up
@@ -74,15 +74,15 @@ class ProcessPool:
         other_end.close()  # so that the pipe ends with the worker
         self._workers[slot] = _Worker(process, pipe)
 
-    def submit(self, slot: int, task: Task) -> None:
+    def submit(self, slot: int, item: WorkItem) -> None:
         """See `Executor.submit`."""
-        self._send(slot, task)
+        self._send(slot, item)
 
     def retire(self, slot: int, name: str) -> None:
         """See `Executor.retire`."""
         self._send(slot, name)
 
-    def _send(self, slot: int, message: Task | str) -> None:
+    def _send(self, slot: int, message: WorkItem | str) -> None:
         with suppress(OSError):  # it has died; `wait` is about to find out
             self._workers[slot].pipe.send(message)
 
@@ -156,7 +156,7 @@ def _serve(
             executor.wait(send)
             while True:
                 message = pipe.recv()
-                if isinstance(message, Task):
+                if isinstance(message, WorkItem):
                     executor.submit(0, message)
                     executor.wait(send)
                 else:

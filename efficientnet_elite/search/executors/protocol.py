@@ -18,16 +18,16 @@ from efficientnet_elite.training.outcome import EpochResult, Int8Result
 
 
 @dataclass(frozen=True)
-class Task:
+class WorkItem:
     """Train a candidate, from its checkpoint on.
 
     Attributes:
       spec: the network; its name is the candidate's.
       done: epochs that the driver knows of.
-      until_epoch: epochs in all when the task is done.
+      until_epoch: epochs in all when the item is done.
       checkpoint: file to continue from, and to keep up to date.
       int8_at_end: whether to measure the int8 accuracy after ``until_epoch``. Where that many
-        epochs are done already, this is the whole task.
+        epochs are done already, this is the whole item.
       seed: added to the search's.
     """
 
@@ -41,12 +41,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Ready:
-    """A slot can take its first task, or its first one after it was lost."""
+    """A slot can take its first item, or its first one after it was lost."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """The task's graph has been built, in so many seconds; the slot keeps it until `retire`."""
+    """The item's graph has been built, in so many seconds; the slot keeps it until `retire`."""
 
     seconds: float
 
@@ -68,7 +68,7 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class Int8Done:
-    """What the task's last epoch is worth in int8."""
+    """What the item's last epoch is worth in int8."""
 
     result: Int8Result
 
@@ -82,7 +82,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Finished:
-    """The task is done, and the slot free."""
+    """The item is done, and the slot free."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Failed:
 
 @dataclass(frozen=True)
 class Lost:
-    """The slot is gone, with its task and all it has kept; `Ready` says when it is back.
+    """The slot is gone, with its item and all it has kept; `Ready` says when it is back.
 
     Attributes:
       reason: in words.
-      blameless: the task cannot have been the cause, such as where a whole machine has gone.
+      blameless: the item cannot have been the cause, such as where a whole machine has gone.
     """
 
     reason: str
@@ -114,8 +114,8 @@ OnEvent: TypeAlias = Callable[[int, Event], None]
 class Executor(Protocol):
     """A place to train. Used by one thread."""
 
-    def submit(self, slot: int, task: Task) -> None:
-        """Gives a free slot its next task."""
+    def submit(self, slot: int, item: WorkItem) -> None:
+        """Gives a free slot its next item."""
 
     def wait(self, on_event: OnEvent) -> None:
         """Blocks until something has happened, and calls ``on_event(slot, event)`` for it.

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster whose nodes share the work directory: Ray core actors, no more of Ray.
 
 Checkpoints, not Ray, carry what a worker has done: an actor that dies, alone or with its node, is
-created anew wherever there is room, and the driver hands its task to whoever is free.
+created anew wherever there is room, and the driver hands its item to whoever is free.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.workdir import shared_lock
 
 from .pool import portable
-from .protocol import EpochDone, Event, Executor, Finished, Lost, OnEvent, Ready, Stepped, Task
+from .protocol import EpochDone, Event, Executor, Finished, Lost, OnEvent, Ready, Stepped, WorkItem
 
 _NODE_DIED = "node has died"  # Ray's words, where an actor's end was not its own
 _STARTS = 3  # in vain, with no word from any actor in between, until the search gives up
@@ -66,7 +66,7 @@ class RayCluster:
         self._make, self._workdir = make, workdir
         self._vain = 0  # starts, since any actor was last heard of
         self._actors: dict[int, Any] = {}
-        self._calls: dict[Any, tuple[int, Task | None]] = {}  # None: the call that prepares
+        self._calls: dict[Any, tuple[int, WorkItem | None]] = {}  # None: the call that prepares
         for slot in range(slots):
             self._start(slot)
 
@@ -74,12 +74,12 @@ class RayCluster:
         self._actors[slot] = actor = self._actor.remote()
         self._calls[actor.prepare.remote(self._make, slot, self._workdir)] = slot, None
 
-    def submit(self, slot: int, task: Task) -> None:
+    def submit(self, slot: int, item: WorkItem) -> None:
         """See `Executor.submit`. A call is an epoch, which is known as soon as it is done."""
-        upto = min(task.done + 1, task.until_epoch)
-        measured = task.int8_at_end and upto == task.until_epoch
-        call = self._actors[slot].run.remote(replace(task, until_epoch=upto, int8_at_end=measured))
-        self._calls[call] = slot, task
+        upto = min(item.done + 1, item.until_epoch)
+        measured = item.int8_at_end and upto == item.until_epoch
+        call = self._actors[slot].run.remote(replace(item, until_epoch=upto, int8_at_end=measured))
+        self._calls[call] = slot, item
 
     def retire(self, slot: int, name: str) -> None:
         """See `Executor.retire`."""
@@ -88,29 +88,29 @@ class RayCluster:
     def wait(self, on_event: OnEvent) -> None:
         """See `Executor.wait`."""
         (call, *_), _ = self._ray.wait(list(self._calls), num_returns=1)
-        slot, task = self._calls.pop(call)
+        slot, item = self._calls.pop(call)
         try:
             events = self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
             raise portable(error.cause) from None
         except self._ray.exceptions.RayError as error:  # the actor has died
-            self._replace(slot, task, str(error).strip(), on_event)
+            self._replace(slot, item, str(error).strip(), on_event)
             return
         self._vain = 0
-        if task is None:
+        if item is None:
             on_event(slot, Ready())
             return
         epochs = [event.result.epoch for event in events if isinstance(event, EpochDone)]
-        reached = max(epochs, default=task.done)
-        unfinished = reached < task.until_epoch and isinstance(events[-1], Finished)
+        reached = max(epochs, default=item.done)
+        unfinished = reached < item.until_epoch and isinstance(events[-1], Finished)
         for event in events[:-1] if unfinished else events:
             on_event(slot, event)
         if unfinished:
-            self.submit(slot, replace(task, done=max(reached, task.done)))
+            self.submit(slot, replace(item, done=max(reached, item.done)))
 
-    def _replace(self, slot: int, task: Task | None, story: str, on_event: OnEvent) -> None:
+    def _replace(self, slot: int, item: WorkItem | None, story: str, on_event: OnEvent) -> None:
         reason = story.splitlines()[0]
-        self._vain += task is None
+        self._vain += item is None
         if self._vain == _STARTS:
             raise UserError(f"workers cannot be started on the cluster: {reason}")
         self._start(slot)
@@ -140,14 +140,14 @@ class _Worker:
         self._held.enter_context(shared_lock(workdir))
         self._executor = make(slot)
 
-    def run(self, task: Task) -> list[Event]:
+    def run(self, item: WorkItem) -> list[Event]:
         events: list[Event] = []
 
         def keep(_: int, event: Event) -> None:
             if not isinstance(event, Stepped):
                 events.append(event)
 
-        self._executor.submit(0, task)
+        self._executor.submit(0, item)
         self._executor.wait(keep)
         return events
 

@@ -1,8 +1,7 @@
-"""The report of a search: `report.html`, one file without any network access, and figures as PNG;
-the same as data, in JSON and CSV.
+"""The report of a search: ``report.html``, figures as PNG, and the same as data in JSON and CSV.
 
-It can be written at any time; what has not been done yet is said to be missing. This package must
-not import TensorFlow or Keras, and matplotlib only when it draws.
+The page is one file that needs no network access. It can be written at any time; it says what has
+not been done yet. matplotlib is imported only when figures are drawn.
 """
 
 from __future__ import annotations
@@ -22,12 +21,14 @@ from efficientnet_elite.report import (
     tradeoff,
 )
 from efficientnet_elite.report.artefacts import Export
-from efficientnet_elite.report.bracket import bracket, cuts
+from efficientnet_elite.report.bracket import bracket
 from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.figures import Figure, Point
 from efficientnet_elite.report.markup import titled
-from efficientnet_elite.search import summary as summary_lib
+from efficientnet_elite.search.decisions import decided_rounds
 from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.summary import summarize_record
 from efficientnet_elite.search.workdir import write_bytes, write_json
 
 REPORT_FILE = "report.html"
@@ -76,35 +77,40 @@ def write_tables(workdir: Path) -> list[Path]:
 
 
 def gather(workdir: Path) -> Contents:
-    """Reads everything that there is to tell; UserError where there is no search."""
+    """Reads everything that the report shows; UserError where there is no search."""
     with Ledger(workdir) as ledger, ledger.snapshot():
-        summary, meta = summary_lib.summarize(ledger), ledger.meta()
-        epochs, candidates, int8 = ledger.epochs(), ledger.candidates(), ledger.int8()
-        replicas, failures, halts = ledger.replicas(), ledger.failures(), ledger.halts()
+        record, timings = read_record(ledger), ledger.timings()
+    summary, schedule = summarize_record(record, timings), record.schedule
     names = [group.champion for group in summary.groups if group.champion]
-    found = artefacts.read(workdir, names)
-    champions = results.champions(summary, found, int8)
-    decided = [cut for group in summary.groups for cut in cuts(group)]
-    choices = comparison.choices(decided, epochs)
-    schedule = summary_lib.schedule_of(meta)
-    costs = cost.costs(summary, schedule, epochs, replicas)
+    exported = artefacts.read(workdir, names)
+    champions = results.champions(summary, exported, record.int8)
+    rounds = [
+        decided
+        for group in summary.groups
+        for decided in decided_rounds(group.number, group.decisions)
+    ]
+    choices = comparison.choices(rounds, record.epochs)
+    costs = cost.group_costs(summary, schedule, record.epochs, record.replicas)
+    measured = record.meta.get("measured", {})
     return Contents(
         workdir=workdir,
-        meta=meta,
+        meta=record.meta,
         summary=summary,
-        epochs=epochs,
-        int8=int8,
-        halts=halts,
+        epochs=record.epochs,
+        int8=record.int8,
+        halts=record.halts,
         champions=champions,
-        artefacts=found,
-        options=tradeoff.options(champions, candidates, meta.get("measured", {})),
+        artefacts=exported,
+        options=tradeoff.options(champions, record.candidates, measured),
         rule=schedule.rule,
-        cuts=decided,
+        rounds=rounds,
         choices=choices,
         agreement=comparison.agreement(choices, summary.groups, schedule.rule),
-        repeats=cost.repeats(replicas, summary, schedule, epochs, failures),
+        trainings=cost.noise_trainings(
+            record.replicas, summary, schedule, record.epochs, record.failures
+        ),
         costs=costs,
-        plan=cost.planned(meta, summary, costs[-1]),
+        comparisons=cost.compare_with_forecast(record.meta, summary, costs[-1]),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip(),
     )
 
@@ -118,7 +124,7 @@ def draw(contents: Contents) -> Figures:
     }
     axis = figures.shared_axis(summary.groups, scores)
     brackets = {
-        group.number: bracket(group, [cut for cut in contents.cuts if cut.group == group.number])
+        group.number: bracket(group, [r for r in contents.rounds if r.group == group.number])
         for group in summary.groups
     }
     size, latency = _tradeoffs(contents)

@@ -18,7 +18,7 @@ from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.results import choices, validated
 from efficientnet_elite.search.summary_text import member_text
 
-FORMAT = 2
+FORMAT = 3
 
 
 def as_json(contents: Contents) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def tables(contents: Contents) -> list[Table]:
         _candidates(contents),
         _over_limits(contents),
         _curves(contents),
-        race_tables.cuts(contents),
+        race_tables.eliminations(contents),
         race_tables.decisions(contents),
         race_tables.rules(contents),
         race_tables.rule_choices(contents),

@@ -131,13 +131,13 @@ def shared_axis(groups: Sequence[Group], scores: Mapping[str, Sequence[float]]) 
     """Limits for all groups' curves; in percent, and logarithmic where the rounds end early."""
     members = [member for group in groups for member in group.members]
     epochs = max(2, *(member.epochs_needed for member in members))
-    last_cut = max((d.epoch for group in groups for d in group.decisions), default=0)
+    last_elimination = max((d.epoch for group in groups for d in group.decisions), default=0)
     values = [100 * score for member in members for score in scores.get(member.name, ())]
     low, high = min(values, default=0.0), max(values, default=100.0)
     pad = max(2.0, 0.06 * (high - low))
     return Axis(
         epochs,
-        logarithmic=epochs >= 50 and 0 < last_cut <= epochs / 3,
+        logarithmic=epochs >= 50 and 0 < last_elimination <= epochs / 3,
         low=max(0.0, low - pad),
         high=min(101.0, high + pad),
     )
@@ -292,12 +292,12 @@ def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
     out = [decision for decision in group.decisions if not decision.survives]
-    cuts = sorted({(decision.epoch, decision.round) for decision in out if decision.epoch})
+    eliminations = sorted({(decision.epoch, decision.round) for decision in out if decision.epoch})
     if axis.logarithmic:
         ax.set_xscale("log")
         ax.set_xlim(1, axis.epochs * 1.12)
         decades = [10**power for power in range(1 + int(log10(axis.epochs)))]
-        ticks = sorted({*decades, *(epoch for epoch, _ in cuts), axis.epochs})
+        ticks = sorted({*decades, *(epoch for epoch, _ in eliminations), axis.epochs})
         ax.xaxis.set_major_locator(FixedLocator(_spaced(ticks)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -306,7 +306,7 @@ def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
         ax.set_xlim(1 - 0.02 * axis.epochs, axis.epochs * 1.04)
         ax.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
     previous = None
-    for epoch, number in cuts:
+    for epoch, number in eliminations:
         ax.axvline(epoch, color=LIGHT["faint"], linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         at = ax.transData.transform((epoch, axis.low))[0]
         if previous is None or at - previous > 14:

@@ -197,7 +197,10 @@ def _champions(contents: Contents) -> Html | None:
 def _chosen_by(contents: Contents) -> str:
     if contents.meta["config"]["select"] != "int8":
         return f"Champions were chosen by validation {contents.score}, in float32."
-    return f"Champions were chosen by validation {contents.score}, in the last cuts that of int8."
+    return (
+        f"Champions were chosen by validation {contents.score}; the last eliminations used that of "
+        "the int8 networks."
+    )
 
 
 def _curves(contents: Contents, figures: Figures) -> Html:

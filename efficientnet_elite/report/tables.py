@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from efficientnet_elite.device.costs import METRICS
 from efficientnet_elite.report.artefacts import Latency
-from efficientnet_elite.report.cost import Cost
+from efficientnet_elite.report.cost import GroupCost
 from efficientnet_elite.report.markup import Html, join, listed, tag, titled
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Option, Options
@@ -241,7 +241,7 @@ def _candidate(member: Member) -> Html:
     )
 
 
-def costs(rows: Sequence[Cost]) -> Html:
+def costs(rows: Sequence[GroupCost]) -> Html:
     """Forecast and actual cost by group, and of all together."""
     replicas = any(row.replicas for row in rows)
     head = heads(
@@ -260,7 +260,7 @@ def costs(rows: Sequence[Cost]) -> Html:
     return framed(head, [_cost(row, replicas) for row in rows])
 
 
-def _cost(row: Cost, replicas: bool) -> Html:
+def _cost(row: GroupCost, replicas: bool) -> Html:
     planned = row.epochs_planned
     cells = (
         str(row.candidates),

@@ -54,7 +54,7 @@ def test_a_finished_search(tmp_path):
         "f00d",
         "No image was skipped.",
         "1 min 01 s",
-        "out in round 1, ranked 3 of 3",
+        "eliminated in round 1, ranked 3 of 3",
     ):
         assert expected in page.text, expected
     assert page.tags.count("svg") == 6

@@ -12,6 +12,7 @@ import pytest
 from efficientnet_elite import report
 from efficientnet_elite.cli import main
 from efficientnet_elite.report import data, tradeoff
+from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.summary import summarize
 from tests.support.reports import (
@@ -114,7 +115,7 @@ def test_a_search_by_int8_is_judged_by_int8(tmp_path):
     assert [option.accuracy for option in options.rows] == pytest.approx([0.6, 0.8])
     page = unillustrated(tmp_path)
     assert "The accuracy is that of int8 on the validation part" in page.text
-    assert "in the last cuts that of int8" in page.text
+    assert "the last eliminations used that of the int8" in page.text
     sidecar(tmp_path, names[0], 0.9, 1000)
     sidecar(tmp_path, names[1], 0.8, 2000)
     page = unillustrated(tmp_path)
@@ -182,7 +183,7 @@ def test_json(finished):
     assert found["benchmark"]["host"]["cpu"] == "Board & Co"
     tables = found["tables"]
     assert set(tables) == {
-        "champions", "pareto", "candidates", "curves", "cuts", "decisions", "rules",
+        "champions", "pareto", "candidates", "curves", "eliminations", "decisions", "rules",
         "rule_choices", "noise", "replica_curves", "plan", "costs", "times", "skipped_images",
     }  # fmt: skip
     for table in tables.values():
@@ -200,7 +201,9 @@ def test_json(finished):
     assert tables["plan"]["rows"][0]["spent"] == len(trained)
     assert found["search"]["noise"] == summary.noise > 0
     decided = [d for group in summary.groups for d in group.decisions]
-    assert [line["reason"] for line in tables["decisions"]["rows"]] == [d.reason for d in decided]
+    assert [line["reason"] for line in tables["decisions"]["rows"]] == [
+        decision_text(d) for d in decided
+    ]
     exported, missing = tables["champions"]["rows"]
     assert exported["int8_accuracy_low"] < exported["int8_accuracy"] == 0.925
     assert exported["int8_median_ms"] == 12.34

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from efficientnet_elite import cli
 from efficientnet_elite.config import EngineConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors import pool as pool_module
 from efficientnet_elite.search.executors.pool import LOG_FILE, ProcessPool
@@ -79,7 +80,7 @@ def test_a_candidate_that_kills_its_workers_fails(tmp_path):
     assert said[-1] == f"0a has failed and is eliminated: {reason}"
     assert len(found["epochs"]["0a"]) == 1
     (last,) = (d for d in found["decisions"][0] if d.candidate == "0a")
-    assert (last.survives, last.reason) == (False, f"failed: {reason}")
+    assert (last.survives, decision_text(last)) == (False, f"failed: {reason}")
     assert [champion["group"] for champion in found["champions"]] == [0, 1, 2, 3]
 
 

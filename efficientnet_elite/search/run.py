@@ -286,7 +286,7 @@ def _differences(
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
             found |= _differences(before, after, f"{prefix}{key}.")
-        elif before != (list(after) if isinstance(after, tuple) else after):
+        elif before != after:
             found[prefix + key] = (before, after)
     return dict(sorted(found.items()))
 

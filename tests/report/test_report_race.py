@@ -94,7 +94,7 @@ def test_rounds_in_which_everybody_went_on_are_left_out(tmp_path):
     contents = replace(contents, rounds=[idle, *others])
     told = eliminations.tournament(contents, report.draw(contents))
     assert remark in told
-    assert "In 1 round it was too close to call, and everybody stayed." in told
+    assert "After 1 round it was too close to call, and all candidates went on." in told
     assert "No elimination was too close" not in told
 
 

@@ -14,7 +14,7 @@ from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.budget import Pace, forecast
 from efficientnet_elite.search.deadline import longest_time
-from efficientnet_elite.search.decisions import Decision, decision_text
+from efficientnet_elite.search.decisions import Cause, decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.protocol import Failed, Stepped
 from efficientnet_elite.search.noise import Replica
@@ -69,15 +69,9 @@ def test_who_has_not_begun_can_neither_win_nor_take_over():
     scores = {"b": [0.2], "c": [0.1]}
     result = standing("abc", scores, SCHEDULE, halt=Halt(1, 1))
     assert result.champion == "b"
-    assert result.decisions[-1] == Decision(
-        1,
-        1,
-        "a",
-        pytest.approx(float("nan"), nan_ok=True),
-        3,
-        False,
-        "without a score when time was up",
-    )
+    late = result.decisions[-1]
+    assert (late.round, late.epoch, late.candidate, late.rank) == (1, 1, "a", 3)
+    assert (late.survives, late.scored, late.cause) == (False, False, Cause.LATE)
     failed = {"b": "nan", "c": "nan"}
     result = standing("abc", scores, SCHEDULE, halt=Halt(1, 1), failed=failed)
     assert (result.champion, result.finished) == (None, True)

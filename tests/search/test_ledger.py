@@ -13,7 +13,7 @@ import pytest
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import outlook, summary, tournament
 from efficientnet_elite.search.candidates import pool_candidates
-from efficientnet_elite.search.decisions import Cause, Decision, failed_decision
+from efficientnet_elite.search.decisions import Cause, Decision
 from efficientnet_elite.search.ledger import FILE_NAME, Epoch, Ledger
 from efficientnet_elite.search.record import curves
 from efficientnet_elite.search.schedule import schedule_of

@@ -206,7 +206,7 @@ def _over_limits(contents: Contents) -> Table:
         "reason": ("the limits that it is over", lambda pair: pair[1]),
     }
     about = "A candidate of the pool that is over a limit and was not trained."
-    return table("over_limits", about, columns, contents.meta.get("cut", {}).items())
+    return table("over_limits", about, columns, contents.meta.get("excluded", {}).items())
 
 
 def _curves(contents: Contents) -> Table:

@@ -248,7 +248,7 @@ def _candidates(contents: Contents) -> Html:
         "section",
         tag("h2", "Every candidate"),
         tables.candidates(contents.summary.groups),
-        _over_limits(contents.meta.get("cut", {})),
+        _over_limits(contents.meta.get("excluded", {})),
     )
 
 

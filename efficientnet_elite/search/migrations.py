@@ -34,6 +34,7 @@ def migrate(database: sqlite3.Connection) -> None:
 
 
 def _from_4(database: sqlite3.Connection) -> None:
+    database.execute("UPDATE meta SET key = 'excluded' WHERE key = 'cut'")
     meta = {key: json.loads(value) for key, value in database.execute("SELECT * FROM meta")}
     rule = _decisions_from_4(database, meta)
     if rule == "race":

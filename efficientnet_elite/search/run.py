@@ -303,8 +303,8 @@ def _set_up(
     selected = choose(config, data.num_classes, measure)
     for candidate in selected.candidates:
         task(candidate.spec, data)  # before anything is recorded
-    if selected.cut:
-        on_message(f"{len(selected.cut)} candidates are over a limit and not trained")
+    if selected.excluded:
+        on_message(f"{len(selected.excluded)} candidates are over a limit and not trained")
     pace = None
     if config.budget_hours is not None:
         on_message("measuring the pace of this machine")
@@ -322,7 +322,7 @@ def _set_up(
             "skipped": [asdict(image) for image in data.skipped],
             "fingerprint": data.fingerprint,
         },
-        "cut": dict(selected.cut),
+        "excluded": dict(selected.excluded),
         "measured": selected.measured,
         "versions": versions(),
         "machine": machine,

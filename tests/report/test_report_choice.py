@@ -78,7 +78,7 @@ def test_what_the_search_measured_counts_too(tmp_path):
     measured = {"tflm_arena_bytes": dict.fromkeys(names, 300_000)}
     reasons = {"elite9": "size 1,312 kB > 900.00 kB"}
     with Ledger(tmp_path) as ledger:
-        for key, value in (("measured", measured), ("cut", reasons)):
+        for key, value in (("measured", measured), ("excluded", reasons)):
             ledger._db.execute("INSERT INTO meta VALUES (?, ?)", (key, json.dumps(value)))
     options = report.gather(tmp_path).options
     assert [option.costs["tflm_arena_bytes"] for option in options.rows] == [300_000] * 2

@@ -367,7 +367,7 @@ def test_decisions_of_other_rules_are_not_overruled(tmp_path):
         drive(ledger, Invented(ACCURACIES), tmp_path, progress=False)
         ledger._db.execute("UPDATE decisions SET rank = 3 - rank, survives = 1 - survives")
         before = ledger.decisions(), ledger.epochs()
-        with pytest.raises(UserError, match=r"decided otherwise .*: continue with the version"):
+        with pytest.raises(UserError, match=r"do not follow from .*: continue with the version"):
             drive(ledger, Invented(ACCURACIES), tmp_path, progress=False)
         assert (ledger.decisions(), ledger.epochs()) == before
 

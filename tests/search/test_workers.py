@@ -24,7 +24,7 @@ from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors import pool as pool_module
 from efficientnet_elite.search.executors.pool import LOG_FILE, ProcessPool
 from efficientnet_elite.search.ledger import FILE_NAME, Ledger
-from efficientnet_elite.search.task_queue import Queue
+from efficientnet_elite.search.work_queue import WorkQueue
 from efficientnet_elite.search.workdir import lock, shared_lock
 from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
 from tests.support.invented import Invented, Simulated, ledger_of, score
@@ -291,7 +291,7 @@ def test_a_group_does_not_wait_for_another(tmp_path):
     st.integers(0, 3),
 )
 def test_the_queue_gives_out_everything_once(entries, slot):
-    queue = Queue()
+    queue = WorkQueue()
     for number, (work, home) in enumerate(entries):
         queue.push(str(number), work, home)
     given_out: list[str] = []

@@ -24,7 +24,7 @@ from .protocol import (
     WorkItem,
 )
 
-_STEP_SECONDS = 0.2  # between two `Stepped`: what a person can follow
+_STEP_SECONDS = 0.2  # between two `Stepped` events: fast enough for a progress bar
 
 
 class LocalExecutor:
@@ -36,8 +36,8 @@ class LocalExecutor:
       train: the recipe.
       data: the images.
       base_resolution: input side in pixels at resolution coefficient 1.
-      seed: of every training.
-      quantize: how to make int8 forms, for tasks that ask for their accuracy.
+      seed: seed of the search.
+      quantize: how to make int8 forms, for work items that ask for their accuracy.
     """
 
     def __init__(
@@ -53,31 +53,31 @@ class LocalExecutor:
         self._base_resolution, self._seed = base_resolution, seed
         self._quantize = quantize
         self._trainers: dict[str, Trainer] = {}
-        self._task: WorkItem | None = None
+        self._item: WorkItem | None = None
 
     def submit(self, slot: int, item: WorkItem) -> None:
         """See `Executor.submit`."""
-        self._task = item
+        self._item = item
 
     def wait(self, on_event: OnEvent) -> None:
-        """See `Executor.wait`; runs the whole item."""
-        item, self._task = self._task, None
+        """See `Executor.wait`; runs the whole work item."""
+        item, self._item = self._item, None
         if item is None:
             on_event(0, Ready())
             return
         try:
-            self._run_alone_if_need_be(item, on_event)
+            self._run_with_free_memory(item, on_event)
         except TrainingError as error:
             self.retire(0, item.spec.name)
             on_event(0, Failed(str(error)))
         else:
             on_event(0, Finished())
 
-    def _run_alone_if_need_be(self, item: WorkItem, on_event: OnEvent) -> None:
+    def _run_with_free_memory(self, item: WorkItem, on_event: OnEvent) -> None:
         try:
             self._run(item, on_event)
         except OutOfMemory:
-            # What idle candidates occupy is not this one's fault; they are built again.
+            # Graphs of idle candidates may occupy the memory. They are freed and built again later.
             others = self._trainers.keys() - {item.spec.name}
             self._trainers.clear()
             if not others:
@@ -101,7 +101,7 @@ class LocalExecutor:
             built = trainer.build_seconds
         shown = time.monotonic()
 
-        def tell_built() -> None:
+        def report_building() -> None:
             # The first step of a training is part of building.
             nonlocal built
             if trainer.build_seconds > built:
@@ -109,7 +109,7 @@ class LocalExecutor:
                 built = trainer.build_seconds
 
         def on_epoch(result: EpochResult) -> None:
-            tell_built()
+            report_building()
             on_event(0, EpochDone(result))
 
         def on_step(step: int, steps: int) -> None:
@@ -121,7 +121,7 @@ class LocalExecutor:
         try:
             trainer.run(item.until_epoch, on_epoch, on_step)
         finally:
-            tell_built()
+            report_building()
         if item.int8_at_end:
             assert self._quantize is not None
             on_event(0, Int8Done(trainer.int8(self._quantize)))
@@ -138,14 +138,14 @@ class LocalExecutor:
             )
 
         try:
-            found = trainer()
+            opened = trainer()
         except DamagedCheckpoint:
             problem = "damaged"
         else:
-            # The weights that are to be measured must not have been trained on; where a ledger is
-            # older than its checkpoints, they have been.
-            if not (item.int8_at_end and found.epochs_done > item.until_epoch):
-                return found
+            # The weights that are measured must be those of that epoch. Where a ledger is older than
+            # its checkpoints, they have been trained further.
+            if not (item.int8_at_end and opened.epochs_done > item.until_epoch):
+                return opened
             problem = "ahead"
         # Training is deterministic: the same epochs again give the scores on record.
         aside = item.checkpoint.with_suffix(f".{problem}")

@@ -37,13 +37,13 @@ FOLDER = "report"
 
 
 def write(workdir: Path) -> Path:
-    """Writes ``report.html`` and PNG files in the folder ``report`` into a work directory.
+    """Writes ``report.html``, and its figures as PNG files in the folder ``report``.
 
     Args:
-      workdir: of a search, running or not.
+      workdir: work directory of a search, finished or not.
 
     Returns:
-      The page's path.
+      Path of the page.
 
     Raises:
       UserError: there is no search in ``workdir``.
@@ -57,9 +57,9 @@ def write(workdir: Path) -> Path:
 
 
 def write_data(workdir: Path) -> Path:
-    """Writes everything that the page shows as ``report.json`` (see `data.as_json`).
+    """Writes everything that the page shows as ``report.json``, see `data.as_json`.
 
-    Like `write`, with that file's path.
+    Returns the path of the file; for arguments and errors see `write_page`.
     """
     path = workdir / DATA_FILE
     write_json(path, data.as_json(gather(workdir)))
@@ -67,9 +67,9 @@ def write_data(workdir: Path) -> Path:
 
 
 def write_tables(workdir: Path) -> list[Path]:
-    """Writes a CSV file a table of the page into the folder ``report`` (see `data.tables`).
+    """Writes each table of the page as a CSV file in the folder ``report``, see `data.tables`.
 
-    Like `write`, with those files' paths.
+    Returns the paths of the files; for arguments and errors see `write_page`.
     """
     tables = data.tables(gather(workdir))
     files = {f"{table.name}.csv": data.as_csv(table).encode() for table in tables}
@@ -110,13 +110,13 @@ def gather(workdir: Path) -> Contents:
             record.replicas, summary, schedule, record.epochs, record.failures
         ),
         costs=costs,
-        comparisons=cost.compare_with_forecast(record.meta, summary, costs[-1]),
+        forecast_checks=cost.compare_with_forecast(record.meta, summary, costs[-1]),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip(),
     )
 
 
 def draw(contents: Contents) -> Figures:
-    """Draws what there is to draw."""
+    """Draws all figures of which the data exist."""
     summary = contents.summary
     scores = {
         name: [epoch.validation_accuracy for epoch in done]
@@ -141,7 +141,7 @@ def draw(contents: Contents) -> Figures:
 
 
 def _tradeoffs(contents: Contents) -> tuple[Figure | None, Figure | None]:
-    """Accuracy against size and against latency, each with its own front."""
+    """Accuracy against file size and against latency, each with its own Pareto front."""
     exports = [champion.export for champion in contents.champions if champion.export]
     sized = [(export, export.int8_bytes / 1000) for export in exports]
     timed = [(export, export.int8_latency.median_ms) for export in exports if export.int8_latency]
@@ -168,12 +168,12 @@ def _tradeoffs(contents: Contents) -> tuple[Figure | None, Figure | None]:
 
 
 def _write_folder(workdir: Path, ending: str, files: Mapping[str, bytes]) -> list[Path]:
-    """Writes files of one kind; those of an earlier report that are no more go."""
+    """Writes files of one kind, and removes those of an earlier report that are not among them."""
     folder = workdir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)
     for old in folder.glob(f"*.{ending}"):
-        if old.name not in files:  # such as the latency of an export that is no more
-            old.unlink(missing_ok=True)  # beside another report of this search
+        if old.name not in files:  # such as the figure of a latency that is no longer known
+            old.unlink(missing_ok=True)  # another process may be writing a report, too
     return [folder / name for name in files]

@@ -9,7 +9,7 @@ from typing import Any
 
 from efficientnet_elite.report.artefacts import Artefacts
 from efficientnet_elite.report.comparison import Agreement, Choice
-from efficientnet_elite.report.cost import Comparison, GroupCost, Training
+from efficientnet_elite.report.cost import ForecastCheck, GroupCost, Training
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Options
@@ -38,7 +38,7 @@ class Contents:
       choices, agreement: what the other rules would have decided there.
       trainings: trainings that measure the noise of a score.
       costs: forecast and actual cost of each group, and at the end of all groups together.
-      comparisons: forecast before the search and actual cost, in epochs and maybe in seconds.
+      forecast_checks: forecast before the search and actual cost, in epochs and maybe in seconds.
       written: when the page was written, as text.
     """
 
@@ -57,7 +57,7 @@ class Contents:
     agreement: Sequence[Agreement]
     trainings: Sequence[Training]
     costs: Sequence[GroupCost]
-    comparisons: Sequence[Comparison]
+    forecast_checks: Sequence[ForecastCheck]
     written: str
 
     @property

@@ -15,7 +15,7 @@ from efficientnet_elite.search.summary import Group, Summary
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ForecastCheck:
     """A forecast and what was spent.
 
     Attributes:
@@ -48,7 +48,7 @@ class Comparison:
 
 def compare_with_forecast(
     meta: Mapping[str, Any], summary: Summary, total: GroupCost
-) -> list[Comparison]:
+) -> list[ForecastCheck]:
     """Forecast and actual: epochs, and seconds where the pace was measured for a budget in hours.
 
     Args:
@@ -59,7 +59,7 @@ def compare_with_forecast(
     plan, config = meta.get("plan"), meta["config"]
     if plan is None:
         return []
-    epochs = Comparison(
+    epochs = ForecastCheck(
         "epochs",
         plan["epochs"]["least"],
         plan["epochs"]["most"],
@@ -73,7 +73,7 @@ def compare_with_forecast(
     groups = [[pace.cost_of(member.macs) for member in group.members] for group in summary.groups]
     # Forecast for one worker, since the time that workers wait for each other is not training.
     expected = forecast(groups, schedule_of(meta), seeds=config["seeds"])
-    seconds = Comparison(
+    seconds = ForecastCheck(
         "seconds",
         expected.least,
         expected.most,

@@ -1,7 +1,7 @@
-"""The report's figures, each as SVG for the page and as PNG for everything else.
+"""Figures of the report, each as SVG for the page and as PNG for other uses.
 
-Colours come from `style.PALETTE`; lines also differ in weight and markers in shape, so that nothing
-is told by colour alone. matplotlib is imported only here and drawn without a display.
+Colours come from `markup.PALETTE`. Lines also differ in weight and markers in shape, so that
+nothing is shown by colour alone. matplotlib is imported only when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ def _looks(group: Group) -> dict[Member, tuple[str, float]]:
     racing.sort(key=lambda m: -(m.average_score or 0.0))
     looks = {m: (LIGHT["accent"], 1.9) for m in group.members if m.state is State.CHAMPION}
     for place_, member in enumerate(racing):
-        # More racing candidates than colours: the best ones are told apart, the others by name.
+        # Where there are more racing candidates than colours, the best ones get a colour each.
         color = LIGHT[SERIES[place_]] if place_ < len(SERIES) else LIGHT["muted"]
         looks[member] = (color, 1.5)
     others = [m for m in group.members if m not in looks]

@@ -1,4 +1,4 @@
-"""Names written next to what they name, where they cover least."""
+"""Labels next to points of a figure, placed where they cover as little as possible."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Box:
 def place(
     ax: Axes, labels: Sequence[Label], obstacles: Sequence[np.ndarray], *, line_color: str
 ) -> None:
-    """Writes labels beside their points, the first ones having first choice.
+    """Writes labels beside their points; the first labels are placed first.
 
     Greedy: each label takes, among positions left and right of its point, the one that covers
     least of labels and lines already there, is nearest, and is not nearer to another's point.

@@ -177,7 +177,7 @@ def plan(contents: Contents) -> Table:
         ),
     }
     return table(
-        "plan", "Forecast before the search, and what was spent.", columns, contents.comparisons
+        "plan", "Forecast before the search, and what was spent.", columns, contents.forecast_checks
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from efficientnet_elite.report import tables
 from efficientnet_elite.report.contents import Contents
-from efficientnet_elite.report.cost import Comparison
+from efficientnet_elite.report.cost import ForecastCheck
 from efficientnet_elite.report.markup import Html, note, plural, tag
 from efficientnet_elite.search.schedule import asked_schedule, schedule_of
 from efficientnet_elite.text import duration
@@ -34,15 +34,15 @@ def cost(contents: Contents) -> Html:
     return tag(
         "section",
         tag("h2", "Cost: forecast and actual"),
-        *(tag("p", text, class_="lead") for text in _comparisons(contents)),
+        *(tag("p", text, class_="lead") for text in _forecast_checks(contents)),
         tables.costs(contents.costs),
         note(" ".join(remarks)),
     )
 
 
-def _comparisons(contents: Contents) -> list[str]:
+def _forecast_checks(contents: Contents) -> list[str]:
     """Forecast and actual cost, and what was changed to keep the budget, one line each."""
-    lines = [_comparison_text(comparison) for comparison in contents.comparisons]
+    lines = [_check_text(check) for check in contents.forecast_checks]
     changes = []
     asked, planned = asked_schedule(contents.meta), schedule_of(contents.meta)
     if planned != asked:
@@ -54,23 +54,23 @@ def _comparisons(contents: Contents) -> list[str]:
     return lines
 
 
-def _comparison_text(comparison: Comparison) -> str:
+def _check_text(check: ForecastCheck) -> str:
     """Such as ``Forecast: 54 to 69 epochs; actual: 57, as forecast.``."""
-    amount = duration if comparison.unit == "seconds" else "{:,.0f}".format
-    low, high = amount(comparison.least), amount(comparison.most)
-    unit = " of training on one worker" if comparison.unit == "seconds" else " epochs"
+    amount = duration if check.unit == "seconds" else "{:,.0f}".format
+    low, high = amount(check.least), amount(check.most)
+    unit = " of training on one worker" if check.unit == "seconds" else " epochs"
     text = f"Forecast: {low if low == high else f'{low} to {high}'}{unit}"
-    if comparison.budget is not None:
-        text += f", within a budget of {amount(comparison.budget)}"
+    if check.budget is not None:
+        text += f", within a budget of {amount(check.budget)}"
     verdict = {"within": "as forecast", "above": "more than that", "below": "less than that"}
-    text += f"; actual: {amount(comparison.spent)}"
-    if comparison.verdict:
-        text += f", {verdict[comparison.verdict]}"
-    elif comparison.left is not None:
-        text += f" so far, and about {amount(comparison.left)} to go"
-    if comparison.clock is not None:
+    text += f"; actual: {amount(check.spent)}"
+    if check.verdict:
+        text += f", {verdict[check.verdict]}"
+    elif check.left is not None:
+        text += f" so far, and about {amount(check.left)} to go"
+    if check.clock is not None:
         text += (
-            f". The search took {duration(comparison.clock)} by the clock, including all that came "
+            f". The search took {duration(check.clock)} by the clock, including all that came "
             "before training, without the time between two runs of the search"
         )
     return f"{text}."

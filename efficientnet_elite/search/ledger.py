@@ -116,8 +116,8 @@ class Ledger:
             self._file.execute("PRAGMA synchronous=FULL")
         except sqlite3.OperationalError as error:
             raise UserError(
-                f"{self.path} cannot be opened ({error}): free some space if the disk is full, and "
-                "check that you may write there"
+                f"{self.path} cannot be opened ({error}): make room if the disk is full, and check "
+                "that you may write there"
             ) from error
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} cannot be used as a ledger ({error})") from error
@@ -215,8 +215,8 @@ class Ledger:
                 database.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):  # a full disk, above all
                 raise UserError(
-                    f"{self.path} cannot be written ({error}): free some space, then the same "
-                    "command continues from here"
+                    f"{self.path} cannot be written ({error}): make room, then the same command "
+                    "continues from here"
                 ) from error
             raise
 

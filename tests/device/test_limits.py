@@ -216,7 +216,9 @@ def test_a_search_never_trains_what_is_over_a_limit(tmp_path):
     with Ledger(tmp_path) as ledger:
         meta, trained = ledger.meta(), ledger.candidates()
     assert meta["config"]["limits"]["size_kb"] == 1000
-    assert meta["excluded"] and f"{len(meta['excluded'])} candidates are over a limit" in done.stderr
+    assert (
+        meta["excluded"] and f"{len(meta['excluded'])} candidates are over a limit" in done.stderr
+    )
     assert all(reason.endswith("> 1,000 kB") for reason in meta["excluded"].values())
     assert all(costs.of(candidate.spec, "size_bytes") <= 1e6 for candidate in trained)
     done = elite("search", *SEARCH_FLAGS, "--max_size_kb=900", f"--workdir={tmp_path}")

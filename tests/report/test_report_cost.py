@@ -9,7 +9,7 @@ import pytest
 
 from efficientnet_elite import report
 from efficientnet_elite.report.bracket import bracket
-from efficientnet_elite.report.cost import Comparison
+from efficientnet_elite.report.cost import ForecastCheck
 from efficientnet_elite.search.budget import Forecast, Pace
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.summary import summarize
@@ -58,7 +58,7 @@ def test_replicas_cost_too(tmp_path):
     # Seven epochs of the candidates, and two replicas of one of them for an epoch each.
     assert (first.replicas, first.epochs_planned, first.epochs_trained) == (2, Forecast(9, 9), 9)
     assert (first.epochs_left, first.epochs_off, first.seconds) == (0, 0.0, 18.0)
-    (epochs,) = contents.comparisons
+    (epochs,) = contents.forecast_checks
     assert (epochs.least, epochs.most) == (total.epochs_planned.least, total.epochs_planned.most)
     assert (epochs.spent, epochs.left, epochs.verdict) == (18, 0, "within")
     median = sorted(m.macs for m in group_of(tmp_path).members)[1]
@@ -92,7 +92,7 @@ def test_a_forecast_in_hours_is_compared_with_training_and_building(tmp_path):
         ledger._db.execute("DELETE FROM timings")
         ledger.record_timing("graph building", "g0a", 30.0)
         ledger.record_timing("export", "g0a", 500.0)
-    _, seconds = report.gather(tmp_path).comparisons
+    _, seconds = report.gather(tmp_path).forecast_checks
     assert (seconds.least, seconds.most, seconds.budget) == (44.0, 44.0, 3600.0)
     assert (seconds.spent, seconds.left, seconds.verdict) == (44.0, 0.0, "within")
     assert seconds.clock == 90.0
@@ -109,7 +109,7 @@ def test_a_forecast_in_hours_is_compared_with_training_and_building(tmp_path):
      (15, 3, None), (15, None, None)],
 )  # fmt: skip
 def test_verdict_on_a_forecast(spent, left, verdict):
-    assert Comparison("epochs", 10, 20, None, spent, left).verdict == verdict
+    assert ForecastCheck("epochs", 10, 20, None, spent, left).verdict == verdict
 
 
 def test_what_a_budget_has_changed_is_told(tmp_path):

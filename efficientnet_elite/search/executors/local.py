@@ -142,8 +142,8 @@ class LocalExecutor:
         except DamagedCheckpoint:
             problem = "damaged"
         else:
-            # The weights that are measured must be those of that epoch. Where a ledger is older than
-            # its checkpoints, they have been trained further.
+            # The weights that are measured must be those of that epoch. Where a ledger is older
+            # than its checkpoints, they have been trained further.
             if not (item.int8_at_end and opened.epochs_done > item.until_epoch):
                 return opened
             problem = "ahead"

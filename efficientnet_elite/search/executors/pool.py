@@ -116,7 +116,7 @@ class ProcessPool:
         on_event(slot, Lost(reason))
 
     def close(self) -> None:
-        """See `Executor.close`. Workers can be killed, since checkpoints are replaced atomically."""
+        """See `Executor.close`. Workers can be killed: checkpoints are replaced atomically."""
         for worker in self._workers.values():
             worker.process.kill()
         for worker in self._workers.values():

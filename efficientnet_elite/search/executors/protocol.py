@@ -45,7 +45,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Built:
-    """The candidate's graph has been built, in so many seconds; the slot keeps it until `retire`."""
+    """The graph has been built, in so many seconds; the slot keeps it until `retire`."""
 
     seconds: float
 

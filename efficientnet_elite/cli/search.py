@@ -185,6 +185,6 @@ def run(flags: Any, arguments: list[str]) -> None:
         if exported or problem or not (workdir / "benchmark.json").is_file():
             benchmark.of_champions(workdir)
         print(common.exported_table(export_workdir.read_sidecars(workdir)), end="")
-    print(f"report: {report.write(workdir)}")
+    print(f"report: {report.write_page(workdir)}")
     if problem is not None:
         raise problem

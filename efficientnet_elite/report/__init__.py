@@ -36,7 +36,7 @@ DATA_FILE = "report.json"
 FOLDER = "report"
 
 
-def write(workdir: Path) -> Path:
+def write_page(workdir: Path) -> Path:
     """Writes ``report.html``, and its figures as PNG files in the folder ``report``.
 
     Args:

@@ -7,8 +7,9 @@ touches a record.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from itertools import groupby
 from math import isfinite, nan
@@ -156,6 +157,21 @@ _TEXTS = {
     Cause.LATE: _late_text,
     Cause.SUCCESSOR: _successor_text,
 }
+
+
+_COLUMNS = ("round", "epoch", "candidate", "score", "rank", "survives", "close", "cause")
+
+
+def facts_as_json(decision: Decision) -> str:
+    """The fields of a decision that have no column in the ledger, as far as they apply."""
+    return json.dumps(
+        {
+            field.name: value
+            for field in fields(decision)
+            if field.name not in _COLUMNS
+            and (value := getattr(decision, field.name)) != field.default
+        }
+    )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -22,43 +22,13 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search import migrations
 from efficientnet_elite.search.candidates import Candidate
-from efficientnet_elite.search.decisions import Cause, Decision
-from efficientnet_elite.search.migrations import FORMAT
+from efficientnet_elite.search.decisions import Cause, Decision, facts_as_json
+from efficientnet_elite.search.migrations import FORMAT, SCHEMA
 from efficientnet_elite.search.noise import Replica
 from efficientnet_elite.search.tournament import Halt
 from efficientnet_elite.training.outcome import Int8Result
 
 FILE_NAME = "ledger.sqlite"
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE candidates (
-  name TEXT PRIMARY KEY, position INTEGER NOT NULL, family TEXT NOT NULL, grp INTEGER NOT NULL,
-  width REAL NOT NULL, depth REAL NOT NULL, resolution INTEGER NOT NULL,
-  params INTEGER NOT NULL, macs INTEGER NOT NULL, spec TEXT NOT NULL);
-CREATE TABLE replicas (
-  name TEXT PRIMARY KEY, candidate TEXT NOT NULL REFERENCES candidates, seed INTEGER NOT NULL);
-CREATE TABLE epochs (
-  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
-  validation_accuracy REAL NOT NULL, train_loss REAL NOT NULL, seconds REAL NOT NULL,
-  PRIMARY KEY (candidate, epoch));
-CREATE TABLE int8 (
-  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
-  float_accuracy REAL NOT NULL, int8_accuracy REAL, images INTEGER NOT NULL,
-  seconds REAL NOT NULL, fault TEXT NOT NULL,
-  PRIMARY KEY (candidate, epoch));
-CREATE TABLE failures (
-  candidate TEXT PRIMARY KEY REFERENCES candidates, epoch INTEGER NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE decisions (
-  grp INTEGER NOT NULL, round INTEGER NOT NULL, epoch INTEGER NOT NULL,
-  candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
-  survives INTEGER NOT NULL, close INTEGER NOT NULL, cause TEXT NOT NULL, facts TEXT NOT NULL,
-  PRIMARY KEY (round, candidate));
-CREATE TABLE halts (
-  grp INTEGER PRIMARY KEY, round INTEGER, epoch INTEGER NOT NULL, ends INTEGER);
-CREATE TABLE timings (
-  phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL,
-  PRIMARY KEY (phase, candidate));
-"""
 
 
 @dataclass(frozen=True)
@@ -154,7 +124,7 @@ class Ledger:
         self._file.execute("PRAGMA journal_mode=WAL")  # a property of the file, for all who open it
         with self._transaction(self._file):
             if _format_of(self._file) == 0:  # no other process has been faster
-                for statement in _SCHEMA.split(";"):
+                for statement in SCHEMA.split(";"):
                     self._file.execute(statement)
                 self._file.execute(f"PRAGMA user_version={FORMAT}")
 
@@ -362,7 +332,7 @@ class Ledger:
                 d.survives,
                 d.close,
                 d.cause,
-                _facts_as_json(d),
+                facts_as_json(d),
             )
             for d in decisions
         ]
@@ -432,18 +402,3 @@ class Ledger:
         (measuring,) = self._db.execute("SELECT SUM(seconds) FROM int8").fetchone()
         int8 = {} if measuring is None else {"int8 accuracy": measuring}
         return {"training": training, **int8, **rows}
-
-
-_COLUMNS = ("round", "epoch", "candidate", "score", "rank", "survives", "close", "cause")
-
-
-def _facts_as_json(decision: Decision) -> str:
-    """The fields of a decision that have no column of their own, as far as they apply."""
-    return json.dumps(
-        {
-            field.name: value
-            for field in fields(decision)
-            if field.name not in _COLUMNS
-            and (value := getattr(decision, field.name)) != field.default
-        }
-    )

@@ -1,4 +1,4 @@
-"""Migrations of ledgers: what turns the format of an older version into the next one.
+"""The format of ledgers, and migrations from the formats of older versions.
 
 Every change of the ledger's format comes with an entry in `MIGRATIONS`. Migrations are written
 against the formats themselves, in SQL and JSON, and call no code of the search: that changes.
@@ -14,6 +14,39 @@ from typing import Any
 
 FORMAT = 5
 """Number of the format that this version writes (SQLite's ``user_version``)."""
+
+
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE candidates (
+  name TEXT PRIMARY KEY, position INTEGER NOT NULL, family TEXT NOT NULL, grp INTEGER NOT NULL,
+  width REAL NOT NULL, depth REAL NOT NULL, resolution INTEGER NOT NULL,
+  params INTEGER NOT NULL, macs INTEGER NOT NULL, spec TEXT NOT NULL);
+CREATE TABLE replicas (
+  name TEXT PRIMARY KEY, candidate TEXT NOT NULL REFERENCES candidates, seed INTEGER NOT NULL);
+CREATE TABLE epochs (
+  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
+  validation_accuracy REAL NOT NULL, train_loss REAL NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (candidate, epoch));
+CREATE TABLE int8 (
+  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
+  float_accuracy REAL NOT NULL, int8_accuracy REAL, images INTEGER NOT NULL,
+  seconds REAL NOT NULL, fault TEXT NOT NULL,
+  PRIMARY KEY (candidate, epoch));
+CREATE TABLE failures (
+  candidate TEXT PRIMARY KEY REFERENCES candidates, epoch INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE decisions (
+  grp INTEGER NOT NULL, round INTEGER NOT NULL, epoch INTEGER NOT NULL,
+  candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
+  survives INTEGER NOT NULL, close INTEGER NOT NULL, cause TEXT NOT NULL, facts TEXT NOT NULL,
+  PRIMARY KEY (round, candidate));
+CREATE TABLE halts (
+  grp INTEGER PRIMARY KEY, round INTEGER, epoch INTEGER NOT NULL, ends INTEGER);
+CREATE TABLE timings (
+  phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL,
+  PRIMARY KEY (phase, candidate));
+"""
+"""Statements that create the tables of this format."""
 
 
 def can_read(version: int) -> bool:

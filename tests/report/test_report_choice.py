@@ -135,7 +135,7 @@ def test_masks_are_judged_by_miou(tmp_path):
     names = search(tmp_path, score="mIoU")
     for name in names:
         sidecar(tmp_path, name, 0.5, 1000, score="mIoU")
-    page = Page(report.write(tmp_path))
+    page = Page(report.write_page(tmp_path))
     for expected in ("int8 test mIoU", "mIoU against file size", "What mIoU costs", "mIoU, %"):
         assert expected in page.text, expected
     assert "intersection over their union" in page.text
@@ -233,7 +233,7 @@ def test_tables_without_rows_go(finished):
     report.write_tables(finished)
     stale = finished / "report" / "skipped_images.csv"
     stale.rename(finished / "report" / "other.csv")
-    report.write(finished)
+    report.write_page(finished)
     assert (finished / "report" / "other.csv").exists()  # no business of the page
     written = report.write_tables(finished)
     assert sorted(written) == sorted((finished / "report").glob("*.csv"))

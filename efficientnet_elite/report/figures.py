@@ -128,7 +128,7 @@ class Point:
 
 
 def shared_axis(groups: Sequence[Group], scores: Mapping[str, Sequence[float]]) -> Axis:
-    """Limits for all groups' curves; in percent, and logarithmic where the rounds end early."""
+    """Axes for the curves of all groups; epochs are logarithmic where the rounds end early."""
     members = [member for group in groups for member in group.members]
     epochs = max(2, *(member.epochs_needed for member in members))
     last_elimination = max((d.epoch for group in groups for d in group.decisions), default=0)
@@ -161,10 +161,10 @@ def curves(
         lines: list[np.ndarray] = []
         labels: list[Label] = []
         for member, (color, width) in _looks(group).items():
-            own = np.array(scores.get(member.name, ()), float)
-            if not own.size:
+            accuracies = np.array(scores.get(member.name, ()), float)
+            if not accuracies.size:
                 continue
-            line = np.stack([np.arange(1, own.size + 1), 100 * own], axis=1)
+            line = np.stack([np.arange(1, accuracies.size + 1), 100 * accuracies], axis=1)
             ax.plot(*line.T, color=color, linewidth=width, zorder=2 + width)
             left = member.state in (State.ELIMINATED, State.FAILED)
             marker: dict[str, Any] = {"marker": "o", "markersize": 4.5}
@@ -274,7 +274,7 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _looks(group: Group) -> dict[Member, tuple[str, float]]:
-    """Members with colour and line width, those to be labelled first in front."""
+    """Members with colour and line width, in the order in which they are labelled."""
     racing = [m for m in group.members if m.state is State.RACING]
     racing.sort(key=lambda m: -(m.average_score or 0.0))
     looks = {m: (LIGHT["accent"], 1.9) for m in group.members if m.state is State.CHAMPION}
@@ -288,7 +288,7 @@ def _looks(group: Group) -> dict[Member, tuple[str, float]]:
 
 
 def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
-    """Epochs from 1 on; a dotted line after each round that has been decided."""
+    """Draws the axis of epochs, with a dotted line at each elimination."""
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
     out = [decision for decision in group.decisions if not decision.survives]
@@ -325,11 +325,11 @@ def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
 
 def _spaced(ticks: Sequence[int]) -> list[int]:
     """Leaves out ticks whose numbers would touch on a logarithmic axis; the last one stays."""
-    kept = [ticks[-1]]
+    spaced = [ticks[-1]]
     for tick in reversed(ticks[:-1]):
-        if kept[-1] / tick >= 10 ** (0.055 * log10(ticks[-1])):
-            kept.append(tick)
-    return kept[::-1]
+        if spaced[-1] / tick >= 10 ** (0.055 * log10(ticks[-1])):
+            spaced.append(tick)
+    return spaced[::-1]
 
 
 def drawn(name: str, title: str, alt: str, size: tuple[float, float], draw: Any) -> Figure:

@@ -175,10 +175,11 @@ def _champions(contents: Contents) -> Html | None:
             *notes,
         ]
     if any(export.int8_latency for export in exports):
-        found = contents.artefacts
+        benchmark = contents.artefacts
         notes.append(
-            f"Latency: {plural(found.runs or 0, 'inference')} each, batch 1, the models taking "
-            f"turns, {plural(found.threads or 1, 'thread')}, {found.host.get('runtime', 'LiteRT')}."
+            f"Latency: {plural(benchmark.runs or 0, 'inference')} each, batch 1, the models taking "
+            f"turns, {plural(benchmark.threads or 1, 'thread')}, "
+            f"{benchmark.host.get('runtime', 'LiteRT')}."
         )
     elif exports:
         remark = missing(
@@ -259,8 +260,8 @@ def _over_limits(reasons: Mapping[str, str]) -> Html | None:
     """Candidates that were excluded, to be unfolded; None where there are none."""
     if not reasons:
         return None
-    told = f"{plural(len(reasons), 'candidate')} of the pool excluded: over a limit"
-    return tag("details", tag("summary", told), tables.keys(list(reasons.items())))
+    text = f"{plural(len(reasons), 'candidate')} of the pool excluded: over a limit"
+    return tag("details", tag("summary", text), tables.keys(list(reasons.items())))
 
 
 def _footer(contents: Contents) -> Html:

@@ -47,7 +47,7 @@ class Decision:
       cause: why it goes on or leaves.
       rule: name of the rule that ranked it.
       ranked: how many candidates had a score.
-      kept: how many of these go on.
+      survivors: how many of these go on.
       gap: distance of the score from the nearest score on the other side of the middle of the
         ranking, in the unit of the scores; None where there is no other side.
       noise: standard deviation of a score between seeds that was assumed; 0 where none was seen.
@@ -70,7 +70,7 @@ class Decision:
     cause: Cause = Cause.RANKED
     rule: str | None = None
     ranked: int | None = None
-    kept: int | None = None
+    survivors: int | None = None
     gap: float | None = None
     noise: float | None = None
     int8_change: float | None = None
@@ -109,8 +109,8 @@ def _ranked_text(decision: Decision) -> str:
     text += f" ranks {decision.rank}"
     if decision.ranked is not None:
         text += f" of {decision.ranked}"
-    if decision.kept is not None:
-        text += f", {decision.kept} {'goes' if decision.kept == 1 else 'go'} on"
+    if decision.survivors is not None:
+        text += f", {decision.survivors} {'goes' if decision.survivors == 1 else 'go'} on"
     if decision.close:
         text += f"; too close to call{_gap_text(decision)}"
     return f"{text}; time is up" if decision.halted else text

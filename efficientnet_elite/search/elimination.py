@@ -100,7 +100,7 @@ class Elimination:
                     close=gap is not None and bool(gap < noise or gap == 0),
                     rule=self.rule.name,
                     ranked=len(ranking),
-                    kept=keep,
+                    survivors=keep,
                     gap=gap,
                     noise=noise,
                     int8_change=None if result is None or without_int8 else result.change,

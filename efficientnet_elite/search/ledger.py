@@ -268,7 +268,7 @@ class Ledger:
     def epochs(self) -> dict[str, list[Epoch]]:
         """Name to its recorded epochs, in order and without gaps; absent where none are.
 
-        With those of replicas, which have names of their own.
+        Repeats are included, under their own names.
         """
         result: dict[str, list[Epoch]] = {}
         rows = self._db.execute(

@@ -133,10 +133,10 @@ def _gap(
     facts: Mapping[str, Any],
 ) -> float | None:
     """The distance to the other side of the middle of the ranking, from the scores on record."""
-    ranked, kept = facts.get("ranked"), facts.get("kept")
-    if ranked is None or kept is None:
+    ranked, survivors = facts.get("ranked"), facts.get("survivors")
+    if ranked is None or survivors is None:
         return None
-    border = min(kept, (ranked + 1) // 2)
+    border = min(survivors, (ranked + 1) // 2)
     score = scores.get((group, number, rank))
     rival = scores.get((group, number, border + 1 if rank <= border else border))
     return None if score is None or rival is None or border >= ranked else abs(score - rival)
@@ -144,7 +144,8 @@ def _gap(
 
 _RANKED = re.compile(
     r"(?:, without an int8 form \((?P<fault>.*)\),)?"
-    r"(?:, with int8 at \S+ points,)? ranks \d+ of (?P<ranked>\d+), (?P<kept>\d+) (?:goes|go) on"
+    r"(?:, with int8 at \S+ points,)? ranks \d+ of (?P<ranked>\d+), "
+    r"(?P<survivors>\d+) (?:goes|go) on"
 )
 _LATE = "without a score when time was up"
 _SUCCESSOR = re.compile(
@@ -158,20 +159,20 @@ def _parsed_reason(reason: str, *, scored: bool) -> tuple[str, dict[str, Any]]:
     """Cause and facts of a sentence of format 4; what it does not say is left out."""
     if reason.startswith(_LATE):
         return "late", {"halted": True}
-    if found := _SUCCESSOR.fullmatch(reason):
+    if match := _SUCCESSOR.fullmatch(reason):
         return "successor", {
-            "replaced": found["replaced"],
-            "failure": found["failure"],
-            "earlier_round": int(found["round"]),
-            "earlier_rank": int(found["rank"]),
-            "earlier_ranked": int(found["ranked"]),
+            "replaced": match["replaced"],
+            "failure": match["failure"],
+            "earlier_round": int(match["round"]),
+            "earlier_rank": int(match["rank"]),
+            "earlier_ranked": int(match["ranked"]),
         }
     if not scored:
         return "failed", {"failure": reason.removeprefix("failed: ")}
     facts: dict[str, Any] = {"halted": True} if reason.endswith("; time is up") else {}
-    if found := _RANKED.search(reason):
-        facts |= {"ranked": int(found["ranked"]), "kept": int(found["kept"])}
-        facts["int8_fault"] = found["fault"]
+    if match := _RANKED.search(reason):
+        facts |= {"ranked": int(match["ranked"]), "survivors": int(match["survivors"])}
+        facts["int8_fault"] = match["fault"]
     return "ranked", facts
 
 

@@ -1,7 +1,8 @@
 """Schedulers of Ray Tune and Optuna, played on recorded learning curves.
 
-The real classes, fed epoch by epoch as their own runners would; nothing is trained. Both packages
-are optional (``pip install efficientnet-elite[peers]``) and imported only when asked for.
+The real classes are given the curves epoch by epoch, as they are by the packages themselves.
+Nothing is trained. Both packages are optional (``pip install efficientnet-elite[peers]``) and
+imported only when asked for.
 """
 
 from __future__ import annotations

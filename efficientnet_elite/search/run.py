@@ -173,9 +173,9 @@ def _worker(
     """What a worker process trains with; workers take turns at the GPUs of a machine."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        own = gpus[slot % len(gpus)]
-        tf.config.set_visible_devices(own, "GPU")
-        tf.config.experimental.set_memory_growth(own, True)
+        gpu = gpus[slot % len(gpus)]
+        tf.config.set_visible_devices(gpu, "GPU")
+        tf.config.experimental.set_memory_growth(gpu, True)
     _use_threads(config.threads)
     data = load_data(config, workdir, progress=False)
     if data.fingerprint != fingerprint:
@@ -281,14 +281,14 @@ def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
 def _differences(
     old: dict[str, Any], new: dict[str, Any], prefix: str = ""
 ) -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
+    different: dict[str, tuple[Any, Any]] = {}
     for key in old.keys() | new.keys():
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found |= _differences(before, after, f"{prefix}{key}.")
+            different |= _differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            found[prefix + key] = (before, after)
-    return dict(sorted(found.items()))
+            different[prefix + key] = (before, after)
+    return dict(sorted(different.items()))
 
 
 def _set_up(

@@ -184,7 +184,7 @@ def test_a_benchmark_of_other_files_is_not_believed(tmp_path):
     sidecar(tmp_path, first, 0.9, 1000)
     benchmark(tmp_path, row(first, 999, 12.34))
     page = unillustrated(tmp_path)
-    assert f"{first}.int8.tflite has been exported anew since the benchmark" in page.text
+    assert f"{first}.int8.tflite has been exported again since the benchmark" in page.text
     assert "12.3" not in page.text
 
 

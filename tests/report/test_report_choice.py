@@ -84,7 +84,7 @@ def test_what_the_search_measured_counts_too(tmp_path):
     assert [option.costs["tflm_arena_bytes"] for option in options.rows] == [300_000] * 2
     page = unillustrated(tmp_path)
     assert "TFLM arena" in page.text
-    assert "1 candidate of the pool over a limit and not trained elite9 size 1,312" in page.text
+    assert "1 candidate of the pool excluded: over a limit elite9 size 1,312" in page.text
     tables = json.loads(report.write_data(tmp_path).read_text())["tables"]
     assert tables["over_limits"]["rows"] == [{"name": "elite9", "reason": reasons["elite9"]}]
 

@@ -134,7 +134,9 @@ def test_time_was_up(tmp_path):
     assert sum(cost.epochs_left for cost in contents.costs[:2]) == contents.summary.epochs_left
     page = unillustrated(tmp_path)
     assert "Group 0: the tournament was ended in round 1." in page.text
-    assert "Group 1: the tournament was ended in round 1, the champion was trained for 3" in page.text
+    assert (
+        "Group 1: the tournament was ended in round 1, the champion was trained for 3" in page.text
+    )
     tables = json.loads(report.write_data(tmp_path).read_text())["tables"]
     assert [list(line.values()) for line in tables["halts"]["rows"]] == [
         [0, 1, 1, None],

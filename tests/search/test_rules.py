@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from statistics import stdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from efficientnet_elite.cli import search
 from efficientnet_elite.config import PRESETS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import rules
 from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.outlook import least_epochs
 from efficientnet_elite.search.rules import RULES, fluctuation
-from efficientnet_elite.search.schedule import Schedule, make_schedule
+from efficientnet_elite.search.schedule import Schedule, make_schedule, with_rule_defaults
 from efficientnet_elite.search.tournament import standing
 
 RACE = RULES["race"]
@@ -236,3 +238,24 @@ def test_every_rule_comes_to_an_end_within_its_forecast(
         assert planned <= trained <= epochs + (size - 1) * last
     else:
         assert trained == planned
+
+
+@pytest.mark.parametrize(
+    ("flags", "eliminations"),
+    [
+        (["--config=quick"], [3, 5, 7, 9, 10]),
+        (["--config=paper", "--epochs=35"], [10, 20, 30, 35]),
+        (["--config=quick", "--rule=average"], [2, 4, 6, 8, 10]),
+        (["--config=quick", "--round_epochs=1"], [2, 3, 4, 5]),
+        (["--config=paper", "--epochs=10", "--rule=race"], [4, 6, 8, 10]),
+    ],
+)
+def test_presets_and_flags_decide_when_eliminations_are(flags, eliminations):
+    values = deepcopy(search.FLAGS)  # which other tests in this process parse, too
+    values(["elite search", *flags, "--workdir=unused"])
+    config = with_rule_defaults(search.config_of(values))
+    schedule = make_schedule(
+        config.rule, config.train.epochs, config.round_epochs, config.first_elimination
+    )
+    rounds = range(1, len(eliminations) + 1)
+    assert [schedule.elimination_epoch(number) for number in rounds] == eliminations

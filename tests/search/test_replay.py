@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -19,13 +20,14 @@ from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import replay
 from efficientnet_elite.search.audit import Audit, audit
+from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.ledger import FILE_NAME, Epoch, Ledger
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.replay import Curve, GroupResult
 from efficientnet_elite.search.rules import RULES
 from efficientnet_elite.search.summary import standings
 from tests.support.command import elite
-from tests.support.invented import ledger_of
+from tests.support.invented import Invented, ledger_of
 
 HEADER = "model,epoch,validation_accuracy"
 
@@ -386,3 +388,27 @@ def test_a_decision_that_nothing_supports(searched, tmp_path):
         found = audit(read_record(ledger))
     assert decision.round == 1
     assert "round 99" in found.difference and found.difference.endswith("the epochs give nothing")
+
+
+def test_a_continued_search_reads_its_ledger_once(tmp_path, monkeypatch):
+    config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
+    reads = Counter()
+    for name in ("epochs", "int8", "failures", "halts", "decisions", "replicas"):
+        original = getattr(Ledger, name)
+
+        def counted(ledger, name=name, original=original):
+            reads[name] += 1
+            return original(ledger)
+
+        monkeypatch.setattr(Ledger, name, counted)
+
+    class Stopped(Invented):
+        def wait(self, on_event):
+            raise KeyboardInterrupt
+
+    with ledger_of(tmp_path, {0: "ab"}, config) as ledger:
+        for name in ("0a", "0b"):
+            ledger.record_epoch(Epoch(name, 1, 0.5, 1.0, 1.0))
+        with pytest.raises(KeyboardInterrupt):
+            drive(ledger, Stopped(), tmp_path, progress=False)
+    assert set(reads.values()) == {1}

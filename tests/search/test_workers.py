@@ -67,7 +67,7 @@ def test_a_worker_that_dies_is_replaced(undisturbed, tmp_path):
     assert search(tmp_path, ProcessPool(make, 2, tmp_path), on_message=said.append) == undisturbed
     trained = [line.rsplit(" ", 1)[0] for line in log.read_text().splitlines()]
     assert len(trained) == len(set(trained))
-    line = "a worker died (killed, out of memory?); 0a goes on from its latest epoch"
+    line = "a worker died (killed, out of memory?); 0a continues from its latest epoch"
     assert said == [line, line]
 
 

@@ -159,6 +159,7 @@ FLAGS = (
     "--seed=290",
     "--epochs=30",
     "--round_epochs=2",
+    "--first_elimination=4",
     "--noexport",
 )
 

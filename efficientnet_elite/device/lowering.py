@@ -3,8 +3,6 @@
 The converter folds batch normalisation into the convolution before it, fuses rectifiers into the
 operator that makes their input, merges equal operations and drops what only training needs. swish
 becomes LOGISTIC and MUL. The order is the converter's (`ordering`); every tensor is int8, batch 1.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

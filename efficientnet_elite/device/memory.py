@@ -4,8 +4,6 @@ A tensor lives from the operator that writes it to the last one that reads it, b
 is overwritten in place. The sum of what lives at once, at its greatest, is what no plan for this
 order of execution can stay below. TFLM packs greedily, the largest buffer first, on multiples of
 16 bytes.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

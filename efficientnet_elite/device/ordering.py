@@ -6,8 +6,6 @@ that read nothing, weights among them, and everywhere takes the name that sorts 
 names
 decide between branches (found by comparing files; exact for every family, see
 `tests/device/test_costs.py`).
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Pools of candidates: the networks that a search may choose from, with their cost groups.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Pools of candidates: the networks that a search may choose from, with their cost groups."""
 
 from __future__ import annotations
 

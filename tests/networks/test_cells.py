@@ -11,7 +11,7 @@ from keras.src.applications import nasnet
 
 from efficientnet_elite.networks import build as models
 from efficientnet_elite.networks.blocks import ActivationBlock, Cell, Classifier, ConvBlock
-from efficientnet_elite.networks.blocks.cells import Gene, Genotype, parse
+from efficientnet_elite.networks.blocks.cells import Gene, Genotype, parse_genotype
 from efficientnet_elite.networks.families import FAMILIES, cells, searched
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
@@ -112,7 +112,7 @@ def test_int8_files_agree(name):
 
 
 def test_genotypes_are_read():
-    assert parse("s5 0 + id 1, a3 2 + c1 0 -> 1 3") == Genotype(
+    assert parse_genotype("s5 0 + id 1, a3 2 + c1 0 -> 1 3") == Genotype(
         ((Gene("s5", 0), Gene("id", 1)), (Gene("a3", 2), Gene("c1", 0))), (1, 3)
     )
 
@@ -120,7 +120,7 @@ def test_genotypes_are_read():
 @pytest.mark.parametrize("text", ["", "s5 0", "s5 0 + s3", "s5 0 + s3 1 -> x", "s5 0 s3 1 -> 2"])
 def test_malformed_genotypes_are_refused(text):
     with pytest.raises(ValueError):
-        parse(text)
+        parse_genotype(text)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -1,7 +1,5 @@
 """Blocks that join branches along the channels: SqueezeNet's (arXiv 1602.07360), PeleeNet's
 (arXiv 1804.06882).
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

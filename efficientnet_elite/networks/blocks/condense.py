@@ -3,8 +3,6 @@
 Each has two forms. In training a dense convolution learns which channels its filters keep;
 deployed, an index layer takes those channels to a group convolution (CondenseNet) or a depthwise
 one (CondenseNeXt). Deployed is the default, with channels evenly spread until training has chosen.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

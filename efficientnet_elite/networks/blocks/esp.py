@@ -1,7 +1,4 @@
-"""ESPNetv2's units (arXiv 1811.11431): depthwise convolutions of several dilations side by side.
-
-This module must not import TensorFlow or Keras.
-"""
+"""ESPNetv2's units (arXiv 1811.11431): depthwise convolutions of several dilations side by side."""
 
 from __future__ import annotations
 

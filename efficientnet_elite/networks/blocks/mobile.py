@@ -1,7 +1,4 @@
-"""Blocks of mobile networks: plain convolution, inverted residual, channel gate, classifier.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Blocks of mobile networks: plain convolution, inverted residual, channel gate, classifier."""
 
 from __future__ import annotations
 

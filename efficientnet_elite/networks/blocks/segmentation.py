@@ -2,8 +2,6 @@
 (arXiv 1905.02244), ESPNetv2's decoder (arXiv 1811.11431 and its authors' EdgeNets code).
 
 The last block's output are logits for each pixel of a map.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

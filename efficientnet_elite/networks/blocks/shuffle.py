@@ -1,7 +1,4 @@
-"""ShuffleNet's unit (arXiv 1707.01083).
-
-This module must not import TensorFlow or Keras.
-"""
+"""ShuffleNet's unit (arXiv 1707.01083)."""
 
 from __future__ import annotations
 

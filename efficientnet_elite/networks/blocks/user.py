@@ -1,7 +1,4 @@
-"""A whole Keras model of the user's own as a block.
-
-This module must not import TensorFlow or Keras.
-"""
+"""A whole Keras model of the user's own as a block."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
 """Backbones: a stage table and a function from scaling coefficients to an `ArchSpec` each.
 
 `FAMILIES` holds them all by name; a module of this package adds its own by being listed here.
-
-This package must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

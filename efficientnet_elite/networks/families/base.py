@@ -1,7 +1,4 @@
-"""What a family is: a backbone with its scaling, its published settings and its pool.
-
-This module must not import TensorFlow or Keras.
-"""
+"""What a family is: a backbone with its scaling, its published settings and its pool."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from efficientnet_elite.networks.scaling import Coefficients, derive, round_resolution
+from efficientnet_elite.networks.scaling import Coefficients, derive_coefficients, round_resolution
 from efficientnet_elite.networks.spec import ArchSpec
 
 IMAGENET_RESOLUTION = 224
@@ -119,7 +116,7 @@ def scaled_down(
       repeats: operators a stage, stem and top included.
       published: further published settings, such as other widths.
     """
-    derived = derive(repeats)
+    derived = derive_coefficients(repeats)
     return Family(
         name=name,
         build=build,

@@ -8,8 +8,6 @@ up).
 Sources: arXiv 1707.07012, 1802.01548, 1712.00559 and 1806.09055. Two counts are not those printed:
 AmoebaNet-C has 19 % more MACs, DARTS 8 % fewer. Batch normalisation has the settings of all other
 families, not the papers': it belongs to the recipe.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

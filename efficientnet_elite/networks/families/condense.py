@@ -1,7 +1,4 @@
-"""CondenseNet (arXiv 1711.09224) and CondenseNeXt (arXiv 2112.00698) in their deployed form.
-
-This module must not import TensorFlow or Keras.
-"""
+"""CondenseNet (arXiv 1711.09224) and CondenseNeXt (arXiv 2112.00698) in their deployed form."""
 
 from __future__ import annotations
 

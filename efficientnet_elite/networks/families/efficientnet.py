@@ -2,8 +2,6 @@
 
 eLite and HF are EfficientNet-B0 scaled down under two channel rules (arXiv 2009.07409), TinyNet is
 B0 at five (width, depth, resolution) triples with stem and top left as they are (arXiv 2010.14819).
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

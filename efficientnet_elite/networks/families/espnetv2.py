@@ -2,8 +2,6 @@
 
 What its authors' code creates and never uses (a shortcut from the image in the last stage, slopes
 of the strided units) is left out.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""GhostNet (arXiv 1911.11907).
-
-This module must not import TensorFlow or Keras.
-"""
+"""GhostNet (arXiv 1911.11907)."""
 
 from __future__ import annotations
 

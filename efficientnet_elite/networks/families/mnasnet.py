@@ -1,7 +1,4 @@
-"""MnasNet A1, B1 and small (arXiv 1807.11626; small as its authors released it).
-
-This module must not import TensorFlow or Keras.
-"""
+"""MnasNet A1, B1 and small (arXiv 1807.11626; small as its authors released it)."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 Padding is SAME as in the authors' code. keras.applications pads at the end and cuts what is left
 over, which is another network where a map's side is odd.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""MobileNetV2 (arXiv 1801.04381), and with efficient channel attention (arXiv 1910.03151).
-
-This module must not import TensorFlow or Keras.
-"""
+"""MobileNetV2 (arXiv 1801.04381), and with efficient channel attention (arXiv 1910.03151)."""
 
 from __future__ import annotations
 

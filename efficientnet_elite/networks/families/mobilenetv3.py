@@ -1,7 +1,4 @@
-"""MobileNetV3 Large and Small, and their minimalistic forms (arXiv 1905.02244).
-
-This module must not import TensorFlow or Keras.
-"""
+"""MobileNetV3 Large and Small, and their minimalistic forms (arXiv 1905.02244)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""PeleeNet (arXiv 1804.06882): two-way dense layers.
-
-This module must not import TensorFlow or Keras.
-"""
+"""PeleeNet (arXiv 1804.06882): two-way dense layers."""
 
 from __future__ import annotations
 

@@ -7,8 +7,6 @@ Sources: arXiv 1812.00332; 1812.03443. FBNet-C's blocks of expansion 1 have no 1
 front here; with one it has 5,572,200 trainable parameters and 385.0 M MACs (printed: 5.5 M, 375 M).
 GreedyNAS (arXiv 2003.11236) is missing because the genotypes of the two networks that Table 5 of
 arXiv 2009.07409 cites were never made public: the published ones, with channel gates, are others.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

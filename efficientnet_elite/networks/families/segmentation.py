@@ -3,8 +3,6 @@ with LR-ASPP (arXiv 1905.02244).
 
 Their last shape is (height, width, classes), so their `FAMILIES` stand beside the classifiers', not
 among them. Image sides are multiples of 8, as ESPNet's decoder wants.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

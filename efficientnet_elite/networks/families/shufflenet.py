@@ -1,7 +1,4 @@
-"""ShuffleNet V1 (arXiv 1707.01083) with 1, 2, 3, 4 and 8 groups.
-
-This module must not import TensorFlow or Keras.
-"""
+"""ShuffleNet V1 (arXiv 1707.01083) with 1, 2, 3, 4 and 8 groups."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""SqueezeNet 1.0 and 1.1 (arXiv 1602.07360).
-
-This module must not import TensorFlow or Keras.
-"""
+"""SqueezeNet 1.0 and 1.1 (arXiv 1602.07360)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Stage tables, and what the families draw from them.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Stage tables, and what the families draw from them."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 The function takes an input side in pixels and a number of classes, and returns a dict from names to
 functions without arguments, each of which builds one model: from (side, side, 3) images in the
 range of `models.preprocess_input` to logits. Workers call it again to build their one.
-
-This module must not import TensorFlow or Keras; the models come with what they need.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
 """Deployment variants: a network with another activation, or without its channel gates.
 
 A suffix of the name says which: ``elite9-relu6-nose``, ``mobilenetv3-large-relu``.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

@@ -111,8 +111,8 @@ def _block_from_json(entry: dict[str, Any]) -> Block:
     values = {key: value for key, value in entry.items() if key != "type"}
     if unknown := values.keys() - {field.name for field in fields(block_class)}:
         raise UserError(
-            f"unknown field {min(unknown)!r} of block type {entry['type']}: the network was written "
-            "by another version of efficientnet-elite; use that version"
+            f"unknown field {min(unknown)!r} of block type {entry['type']}: the network was "
+            "written by another version of efficientnet-elite; use that version"
         )
     return block_class(**{key: _with_tuples(value) for key, value in values.items()})
 

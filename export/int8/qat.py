@@ -25,7 +25,7 @@ import tensorflow as tf
 from keras import layers, ops
 from tqdm import tqdm
 
-from efficientnet_elite.networks.layers import trainable
+from efficientnet_elite.networks.layers import with_split_groups
 
 from .folding import OUTPUT_AXIS, Wiring, copy, fold, outputs
 
@@ -280,7 +280,7 @@ def _clone(layer: keras.Layer) -> keras.Layer:
     if isinstance(clone, layers.BatchNormalization):
         clone.trainable = False  # what could not be folded is a fixed scale and offset
     axis = OUTPUT_AXIS.get(type(layer))
-    return clone if axis is None else RoundedWeights(trainable(clone), axis)
+    return clone if axis is None else RoundedWeights(with_split_groups(clone), axis)
 
 
 def _rounded_outputs(model: keras.Model) -> dict[str, bool]:

@@ -11,7 +11,7 @@ state whose number follows it. The output of the cell is the concatenation of th
 after the arrow. The operations are:
 
 =====  ============================================================================================
-s3 s5  twice: activation, 3x3 or 5x5 depthwise convolution, 1x1 convolution, batch normalisation
+s5     twice: activation, 5x5 depthwise convolution, 1x1 convolution, batch normalisation
 d3     the same once, with a 3x3 depthwise convolution of dilation 2
 m3 a3  max pooling or average pooling with a 3x3 window
 id     identity; at stride 2 or another width: activation, 1x1 convolution, batch normalisation
@@ -19,6 +19,8 @@ skip   identity; at stride 2: activation and factorised reduction
 c1     activation, 1x1 convolution, batch normalisation
 c3 c7  bottleneck with a quarter of the channels, around a 3x3 or a 1x7 and a 7x1 convolution
 =====  ============================================================================================
+
+The number in s, d, m and a is the side of the window in pixels; any size is allowed.
 
 Sources: arXiv 1707.07012, 1802.01548 and 1712.00559 with the TensorFlow code of their authors, and
 1806.09055.

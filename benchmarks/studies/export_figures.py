@@ -136,10 +136,10 @@ def _network(name: str, normalised: bool = False) -> keras.Model:
     """A network, untrained; with ImageNet's normalisation in front where ``normalised``."""
     import keras
 
-    from efficientnet_elite.networks import build as models
+    from efficientnet_elite.networks.factories import build_named
 
     side = flags.FLAGS.resolution
-    model = models.build_named(name, base_resolution=side, seed=0)
+    model = build_named(name, base_resolution=side, seed=0)
     if not normalised:
         return model
     image = keras.Input(model.input_shape[1:])

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from keras.src.applications import nasnet
 
-from efficientnet_elite.networks import build as models
 from efficientnet_elite.networks.blocks import ActivationBlock, Cell, Classifier, ConvBlock
 from efficientnet_elite.networks.blocks.cells import Gene, Genotype, parse_genotype
+from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES, cells, searched
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
@@ -94,7 +94,7 @@ def test_depth_keeps_the_reductions(name):
 def test_keras_models_equal_their_specs(name):
     """Shallow and narrow, on a side whose maps are odd: every operation is there nevertheless."""
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     assert model.count_params() == spec.params
     for node in spec.graph.nodes:
         assert model.get_layer(node.name).output.shape[1:] == node.shape, node.name
@@ -106,7 +106,7 @@ def test_keras_models_equal_their_specs(name):
 def test_int8_files_agree(name):
     """Factorised reduction, pools, concatenations, bottlenecks, dilation: all of it in int8."""
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     normalise(model, noise(spec))
     assert int8_correlation(model, noise(spec)) > 0.9
 
@@ -136,7 +136,7 @@ def test_a_cell_computes_what_kerass_nasnet_cell_does(stride):
             Classifier("predictions", 2),
         ),
     )
-    ours = models.build(spec)
+    ours = build(spec)
     older, newer, result = (
         ours.get_layer(name).output
         for name in ("older_activation", "newer_activation", "cell_concat")

@@ -127,7 +127,7 @@ def test_stages_are_evenly_spaced_in_the_first_half():
 
 
 def test_what_was_dropped_stays_dropped():
-    """A later stage chooses among the channels that are left, even if dropped weights are larger."""
+    """A later stage chooses among the channels left, even if dropped weights have grown larger."""
     layer = LearnedConv(ops.LearnedConv(2, connections=1, stages=2))
     layer.build((None, 1, 1, 3))
     layer.kernel.assign(np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1) * np.ones((1, 1, 3, 2)))

@@ -21,9 +21,9 @@ from efficientnet_elite.data.parts import IGNORED
 from efficientnet_elite.data.rendered.masks import MasksConfig, pixel_labels, render_masked
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.champion import export_model
-from efficientnet_elite.networks import build as models
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks import LRASPP, ConvBlock, MBConv
+from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.families.segmentation import FAMILIES as SEGMENTATION
 from efficientnet_elite.networks.families.segmentation import SEGMENTERS, ESPNet
@@ -109,7 +109,7 @@ def test_the_dilated_backbone_keeps_a_sixteenth_of_the_image():
 @pytest.mark.parametrize("name", ["espnet-3", "espnetv2", "lraspp-mobilenetv3-small"])
 def test_keras_models_equal_their_specs(name):
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     normalise(model, noise(spec))
     assert model.count_params() == spec.params
     for node in spec.graph.nodes:
@@ -126,7 +126,7 @@ def test_keras_models_equal_their_specs(name):
 @pytest.mark.parametrize("name", ["espnet-3", "espnetv2", "lraspp-mobilenetv3-small"])
 def test_int8_files_agree(name):
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     normalise(model, noise(spec))
     assert int8_correlation(model, noise(spec)) > 0.9
 
@@ -360,7 +360,7 @@ def test_what_is_for_classifiers_alone_is_refused(tmp_path, capsys):
     assert said[-1].endswith("networks for masks do not have: leave --remedies out")
     assert cli.main(arguments) == 1  # with the default remedies there is none to leave out
     assert "champions.json is missing" in capsys.readouterr().err
-    models.build(TINY).save(tmp_path / "net.keras")
+    build(TINY).save(tmp_path / "net.keras")
     dataset = "rendered_masks:classes=2,images=120,size=48"
     assert cli.main(["export", f"--model={tmp_path}/net.keras", f"--dataset={dataset}"]) == 1
     assert ".keras files are taken for classifiers" in capsys.readouterr().err

@@ -26,7 +26,6 @@ from efficientnet_elite.networks.blocks import LRASPP, ConvBlock, MBConv
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.families.segmentation import FAMILIES as SEGMENTATION
-from efficientnet_elite.networks.families.segmentation import SEGMENTERS, ESPNet
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
@@ -37,8 +36,8 @@ from efficientnet_elite.training.trainer import Trainer, load_averaged
 from tests.support.command import elite
 from tests.support.networks import int8_correlation, noise, normalise
 
-# (name, width, (height, width) in pixels, classes) to all parameters and multiply-accumulates:
-# those of the authors' code, without what it creates and never uses.
+# (name, width, (height, width) in pixels, classes) to all parameters and multiply-accumulates, as
+# in the code of the authors without the weights that it never uses. ESPNet-C is the encoder alone.
 COUNTS = {
     ("espnet-c-3", 1.0, (512, 1024), 20): (189781, 2159435776),
     ("espnet-c-5", 1.0, (512, 1024), 20): (255061, 2683723776),
@@ -46,54 +45,61 @@ COUNTS = {
     ("espnet-3", 1.0, (512, 1024), 20): (205141, 3398721536),
     ("espnet-5", 1.0, (512, 1024), 20): (270421, 3923009536),
     ("espnet-8", 1.0, (512, 1024), 20): (368341, 4709441536),
-    ("espnetv2", 0.5, (384, 384), 21): (87563, 168071388),
-    ("espnetv2", 0.5, (512, 1024), 20): (87552, 596248176),
-    ("espnetv2", 1.0, (384, 384), 21): (246999, 305617116),
-    ("espnetv2", 1.0, (512, 1024), 20): (246988, 1085283952),
-    ("espnetv2", 1.5, (384, 384), 21): (487143, 482238172),
-    ("espnetv2", 1.5, (512, 1024), 20): (487132, 1713255536),
-    ("espnetv2", 2.0, (384, 384), 21): (813815, 759129308),
-    ("espnetv2", 2.0, (512, 1024), 20): (813804, 2697742960),
+    ("espnetv2-seg", 0.5, (384, 384), 21): (87563, 168071388),
+    ("espnetv2-seg", 0.5, (512, 1024), 20): (87552, 596248176),
+    ("espnetv2-seg", 1.0, (384, 384), 21): (246999, 305617116),
+    ("espnetv2-seg", 1.0, (512, 1024), 20): (246988, 1085283952),
+    ("espnetv2-seg", 1.5, (384, 384), 21): (487143, 482238172),
+    ("espnetv2-seg", 1.5, (512, 1024), 20): (487132, 1713255536),
+    ("espnetv2-seg", 2.0, (384, 384), 21): (813815, 759129308),
+    ("espnetv2-seg", 2.0, (512, 1024), 20): (813804, 2697742960),
     ("lraspp-mobilenetv3-large", 1.0, (520, 520), 21): (3246194, 2086219688),
     ("lraspp-mobilenetv3-large", 1.0, (1024, 2048), 19): (3245854, 15774900096),
     ("lraspp-mobilenetv3-small", 1.0, (1024, 2048), 19): (1090014, 5064171520),
 }
 
 
+def network(name: str, width: float, depth: float, side: int, classes: int) -> ArchSpec:
+    """A network of a family, or the encoder of an ESPNet (``espnet-c-...``)."""
+    whole = SEGMENTATION[name.replace("-c-", "-")].build(name, width, depth, side, classes)
+    return replace(whole, blocks=whole.blocks[:-1]) if "-c-" in name else whole
+
+
 def small(name: str) -> ArchSpec:
-    return SEGMENTERS[name](name, 0.25, 0.4, 64, 3)
+    return network(name, 0.25, 0.4, 64, 3)
 
 
 @pytest.mark.parametrize("setting", COUNTS, ids=str)
 def test_published_settings(setting):
     name, width, (height, across), classes = setting
-    spec = SEGMENTERS[name](name, width, 1.0, 64, classes).resized((height, across, 3))
+    spec = network(name, width, 1.0, 64, classes).resized((height, across, 3))
     assert (spec.params, spec.macs) == COUNTS[setting]
-    share = 8 if name.startswith("espnet-c") else 1
-    assert spec.graph.nodes[-1].shape == (height // share, across // share, classes)
+    reduction = 8 if name.startswith("espnet-c") else 1
+    assert spec.graph.nodes[-1].shape == (height // reduction, across // reduction, classes)
     assert spec.classes == classes
 
 
 def test_espnets_two_decoders():
-    """Its authors' training code joins 19 channels at half the image's side, its test code 16."""
-    spec = ESPNet(8, "level1_join").build("train", 1.0, 1.0, 64, 20).resized((512, 1024, 3))
+    """At half the side, the authors' training code reads 19 channels and their test code 16."""
+    spec = network("espnet-8", 1.0, 1.0, 64, 20).resized((512, 1024, 3))
+    decoder = replace(spec.blocks[-1], half="level1_join")
+    spec = replace(spec, blocks=(*spec.blocks[:-1], decoder))
     assert (spec.params, spec.macs) == (368881, 4780220416)
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", [*SEGMENTATION, "espnet-c-3", "espnet-c-5", "espnet-c-8"])
 def test_specs_survive_json_and_scale(name):
-    build = SEGMENTERS[name]
-    whole = build(name, 1.0, 1.0, 64, 3)
-    assert ArchSpec.from_json(whole.to_json()) == whole
-    for part in (build(name, 0.5, 1.0, 64, 3), build(name, 1.0, 0.5, 64, 3)):
-        assert part.params < whole.params
-        assert part.macs < whole.macs
-        assert part.graph.nodes[-1].shape == whole.graph.nodes[-1].shape
+    full = network(name, 1.0, 1.0, 64, 3)
+    assert ArchSpec.from_json(full.to_json()) == full
+    for scaled in (network(name, 0.5, 1.0, 64, 3), network(name, 1.0, 0.5, 64, 3)):
+        assert scaled.params < full.params
+        assert scaled.macs < full.macs
+        assert scaled.graph.nodes[-1].shape == full.graph.nodes[-1].shape
 
 
 def test_the_dilated_backbone_keeps_a_sixteenth_of_the_image():
-    """Nothing strided behind a sixteenth, all of the last stage dilated; weights are the same."""
-    spec = SEGMENTERS["lraspp-mobilenetv3-large"]("x", 1.0, 1.0, 224, 10)
+    """No stride after a sixteenth; all blocks of the last stage are dilated; same weights."""
+    spec = network("lraspp-mobilenetv3-large", 1.0, 1.0, 224, 10)
     dilated = [
         node
         for node in spec.graph.nodes
@@ -101,12 +107,14 @@ def test_the_dilated_backbone_keeps_a_sixteenth_of_the_image():
     ]
     assert [node.shape for node in dilated] == [(14, 14, 672), (14, 14, 960), (14, 14, 960)]
     classifier = FAMILIES["mobilenetv3-large"].build("x", 1.0, 1.0, 224, 10)
-    plain = [node for node in classifier.graph.nodes if node.name.startswith("block")]
-    own = [node for node in spec.graph.nodes if node.name.startswith("block")]
-    assert [node.params for node in own] == [node.params for node in plain]
+    backbones = [
+        [node.params for node in network_spec.graph.nodes if node.name.startswith("block")]
+        for network_spec in (spec, classifier)
+    ]
+    assert backbones[0] == backbones[1]
 
 
-@pytest.mark.parametrize("name", ["espnet-3", "espnetv2", "lraspp-mobilenetv3-small"])
+@pytest.mark.parametrize("name", ["espnet-3", "espnetv2-seg", "lraspp-mobilenetv3-small"])
 def test_keras_models_equal_their_specs(name):
     spec = small(name)
     model = build(spec)
@@ -123,7 +131,7 @@ def test_keras_models_equal_their_specs(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["espnet-3", "espnetv2", "lraspp-mobilenetv3-small"])
+@pytest.mark.parametrize("name", ["espnet-3", "espnetv2-seg", "lraspp-mobilenetv3-small"])
 def test_int8_files_agree(name):
     spec = small(name)
     model = build(spec)

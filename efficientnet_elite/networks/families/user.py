@@ -48,7 +48,7 @@ def load_builders(source: str, resolution: int, classes: int) -> Mapping[str, Ca
         builders = getattr(import_module(module), function)(resolution, classes)
     except Exception as error:  # the code of the user may raise anything
         raise UserError(
-            f"pool {source!r} cannot be loaded, correct it: {_error_with_place(error)}"
+            f"pool {source!r} cannot be loaded: {_error_with_place(error)}; correct its module"
         ) from error
     if not isinstance(builders, Mapping) or not builders:
         raise UserError(f"pool {source!r}: the function must return a dict from names to functions")
@@ -123,8 +123,8 @@ def family_of_models(source: str) -> Family:
             raise
         except Exception as error:  # the code of the user may raise anything
             raise UserError(
-                f"pool {source!r} cannot build model {name!r}, correct it: "
-                f"{_error_with_place(error)}"
+                f"pool {source!r} cannot build model {name!r}: {_error_with_place(error)}; "
+                "correct its module"
             ) from error
         params, macs = model.count_params(), _count_macs(source, model)
         block = UserModel(name, source, resolution, classes, params, macs)

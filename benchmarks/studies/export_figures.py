@@ -50,7 +50,7 @@ def lower_bound(contents: inspect.Contents) -> int:
                 produced = contents.tensors[index].producer is not None
                 first.setdefault(index, step if produced else 0)
                 last[index] = step
-    return memory.peak(
+    return memory.peak_bytes(
         memory.Buffer(_size(contents.tensors[index]), first[index], last[index]) for index in first
     )
 

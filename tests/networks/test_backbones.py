@@ -208,7 +208,7 @@ def test_networks_that_do_not_fit_their_input_are_left_out():
         lambda: pool_candidates("peleenet", base_resolution=8),
         lambda: spec_by_name("peleenet", base_resolution=8),
     ):
-        with pytest.raises(UserError, match=r"cannot be built for inputs of .* use more"):
+        with pytest.raises(UserError, match="use more"):
             call()
 
 

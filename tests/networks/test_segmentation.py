@@ -1,4 +1,4 @@
-"""Segmentation: exact counts, Keras models, int8; masks, mIoU, training, search."""
+"""Segmentation: exact counts, Keras models, int8 files, masks, mIoU, training and search."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_keras_models_equal_their_specs(name):
     logits = np.asarray(model(image))
     assert logits.shape == (1, 64, 64, 3)
     assert np.isfinite(logits).all()
-    # Resizing must not switch what follows it to training's batch statistics.
+    # Resizing must not make the batch normalisation after it use the statistics of the batch.
     np.testing.assert_array_equal(logits, model(image, training=False))
 
 
@@ -158,7 +158,7 @@ SCENES = MasksConfig(classes=3, images=40, size=48, seed=5)
 
 
 def test_masks_have_room_for_their_classes():
-    """255 is no class of a pixel."""
+    """Value 255 of a mask is ignored, so classes end at 254."""
     most = MasksConfig(classes=254, images=254, size=32)
     assert 254 in np.unique(render_masked(most, 253)[1])
     with pytest.raises(UserError, match="classes=255 is more than 254"):
@@ -174,7 +174,7 @@ def test_scenes_repeat_and_show_their_class():
         assert Image.open(io.BytesIO(encoded)).size == mask.shape[::-1]
         values = set(np.unique(mask))
         assert {0, 1 + index % 3, IGNORED} <= values <= {0, 1, 2, 3, IGNORED}
-        # Outlines alone are of no class.
+        # Only outlines are ignored.
         assert (mask == IGNORED).mean() < 0.15
     assert render_masked(replace(SCENES, seed=6), 0)[0] != render_masked(SCENES, 0)[0]
     with pytest.raises(IndexError):
@@ -182,7 +182,7 @@ def test_scenes_repeat_and_show_their_class():
 
 
 def test_masks_lie_on_their_objects():
-    """Pixels of the mask differ in colour from the background beside them more than noise does."""
+    """Colours differ more between object and background than between neighbouring pixels."""
     contrasts = []
     for index in range(12):
         encoded, mask = render_masked(SCENES, index)
@@ -206,19 +206,19 @@ def test_mean_iou_against_its_definition(drawn):
     classes, pairs = drawn
     choices, truth = np.array(pairs).T
     counted = [(c, t) for c, t in pairs if t != IGNORED]
-    shares = []
+    expected = []
     for k in range(classes):
         both = sum(c == t == k for c, t in counted)
         either = sum(k in (c, t) for c, t in counted)
         if either:
-            shares.append(both / either)
+            expected.append(both / either)
     matrix = confusion(choices, truth, classes)
     assert matrix.sum() == len(counted)
-    each = class_iou(matrix)
-    assert each.shape == (classes,)
-    assert each[~np.isnan(each)].tolist() == pytest.approx(shares)
-    # A part of ignored pixels alone has no score to get.
-    assert mean_iou(matrix) == pytest.approx(np.mean(shares) if shares else 0.0)
+    ious = class_iou(matrix)
+    assert ious.shape == (classes,)
+    assert ious[~np.isnan(ious)].tolist() == pytest.approx(expected)
+    # If all pixels are ignored, the score is 0.
+    assert mean_iou(matrix) == pytest.approx(np.mean(expected) if expected else 0.0)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 12), st.data())
@@ -231,13 +231,15 @@ def test_nearest_takes_the_pixel_under_each_centre(height, width, resolution, dr
         drawn.draw(st.floats(0.5, width / 2, width=32)),
     ]
     mask = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    found = geometry.nearest(tf.constant(mask), tf.constant(box, tf.float32), resolution).numpy()
+    resampled = geometry.nearest(
+        tf.constant(mask), tf.constant(box, tf.float32), resolution
+    ).numpy()
     centres = (np.arange(resolution, dtype=np.float32) + 0.5) / np.float32(resolution)
     rows, columns = (
         np.minimum((np.float32(box[a]) + centres * np.float32(box[2 + a])).astype(int), last)
         for a, last in ((0, height - 1), (1, width - 1))
     )
-    np.testing.assert_array_equal(found, mask[np.ix_(rows, columns)])
+    np.testing.assert_array_equal(resampled, mask[np.ix_(rows, columns)])
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +250,7 @@ def masked():
 
 
 def test_images_and_masks_move_together(masked):
-    """An image made of its own mask stays so through crop and flip."""
+    """An image that shows its mask as grey levels still does so after crop and flip."""
     assert masked.labels[0] == "background" and masked.num_classes == 3
     assert masked.masks and sum(masked.sizes.values()) == 120
     part = masked.parts["train"]
@@ -269,7 +271,7 @@ def test_images_and_masks_move_together(masked):
             assert masks.shape == (16, 32, 32)
             pixels = (images.numpy()[..., 0] + 1) * 128
             inner = masks.numpy() != IGNORED
-            # But for the filter's blur at the outlines.
+            # All but the outlines, which the resampling of the image blurs.
             close = np.abs(pixels - masks.numpy() * 100)[inner] < 30
             assert close.mean() > 0.93
 
@@ -279,8 +281,8 @@ def test_ignored_pixels_do_not_train():
     logits = tf.constant(np.random.default_rng(0).normal(size=(1, 2, 2, 3)), tf.float32)
     labels = tf.constant([[[0, IGNORED], [2, 1]]])
     rows = tf.reshape(logits, (4, 3))
-    kept = tf.gather(rows, [0, 2, 3])
-    expected = tf.nn.sparse_softmax_cross_entropy_with_logits([0, 2, 1], kept)
+    counted = tf.gather(rows, [0, 2, 3])
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits([0, 2, 1], counted)
     assert float(judge.loss(logits, labels, 0.0)) == pytest.approx(float(tf.reduce_mean(expected)))
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -352,21 +354,21 @@ def test_training_resuming_and_export(masked, tmp_path):
     sidecar = json.loads(exported.sidecar_path.read_text())
     verified = sidecar["verification"]
     assert verified["score"] == "mIoU"
-    found = [share for share in verified["int8_class_iou"] if share is not None]
+    ious = [iou for iou in verified["int8_class_iou"] if iou is not None]
     assert len(verified["int8_class_iou"]) == masked.num_classes
-    assert np.mean(found) == pytest.approx(verified["int8_accuracy"])
+    assert np.mean(ious) == pytest.approx(verified["int8_accuracy"])
     side = TINY.resolution
     assert sidecar["output"]["shape"] == [1, side, side, 3]
 
 
-def test_what_is_for_classifiers_alone_is_refused(tmp_path, capsys):
+def test_options_for_classifiers_only_are_refused(tmp_path, capsys):
     with Ledger(tmp_path, create=True) as ledger:
         ledger.start([], {"data": {"score": "mIoU"}})
     arguments = ["export", f"--workdir={tmp_path}", "--max_accuracy_drop=1"]
     assert cli.main([*arguments, "--remedies=qat"]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1].endswith("networks for masks do not have: leave --remedies out")
-    assert cli.main(arguments) == 1  # with the default remedies there is none to leave out
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].endswith("networks for masks do not have: leave --remedies out")
+    assert cli.main(arguments) == 1  # the default remedies are not refused
     assert "champions.json is missing" in capsys.readouterr().err
     build(TINY).save(tmp_path / "net.keras")
     dataset = "rendered_masks:classes=2,images=120,size=48"

@@ -45,8 +45,8 @@ def squeezenet(
         for index in range(2):
             number = 2 + 2 * pair + index
             if index < round_repeats(2, depth):
-                filters = round_filters(squeezed, width), round_filters(expanded, width)
-                blocks.append(Fire(f"fire{number}", *filters))
+                fire_channels = round_filters(squeezed, width), round_filters(expanded, width)
+                blocks.append(Fire(f"fire{number}", *fire_channels))
             if number in before_pooling:
                 blocks.append(Pool(f"pool{number}", "max", 3, padding="ceil"))
     blocks.append(ConvClassifier("predictions", classes, dropout=0.5))

@@ -27,8 +27,8 @@ from efficientnet_elite.training.scores import class_iou, confusion, score
 
 from . import files, inspect, layers
 from .formats import FLOAT32, INT8, Format, every
-from .int8 import calibration as calibration_lib
 from .int8 import convert, ladder, quantizer, remedies
+from .int8.choices import CALIBRATION_METHODS
 from .runtimes.runtime import Runner
 
 if TYPE_CHECKING:
@@ -134,19 +134,15 @@ def export_model(
         raise ValueError(f"{len(labels)} labels for {model.output_shape[-1]} logits")
     start = time.monotonic()
     try:
-        asked = (FLOAT32, INT8, *formats)
-        models = dict(zip(asked, convert.to_tflite_formats(model, calibration, asked), strict=True))
-        if method != "minmax":
-            calibrated = quantizer.calibrate(model, calibration)
-            ranges = calibration_lib.ranges(calibrated, calibration, method)
-            models |= {
-                form: quantizer.quantize(calibrated, ranges=ranges, form=form)
-                for form in models
-                if form.calibrated
-            }
+        may_recalibrate = plan is not None and max_accuracy_drop is not None
+        methods = (method, *CALIBRATION_METHODS) if may_recalibrate else (method,)
+        models, calibrated = _convert(
+            model, calibration, (FLOAT32, INT8, *formats), method, methods
+        )
         cure = None
         if plan is not None and max_accuracy_drop is not None:
-            cure = remedies.find(model, calibration, plan, max_accuracy_drop, method)
+            context = remedies.Context(calibration, plan, method)
+            cure = remedies.find(model, calibrated, context, max_accuracy_drop)
             if not cure.plain:
                 int8_forms = [form for form in models if form.weights == "int8"]
                 models |= {form: cure.quantization.file(form) for form in int8_forms}
@@ -200,6 +196,34 @@ def export_model(
     }
     write(folder, models, sidecar)
     return exported
+
+
+def _convert(
+    model: keras.Model,
+    images: np.ndarray,
+    formats: Sequence[Format],
+    method: str,
+    methods: Sequence[str],
+) -> tuple[dict[Format, bytes], quantizer.Calibrated]:
+    """The files of a model, and the network with its ranges, from one trace and one calibration.
+
+    Args:
+      model: see `export_model`.
+      images: the representative data set.
+      formats: of the files; float32 must be among them.
+      method: of calibration, which chooses the ranges of the files.
+      methods: of calibration, which ranges are wanted by.
+    """
+    convert.check_images(model, images)
+    converted = [form for form in formats if not form.needs_calibration]
+    contents = convert.to_tflite_formats(model, None, converted)
+    files_by_format = dict(zip(converted, contents, strict=True))
+    calibrated = quantizer.calibrate_file(files_by_format[FLOAT32], images, methods)
+    ranges = calibrated.ranges_by_method[method]
+    for form in formats:
+        if form.needs_calibration:
+            files_by_format[form] = quantizer.quantize(calibrated, ranges=ranges, form=form)
+    return {form: files_by_format[form] for form in formats}, calibrated
 
 
 def file_name(name: str, form: Format) -> str:

@@ -34,8 +34,8 @@ class Format:
         return self.weights if self.interface == usual else f"{self.weights}.{self.interface}"
 
     @property
-    def calibrated(self) -> bool:
-        """Whether calibration images choose its ranges."""
+    def needs_calibration(self) -> bool:
+        """Whether it has ranges of activations, which a representative data set must show."""
         return self.weights in ("int8", "int16x8")
 
 

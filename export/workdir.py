@@ -23,6 +23,7 @@ from . import formats as formats_lib
 from .champion import Exported, export_model
 from .formats import Format
 from .int8 import remedies as remedies_lib
+from .int8.choices import default_remedies
 from .int8.convert import with_output
 
 FOLDER = "export"
@@ -37,7 +38,7 @@ class Settings:
       method: how these images choose the ranges, of `calibration.METHODS`.
       output: what the files give, of `heads.OUTPUTS`.
       max_accuracy_drop: see `export_model`.
-      remedies: names of those to try where int8 drops by more, see `remedies.NAMES`. For networks
+      remedies: names of those to try where int8 drops by more, of `choices.REMEDIES`. For networks
         that give masks there are none.
     """
 
@@ -45,7 +46,7 @@ class Settings:
     method: str = "minmax"
     output: str = "logits"
     max_accuracy_drop: float | None = None
-    remedies: tuple[str, ...] = remedies_lib.DEFAULT
+    remedies: tuple[str, ...] = default_remedies()
 
 
 def champions(workdir: Path) -> list[dict[str, Any]]:

@@ -11,11 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
-from tqdm import tqdm
-
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, layers
 from efficientnet_elite.export.formats import Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
@@ -23,30 +19,6 @@ Range = tuple[float, float]
 # The float input is pixel / 128 - 1. Its range gives the int8 input scale 1/128 and zero point 0,
 # so that it is pixel - 128: a change of type, not a pass of arithmetic over the image.
 INPUT_RANGE: Range = (-1.0, 127 / 128)
-
-
-def calibrated(model: bytes, images: np.ndarray) -> bytes:
-    """A float32 file whose tensors carry the ranges they have for images; see `measured`."""
-    return with_ranges(model, measured(model, images))
-
-
-def measured(model: bytes, images: np.ndarray) -> dict[str, Range]:
-    """The least and the greatest value of each activation; of the input, `INPUT_RANGE`.
-
-    Args:
-      model: a float32 file's content.
-      images: (N, height, width, channels) float32, pixel / 128 - 1.
-
-    Returns:
-      Ranges by the tensor's name.
-    """
-    found = {tensor.name: INPUT_RANGE for tensor in inspect.read(model).inputs}
-    traced = layers.activations(model, images)
-    for values in tqdm(traced, "calibrate", len(images), disable=None, leave=False):
-        for name, value in values.items():
-            low, high = found.get(name, (np.inf, -np.inf))
-            found[name] = min(low, float(value.min())), max(high, float(value.max()))
-    return found
 
 
 def with_ranges(model: bytes, ranges: Mapping[str, Range]) -> bytes:
@@ -69,7 +41,7 @@ def quantized(model: bytes, form: Format, keep_float: Collection[str] = ()) -> b
     """The quantized file that a float32 file with ranges becomes.
 
     Args:
-      model: its content, see `calibrated`.
+      model: its content, see `with_ranges`.
       form: int8 or int16x8.
       keep_float: in int8: names of the tensors whose operators stay in float, between a DEQUANTIZE
         and a QUANTIZE each.

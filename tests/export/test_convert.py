@@ -58,8 +58,8 @@ def test_garbage_does_not_load(tmp_path, content):
 
 
 def test_a_float_file_unlike_keras_is_refused(tmp_path, monkeypatch):
-    other = convert.to_tflite_pair(tiny(), digits(16)[0][:8])
-    monkeypatch.setattr(convert, "to_tflite_formats", lambda *_: other)
+    other = convert.to_tflite(tiny(), calibration=None)
+    monkeypatch.setattr(convert, "to_tflite_formats", lambda *_: [other])
     with pytest.raises(UserError, match="float32 file's logits differ from Keras' by up to"):
         export(tiny(), tmp_path)
     assert not contents(tmp_path)

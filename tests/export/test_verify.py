@@ -92,13 +92,13 @@ def test_no_format_of_the_exporter_is_condemned():
     for form, content in zip(asked, files, strict=True):
         contents = inspect.read(content)
         assert inspect.has_hybrid(contents) == (form.weights == "dynamic")
-        assert bool(inspect.output_step(contents)) == form.calibrated
+        assert bool(inspect.output_step(contents)) == form.needs_calibration
         rows = {
             row.runtime: row
             for row in verify.verify(content, images, np.zeros(20), runtimes=chosen)
         }
         assert all(row.passed for row in rows.values()), (form.name, rows)
-        assert (rows["LiteRT CompiledModel"].unit == "steps") == form.calibrated
+        assert (rows["LiteRT CompiledModel"].unit == "steps") == form.needs_calibration
         free = form.weights in ("dynamic", "int16x8")
         assert rows["LiteRT CompiledModel"].agrees is (None if free else True)
         if form.weights in ("dynamic", "float16"):

@@ -36,8 +36,8 @@ import json, os, sys, time
 from efficientnet_elite import cli
 from efficientnet_elite.cli import common
 common.quiet_tensorflow()
-from efficientnet_elite import search
-from efficientnet_elite.executors.local import LocalExecutor
+from efficientnet_elite.search import run
+from efficientnet_elite.search.executors.local import LocalExecutor
 imported = time.time()
 
 def submit(*_):

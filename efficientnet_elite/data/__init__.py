@@ -32,7 +32,11 @@ _HOME = {
     "train_batches": "pipeline",
 }
 
+# The label of pixels that neither train nor count, in masks of segmentation.
+IGNORED = 255
+
 __all__ = [
+    "IGNORED",
     "ImageData",
     "PipelineConfig",
     "SkippedImage",

@@ -15,7 +15,6 @@ from .geometry import PipelineConfig
 from .store import ImageStore
 
 Key: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
-IGNORED = 255  # a pixel's label that neither trains nor counts
 LAST = np.iinfo(np.int64).max  # end of a tf.data range that has none
 
 

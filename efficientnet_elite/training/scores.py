@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from efficientnet_elite.data.parts import IGNORED
+from efficientnet_elite.data import IGNORED
 
 
 def confusion(

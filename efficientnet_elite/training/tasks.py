@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from efficientnet_elite.data import ImageData
-from efficientnet_elite.data.parts import IGNORED
+from efficientnet_elite.data import IGNORED, ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training.scores import confusion, mean_iou

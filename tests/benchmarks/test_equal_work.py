@@ -19,7 +19,8 @@ from efficientnet_elite.benchmarks.studies import equal_work, ratios, study
 from efficientnet_elite.benchmarks.studies.equal_work import Pick, as_text, nearest, rows, spread
 from efficientnet_elite.benchmarks.studies.ratios import Timing
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks import names
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.search.candidates import pool_members
 
 SIZES = {"base_resolution": 64, "classes": 10}
 FAMILIES = ["elite", "mobilenetv1", "squeezenet"]
@@ -32,10 +33,10 @@ def test_a_network_is_nearest_to_itself():
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.sampled_from([c.name for c in names.members("elite", **SIZES)]))
+@given(st.sampled_from([c.name for c in pool_members("elite", **SIZES)]))
 def test_nothing_of_a_family_is_nearer(target):
-    goal = names.spec(target, **SIZES)
-    members = {family: names.members(family, **SIZES) for family in FAMILIES}
+    goal = spec_by_name(target, **SIZES)
+    members = {family: pool_members(family, **SIZES) for family in FAMILIES}
     every = [c.spec for pool in members.values() for c in pool]
     params = pstdev([math.log10(spec.params) for spec in every])
     macs = pstdev([math.log10(spec.macs) for spec in every])
@@ -53,9 +54,9 @@ def test_nothing_of_a_family_is_nearer(target):
 
 def test_a_cost_that_all_share_tells_nothing(monkeypatch):
     """MACs alone decide where all candidates have the same parameters."""
-    equal = [c for c in names.members("elite", **SIZES) if c.spec.params == 689_098]
+    equal = [c for c in pool_members("elite", **SIZES) if c.spec.params == 689_098]
     assert len({c.spec.macs for c in equal}) > 1
-    monkeypatch.setattr(names, "members", lambda *_, **__: tuple(equal))
+    monkeypatch.setattr(equal_work, "pool_members", lambda *_, **__: tuple(equal))
     (pick,) = nearest(["elite"], "elite0", **SIZES)
     assert pick.spec.macs == max(c.spec.macs for c in equal)
     assert math.isfinite(pick.distance)
@@ -85,7 +86,7 @@ def run(accuracy: float, **changes) -> dict:
 
 
 def table():
-    specs = [names.spec(name, **SIZES) for name in ("elite9", "mobilenetv1", "peleenet")]
+    specs = [spec_by_name(name, **SIZES) for name in ("elite9", "mobilenetv1", "peleenet")]
     picks = [Pick(spec.name, spec, 0.5) for spec in specs]
     failed = {"error": "the loss became nan"}
     return rows(picks, [[run(0.7), run(0.72)], [failed, run(0.6, int8_bytes=99)], []])

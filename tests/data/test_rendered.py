@@ -20,7 +20,7 @@ from efficientnet_elite.errors import UserError
 
 _HASH = """
 import hashlib
-from efficientnet_elite.rendered import RenderedConfig, render
+from efficientnet_elite.data.rendered.scene import RenderedConfig, render
 config = RenderedConfig.parse("classes=7,images=100,size=48,seed=3")
 print(hashlib.sha256(b"".join(render(config, i)[0] for i in range(12))).hexdigest())
 """

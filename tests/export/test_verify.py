@@ -137,7 +137,8 @@ def test_a_child_imports_nothing_that_lies_in_the_current_folder(tmp_path, monke
 def test_a_limit_that_the_system_has_set_is_kept(importable):
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30)); "
-        "from tests.support import children; from efficientnet_elite.export import isolated; "
+        "from tests.support import children; "
+        "from efficientnet_elite.export.runtimes import isolated; "
         "print(isolated.call(children.doubled, {'text': 'a', 'numbers': 1})['text'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

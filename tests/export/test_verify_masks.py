@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from efficientnet_elite import cli
-from efficientnet_elite.data.parts import IGNORED
+from efficientnet_elite.data import IGNORED
 from efficientnet_elite.export import formats, inspect
 from efficientnet_elite.export.packages import web
 from efficientnet_elite.export.runtimes import litert_js, runtime, tflm, verify

@@ -16,8 +16,7 @@ from PIL import Image
 from efficientnet_elite import cli
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, TrainConfig
-from efficientnet_elite.data import geometry
-from efficientnet_elite.data.parts import IGNORED
+from efficientnet_elite.data import IGNORED, geometry
 from efficientnet_elite.data.rendered.masks import MasksConfig, pixel_labels, render_masked
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.champion import export_model

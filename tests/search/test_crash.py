@@ -28,10 +28,10 @@ ROOT = Path(__file__).parents[2]
 DRIVER = """
 import sys
 from pathlib import Path
-from efficientnet_elite.driver import drive
-from efficientnet_elite.executors.pool import ProcessPool
-from efficientnet_elite.ledger import FILE_NAME, Ledger
-from efficientnet_elite.workdir import lock
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors.pool import ProcessPool
+from efficientnet_elite.search.ledger import FILE_NAME, Ledger
+from efficientnet_elite.search.workdir import lock
 from tests.support.invented import Invented, ledger_of
 from tests.support.searches import LONG_CONFIG, LONG_GROUPS
 

@@ -152,7 +152,7 @@ def test_looking_creates_nothing(tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-from efficientnet_elite.ledger import Epoch, Ledger
+from efficientnet_elite.search.ledger import Epoch, Ledger
 
 with Ledger(Path(sys.argv[1])) as ledger:
     print("open", flush=True)

@@ -194,8 +194,8 @@ def test_the_order_of_work_changes_nothing(contest, random):
 DRIVER = """
 import sys
 from pathlib import Path
-from efficientnet_elite.driver import drive
-from efficientnet_elite.ledger import FILE_NAME, Ledger
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.ledger import FILE_NAME, Ledger
 from tests.support.invented import Invented, ledger_of
 from tests.support.int8_searches import ACCURACIES, CHANGES, CONFIG, GROUPS
 

@@ -222,10 +222,10 @@ def test_a_full_disk(undisturbed, small_disk):
 DRIVER = """
 import sys
 from pathlib import Path
-from efficientnet_elite.driver import drive
-from efficientnet_elite.executors import pool as pool_module
-from efficientnet_elite.executors.pool import ProcessPool
-from efficientnet_elite.workdir import lock
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors import pool as pool_module
+from efficientnet_elite.search.executors.pool import ProcessPool
+from efficientnet_elite.search.workdir import lock
 from tests.support.invented import Invented, ledger_of
 from tests.support.searches import CONFIG, GROUPS
 

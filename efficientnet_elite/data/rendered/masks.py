@@ -11,11 +11,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite.config import DataConfig
+from efficientnet_elite.data import IGNORED
 from efficientnet_elite.data.assembly import Example, assemble, pipeline_for
 from efficientnet_elite.data.cache import Add, ImageCache
 from efficientnet_elite.data.decode import Pixels, decode
 from efficientnet_elite.data.geometry import PipelineConfig
-from efficientnet_elite.data.parts import IGNORED, ImageData, IndexedPart
+from efficientnet_elite.data.parts import ImageData, IndexedPart
 from efficientnet_elite.data.store import DecodedStore, ImageStore, ReadingStore, decode_all
 from efficientnet_elite.errors import UserError
 

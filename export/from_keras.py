@@ -37,8 +37,8 @@ class Request:
       name: of the files that are written.
       out_dir: gets a folder `name`.
       labels: names of the classes, in the order of the outputs.
-      takes: what the network was built for, of `absorb.INPUTS`; None where it normalises by itself.
-      output: one of `heads.OUTPUTS`.
+      takes: what the network was built for, of `choices.INPUTS`; None where it normalises by itself.
+      output: one of `choices.OUTPUTS`.
       formats: beside float32 (and int8, where there are images).
       method: of calibration.
       max_accuracy_drop, remedies: see `champion.export_model` and `remedies.Plan`.
@@ -113,7 +113,7 @@ def _export(arguments: Arrays) -> Arrays:
     with captured():  # what TensorFlow says of this machine
         import keras  # noqa: F401
     from . import champion
-    from .int8 import absorb, convert, remedies
+    from .int8 import absorb, choices, convert, remedies
 
     asked = json.loads(str(arguments["request"]))
     asked["formats"] = tuple(Format(**form) for form in asked["formats"])
@@ -127,7 +127,7 @@ def _export(arguments: Arrays) -> Arrays:
         if not absorb.normalises(original):
             raise UserError(
                 "the network begins with no Rescaling or Normalization: say with --input what it "
-                f"takes ({', '.join(absorb.INPUTS)})"
+                f"takes ({', '.join(choices.INPUTS)})"
             )
         takes = "0..255"
     pixels = arguments.get("calibration", _noise(original))
@@ -179,9 +179,9 @@ def _check_classifier(model: keras.Model, request: Request) -> None:
 def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes: str) -> float:
     """Of the outputs before and after absorbing; UserError where they are not the same function."""
     from . import champion
-    from .int8 import absorb
+    from .int8 import choices
 
-    scale, offset = absorb.INPUTS[takes]
+    scale, offset = choices.INPUTS[takes]
     differences, ranges = [0.0], [0.0]
     for start in range(0, len(pixels), _BATCH):
         q = _scaled(pixels[start : start + _BATCH])

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.config import CALIBRATION_IMAGES, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import run
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.workdir import champions_path, checkpoint_path, lock
-from efficientnet_elite.training.trainer import CALIBRATION_IMAGES, load_averaged
+from efficientnet_elite.training.trainer import load_averaged
 
 from . import formats as formats_lib
 from .champion import Exported, export_model
@@ -36,7 +36,7 @@ class Settings:
     Attributes:
       calibration_images: training images that set the int8 ranges, in turn from all classes.
       method: how these images choose the ranges, of `calibration.METHODS`.
-      output: what the files give, of `heads.OUTPUTS`.
+      output: what the files give, of `choices.OUTPUTS`.
       max_accuracy_drop: see `export_model`.
       remedies: names of those to try where int8 drops by more, of `choices.REMEDIES`. For networks
         that give masks there are none.

@@ -20,11 +20,12 @@ def run(flags: Any) -> None:
     """Exports the file ``--model``, packs it for ``--target``, and prints a line for each."""
     from efficientnet_elite.export import formats, from_keras, keras_file
     from efficientnet_elite.export.packages import packages
+    from efficientnet_elite.export.packages.targets import TARGETS
 
     path = Path(flags.model).expanduser()
     side = keras_file.check(path)[0]
     asked = formats.parse(flags.formats, flags.io)
-    if flags.target and (form := packages.TARGETS[flags.target]) not in asked:
+    if flags.target and (form := TARGETS[flags.target].format) not in asked:
         asked = tuple(other for other in (*asked, form) if other != formats.INT8)
     if flags.dataset is None:
         if flags.target or {"int8", "int16x8"} & set(flags.formats):
@@ -52,7 +53,7 @@ def run(flags: Any) -> None:
     sidecar = from_keras.export_file(path, request, images)
     _show(sidecar, flags.layers)
     if flags.target:
-        file = sidecar["files"][packages.TARGETS[flags.target].name]["file"]
+        file = sidecar["files"][TARGETS[flags.target].format.name]["file"]
         model = Path(request.out_dir, request.name, file)
         made = packages.of_file(model, flags.target, accelerator=flags.accelerator)
         tables.show_packages([made])

@@ -1,9 +1,9 @@
 """Without --pool: the published members of eLite and HF, with the paper's ImageNet accuracy.
 With --pool: every candidate of a pool, with its cost group (0 is the heaviest).
 
-With limits (--max_size_kb=900 ...) candidates beyond them have no group but the reason. Latency
-(of this machine), TFLM's arena and Ethos-U cycles are measured, on untrained networks: --workdir
-says where these and the figures are kept.
+With limits (--max_size_kb=900 ...) candidates that exceed one have no group; the table says which
+limit. Metrics that must be measured, such as latency, are measured on untrained networks, which are
+kept with the values in --workdir.
 
   elite models --pool=elite --metrics=size_bytes,arena_bytes --max_size_kb=2000
 """

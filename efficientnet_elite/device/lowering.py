@@ -17,6 +17,7 @@ from typing import Any
 
 from efficientnet_elite.device.ordering import converted
 from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.graph import Graph, Node
 from efficientnet_elite.networks.ops import Op, Shape
 
@@ -158,12 +159,9 @@ def _merged(graph: Graph) -> dict[int, Node]:
     return kept
 
 
-_RECTIFIERS = {"relu": "RELU", "relu6": "RELU6"}
 # Operators that TFLite can rectify within.
 _FUSING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "MAX_POOL_2D",
            "AVERAGE_POOL_2D")  # fmt: skip
-_POINTWISE: dict[str, str] = {**_RECTIFIERS, "sigmoid": "LOGISTIC", "hard_swish": "HARD_SWISH",
-                              "tanh": "TANH"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -258,12 +256,6 @@ def _(op: ops.BatchNorm, at: _Site) -> int:
 @_lower.register
 def _(op: ops.Activation, at: _Site) -> int:
     program, maker = at.program, at.maker
-    if op.kind in _RECTIFIERS and maker and maker.kind in _FUSING:
-        program.change(maker, fused=op.kind)
-        return at.inputs[0]
-    if op.kind == "swish":
-        gate = at.emit("LOGISTIC")
-        return program.emit("MUL", (*at.inputs, gate), at.shape)
     if op.kind == "hard_sigmoid":  # relu6(x + 3) / 6; a convolution takes the 3 into its bias
         raised = at.inputs[0]
         if maker is None or not maker.channels:
@@ -271,9 +263,16 @@ def _(op: ops.Activation, at: _Site) -> int:
             maker = program.operators[-1]
         program.change(maker, fused="relu6")
         return program.emit("MUL", (raised,), at.shape, _SIXTH)
-    if op.kind not in _POINTWISE:
+    entry = ACTIVATIONS.get(op.kind)
+    if entry is None:
         raise ValueError(f"no TFLite operator is known for {op}")
-    return at.emit(_POINTWISE[op.kind])
+    if entry.fuses and maker and maker.kind in _FUSING:
+        program.change(maker, fused=op.kind)
+        return at.inputs[0]
+    values = at.inputs
+    for kind in entry.operators:
+        values = (program.emit(kind, values, at.shape),)
+    return program.emit("MUL", (*at.inputs, *values), at.shape) if entry.gates else values[0]
 
 
 @_lower.register

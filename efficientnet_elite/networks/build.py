@@ -17,6 +17,7 @@ from keras import layers
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.blocks import UserModel
 from efficientnet_elite.networks.families import user
 from efficientnet_elite.networks.graph import Graph
@@ -24,6 +25,7 @@ from efficientnet_elite.networks.layers import FoldChannels, LearnedConv, Select
 from efficientnet_elite.networks.names import DISPLAY_NAMES, MEMBERS, spec_by_name
 from efficientnet_elite.networks.ops import Op
 from efficientnet_elite.networks.spec import ArchSpec, draw
+from efficientnet_elite.registry import resolve
 
 # Input of every network: pixel / 128 - 1. One scalar pair for all channels, so that an int8 input
 # is pixel - 128 (scale 1/128, zero point 0) at no cost, and SAME padding's zero is grey 128.
@@ -165,7 +167,9 @@ def _(op: ops.BatchNorm, name: str, seed: int) -> keras.Layer:
 
 @_layer.register
 def _(op: ops.Activation, name: str, seed: int) -> keras.Layer:
-    return layers.Activation(op.kind, name=name)
+    entry = ACTIVATIONS.get(op.kind)
+    function = entry.function if entry is not None else None
+    return layers.Activation(op.kind if function is None else resolve(function), name=name)
 
 
 @_layer.register

@@ -49,7 +49,11 @@ _GROUPS_OF_FAMILIES: dict[str, Mapping[str, Family | None]] = {
     "all": FAMILIES,
     "segmentation": segmentation.FAMILIES,
 }
-_EVERY = FAMILIES | segmentation.FAMILIES
+
+
+def _every() -> dict[str, Family]:
+    """All families there are now."""
+    return FAMILIES | segmentation.FAMILIES
 
 
 def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
@@ -65,9 +69,9 @@ def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
             found[own.name, Variant()] = own
             continue
         base, variant = variants.parse(part.strip().lower())
-        matching = _GROUPS_OF_FAMILIES.get(base) or {base: _EVERY.get(base)}
+        matching = _GROUPS_OF_FAMILIES.get(base) or {base: _every().get(base)}
         if matching == {base: None}:
-            matching = {name: f for name, f in _EVERY.items() if name.startswith(f"{base}-")}
+            matching = {name: f for name, f in _every().items() if name.startswith(f"{base}-")}
         if not matching:
             raise UserError(_unknown(part.strip().lower()))
         found |= {(name, variant): f for name, f in matching.items() if f is not None}
@@ -75,7 +79,7 @@ def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
 
 
 def _unknown(part: str) -> str:
-    names = [*_GROUPS_OF_FAMILIES, *_EVERY]
+    names = [*_GROUPS_OF_FAMILIES, *_every()]
     near = [name for name in names if part.startswith(name)] or get_close_matches(part, names)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return f"unknown pool {part!r}: {hint}`elite models --help` lists pools and their suffixes"
@@ -108,7 +112,7 @@ def spec_by_name(
 ) -> ArchSpec:
     """The spec of one network by name (``elite9``, ``ELite9``, ``mobilenetv2-0.5``, ...)."""
     base, variant = variants.parse(name.lower())
-    for family in _EVERY.values():
+    for family in _every().values():
         if base.startswith(family.name):
             setting = family.settings(base_resolution).get(base)
             if setting is not None:

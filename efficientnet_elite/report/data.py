@@ -166,7 +166,7 @@ def _options(contents: Contents) -> Table:
         "name": ("of the champion", "name"),
         "group": ("its cost group", "group"),
         "accuracy": (f"{options.kind}, on {part}", "accuracy"),
-        **{n: (METRICS[n].help, _cost(n)) for n in options.metrics},
+        **{n: (f"{METRICS[n].description}.", _cost(n)) for n in options.metrics},
         "on_front": ("nobody is as good in everything and better in something", "on_front"),
         "alone": ("costs any of which suffices for that, with accuracy", joined("alone")),
         "beaten_by": ("champions nowhere worse and somewhere better", joined("beaten_by")),

@@ -17,7 +17,6 @@ from efficientnet_elite.config import Limits
 from efficientnet_elite.device import costs
 from efficientnet_elite.device import limits as limits_lib
 from efficientnet_elite.device.costs import METRICS, Measured
-from efficientnet_elite.device.limits import METRIC_OF
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
 from efficientnet_elite.networks.names import MEMBERS, families_of_pool, fits, variant_spec
@@ -285,8 +284,9 @@ def select(
     """
     needed = costs.to_measure([*metrics, *limits_lib.ceilings(limits), *shown])
     found = pool_members(pool, base_resolution=base_resolution, classes=classes)
-    costly = {field: None for field, metric in METRIC_OF.items() if metric in needed}
-    cut = limits_lib.cut([c.spec for c in found], replace(limits, **costly))
+    bounds = limits.by_name()
+    costly = {name: None for name, metric in limits_lib.metric_of().items() if metric in needed}
+    cut = limits_lib.cut([c.spec for c in found], Limits.of({**bounds, **costly}))
     found = tuple(c for c in found if c.name not in cut)
     measured = {metric: measure(metric, [c.spec for c in found]) for metric in needed}
     cut |= limits_lib.cut([c.spec for c in found], limits, measured)

@@ -18,16 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .choices import INPUTS
+
 if TYPE_CHECKING:
     import keras
 
-# What a network may take, as x = scale * q + offset.
-INPUTS = {
-    "0..255": (128.0, 128.0),
-    "0..1": (128 / 255, 128 / 255),
-    "-1..1": (128 / 127.5, 128 / 127.5 - 1),
-    "elite": (1.0, 0.0),
-}
 _CONSTANT = -1.0  # of the fourth channel: exact in int8, where it is -128
 
 

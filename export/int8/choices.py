@@ -1,4 +1,4 @@
-"""What can be chosen by name for int8: methods of calibration and remedies."""
+"""What can be chosen for an export: methods of calibration, remedies, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -71,6 +71,16 @@ REMEDIES = registry.table(
     Remedy("mixed", "some layers in float, not for microcontrollers", f"{_REMEDIES}:mixed_trials"),
     Remedy("qat", "quantization-aware training", f"{_REMEDIES}:fine_tuning_trials"),
 )
+
+OUTPUTS = ("logits", "softmax")  # what the networks in the files end with
+
+# Inputs that networks from elsewhere take: scale * x + offset, x being pixel / 128 - 1.
+INPUTS = {
+    "0..255": (128.0, 128.0),
+    "0..1": (128 / 255, 128 / 255),
+    "-1..1": (128 / 127.5, 128 / 127.5 - 1),
+    "elite": (1.0, 0.0),
+}
 
 
 def default_remedies() -> tuple[str, ...]:

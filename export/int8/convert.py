@@ -23,6 +23,7 @@ from efficientnet_elite.export.runtimes.isolated import captured
 
 from . import post_training
 from .calibration import activation_ranges
+from .choices import OUTPUTS
 
 if TYPE_CHECKING:
     import keras
@@ -30,9 +31,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
-
-
-OUTPUTS = ("logits", "softmax")
 
 
 def with_output(model: keras.Model, output: str) -> keras.Model:

@@ -11,12 +11,9 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.blocks import Block
 from efficientnet_elite.networks.spec import ArchSpec
-
-ACTIVATIONS = ("swish", "hard_swish", "relu6", "relu")
-
-_SUFFIX = re.compile(rf"(?P<base>.+?)(-(?P<activation>{'|'.join(ACTIVATIONS)}))?(?P<nose>-nose)?")
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Variant:
 
     Attributes:
       activation: in place of the network's own wherever it has one (the gates' sigmoids stay); one
-        of `ACTIVATIONS`, None for its own.
+        of `activations.variants`, None for its own.
       squeeze_excite: whether channel gates (squeeze-excite, efficient channel attention) stay.
     """
 
@@ -56,7 +53,8 @@ class Variant:
 
 def parse(name: str) -> tuple[str, Variant]:
     """Splits the name of a network or pool into the faithful one's name and the variant."""
-    match = _SUFFIX.fullmatch(name)
+    names = "|".join(map(re.escape, activations.variants()))
+    match = re.fullmatch(rf"(?P<base>.+?)(-(?P<activation>{names}))?(?P<nose>-nose)?", name)
     if match is None:
         return name, Variant()
     return match["base"], Variant(match["activation"], match["nose"] is None)

@@ -37,7 +37,7 @@ class Request:
       name: of the files that are written.
       out_dir: gets a folder `name`.
       labels: names of the classes, in the order of the outputs.
-      takes: what the network was built for, of `choices.INPUTS`; None where it normalises by itself.
+      takes: its input, of `choices.INPUTS`; None where the network normalises by itself.
       output: one of `choices.OUTPUTS`.
       formats: beside float32 (and int8, where there are images).
       method: of calibration.

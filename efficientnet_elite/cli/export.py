@@ -1,11 +1,11 @@
-"""Exports the champions of a finished search to float32 and int8 TFLite files, with labels.txt and a
-JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
+"""Exports the champions of a finished search to float32 and int8 TFLite files, with labels.txt and
+a JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
 
 With --target it makes a package for a kind of device or app of each, or of a .tflite file.
 
-A .keras file is exported like a champion. It is loaded in safe mode by a process of its own, and its
-normalisation is absorbed into the first convolution. --dataset names the images for calibration and
-verification.
+A .keras file is exported like a champion. It is loaded in safe mode by a process of its own, and
+its normalisation is absorbed into the first convolution. --dataset names the images for calibration
+and verification.
 
   elite export --workdir=runs/digits
   elite export --workdir=runs/digits elite9
@@ -98,8 +98,8 @@ absl_flags.DEFINE_list(
     "remedies",
     ",".join(choices.default_remedies()),
     "What to try, in this order, where the int8 accuracy on the validation part drops by more than "
-    f"--max_accuracy_drop. {registry.described(choices.REMEDIES.values())}. Networks for masks have "
-    "none.",
+    f"--max_accuracy_drop. {registry.described(choices.REMEDIES.values())}. Networks for masks "
+    "have none.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(

@@ -1,8 +1,8 @@
 """Runs the same test images in every runtime that is installed, each in a process of its own, and
 compares what they give. The exit status is 1 where a runtime cannot run the model, or differs too
 much from the runtime that computes with the same arithmetic. With --workdir, images, split and crop
-are those of that search. Networks that give each pixel a class are judged by mIoU, on as many images
-as fit into memory with their outputs.
+are those of that search. Networks that give each pixel a class are judged by mIoU, on as many
+images as fit into memory with their outputs.
 
   elite verify net.int8.tflite --dataset=digits
   elite verify --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite --format=json

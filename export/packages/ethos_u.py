@@ -18,6 +18,8 @@ from pathlib import Path
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
 
+from .targets import ACCELERATOR
+
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
     *("ethos-u65-256", "ethos-u65-512"),

@@ -73,7 +73,7 @@ class Measurer:
         return costs_by_network
 
     def _latencies(self, specs: Sequence[ArchSpec]) -> dict[str, float]:
-        """All in one run, taking turns: where one is missing, all are timed again."""
+        """Latencies of all networks, timed in turns in one run; where one is missing, all anew."""
         record = self._folder / "latency_ms.json"
         paths = {spec.name: int8_path(spec, self._folder) for spec in specs}
         known = _read(record)
@@ -103,7 +103,7 @@ _CALIBRATION_IMAGES = 2
 
 
 def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
-    """The content of an untrained network's int8 file, calibrated on noise.
+    """The content of an untrained network's int8 file, with noise as representative data set.
 
     UserError where the converter cannot convert it.
     """
@@ -141,7 +141,7 @@ def int8_path(spec: ArchSpec, folder: Path) -> Path:
 
 
 def int8_file(spec: ArchSpec, folder: Path, seed: int = 0) -> Path:
-    """Path of an untrained network's int8 file in a folder, written there where it is missing."""
+    """Path of an untrained network's int8 file in a folder; it is written where it is missing."""
     path = int8_path(spec, folder)
     if not path.is_file():
         write_bytes(path, int8_bytes(spec, seed))

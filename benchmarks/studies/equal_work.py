@@ -147,7 +147,7 @@ def train(study: Study, pick: Pick, seed: int) -> dict[str, Any]:
             name=run,
             out_dir=study.workdir / "export",
             labels=study.images.labels,
-            calibration=calibration,
+            calibration_images=calibration,
             test_batches=((images.numpy(), labels.numpy()) for images, labels in batches),
             details={"seed": seed},
         )

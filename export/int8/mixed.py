@@ -19,12 +19,12 @@ from efficientnet_elite.export.layers import layer_of
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from .post_training import Range
-from .quantizer import Calibrated, quantize
+from .quantizer import CalibratedNetwork, quantize
 
 _FLOAT_LOGITS = Format("int8", "float32")
 
 
-def layer_operators(calibrated: Calibrated) -> dict[str, frozenset[str]]:
+def layer_operators(calibrated: CalibratedNetwork) -> dict[str, frozenset[str]]:
     """The operators of each layer, as `quantizer.quantize` names them, in the order of execution.
 
     A layer can have several: swish is a LOGISTIC and a MUL.
@@ -37,7 +37,7 @@ def layer_operators(calibrated: Calibrated) -> dict[str, frozenset[str]]:
 
 
 def harms(
-    calibrated: Calibrated, ranges: Mapping[str, Range], images: np.ndarray
+    calibrated: CalibratedNetwork, ranges: Mapping[str, Range], images: np.ndarray
 ) -> dict[str, float]:
     """What int8 in each layer alone adds to the logits: noise as a share of their variance.
 

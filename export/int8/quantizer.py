@@ -62,7 +62,7 @@ DEAD_RANGE: Range = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibratedNetwork:
     """A float network and the ranges of its activations on the representative data set.
 
     Attributes:
@@ -84,7 +84,7 @@ class Calibrated:
 
 def calibrate(
     model: keras.Model, images: np.ndarray, methods: Sequence[str] = tuple(METHODS)
-) -> Calibrated:
+) -> CalibratedNetwork:
     """Converts a model to float32 and finds the ranges of its activations.
 
     Args:
@@ -101,16 +101,16 @@ def calibrate(
 
 def calibrate_file(
     content: bytes, images: np.ndarray, methods: Sequence[str] = tuple(METHODS)
-) -> Calibrated:
+) -> CalibratedNetwork:
     """As `calibrate`, of a float32 file's content."""
     contents = inspect.read(content)
     operators = (contents.tensors[i].name for step in contents.steps for i in step.outputs)
     every = tuple(dict.fromkeys(("minmax", *methods)))
-    return Calibrated(content, activation_ranges(content, images, every), tuple(operators))
+    return CalibratedNetwork(content, activation_ranges(content, images, every), tuple(operators))
 
 
 def quantize(
-    calibrated: Calibrated,
+    calibrated: CalibratedNetwork,
     *,
     ranges: Mapping[str, Range] | None = None,
     keep_float: Collection[str] = (),

@@ -23,7 +23,7 @@ from efficientnet_elite.export.runtimes.runtime import Runner
 from . import ladder, mixed, quantizer
 from .choices import CALIBRATION_METHODS, REMEDIES
 from .post_training import Range
-from .quantizer import Calibrated
+from .quantizer import CalibratedNetwork
 
 if TYPE_CHECKING:
     import keras
@@ -65,7 +65,7 @@ class Quantization:
     """
 
     model: keras.Model
-    calibrated: Calibrated
+    calibrated: CalibratedNetwork
     ranges: Mapping[str, Range] = field(default_factory=dict)
     float_layers: tuple[str, ...] = ()
 
@@ -153,7 +153,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
 
 def find(
     model: keras.Model,
-    calibrated: Calibrated,
+    calibrated: CalibratedNetwork,
     context: Context,
     max_drop: float,
 ) -> Cure:
@@ -187,7 +187,7 @@ def find(
 
 
 def trials_of(
-    model: keras.Model, calibrated: Calibrated, context: Context
+    model: keras.Model, calibrated: CalibratedNetwork, context: Context
 ) -> tuple[Quantization, list[tuple[str, ladder.Remedy[Quantization]]]]:
     """Plain int8, and the remedies of a plan, for `ladder.climb`; arguments as for `find`."""
     plain = Quantization(model, calibrated, _replaced(calibrated, context.method))
@@ -209,7 +209,7 @@ def accuracy(infer: Callable[[np.ndarray], np.ndarray], labelled: Labelled) -> f
 Trials = Iterator[tuple[str, Quantization]]
 
 
-def _replaced(calibrated: Calibrated, method: str) -> Mapping[str, Range]:
+def _replaced(calibrated: CalibratedNetwork, method: str) -> Mapping[str, Range]:
     """Ranges by a method, for `Quantization.ranges`; the extremes need not be replaced."""
     return {} if method == "minmax" else calibrated.ranges_by_method[method]
 
@@ -264,7 +264,7 @@ def fine_tuning_trials(best: Quantization, context: Context) -> Trials:
     yield "qat", _widened(start, by_tensor(start.calibrated, learned))
 
 
-def by_tensor(calibrated: Calibrated, learned: Mapping[str, Range]) -> dict[str, Range]:
+def by_tensor(calibrated: CalibratedNetwork, learned: Mapping[str, Range]) -> dict[str, Range]:
     """Ranges by layer as ranges by tensor: that of the layer's last operator."""
     tensors = {
         layer: operator for operator in calibrated.operators for layer in layers.layers_of(operator)

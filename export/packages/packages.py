@@ -1,4 +1,4 @@
-"""Packages for devices, made of exported champions or of any .tflite file with its labels."""
+"""Makes packages for targets, of exported champions or of any .tflite file with its labels."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def of_champions(
     progress: bool = True,
     **asked: Any,
 ) -> list[Package]:
-    """Packages of a search's champions, in ``export/NAME/TARGET``.
+    """Makes packages of a search's champions, in ``export/NAME/TARGET``.
 
     Champions whose export is missing or out of date, lacks the format or is not as asked for, are
     exported first (`export_champions`).
 
     Args:
-      workdir: of a search that has come to its end.
+      workdir: of a finished search.
       target: of `targets.TARGETS`.
       names: champions; all by default.
       accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
       formats: to export to beside the target's.
       progress: show progress bars.
-      **asked: fields of `workdir.Settings` that are to have these values.
+      **asked: values of fields of `workdir.Settings`.
 
     Raises:
       UserError: a champion cannot be exported, or the target cannot run it.
@@ -71,7 +71,7 @@ def of_file(
     out_dir: Path | None = None,
     accelerator: str = ACCELERATOR,
 ) -> Package:
-    """Package of a .tflite file.
+    """Makes a package of a .tflite file.
 
     Args:
       model: the file, of the target's format. The sidecar beside it, which an

@@ -19,7 +19,7 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def calibrated(images) -> quantizer.Calibrated:
+def calibrated(images) -> quantizer.CalibratedNetwork:
     return quantizer.calibrate(tiny_tflite.model(), images)
 
 

@@ -156,9 +156,9 @@ def test_a_test_part_without_images_is_refused(tmp_path):
         ({"name": "../tiny"}, "cannot name files"),
         ({"name": ".."}, "cannot name files"),
         ({"labels": LABELS[:9]}, "9 labels for 10 logits"),
-        ({"calibration": np.zeros((0, 16, 16, 3))}, "do not fit"),
-        ({"calibration": np.zeros((4, 8, 8, 3))}, "do not fit"),
-        ({"calibration": np.full((4, 16, 16, 3), 200.0)}, "expected pixel / 128 - 1"),
+        ({"calibration_images": np.zeros((0, 16, 16, 3))}, "do not fit"),
+        ({"calibration_images": np.zeros((4, 8, 8, 3))}, "do not fit"),
+        ({"calibration_images": np.full((4, 16, 16, 3), 200.0)}, "expected pixel / 128 - 1"),
     ],
 )
 def test_wrong_arguments(tmp_path, options, message):

@@ -123,7 +123,7 @@ def define_data(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "dataset",
         None,
-        "; ".join(f"{source.spelling}: {source.description}" for source in SOURCES.values()) + ".",
+        ", ".join(f"{each.spelling} ({each.description})" for each in SOURCES.values()) + ".",
         flag_values=flags,
     )
     absl_flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=flags)

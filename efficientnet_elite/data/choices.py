@@ -55,7 +55,7 @@ class Augmentation:
 
 
 SOURCES = registry.table(
-    Source("digits", "1,797 handwritten digits, embedded", f"{_SOURCES}:load_digits"),
+    Source("digits", "1,797 embedded handwritten digits", f"{_SOURCES}:load_digits"),
     Source(
         "folder",
         "class folders of images, with or without train/val/test subfolders",

@@ -61,7 +61,9 @@ CALIBRATION_METHODS = registry.table(
 
 # In the order in which they are tried: that of their cost on the device and in training.
 REMEDIES = registry.table(
-    Remedy("calibration", "other ranges", f"{_REMEDIES}:calibration_trials", default=True),
+    Remedy(
+        "calibration", "ranges by other methods", f"{_REMEDIES}:calibration_trials", default=True
+    ),
     Remedy(
         "equalization",
         "channels scaled to like ranges",

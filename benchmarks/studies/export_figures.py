@@ -164,7 +164,7 @@ def main(argv: list[str]) -> None:
         networks = {
             "without normalisation": _network(values.normalisation),
             f"absorbed ({absorbed.how})": absorbed.model,
-            "as operators": absorb.attached(model, "0..255"),
+            "as operators": absorb.with_normalisation_operators(model, "0..255"),
         }
         trained.show(_timed(networks))
 

@@ -245,8 +245,8 @@ def mixed_trials(best: Quantization, context: Context) -> Trials:
     """The same network with more and more of the layers in float that int8 harms most."""
     widened = quantizer.revived({**best.calibrated.ranges, **best.ranges})
     start = best.with_ranges(widened)
-    ranked = mixed.harms(start.calibrated, start.ranges, context.images[:_HARM_IMAGES])
-    for layers_in_float in mixed.choices(ranked):
+    ranked = mixed.noise_by_layer(start.calibrated, start.ranges, context.images[:_HARM_IMAGES])
+    for layers_in_float in mixed.float_layer_choices(ranked):
         trial = replace(start, float_layers=layers_in_float)
         yield f"mixed: {len(layers_in_float)} of {len(ranked)} layers in float", trial
 

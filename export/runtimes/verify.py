@@ -149,12 +149,14 @@ class LiteRtJs:
         """See `Runtime.run_images`."""
         contents = inspect.read(model)
         (image,), (logits,) = runtime.interfaces(contents)
-        jobs = [(model, runtime.quantized(images, image))]
+        jobs = [(model, runtime.quantize_images(images, image))]
         (outcome,) = litert_js.run(jobs, timeout=timeout)
         if isinstance(outcome, UserError):
             raise outcome
         return {
-            "logits": runtime.dequantized(outcome.outputs, logits).reshape(-1, *logits.shape[1:]),
+            "logits": runtime.dequantize_outputs(outcome.outputs, logits).reshape(
+                -1, *logits.shape[1:]
+            ),
             "seconds": outcome.seconds,
             "memory": np.array(outcome.memory_bytes),
         }
@@ -401,14 +403,14 @@ def _run_in_child(arguments: Arrays) -> Arrays:
     model, images = arguments["model"].tobytes(), arguments["images"]
     (interface,), _ = runtime.interfaces(inspect.read(model))
     # One by one: all at once would cost more memory than the model does.
-    (first,) = runtime.quantized(images[:1], interface)
+    (first,) = runtime.quantize_images(images[:1], interface)
     before = _fresh_memory()
     runner = load(model, **json.loads(str(arguments["options"])))
     runner.infer(first)
     growth = _memory("VmHWM") - before
     outputs, seconds, end = [], [], time.monotonic() + float(arguments["time"])
     for number in range(len(images)):
-        (image,) = runtime.quantized(images[number : number + 1], interface)
+        (image,) = runtime.quantize_images(images[number : number + 1], interface)
         start = time.perf_counter()
         output = runner.infer(image)
         seconds.append(time.perf_counter() - start)
@@ -417,7 +419,7 @@ def _run_in_child(arguments: Arrays) -> Arrays:
             break
     memory = runner.used() if hasattr(runner, "used") else growth
     return {
-        "logits": runtime.dequantized(np.stack(outputs), runner.output),
+        "logits": runtime.dequantize_outputs(np.stack(outputs), runner.output),
         "seconds": np.array(seconds),
         "memory": np.array(memory),
     }

@@ -154,7 +154,9 @@ def check_classes(name: str, class_names: Sequence[str]) -> None:
 
 def pipeline_for(config: DataConfig, source_default: PipelineConfig) -> PipelineConfig:
     """The pipeline of a source with the user's own settings put in."""
-    wanted = {name: getattr(config, name) for name in ("flip", "center_crop", "min_area")}
+    wanted = {
+        name: getattr(config, name) for name in ("flip", "center_crop", "min_area", "augment")
+    }
     return replace(source_default, **{k: v for k, v in wanted.items() if v is not None})
 
 

@@ -27,12 +27,14 @@ class PipelineConfig:
       min_area: smallest share of the image's area a training crop covers (paper: 0.08, made for
         350 epochs; short runs want more).
       max_aspect: training crops are this much wider than high, or higher than wide, at most.
+      augment: name of a further augmentation of `choices.AUGMENTATIONS`; None: no further one.
     """
 
     flip: bool = True
     center_crop: bool = True
     min_area: float = 0.08
     max_aspect: float = 4 / 3
+    augment: str | None = None
 
     def crop_fraction(self, resolution: int, base_resolution: int) -> float:
         """Share of an image's shorter side that evaluation looks at.

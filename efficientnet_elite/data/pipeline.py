@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from . import choices
 from .cache import Add
 from .geometry import center_box, nearest, random_box, resample
 from .parts import LAST, ImageData, Key
@@ -59,7 +60,8 @@ def train_batches(
       seed: of the order and the augmentation.
       first_epoch: where to begin.
       augment: further augmentation of a whole batch: (uint8 images (batch, resolution, resolution,
-        3), int64 seed (2,)) to images of the same type and shape.
+        3), int64 seed (2,)) to images of the same type and shape. None: what `DataConfig.augment`
+        names.
 
     Returns:
       The stream of (float32 (batch, resolution, resolution, 3), int32 (batch,)) and the number of
@@ -71,6 +73,8 @@ def train_batches(
     """
     part = data.parts["train"]
     steps = steps_per_epoch(data, batch_size)
+    if augment is None and data.pipeline.augment is not None:
+        augment = choices.augmentation(data.pipeline.augment)
 
     def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         draws = tf.random.stateless_uniform([batch_size, 5], [np.int64(seed), step], alg="philox")

@@ -22,7 +22,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.config import CALIBRATION_IMAGES, TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import condense
@@ -40,7 +40,6 @@ Infer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Quantize: TypeAlias = Callable[[keras.Model, NDArray[np.float32]], Infer]
 """(model, calibration images) to the model's int8 form; UserError where it has none."""
 
-CALIBRATION_IMAGES = 200  # of the training part, which set the int8 ranges
 INT8_IMAGES = 5000  # of the validation part at most: int8 takes them one by one, on one thread
 
 

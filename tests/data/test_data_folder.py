@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -431,3 +432,20 @@ def test_every_message_is_one_line(tmp_path):
     with pytest.raises(UserError) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_opened_once_while_decoding(tmp_path):
+    """Its pixels and the digest of its bytes come from one read."""
+    root = make_folder(tmp_path)
+    files = {str(path) for path in root.rglob("*") if path.is_file()}
+    opened: list[str] = []
+    listening = True
+
+    def hook(event: str, arguments: tuple) -> None:  # stays for the life of the process
+        if listening and event == "open" and str(arguments[0]) in files:
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    load(root)
+    listening = False
+    assert sorted(opened) == sorted(files)

@@ -215,10 +215,10 @@ def test_digits_are_scikit_learns_in_grey(digits):
 
 
 def test_digits_are_the_same_without_their_file(monkeypatch):
-    images, labels = digits_lib.read()
+    images, labels = digits_lib.read_digits()
     assert images.shape == (1797, 8, 8) and images.max() == 255
-    monkeypatch.setattr(digits_lib, "_from_file", lambda: None)
-    again, same = digits_lib.read()
+    monkeypatch.setattr(digits_lib, "_digits_file", lambda: None)
+    again, same = digits_lib.read_digits()
     assert np.array_equal(images, again) and np.array_equal(labels, same)
     assert (images.dtype, labels.dtype) == (again.dtype, same.dtype)
 

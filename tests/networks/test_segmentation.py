@@ -340,7 +340,7 @@ def test_training_resuming_and_export(masked, tmp_path):
         "name": TINY.name,
         "out_dir": tmp_path,
         "labels": masked.labels,
-        "calibration": images,
+        "calibration_images": images,
         "test_batches": [(x.numpy(), y.numpy()) for x, y in batches],
         "details": {},
     }

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-
-from efficientnet_elite.data.sources import read
+from sklearn.datasets import load_digits
 
 TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
@@ -20,10 +19,11 @@ SIDE = 60  # pixels of the images that stand for the reader's photographs
 
 def write_photographs(folder: Path) -> None:
     """Writes enlarged digits as PNG files, 40 each of three classes."""
-    images, labels = read()
+    digits = load_digits()
+    images = (digits.images * (255 / 16)).astype("uint8")
     for label in range(3):
         (folder / f"class-{label}").mkdir(parents=True)
-        for number, image in enumerate(images[labels == label][:40]):
+        for number, image in enumerate(images[digits.target == label][:40]):
             enlarged = Image.fromarray(image).resize((SIDE, SIDE))
             enlarged.save(folder / f"class-{label}" / f"{number}.png")
 

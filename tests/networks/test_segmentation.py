@@ -222,7 +222,9 @@ def test_nearest_takes_the_pixel_under_each_centre(height, width, resolution, dr
         drawn.draw(st.floats(0.5, width / 2, width=32)),
     ]
     mask = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    found = geometry.nearest(tf.constant(mask), tf.constant(box, tf.float32), resolution).numpy()
+    found = geometry.crop_and_resize_mask(
+        tf.constant(mask), tf.constant(box, tf.float32), resolution
+    ).numpy()
     centres = (np.arange(resolution, dtype=np.float32) + 0.5) / np.float32(resolution)
     rows, columns = (
         np.minimum((np.float32(box[a]) + centres * np.float32(box[2 + a])).astype(int), last)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from efficientnet_elite.benchmarks.studies.rendered_study import shortcut_accuracy
-from efficientnet_elite.data.rendered.objects import draw_kinds
+from efficientnet_elite.data.rendered.kinds import draw_kinds
 from efficientnet_elite.data.rendered.scene import RenderedConfig, label_names, render
 from efficientnet_elite.errors import UserError
 
@@ -45,7 +45,7 @@ def test_parse() -> None:
         ("classes=1", "classes=1 is outside 2 to 1000"),
         ("size=8", "size=8 is outside"),
         ("seed=-1", "seed=-1 is outside"),
-        ("classes=20,images=19", "at least one image a class"),
+        ("classes=20,images=19", "at least one image for each class"),
         ("seed=1,seed=2", "seed is given twice"),
     ],
 )

@@ -152,7 +152,7 @@ def test_masks_have_room_for_their_classes():
     """255 is no class of a pixel."""
     most = MasksConfig(classes=254, images=254, size=32)
     assert 254 in np.unique(render_masked(most, 253)[1])
-    with pytest.raises(UserError, match="classes=255 is more than 254"):
+    with pytest.raises(UserError, match="classes=255 is too many, use at most 254"):
         MasksConfig(classes=255, images=255)
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.packages import ethos_u, web
-from efficientnet_elite.training.scores import score
+from efficientnet_elite.training.scores import score_predictions
 
 from . import isolated, litert_js, runtime, tflm
 from .isolated import Arrays
@@ -283,7 +283,7 @@ def verify(
             **row,
             **_comparison(answer, chosen, done.get(chosen.reference or ""), contents),
             images=len(answer["logits"]),
-            accuracy=score(
+            accuracy=score_predictions(
                 answer["logits"].argmax(-1),
                 labels[: len(answer["logits"])],
                 answer["logits"].shape[-1],

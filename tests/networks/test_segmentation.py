@@ -30,8 +30,8 @@ from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.training.scores import class_iou, confusion, mean_iou
-from efficientnet_elite.training.tasks import Segmentation, task
+from efficientnet_elite.training.scores import class_iou, confusion_matrix, mean_iou
+from efficientnet_elite.training.tasks import Segmentation, task_for
 from efficientnet_elite.training.trainer import Trainer, load_averaged
 from tests.support.command import elite
 from tests.support.networks import int8_correlation, noise, normalise
@@ -203,7 +203,7 @@ def test_mean_iou_against_its_definition(drawn):
         either = sum(k in (c, t) for c, t in counted)
         if either:
             shares.append(both / either)
-    matrix = confusion(choices, truth, classes)
+    matrix = confusion_matrix(choices, truth, classes)
     assert matrix.sum() == len(counted)
     each = class_iou(matrix)
     assert each.shape == (classes,)
@@ -285,12 +285,12 @@ def test_ignored_pixels_do_not_train():
 
 
 def test_networks_and_data_of_different_tasks(masked):
-    with pytest.raises(UserError, match="elite9 does not classify each pixel"):
-        task(spec_by_name("elite9", classes=3, base_resolution=32), masked)
-    with pytest.raises(UserError, match="espnet-3 classifies pixels"):
-        task(small("espnet-3"), replace(masked, masks=False))
-    with pytest.raises(UserError, match="espnet-c-3 does not classify each pixel"):
-        task(small("espnet-c-3"), masked)
+    with pytest.raises(UserError, match="elite9 does not predict a class for each pixel"):
+        task_for(spec_by_name("elite9", classes=3, base_resolution=32), masked)
+    with pytest.raises(UserError, match="espnet-3 is a segmentation network"):
+        task_for(small("espnet-3"), replace(masked, masks=False))
+    with pytest.raises(UserError, match="espnet-c-3 does not predict a class for each pixel"):
+        task_for(small("espnet-c-3"), masked)
 
 
 TINY = ArchSpec(

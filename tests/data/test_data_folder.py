@@ -104,8 +104,8 @@ def test_large_images_are_shrunk_by_their_shorter_side(orientation):
     pixels = decode(encoded(image, quality=95, exif=exif), max_side=64)
     assert pixels.shape == (*shape, 3)
     upright = image if orientation == 1 else image.rotate(-90, expand=True)
-    wanted = np.asarray(upright.resize(shape[::-1], Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(pixels - wanted).mean() < 3
+    expected = np.asarray(upright.resize(shape[::-1], Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(pixels - expected).mean() < 3
     assert decode(encoded(image), max_side=300).shape == (300, 450, 3)
 
 

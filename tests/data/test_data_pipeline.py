@@ -11,7 +11,7 @@ from PIL import Image
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import PRESETS, DataConfig
-from efficientnet_elite.data import sources as digits_lib
+from efficientnet_elite.data import sources
 from efficientnet_elite.data.assembly import pipeline_for
 from efficientnet_elite.data.geometry import PipelineConfig, center_box, crop_and_resize, random_box
 from efficientnet_elite.errors import UserError
@@ -49,9 +49,9 @@ def test_training_crops_stay_inside_and_keep_their_aspect(height, width, min_are
     assert left >= -tolerance and left + w <= width + tolerance
     assert 3 / 4 - 1e-3 <= w / h <= 4 / 3 + 1e-3
     assert h * w <= height * width * (1 + 1e-3)
-    wanted = (min_area + (1 - min_area) * draws[0]) * height * width
+    expected = (min_area + (1 - min_area) * draws[0]) * height * width
     touches_border = h >= height - tolerance or w >= width - tolerance
-    assert touches_border or h * w == pytest.approx(wanted, rel=1e-3)
+    assert touches_border or h * w == pytest.approx(expected, rel=1e-3)
 
 
 def test_evaluation_crop_is_the_papers_at_224_and_scales_with_the_base():
@@ -73,7 +73,7 @@ def test_resampling_is_pillows_bicubic(box, resolution):
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (23, 18, 3), np.uint8))
     image = noise.resize((70, 90), Image.Resampling.BICUBIC)
     top, left, height, width = box
-    wanted = image.resize(
+    expected = image.resize(
         (resolution, resolution),
         Image.Resampling.BICUBIC,
         box=(left, top, left + width, top + height),
@@ -82,7 +82,7 @@ def test_resampling_is_pillows_bicubic(box, resolution):
         tf.constant(np.asarray(image)), tf.constant(box, tf.float32), resolution
     )
     assert pixels.dtype == tf.uint8
-    difference = np.abs(pixels.numpy().astype(int) - np.asarray(wanted))
+    difference = np.abs(pixels.numpy().astype(int) - np.asarray(expected))
     # Pillow works in integers and rounds once more, between its two passes.
     assert difference.max() <= 2 and difference.mean() < 0.5
 
@@ -211,20 +211,24 @@ def test_digits_are_scikit_learns_in_grey(digits):
         strict=True,
     )
     pixels = np.round((np.concatenate(images) + 1) * 128).astype(np.uint8)
-    wanted = np.round(source.images * 255 / 16).astype(np.uint8)
-    assert sorted(p.tobytes() for p in pixels[..., 0]) == sorted(p.tobytes() for p in wanted)
+    expected = np.round(source.images * 255 / 16).astype(np.uint8)
+    assert sorted(p.tobytes() for p in pixels[..., 0]) == sorted(p.tobytes() for p in expected)
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
     assert np.array_equal(np.bincount(np.concatenate(labels)), np.bincount(source.target))
     assert digits.labels == tuple("0123456789") and digits.num_classes == 10
 
 
-def test_digits_are_the_same_without_their_file(monkeypatch):
-    images, labels = digits_lib.read()
-    assert images.shape == (1797, 8, 8) and images.max() == 255
-    monkeypatch.setattr(digits_lib, "_from_file", lambda: None)
-    again, same = digits_lib.read()
-    assert np.array_equal(images, again) and np.array_equal(labels, same)
-    assert (images.dtype, labels.dtype) == (again.dtype, same.dtype)
+def test_digits_are_the_same_without_their_file(digits, monkeypatch):
+    """scikit-learn is imported if its file is not where it usually is."""
+    monkeypatch.setattr(sources, "find_spec", lambda package: None)
+    imported = data_lib.load(DataConfig(), progress=False)
+    assert imported.fingerprint == digits.fingerprint
+    arguments = {"resolution": 8, "batch_size": 500, "base_resolution": 8}
+    for part in digits.parts:
+        images, labels = collect(data_lib.eval_batches(digits, part, **arguments))
+        again, same_labels = collect(data_lib.eval_batches(imported, part, **arguments))
+        assert np.array_equal(images, again) and np.array_equal(labels, same_labels)
+        assert (images.dtype, labels.dtype) == (again.dtype, same_labels.dtype)
 
 
 def test_calibration_images_are_training_images_of_all_classes(digits):

@@ -77,12 +77,15 @@ def test_copies_go_together_and_count_once(kinds, seed):
     assert sum(map(len, digests_of.values())) == len(set(digests))
     # Each part has as many images of each class as it would have without copies.
     alone = as_labels([len(copies) for copies in kinds])
-    wanted = split_into_parts(alone, ["train"] * len(alone), names, DataConfig(seed=seed))
+    without_copies = split_into_parts(alone, ["train"] * len(alone), names, DataConfig(seed=seed))
     for part in PARTS:
-        held = np.bincount(
+        counts_held_out = np.bincount(
             [int(d.partition("/")[0]) for d in digests_of[part]], minlength=len(kinds)
         )
-        assert held.tolist() == np.bincount(alone[wanted[part]], minlength=len(kinds)).tolist()
+        assert (
+            counts_held_out.tolist()
+            == np.bincount(alone[without_copies[part]], minlength=len(kinds)).tolist()
+        )
 
 
 def test_without_copies_digests_change_nothing():

@@ -229,19 +229,46 @@ def _limb_polygons(kind: Kind, rng: np.random.Generator) -> list[Points]:
     return polygons
 
 
-def _fill(shape: tuple[int, ...], polygons: list[Points]) -> Image.Image:
-    """Draws polygons, in pixels of a window, as an image: 255 inside, 0 outside."""
-    image = Image.new("L", (shape[1], shape[0]))
-    draw = ImageDraw.Draw(image)
-    for polygon in polygons:
-        draw.polygon(polygon.ravel().tolist(), fill=255)
-    return image
-
-
 def _circle(centre: Points, radius: float, corners: int = 14) -> Points:
     """Returns a circle as a polygon (corners, 2)."""
     angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
     return centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a canvas that an object and its shadow are painted in.
+
+    Attributes:
+      pixels: a view of the canvas, (h, w, 3): painting here paints on the canvas.
+      mask: a view of the mask of what the object covers, (h, w).
+      left: x of the window's first column in the canvas.
+      top: y of its first row.
+      pose: where the object stands.
+    """
+
+    pixels: Array
+    mask: NDArray[np.bool_]
+    left: int
+    top: int
+    pose: Pose
+
+    def coordinates(self) -> tuple[Array, Array]:
+        """Returns the canvas coordinates x, (1, w), and y, (h, 1), of the window's pixels."""
+        height, width = self.mask.shape
+        x = np.arange(self.left, self.left + width, dtype=np.float32)[None, :]
+        y = np.arange(self.top, self.top + height, dtype=np.float32)[:, None]
+        return x, y
+
+    def fill(self, polygons: list[Points]) -> Image.Image:
+        """Draws polygons in object coordinates as an image: 255 inside, 0 outside."""
+        height, width = self.mask.shape
+        image = Image.new("L", (width, height))
+        draw = ImageDraw.Draw(image)
+        for polygon in polygons:
+            corners = self.pose.to_image(polygon) - (self.left, self.top)
+            draw.polygon(corners.ravel().tolist(), fill=255)
+        return image
 
 
 def paint_object(
@@ -268,54 +295,70 @@ def paint_object(
     mask = np.zeros(canvas.shape[:2], bool)
     half_side = _WINDOW * pose.scale
     left, top = (max(0, int(centre - half_side)) for centre in (pose.x, pose.y))
-    # Views of the canvas and of the mask: what is painted on the window is painted on the canvas.
-    window = canvas[top : int(pose.y + half_side) + 1, left : int(pose.x + half_side) + 1]
-    if not window.size:
-        return mask
-    window_mask = mask[top : top + window.shape[0], left : left + window.shape[1]]
-    x = np.arange(left, left + window.shape[1], dtype=np.float32)[None, :]
-    y = np.arange(top, top + window.shape[0], dtype=np.float32)[:, None]
+    where = slice(top, int(pose.y + half_side) + 1), slice(left, int(pose.x + half_side) + 1)
+    window = _Window(canvas[where], mask[where], left, top, pose)
+    if window.mask.size:
+        _paint_shadow(window, light, rng)
+        colour = _paint_colour(rng)
+        _paint_limbs(window, kind, colour, light, rng)
+        _paint_body(window, kind, colour, pattern_scale, light, rng)  # it hides the limbs' roots
+    return mask
 
-    def fill(polygons: list[Points]) -> Image.Image:
-        return _fill(window.shape, [pose.to_image(polygon) - (left, top) for polygon in polygons])
 
-    # The shadow falls away from the light. It is a product of a function of x and one of y,
-    # which is cheap.
+def _paint_shadow(window: _Window, light: Light, rng: np.random.Generator) -> None:
+    """Darkens the floor on the side away from the light."""
+    x, y = window.coordinates()
+    pose = window.pose
+    # The shadow is a product of a function of x and a function of y, which is cheap to compute.
     away_x = (x - (pose.x - 0.5 * light.x * pose.scale)) / (0.95 * pose.scale)
     away_y = (y - (pose.y + 0.6 * pose.scale)) / (0.75 * pose.scale)
     shadow = rng.uniform(0.3, 0.7) * np.exp(-(away_x**4)) * np.exp(-(away_y**4))
-    window *= (1 - shadow)[:, :, None]
+    np.multiply(window.pixels, (1 - shadow)[:, :, None], out=window.pixels)
 
-    # The limbs, before the body, which hides their roots.
-    base = _paint_colour(rng)
-    limbs = fill(_limb_polygons(kind, rng))
-    soft = np.asarray(limbs.filter(ImageFilter.BoxBlur(0.07 * pose.scale)), np.float32)
+
+def _paint_limbs(
+    window: _Window, kind: Kind, body_colour: Array, light: Light, rng: np.random.Generator
+) -> None:
+    """Paints the limbs, in the colour of the body or in one of their own."""
+    scale = window.pose.scale
+    limbs = window.fill(_limb_polygons(kind, rng))
+    relief = np.asarray(limbs.filter(ImageFilter.BoxBlur(0.07 * scale)), np.float32)
     covered = np.asarray(limbs) > 0
-    diffuse, gloss = light.shade(soft * (0.12 / 255 * pose.scale), covered)
-    window[covered] = (base if rng.random() < 0.4 else _paint_colour(rng)) * diffuse + gloss
-    window_mask |= covered
+    diffuse, specular = light.shade(relief * (0.12 / 255 * scale), covered)
+    colour = body_colour if rng.random() < 0.4 else _paint_colour(rng)
+    window.pixels[covered] = colour * diffuse + specular
+    window.mask[covered] = True
 
-    # The body, as a dome with a pattern on it.
-    u, v = pose.to_object(x, y)
+
+def _paint_body(
+    window: _Window,
+    kind: Kind,
+    colour: Array,
+    pattern_scale: float,
+    light: Light,
+    rng: np.random.Generator,
+) -> None:
+    """Paints the body as a dome with a pattern on it, and the badge with its glyph."""
+    u, v = window.pose.to_object(*window.coordinates())
     level = _outline_level(BODIES[kind.body], u, v)
     covered = level < 1
     dome = np.sqrt(np.maximum(1 - level, 0))
-    diffuse, gloss = light.shade(dome * (rng.uniform(0.35, 0.7) * pose.scale), covered)
+    diffuse, specular = light.shade(dome * (rng.uniform(0.35, 0.7) * window.pose.scale), covered)
     # Towards the rim the surface turns away from the viewer, so the pattern looks denser there.
     stretch = (1 + 0.2 * (1 - dome[covered])) / (kind.period * pattern_scale)
-    surface = _patterned(kind, base, u[covered] * stretch, v[covered] * stretch, rng)
-    wear = noise_patch(window.shape[0], window.shape[1], rng)[covered] * rng.uniform(0.03, 0.12)
+    surface = _patterned(kind, colour, u[covered] * stretch, v[covered] * stretch, rng)
+    height, width = covered.shape
+    wear = noise_patch(height, width, rng)[covered] * rng.uniform(0.03, 0.12)
     surface *= (1 + wear)[:, None]
 
-    # The badge, with the glyph on it.
-    spot = np.array([rng.uniform(-0.06, 0.06), kind.badge_end * rng.uniform(0.42, 0.5)])
-    plate = _paint_colour(rng)
-    surface[np.asarray(fill([_circle(spot, 0.27)]))[covered] > 0] = plate
-    glyph = fill([spot + 0.18 * np.array(polygon) for polygon in GLYPHS[kind.glyph]])
-    surface[np.asarray(glyph)[covered] > 0] = darker_colour(plate, rng, 0.75, 0.9)
-    window[covered] = surface * diffuse + gloss
-    window_mask |= covered
-    return mask
+    centre = np.array([rng.uniform(-0.06, 0.06), kind.badge_end * rng.uniform(0.42, 0.5)])
+    badge_colour = _paint_colour(rng)
+    badge = window.fill([_circle(centre, 0.27)])
+    surface[np.asarray(badge)[covered] > 0] = badge_colour
+    glyph = window.fill([centre + 0.18 * np.array(polygon) for polygon in GLYPHS[kind.glyph]])
+    surface[np.asarray(glyph)[covered] > 0] = darker_colour(badge_colour, rng, 0.75, 0.9)
+    window.pixels[covered] = surface * diffuse + specular
+    window.mask[covered] = True
 
 
 def _paint_colour(rng: np.random.Generator) -> Array:

@@ -71,7 +71,7 @@ class Checkpoint:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise UserError(
-                f"checkpoint {path} cannot be written ({error.strerror}): make room and run the "
+                f"{path} cannot be written ({error.strerror}): make room and run the "
                 "same command again, it continues after the last saved epoch"
             ) from error
 

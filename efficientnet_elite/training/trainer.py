@@ -30,7 +30,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import condense
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families.condense import training_form
-from efficientnet_elite.networks.layers import whole
+from efficientnet_elite.networks.layers import unsplit_groups
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.learning_rate import learning_rate
@@ -161,7 +161,7 @@ class Trainer:
             logits = self.model(images, training=True)
             loss = self._task.loss(logits, labels, self.config.label_smoothing)
             if self._learned_convolutions:
-                loss += condense.penalty(self._learned_convolutions)
+                loss += condense.group_lasso_loss(self._learned_convolutions)
         gradients = tape.gradient(loss, trainable)
         for gradient, variable, has_weight_decay, mean_square, momentum in zip(
             gradients,
@@ -248,7 +248,9 @@ class Trainer:
         first_step = self.epochs_done * self._steps
         losses = []
         for step in range(first_step, first_step + self._steps):
-            condense.condense(self._learned_convolutions, step, self.config.epochs * self._steps)
+            condense.drop_due_channels(
+                self._learned_convolutions, step, self.config.epochs * self._steps
+            )
             images, labels = next(self._batches)
             rate = learning_rate(self.config, step, self._steps)
             # The decay grows with the step, so that short trainings have a useful average as well.
@@ -320,7 +322,7 @@ class Trainer:
         float_tallies, int8_tallies, first_in_batch = [], [], 0
         with _out_of_memory_as_training_error(), self.averaged_weights():
             try:
-                with whole(self.model):
+                with unsplit_groups(self.model):
                     infer = quantize(self.model, representative_images)
             except UserError as error:
                 fault = str(error)
@@ -411,4 +413,4 @@ def load_averaged(path: Path) -> tuple[keras.Model, ArchSpec, int]:
     masks = [array for array in saved.parts["weights"] if array.dtype == bool]
     for layer, mask in zip(condense.learned_layers(model), masks, strict=True):
         layer.mask.assign(mask)
-    return *condense.convert(model, spec), len(saved.history)
+    return *condense.deployed_form(model, spec), len(saved.history)

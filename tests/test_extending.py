@@ -148,7 +148,7 @@ def test_a_metric_its_limit_and_groups_by_it(add):
     over = [row for row in rows if row["operations"] > 75]
     assert over and len(over) < len(rows)
     assert all((row["group"] is None) == (row in over) for row in rows)
-    assert all(row["cut"].startswith("operations ") for row in over)
+    assert all(row["excluded"].startswith("operations ") for row in over)
 
     add(costs.METRICS, outside.METRIC)
     config = SearchConfig(limits=Limits.of({"operations": 75, "size_kb": 900}))

@@ -32,7 +32,7 @@ import tensorflow as tf
 from keras import layers, ops
 from tqdm import tqdm
 
-from efficientnet_elite.networks.layers import trainable
+from efficientnet_elite.networks.layers import with_split_groups
 
 from .folding import OUTPUT_AXIS, Wiring, copy, fold, layer_outputs
 
@@ -326,7 +326,7 @@ def _clone(layer: keras.Layer) -> keras.Layer:
         # It could not be folded, and in int8 it is a multiplication and an addition by constants.
         clone.trainable = False
     axis = OUTPUT_AXIS.get(type(layer))
-    return clone if axis is None else FakeQuantizedWeights(trainable(clone), axis)
+    return clone if axis is None else FakeQuantizedWeights(with_split_groups(clone), axis)
 
 
 def _rounded_outputs(model: keras.Model) -> dict[str, bool]:

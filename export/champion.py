@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import efficientnet_elite
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.training.scores import class_iou, confusion, score
+from efficientnet_elite.training.scores import class_iou, confusion_matrix, score_predictions
 
 from . import files, inspect, layers
 from .formats import FLOAT32, INT8, Format, every
@@ -314,10 +314,10 @@ def _verify(
         )
     choices = {form: np.concatenate(logits).argmax(-1) for form, logits in outputs.items()}
     classes = reference.shape[-1]
-    shares = {form: score(choice, truth, classes) for form, choice in choices.items()}
+    shares = {form: score_predictions(choice, truth, classes) for form, choice in choices.items()}
     results: dict[str, Any] = {
         "score": "top-1" if truth.ndim == 1 else "mIoU",
-        "keras_accuracy": score(reference.argmax(-1), truth, classes),
+        "keras_accuracy": score_predictions(reference.argmax(-1), truth, classes),
         "float_accuracy": shares[FLOAT32],
         "int8_accuracy": shares[INT8],
         "agreement": float((choices[FLOAT32] == choices[INT8]).mean()),
@@ -326,7 +326,7 @@ def _verify(
         "logit_range": logit_range,
     }
     if truth.ndim > 1:
-        each = class_iou(confusion(choices[INT8], truth, classes)).tolist()
+        each = class_iou(confusion_matrix(choices[INT8], truth, classes)).tolist()
         results["int8_class_iou"] = tuple(None if math.isnan(share) else share for share in each)
     return results, shares
 

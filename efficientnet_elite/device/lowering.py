@@ -174,7 +174,7 @@ def _converted_nodes(graph: Graph) -> dict[int, Node]:
     return nodes
 
 
-# Operators into which the converter can fuse activations.
+# Operators into which the converter can fuse rectifying activations.
 _FUSING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "MAX_POOL_2D",
            "AVERAGE_POOL_2D")  # fmt: skip
 

@@ -64,7 +64,7 @@ _SETS_OF_FAMILIES: dict[str, Mapping[str, Family]] = {
 
 
 def _all_families() -> dict[str, Family]:
-    """All families by name, those added to the tables too."""
+    """All families that are registered now: more may be added from outside."""
     return FAMILIES | segmentation.FAMILIES
 
 
@@ -98,10 +98,11 @@ def _matching_families(base: str) -> Mapping[str, Family]:
     """
     if base in _SETS_OF_FAMILIES:
         return _SETS_OF_FAMILIES[base]
-    if base in _all_families():
-        return {base: _all_families()[base]}
+    families = _all_families()
+    if base in families:
+        return {base: families[base]}
     prefix = f"{base}-"
-    return {name: family for name, family in _all_families().items() if name.startswith(prefix)}
+    return {name: family for name, family in families.items() if name.startswith(prefix)}
 
 
 def _unknown_pool_message(part: str) -> str:

@@ -26,7 +26,7 @@ from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.packages import ethos_u, targets, web
-from efficientnet_elite.training.scores import score
+from efficientnet_elite.training.scores import score_predictions
 
 from . import isolated, litert_js, runtime, tflm
 from .isolated import Arrays
@@ -342,7 +342,7 @@ def verify(
             **row,
             **_comparison(answer, chosen, reference_answers.get(chosen.reference or ""), contents),
             images=len(answer["logits"]),
-            accuracy=score(
+            accuracy=score_predictions(
                 answer["logits"].argmax(-1),
                 labels[: len(answer["logits"])],
                 answer["logits"].shape[-1],

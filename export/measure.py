@@ -53,7 +53,7 @@ class Measurer:
         if metric == "tflm_arena_bytes":
             return self._each(metric, specs, tflm.check, _arena)
         if metric == "ethos_u_cycles":
-            return self._each(metric, specs, ethos_u.check, ethos_u.cycles)
+            return self._each(metric, specs, ethos_u.check_available, ethos_u.estimate_cycles)
         raise ValueError(f"{metric} is not measured")
 
     def _each(

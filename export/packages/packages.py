@@ -124,18 +124,18 @@ def of_file(
         sidecar = _sidecar(model.with_name(f"{name}.json"))
         crop = sidecar.get("details", {}).get("crop_fraction", 1.0)
         if target == "android":
-            size = android.write(
+            size = android.write_android_package(
                 content, name=name, labels=names, out_dir=folder, crop_fraction=crop
             )
             return Package(name, folder, size)
         if target == "ethos-u":
-            report = ethos_u.write(
+            report = ethos_u.write_ethos_u_package(
                 content, name=name, labels=names, out_dir=folder, accelerator=accelerator
             )
             size = (folder / f"{name}.vela.tflite").stat().st_size
             return Package(name, folder, size, round(report.sram_bytes), report.cycles)
         if target == "web":
-            size = web.write(
+            size = web.write_web_package(
                 content,
                 name=name,
                 file=model.name,
@@ -149,7 +149,9 @@ def of_file(
                 f"{', '.join(kept)} stayed in float to keep the accuracy, and a microcontroller "
                 "needs int8 throughout: export again with --remedies=calibration,equalization,qat"
             )
-        arena = micro.write(content, name=name, labels=names, out_dir=folder, crop_fraction=crop)
+        arena = micro.write_micro_package(
+            content, name=name, labels=names, out_dir=folder, crop_fraction=crop
+        )
         return Package(name, folder, len(content), arena)
     except UserError as error:
         raise UserError(f"no {target} package of {model}: {error}") from error

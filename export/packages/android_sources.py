@@ -114,8 +114,8 @@ is $bytes bytes. Its metadata holds the normalisation, the input's range and the
 2. Copy one of the two Kotlin files to your sources and add the Gradle dependency that its first
    lines name. The Kotlin files were generated and have not been compiled.
 3. Crop the image to a square before you call the class, because both classes stretch the bitmap to
-   the input's square. The network was tested on the centre square with a side of $crop of the
-   shorter side.
+   the input's square. The network was tested on the centre square of the image. The side of this
+   square was $crop of the shorter side of the image.
 4. Shrink large images beforehand, by repeated halving or with an area filter. Android's bilinear
    scaling skips pixels when it shrinks an image a lot; the tests used a filter that does not.
 5. The network's outputs are logits. `LiteRtClassifier` returns the probability (softmax) of the
@@ -201,8 +201,8 @@ is $bytes bytes. Its metadata holds the normalisation, the input's range and the
 2. Copy one of the two Kotlin files to your sources and add the Gradle dependency that its first
    lines name. The Kotlin files were generated and have not been compiled.
 3. Crop the image to a square before you call the class, because both classes stretch the bitmap to
-   the input's square. The network was tested on the centre square with a side of $crop of the
-   shorter side.
+   the input's square. The network was tested on the centre square of the image. The side of this
+   square was $crop of the shorter side of the image.
 4. Shrink large images beforehand, by repeated halving or with an area filter. Android's bilinear
    scaling skips pixels when it shrinks an image a lot; the tests used a filter that does not.
 5. `LiteRtSegmenter` returns a mask of the input's size, MediaPipe a mask of the bitmap's size.

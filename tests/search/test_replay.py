@@ -42,7 +42,7 @@ def read(content):
 
 
 def invent(seed, *, models, epochs):
-    return invented.invent(
+    return invented.invented_curves(
         "cosine",
         models=models,
         epochs=epochs,

@@ -20,6 +20,7 @@ from heapq import heappop, heappush
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -378,8 +379,8 @@ def main() -> None:
         raise UserError(f"--curves={path}: no such file")
     with path.open(newline="") as lines:
         recorded = replay.read_curves(lines, path.name)
-    scale = Scale(**{field.name: FLAGS[field.name].value for field in fields(Scale)})
-    figures = simulate(scale, Path(FLAGS.workdir), recorded)
+    settings: dict[str, Any] = {field.name: FLAGS[field.name].value for field in fields(Scale)}
+    figures = simulate(Scale(**settings), Path(FLAGS.workdir), recorded)
     print(json.dumps({key: float(f"{value:.4g}") for key, value in figures.items()}, indent=2))
 
 

@@ -14,9 +14,9 @@ from efficientnet_elite.benchmarks.studies.zoo import (
     VARIANTS,
     Row,
     as_text,
+    measured_rows,
     page,
     representative,
-    measured_rows,
 )
 from efficientnet_elite.networks.blocks import Classifier, ConvBlock
 from efficientnet_elite.networks.families import FAMILIES

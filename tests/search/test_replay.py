@@ -14,6 +14,7 @@ import sys
 
 import pytest
 
+from efficientnet_elite.benchmarks.studies import command
 from efficientnet_elite.benchmarks.studies import curves as invented
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
@@ -315,7 +316,9 @@ def test_peers_that_are_not_installed(monkeypatch):
 @pytest.mark.parametrize("losses", ["--train_loss", "--notrain_loss"])
 @pytest.mark.parametrize("kind", invented.KINDS)
 def test_invented_curves_are_what_replay_reads(capsys, kind, losses):
-    assert invented.main(["curves", "--models=3", "--epochs=9", f"--kind={kind}", losses]) == 0
+    arguments = ["curves", "--models=3", "--epochs=9", f"--kind={kind}", losses]
+    assert command.parse(invented.FLAGS, arguments) == []
+    invented.main()
     curves = read(capsys.readouterr().out)
     assert [len(curve.accuracies) for curve in curves] == [9] * 3
     assert (curves[0].losses is None) == (losses == "--notrain_loss")

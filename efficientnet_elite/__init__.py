@@ -19,9 +19,9 @@ __all__ = ["ArchSpec", "build", "list_models", "preprocess_input", *_FACTORIES]
 
 def __getattr__(name: str) -> Any:
     if name in _FACTORIES:
-        return getattr(import_module("efficientnet_elite.networks.build"), name)
+        return getattr(import_module("efficientnet_elite.networks.factories"), name)
     if name == "build":
-        return import_module("efficientnet_elite.networks.build").build_named
+        return import_module("efficientnet_elite.networks.factories").build_named
     if name == "preprocess_input":
         return import_module("efficientnet_elite.networks.build").preprocess_input
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -138,7 +138,10 @@ class SearchConfig:
       group_by: metrics whose z-scores are added for grouping.
       group_method: ``width`` (equal intervals of the z-score sum) or ``count`` (equally many);
         None: the former for one family, the latter for several.
-      round_epochs: epochs between eliminations (e in the paper); a rule may divide them further.
+      round_epochs: epochs between two eliminations of a group (e in the paper); None: the rule's
+        default, see `Rule.parameters`.
+      first_elimination: epoch of a group's first elimination, under rules that have this parameter;
+        None: what the rule makes of ``round_epochs``.
       rule: of elimination, a name in `rules.RULES`.
       select: ``float`` or ``int8``: what accuracy makes the last cuts of a group, those among
         `tournament.FINALISTS` or fewer.
@@ -163,7 +166,8 @@ class SearchConfig:
     groups: int | None = None
     group_by: tuple[str, ...] = ("params", "macs")
     group_method: str | None = None
-    round_epochs: int = 10
+    round_epochs: int | None = None
+    first_elimination: int | None = None
     rule: str = "race"
     select: str = "float"
     base_resolution: int = 224
@@ -179,10 +183,10 @@ class SearchConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.round_epochs <= self.train.epochs:
-            raise UserError(
-                f"round_epochs={self.round_epochs}: must be from 1 to epochs={self.train.epochs}"
-            )
+        for name in ("round_epochs", "first_elimination"):
+            epochs = getattr(self, name)
+            if epochs is not None and not 1 <= epochs <= self.train.epochs:
+                raise UserError(f"{name}={epochs}: must be from 1 to epochs={self.train.epochs}")
         if self.base_resolution < 8:
             raise UserError(f"base_resolution={self.base_resolution}: must be at least 8 pixels")
         if self.max_candidates is not None and self.max_candidates < 1:
@@ -252,7 +256,8 @@ def _quick() -> SearchConfig:
     """
     return SearchConfig(
         groups=3,
-        round_epochs=3,
+        round_epochs=2,
+        first_elimination=3,
         base_resolution=32,
         max_candidates=9,
         data=DataConfig(dataset="digits", min_area=0.5),  # the paper's 0.08 is for 350 epochs

@@ -69,7 +69,7 @@ def lower_bound(contents: inspect.Contents) -> int:
                 has_producer = contents.tensors[index].producer is not None
                 first_use.setdefault(index, step if has_producer else 0)
                 last_use[index] = step
-    return memory.peak(
+    return memory.peak_bytes(
         memory.Buffer(_tensor_bytes(contents.tensors[index]), first_use[index], last_use[index])
         for index in first_use
     )
@@ -165,9 +165,9 @@ def _untrained(name: str, *, normalized: bool = False) -> keras.Model:
     """Builds a network with random weights, with ImageNet's normalization in front if asked."""
     import keras
 
-    from efficientnet_elite.networks import build as models
+    from efficientnet_elite.networks.factories import build_named
 
-    model = models.build_named(name, base_resolution=FLAGS.resolution, seed=0)
+    model = build_named(name, base_resolution=FLAGS.resolution, seed=0)
     if not normalized:
         return model
     image = keras.Input(model.input_shape[1:])
@@ -189,7 +189,7 @@ def main() -> None:
         models = {
             "without normalisation": _untrained(FLAGS.normalisation),
             f"absorbed ({absorbed.how})": absorbed.model,
-            "as operators": absorb.attached(model, "0..255"),
+            "as operators": absorb.with_normalisation_operators(model, "0..255"),
         }
         tables.print_markdown(latency_rows(models))
 

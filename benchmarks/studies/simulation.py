@@ -39,7 +39,7 @@ from efficientnet_elite.search.executors.protocol import (
     Lost,
     OnEvent,
     Ready,
-    Task,
+    WorkItem,
 )
 from efficientnet_elite.search.ledger import FILE_NAME, Ledger
 from efficientnet_elite.training.outcome import EpochResult
@@ -52,7 +52,7 @@ class Scale:
     candidates: int = 10_000
     group_size: int = 10
     epochs: int = 350
-    round_epochs: int = 10
+    round_epochs: int | None = None
     rule: str = rules.RECOMMENDED
     workers: int = 1000
     epoch_minutes: float = 10.0
@@ -142,10 +142,10 @@ class SimulatedExecutor:
         for slot in range(workers):
             self._schedule(slot, 0.0, Ready())
 
-    def submit(self, slot: int, task: Task) -> None:
+    def submit(self, slot: int, item: WorkItem) -> None:
         """See `Executor.submit`; schedules the epochs, up to the worker's next failure."""
         self._idle.discard(slot)
-        name, time_to_failure = task.spec.name, self._time_to_failure()
+        name, time_to_failure = item.spec.name, self._time_to_failure()
         at = 0.0
         if name not in self._built[slot]:
             at = min(self._durations.build, time_to_failure)
@@ -155,10 +155,10 @@ class SimulatedExecutor:
                 return
             self._built[slot].add(name)
             self._schedule(slot, at, Built(at))
-            for epoch in range(task.done + 1, self._checkpoint_epochs.get(name, 0) + 1):
+            for epoch in range(item.done + 1, self._checkpoint_epochs.get(name, 0) + 1):
                 self._schedule(slot, at, EpochDone(self._result(name, epoch)))
         duration = self._durations.epoch[name]
-        for epoch in range(self._checkpoint_epochs.get(name, 0) + 1, task.until_epoch + 1):
+        for epoch in range(self._checkpoint_epochs.get(name, 0) + 1, item.until_epoch + 1):
             if at + duration > time_to_failure:
                 self.time_use.lost_training += time_to_failure - at
                 self._fail(slot, time_to_failure)

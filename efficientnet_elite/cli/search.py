@@ -38,9 +38,8 @@ common.define_data(FLAGS)
 common.define_pool(FLAGS, "The candidates")
 common.define_grouping(FLAGS)
 common.define_limits(FLAGS)
-absl_flags.DEFINE_integer(
-    "round_epochs", None, "Epochs between two eliminations.", flag_values=FLAGS
-)
+for _parameter in rules.PARAMETERS:
+    absl_flags.DEFINE_integer(_parameter, None, rules.parameter_help(_parameter), flag_values=FLAGS)
 absl_flags.DEFINE_enum(
     "rule",
     None,
@@ -53,8 +52,8 @@ absl_flags.DEFINE_enum(
     "select",
     None,
     list(SELECT),
-    "Accuracy that makes the last cuts of each group: float, or that of the network in full int8, "
-    "measured then.",
+    "Accuracy that decides the last eliminations of each group: float, or that of the network in "
+    "full int8, which is measured then.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
@@ -67,7 +66,7 @@ absl_flags.DEFINE_integer(
     "seeds",
     None,
     "Measure the noise of scores: train one candidate of each group with so many seeds up to the "
-    "first cut. By default noise is estimated from the curves.",
+    "first elimination. By default noise is estimated from the curves.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
@@ -80,8 +79,8 @@ absl_flags.DEFINE_integer(
 absl_flags.DEFINE_float(
     "budget_hours",
     None,
-    "The same in hours on --workers of this machine, whose pace is measured first; should it "
-    "become slower, races and at last champions end early.",
+    "The same in hours on --workers of this machine, whose pace is measured first. If it becomes "
+    "slower, tournaments and in the end the training of champions are ended early.",
     flag_values=FLAGS,
 )
 common.define_training(FLAGS)
@@ -98,12 +97,18 @@ def config_of(flags: Any) -> SearchConfig:
     """The preset with the flags that were set."""
     preset = PRESETS[flags.config]()
     train = replace(preset.train, **common.given(flags, "epochs", "batch_size", "learning_rate"))
+    for name in rules.PARAMETERS:
+        if getattr(flags, name) is not None:
+            rules.check_parameter(flags.rule or preset.rule, name)
+    if flags.round_epochs is not None or flags.rule not in (None, preset.rule):
+        # The preset's first elimination belongs to its own rule and rounds.
+        preset = replace(preset, first_elimination=None)
     names = (
+        *rules.PARAMETERS,
         "pool",
         "groups",
         "group_by",
         "group_method",
-        "round_epochs",
         "rule",
         "select",
         "max_candidates",
@@ -180,6 +185,6 @@ def run(flags: Any, arguments: list[str]) -> None:
         if exported or problem or not (workdir / "benchmark.json").is_file():
             benchmark.of_champions(workdir)
         print(common.exported_table(export_workdir.read_sidecars(workdir)), end="")
-    print(f"report: {report.write(workdir)}")
+    print(f"report: {report.write_page(workdir)}")
     if problem is not None:
         raise problem

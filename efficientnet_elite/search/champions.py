@@ -1,7 +1,4 @@
-"""What ``champions.json`` tells of a search that is over.
-
-This module must not import TensorFlow or Keras.
-"""
+"""The content of ``champions.json``, which is written when a search has ended."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ from efficientnet_elite.training.outcome import Int8Result
 
 
 def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str, Any]]:
-    """One entry a group that has a champion, heaviest group first.
+    """One entry for each group that has a champion, the heaviest group first.
 
     Args:
-      ledger: of the search.
-      standings: group number to how its tournament has ended.
+      ledger: ledger of the search.
+      standings: group number to where its tournament stands at the end.
     """
     candidates = {candidate.name: candidate for candidate in ledger.candidates()}
     epochs, int8 = ledger.epochs(), ledger.int8()

@@ -6,7 +6,7 @@ This module must not import TensorFlow or Keras, nor read the environment.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
@@ -32,6 +32,7 @@ class DataConfig:
         This and the next two: None for what suits the source.
       center_crop: evaluate on the paper's centre crop; False where subjects fill the frame.
       min_area: smallest share of an image's area that a training crop covers.
+      augment: name of a further augmentation of `data.choices.AUGMENTATIONS`; None: crop and flip.
     """
 
     dataset: str = "digits"
@@ -43,6 +44,7 @@ class DataConfig:
     flip: bool | None = None
     center_crop: bool | None = None
     min_area: float | None = None
+    augment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ class Limits:
       arena_kb: TFLM's arena (RAM), estimated; ``tflm_arena_kb`` the same, measured.
       latency_ms: milliseconds an image.
       ethos_u_cycles_m: millions of cycles on an Ethos-U55-128.
+      others: limits by name (`Metric.limit`) for metrics that were added to `device.costs.METRICS`.
     """
 
     params_m: float | None = None
@@ -121,11 +124,25 @@ class Limits:
     tflm_arena_kb: float | None = None
     latency_ms: float | None = None
     ethos_u_cycles_m: float | None = None
+    others: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name, value in self.by_name().items():
             if value is not None and not (isfinite(value) and value > 0):
                 raise UserError(f"max_{name}={value}: must be a number above 0")
+
+    @classmethod
+    def of(cls, values: Mapping[str, float | None]) -> Limits:
+        """Limits by their names, those of added metrics too; None: no limit."""
+        names = {field.name for field in fields(cls)} - {"others"}
+        own = {name: value for name, value in values.items() if name in names}
+        others = {n: v for n, v in values.items() if n not in names and v is not None}
+        return cls(**own, others=others or None)
+
+    def by_name(self) -> dict[str, float | None]:
+        """All limits by name, the names of added metrics last."""
+        values = dict(vars(self))
+        return values | (values.pop("others") or {})
 
 
 @dataclass(frozen=True)
@@ -245,6 +262,7 @@ class EngineConfig:
 
 ENGINES = ("local", "ray")
 SELECT = ("float", "int8")
+CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
 
 def _quick() -> SearchConfig:

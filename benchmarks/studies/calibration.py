@@ -31,7 +31,7 @@ def signal_to_noise(float_logits: np.ndarray, int8_logits: np.ndarray) -> float:
 
 def comparison_rows() -> Iterator[list[str]]:
     """Yields the rows of the table, the column headings first."""
-    from efficientnet_elite.export.int8 import calibration, quantizer
+    from efficientnet_elite.export.int8 import quantizer
     from efficientnet_elite.export.runtimes import runtime
 
     yield ["network", "images", "method", "SNR dB", "int8 top-1", "float top-1"]
@@ -41,10 +41,8 @@ def comparison_rows() -> Iterator[list[str]]:
         float_logits = np.asarray(network.model.predict(images, verbose=0))
         float_accuracy = (float_logits.argmax(-1) == classes).mean()
         for count in map(int, FLAGS.counts):
-            calibration_images = all_calibration_images[:count]
-            calibrated = quantizer.calibrate(network.model, calibration_images)
-            for method in calibration.METHODS:
-                ranges = calibration.ranges(calibrated, calibration_images, method)
+            calibrated = quantizer.calibrate(network.model, all_calibration_images[:count])
+            for method, ranges in calibrated.ranges_by_method.items():
                 int8_logits = runtime.run(quantizer.quantize(calibrated, ranges=ranges), images)
                 int8_accuracy = (int8_logits.argmax(-1) == classes).mean()
                 yield [

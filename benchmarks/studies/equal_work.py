@@ -138,8 +138,8 @@ def train_and_export(study: Study, network: MatchedNetwork, seed: int) -> dict[s
       network cannot be exported, the result is only ``error``, the reason.
     """
     from efficientnet_elite import data as data_lib
+    from efficientnet_elite.config import CALIBRATION_IMAGES
     from efficientnet_elite.export.champion import export_model
-    from efficientnet_elite.export.workdir import CALIBRATION_IMAGES
     from efficientnet_elite.training.trainer import load_averaged
 
     run, spec = network.run_name(seed), network.spec
@@ -158,7 +158,7 @@ def train_and_export(study: Study, network: MatchedNetwork, seed: int) -> dict[s
             name=run,
             out_dir=study.workdir / "export",
             labels=study.images.labels,
-            calibration=calibration,
+            calibration_images=calibration,
             test_batches=((images.numpy(), labels.numpy()) for images, labels in batches),
             details={"seed": seed},
         )

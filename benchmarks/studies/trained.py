@@ -136,7 +136,7 @@ def measured_export(arguments: Arrays) -> Mapping[str, float]:
         name="net",
         out_dir=Path(str(arguments["folder"])),
         labels=[str(index) for index in range(model.output_shape[-1])],
-        calibration=arguments["calibration"],
+        calibration_images=arguments["calibration"],
         test_batches=((images[i : i + _BATCH_SIZE], classes[i : i + _BATCH_SIZE]) for i in starts),
         details={},
     )

@@ -13,8 +13,10 @@ from typing import Any
 from absl import flags as absl_flags
 
 from efficientnet_elite.config import ENGINES, DataConfig, Limits
+from efficientnet_elite.data.choices import SOURCES
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.training.keras_import import import_keras
 
@@ -40,12 +42,13 @@ def table(cells: list[list[str]]) -> str:
 
 def define_pool(flags: absl_flags.FlagValues, what: str) -> None:
     """The flag ``--pool``; its help starts with ``what``."""
+    suffixes = " or ".join(f"-{name}" for name in activations.variants())
     absl_flags.DEFINE_string(
         "pool",
         None,
         f"{what}: one or more of {', '.join(FAMILIES)}, or the beginning of their names, or "
         f"all, or for segmentation {', '.join(segmentation.FAMILIES)} or segmentation (all of "
-        "these), comma-separated; each with -swish, -hard_swish, -relu6 or -relu for another "
+        f"these), comma-separated; each with {suffixes} for another "
         "activation and -nose for no channel gates, such as elite-relu6-nose; or module:function "
         "for Keras models of your own (docs/families.md).",
         flag_values=flags,
@@ -80,12 +83,12 @@ def define_grouping(flags: absl_flags.FlagValues) -> None:
 
 def define_limits(flags: absl_flags.FlagValues) -> None:
     """A flag ``--max_...`` for each field of `Limits`, and the table of latencies."""
-    for name, metric in limits.METRIC_OF.items():
+    for name, metric in limits.metric_of().items():
         described = costs.METRICS[metric]
         absl_flags.DEFINE_float(
             f"max_{name}",
             None,
-            f"Leave out candidates above this many {described.unit}: {described.help}",
+            f"Leave out candidates above this many {described.unit}: {described.description}.",
             flag_values=flags,
         )
     absl_flags.DEFINE_string(
@@ -99,7 +102,7 @@ def define_limits(flags: absl_flags.FlagValues) -> None:
 
 def limits_of(flags: Any) -> Limits:
     """The limits that were set."""
-    return Limits(**{name: flags[f"max_{name}"].value for name in limits.METRIC_OF})
+    return Limits.of({name: flags[f"max_{name}"].value for name in limits.metric_of()})
 
 
 def metric_table(flags: Any) -> str | None:
@@ -120,9 +123,7 @@ def define_data(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "dataset",
         None,
-        "digits (embedded), folder:PATH (class folders of images, with or without train/val/test "
-        "subfolders), tfds:NAME, rendered[:classes=10,images=...,size=...,seed=0], or, for "
-        "segmentation, rendered_masks[:classes=4,images=...,size=...,seed=0].",
+        ", ".join(f"{each.spelling} ({each.description})" for each in SOURCES.values()) + ".",
         flag_values=flags,
     )
     absl_flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=flags)
@@ -244,10 +245,11 @@ def data_config(flags: Any, preset: DataConfig) -> DataConfig:
         "seed",
     )
     config = replace(preset, **given(flags, *names))
-    kind, _, path = config.dataset.partition(":")
-    if kind == "folder" and path:
+    name, _, argument = config.dataset.partition(":")
+    if name in SOURCES and SOURCES[name].is_path and argument:
         # Absolute, so that the recorded setting means the same from any directory.
-        config = replace(config, dataset=f"folder:{Path(path).expanduser().absolute()}")
+        path = Path(argument).expanduser().absolute()
+        config = replace(config, dataset=f"{name}:{path}")
     return config
 
 

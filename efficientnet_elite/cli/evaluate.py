@@ -20,7 +20,7 @@ from efficientnet_elite.cli import common
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.training.scores import score
+from efficientnet_elite.training.scores import score_predictions
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
@@ -81,7 +81,7 @@ def run(flags: Any, arguments: list[str]) -> None:
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
         choices, labels = map(np.concatenate, zip(*judged, strict=True))
-        share = score(choices, labels, data.num_classes)
+        share = score_predictions(choices, labels, data.num_classes)
         cells.append([str(path), str(side), str(data.sizes["test"]), f"{share:.2%}"])
     print(common.table(cells), end="")
 

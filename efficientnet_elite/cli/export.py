@@ -1,13 +1,11 @@
-"""Exports the champions of a finished search to float32 and int8 TFLite, with labels.txt and a
-JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
-With --target=micro it makes a C++11 library for TensorFlow Lite Micro of each (Arduino,
-PlatformIO, or any build), with --target=android a .tflite file with metadata and Kotlin beside it;
-with --target=web a folder whose page shows what the network makes of pictures and
-measures latency in the browser; all also of a .tflite file; with --target=ethos-u what Vela
-compiles for Arm's accelerator.
-A .keras file is exported like a champion: it is loaded in safe mode by a process of its own, its
-normalisation is absorbed into the first convolution, and --dataset names the images that choose
-the int8 ranges and verify the files.
+"""Exports the champions of a finished search to float32 and int8 TFLite files, with labels.txt and
+a JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
+
+With --target it makes a package for a kind of device or app of each, or of a .tflite file.
+
+A .keras file is exported like a champion. It is loaded in safe mode by a process of its own, and
+its normalisation is absorbed into the first convolution. --dataset names the images for calibration
+and verification.
 
   elite export --workdir=runs/digits
   elite export --workdir=runs/digits elite9
@@ -24,8 +22,13 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from efficientnet_elite import registry
 from efficientnet_elite.cli import common, keras_model, tables
+from efficientnet_elite.config import CALIBRATION_IMAGES
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.int8 import choices
+from efficientnet_elite.export.packages import targets
 from efficientnet_elite.search.ledger import Ledger
 
 FLAGS = absl_flags.FlagValues()
@@ -45,78 +48,87 @@ absl_flags.register_multi_flags_validator(
 absl_flags.DEFINE_enum(
     "target",
     None,
-    ["micro", "android", "ethos-u", "web"],
-    "Make a package: for microcontrollers (needs `pip install --pre tflite-micro`), for Android, "
-    "for an Ethos-U (needs Vela), or for browsers (needs npm, which fetches LiteRT.js).",
+    list(targets.TARGETS),
+    f"Make a package. {targets.help_text()}.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
-    "labels", None, "With --model: a line a class [labels.txt beside it].", flag_values=FLAGS
+    "labels",
+    None,
+    "With --model: file with a line for each class; by default labels.txt beside the model.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
     "out",
     None,
-    "With --model: folder of the package [beside it, named like the target]; of a .keras file "
-    "the folder that gets a folder of files and packages [export, beside it].",
+    "With --model: folder of the package, by default one beside the file that is named like the "
+    "target. With a .keras file: folder that gets a folder of files and packages, by default "
+    "export beside it.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
     "calibration_images",
-    200,
-    "Training images that set the int8 ranges, in turn from all classes.",
+    CALIBRATION_IMAGES,
+    "Size of the representative data set: training images, in turn from all classes.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "formats",
     "float32,int8",
-    "Files to make; float32 and int8 are always among them: float16, dynamic, int16x8.",
+    f"Files to make: some of {', '.join(formats.WEIGHTS)}; float32 and int8 are always among them.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "io",
     "int8",
-    "Input and output of int8 files, int8 always among them: uint8 (Android, browsers), float32.",
+    f"Types of input and output of int8 files: some of {', '.join(formats.INTERFACES)}; int8 is "
+    "always among them. Android and browsers take uint8.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_float(
     "max_accuracy_drop",
     None,
-    "Refuse an int8 file that gets this many percentage points less of the test images right.",
+    "Refuse an int8 file whose accuracy on the test part is more than this many points below that "
+    "of float32.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "remedies",
-    "calibration,equalization",
-    "What to try, in order, where int8 loses more than --max_accuracy_drop on the validation part: "
-    "calibration, equalization, mixed (layers in float: not for microcontrollers), qat (training). "
-    "Networks for masks have none.",
+    ",".join(choices.default_remedies()),
+    "What to try, in this order, where the int8 accuracy on the validation part drops by more than "
+    f"--max_accuracy_drop. {registry.described(choices.REMEDIES.values())}. Networks for masks "
+    "have none.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "output",
     "logits",
-    ["logits", "softmax"],
-    "What the files give. In int8 softmax has steps of 1/256.",
+    list(choices.OUTPUTS),
+    "What the networks end with. In int8 softmax has steps of 1/256.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "calibration",
     "minmax",
-    ["minmax", "moving_average", "percentile"],
-    "How the calibration images' values become ranges, in int8 and int16x8.",
+    list(choices.CALIBRATION_METHODS),
+    "How the representative data set chooses ranges of activations, in int8 and int16x8. "
+    f"{registry.described(choices.CALIBRATION_METHODS.values())}.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
-    "accelerator", "ethos-u55-128", "With --target=ethos-u: its configuration.", flag_values=FLAGS
+    "accelerator",
+    targets.ACCELERATOR,
+    "With --target=ethos-u: its configuration.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "input",
     None,
-    ["0..255", "0..1", "-1..1", "elite"],
-    "Of a .keras file: range of the pixels that it takes; elite: pixel / 128 - 1. Not needed where "
-    "it begins with Rescaling or Normalization.",
+    list(choices.INPUTS),
+    "Range of the pixels that a .keras file takes; elite: pixel / 128 - 1. Not needed where the "
+    "network begins with Rescaling or Normalization.",
     flag_values=FLAGS,
 )
 _DATA = absl_flags.FlagValues()
@@ -125,21 +137,23 @@ FLAGS.append_flag_values(_DATA)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
-    "With --dataset: input side in pixels at resolution coefficient 1, for the centre crop [the "
-    "model's side].",
+    "With --dataset: input side in pixels at resolution coefficient 1, which sets the centre crop; "
+    "by default the model's own.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_integer("seed", 0, "With --dataset: of splits and choice.", flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "seed", 0, "With --dataset: seed of the splits and of the choice of images.", flag_values=FLAGS
+)
 absl_flags.DEFINE_integer(
     "layers",
     0,
-    "Show so many operators of each int8 file that add most noise; all are in the sidecar.",
+    "Show this many operators of each int8 file, those that add most noise; the sidecar has all.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 
 
-# What the export's settings (`workdir.Settings`) are called here.
+# Flag to the field of `workdir.Settings` that it sets.
 _SETTINGS = {
     "calibration_images": "calibration_images",
     "calibration": "method",
@@ -150,8 +164,8 @@ _SETTINGS = {
 _FILE = {"model", "labels", "out"}
 _PACKAGE = {"target", "accelerator"}
 _IMAGES = {"base_resolution", "seed", *_DATA}
-# What no image is needed for.
-_FLOATS = {*_FILE, *_PACKAGE, "input", "output", "formats", "io"}
+# Flags that make sense without images.
+_WITHOUT_IMAGES = {*_FILE, *_PACKAGE, "input", "output", "formats", "io"}
 
 
 def run(flags: Any, arguments: list[str]) -> None:
@@ -171,7 +185,7 @@ def run(flags: Any, arguments: list[str]) -> None:
     common.no_arguments(arguments)
     if Path(flags.model).suffix == ".keras":
         if flags.dataset is None:
-            _refuse(given - _FLOATS, "needs images, which --dataset names")
+            _refuse(given - _WITHOUT_IMAGES, "needs images, which --dataset names")
         else:
             _refuse(given & {"labels"}, "names classes, which --dataset does")
         keras_model.run(flags)
@@ -185,10 +199,10 @@ def run(flags: Any, arguments: list[str]) -> None:
     )
     from efficientnet_elite.export.packages import packages
 
-    made = packages.of_file(
+    package = packages.of_file(
         model, flags.target, labels=labels, out_dir=out, accelerator=flags.accelerator
     )
-    tables.show_packages([made])
+    tables.show_packages([package])
 
 
 def _refuse(names: set[str], why: str) -> None:
@@ -198,20 +212,20 @@ def _refuse(names: set[str], why: str) -> None:
 
 
 def _export(flags: Any, names: list[str]) -> None:
-    """Exports or packs champions of a search."""
+    """Exports champions of a search, or makes packages of them."""
     workdir = common.workdir(flags)
     with Ledger(workdir):
         pass  # whether there is one, before TensorFlow is waited for
     common.quiet_tensorflow()
-    from efficientnet_elite.export import formats
     from efficientnet_elite.export import workdir as export_workdir
     from efficientnet_elite.export.packages import packages
 
     asked = {_SETTINGS[name]: flags[name].value for name in _SETTINGS if flags[name].present}
     asked |= {"names": names, "formats": formats.parse(flags.formats, flags.io)}
     if flags.target:
-        made = packages.of_champions(workdir, flags.target, accelerator=flags.accelerator, **asked)
-        tables.show_packages(made)
+        tables.show_packages(
+            packages.of_champions(workdir, flags.target, accelerator=flags.accelerator, **asked)
+        )
         return
     export_workdir.export_champions(workdir, **asked)
     tables.show(export_workdir.read_sidecars(workdir), flags.layers)

@@ -1,4 +1,4 @@
-"""`elite export --model=X.keras`: the part of the command that deals with Keras files."""
+"""The part of `elite export` that deals with Keras files, `--model=X.keras`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 
 def run(flags: Any) -> None:
-    """Exports the file ``--model``, packs it for ``--target``, and prints a line for each."""
+    """Exports ``--model``, makes a package for ``--target``, and prints a line for each."""
     from efficientnet_elite.export import formats, from_keras, keras_file
     from efficientnet_elite.export.packages import packages
+    from efficientnet_elite.export.packages.targets import TARGETS
 
     path = Path(flags.model).expanduser()
     side = keras_file.check(path)[0]
     asked = formats.parse(flags.formats, flags.io)
-    if flags.target and (form := packages.TARGETS[flags.target]) not in asked:
+    if flags.target and (form := TARGETS[flags.target].format) not in asked:
         asked = tuple(other for other in (*asked, form) if other != formats.INT8)
     if flags.dataset is None:
         if flags.target or {"int8", "int16x8"} & set(flags.formats):
             raise UserError(
-                "int8 needs images that choose its ranges: name them with --dataset, or make float "
+                "int8 needs a representative data set: name it with --dataset, or make float "
                 "files alone, such as --formats=float32,float16"
             )
         images, labels = None, _labels(flags.labels)
@@ -52,30 +53,32 @@ def run(flags: Any) -> None:
     sidecar = from_keras.export_file(path, request, images)
     _show(sidecar, flags.layers)
     if flags.target:
-        file = sidecar["files"][packages.TARGETS[flags.target].name]["file"]
+        file = sidecar["files"][TARGETS[flags.target].format.name]["file"]
         model = Path(request.out_dir, request.name, file)
-        made = packages.of_file(model, flags.target, accelerator=flags.accelerator)
-        tables.show_packages([made])
+        package = packages.of_file(model, flags.target, accelerator=flags.accelerator)
+        tables.show_packages([package])
 
 
 def _labels(path: str | None) -> tuple[str, ...]:
     if path is None:
-        raise UserError("name the classes with --labels=FILE, a line each, or give --dataset")
+        raise UserError("give --labels=FILE, a file with a line for each class, or --dataset")
     try:
         return tuple(Path(path).expanduser().read_text().splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: a text file with a line a class") from error
+        raise UserError(
+            f"{path} cannot be read: it must be a text file with a line for each class"
+        ) from error
 
 
 def _images(flags: Any, side: int) -> tuple[Images, tuple[str, ...], dict[str, Any]]:
-    """Images for a file, their labels, and what the sidecar is to say of them."""
+    """Images for an export, their labels, and the details about them for the sidecar."""
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.export.from_keras import Images
 
     base = flags.base_resolution or side
     data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
     if data.masks:
-        raise UserError(f".keras files are taken for classifiers: {data.name} is for masks")
+        raise UserError(f".keras files are exported as classifiers, and {data.name} has masks")
     sizes = {"resolution": side, "base_resolution": base}
 
     def part(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +89,7 @@ def _images(flags: Any, side: int) -> tuple[Images, tuple[str, ...], dict[str, A
     calibration, indices = data_lib.calibration_images(
         data, **sizes, count=flags.calibration_images, seed=flags.seed
     )
-    judged = part("validation") if flags.max_accuracy_drop is not None else _none(side)
+    validation = part("validation") if flags.max_accuracy_drop is not None else _none(side)
     details = {
         "dataset": {"name": data.name, "fingerprint": data.fingerprint},
         "crop_fraction": data.pipeline.crop_fraction(side, base),
@@ -97,7 +100,7 @@ def _images(flags: Any, side: int) -> tuple[Images, tuple[str, ...], dict[str, A
             "indices": indices.tolist(),
         },
     }
-    return Images(_pixels(calibration), *judged, *part("test")), tuple(data.labels), details
+    return Images(_pixels(calibration), *validation, *part("test")), tuple(data.labels), details
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

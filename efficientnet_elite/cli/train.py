@@ -61,7 +61,7 @@ def run(flags: Any, arguments: list[str]) -> None:
             "train": asdict(config),
             "base_resolution": base,
             "images": data.fingerprint,
-            "pipeline": asdict(data.pipeline),
+            "pipeline": {k: v for k, v in asdict(data.pipeline).items() if v is not None},
         }
         _check_settings(workdir / "train_settings.json", settings)
         for name, side in sides.items():

@@ -20,8 +20,8 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
 
 from . import labels as labels_file
+from .targets import ACCELERATOR
 
-ACCELERATOR = "ethos-u55-128"
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
     *("ethos-u65-256", "ethos-u65-512"),
@@ -74,16 +74,16 @@ def check_available() -> None:
         raise UserError(f"Ethos-U cycles are estimated by Vela, which is not installed: {INSTALL}")
 
 
-def estimate_cycles(model: Path) -> float:
+def estimate_cycles(model: bytes) -> float:
     """Returns Vela's estimate of the cycles of one inference on an Ethos-U55-128.
 
     Args:
-      model: path of an int8 .tflite file.
+      model: content of an int8 .tflite file.
 
     Raises:
       UserError: Vela is not installed or cannot compile the model.
     """
-    return compile_model(model.read_bytes())[1].cycles
+    return compile_model(model)[1].cycles
 
 
 def compile_model(model: bytes, accelerator: str = ACCELERATOR) -> tuple[bytes, Report]:

@@ -102,7 +102,7 @@ def _measured(options: Sequence[str], files: Sequence[str]) -> int:
 
 
 def _try_once(arguments: isolated.Arrays) -> isolated.Arrays:
-    (row,) = latency.measure([str(arguments["path"])], latency.Options(runs=1, warmup=0))
+    (row,) = latency.measure_latencies([str(arguments["path"])], latency.Options(runs=1, warmup=0))
     if row.error is not None:
         raise UserError(row.error)
     return {}

@@ -240,7 +240,7 @@ class Limits:
 class SearchConfig:
     """A Network Candidate Search. Each preset opens with its command, run time and result."""
 
-    pool: str = setting("elite", "The candidates of the search.")
+    pool: str = setting("elite", "The candidates to choose from.")
     groups: int | None = setting(
         None,
         "Number of cost groups (in each resolution for HF). By default that of the paper, and for "

@@ -18,7 +18,6 @@ from efficientnet_elite.config import (
     DataConfig,
     Limits,
     SearchConfig,
-    TrainConfig,
     all_fields,
     value_type,
 )
@@ -216,12 +215,14 @@ def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> Da
     return search_config(part, SearchConfig(data=data or DataConfig())).data
 
 
-def train_config(values: Mapping[str, Any], train: TrainConfig) -> TrainConfig:
-    """The same of the recipe alone."""
-    names = {*names_of("train")}
+def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConfig:
+    """The same of what training single networks needs: recipe, images, input size and seed.
+
+    The rounds, which have no meaning then, do not bound the number of epochs.
+    """
+    names = {*names_of("train", "data"), "base_resolution", "seed"}
     part = {name: value for name, value in values.items() if name in names}
-    wanted = search_config(part, SearchConfig(round_epochs=1, train=train))
-    return wanted.train
+    return search_config(part, replace(config, round_epochs=1))
 
 
 def limits_of(values: Mapping[str, Any]) -> Limits:

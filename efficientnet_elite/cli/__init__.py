@@ -1,8 +1,9 @@
 """The ``elite`` command: subcommands, their flags, and how errors reach the user.
 
 A subcommand is a module of this package with ``FLAGS`` (its own `absl.flags.FlagValues`, so that
-no flag is global) and ``run(flags, arguments)``, which may return an
-exit status. Only the chosen one is imported.
+no flag is global) and ``run(flags, arguments)``, which may return an exit status. Only the chosen
+one is imported. A subcommand turns flags into a call of `efficientnet_elite.job` and prints what
+that returns; none imports another.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ COMMANDS = {
     "models": "list the networks: parameters, MACs, cost groups",
     "table5": "compare the paper's Table 5 with what its networks count here, and draw it",
     "search": "run a Network Candidate Search, from images to verified int8 TFLite champions",
+    "config": "print the settings of a search as a file, with a comment for each",
     "status": "show how far a search is: groups, survivors, scores, time left",
     "train": "train networks by name and report their test accuracy",
     "evaluate": "test accuracy of a trained network or a .tflite file",

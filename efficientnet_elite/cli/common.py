@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -185,8 +185,8 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def exported_table(sidecars: Sequence[dict[str, Any]]) -> str:
-    """What was exported, a line a champion."""
+def exported_table(sidecars: Sequence[Mapping[str, Any]]) -> str:
+    """A table of what was exported, with a line for each network."""
     # A search has one score; sidecars of older versions do not name theirs.
     score = next((sidecar["verification"].get("score") for sidecar in sidecars), None) or "top-1"
     head = ["champion", "input", f"float {score}", f"int8 {score}", "float kB", "int8 kB"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from efficientnet_elite.cli import common
@@ -11,8 +11,20 @@ if TYPE_CHECKING:
     from efficientnet_elite.export.packages.packages import Package
 
 
-def show(sidecars: Sequence[dict[str, Any]], layers: int) -> None:
+def show(sidecars: Sequence[Mapping[str, Any]], layers: int) -> None:
     """Prints what was exported; of each int8 file the ``layers`` operators that add most noise."""
+    if "float_accuracy" in sidecars[0]["verification"]:
+        _show_verified(sidecars, layers)
+    else:  # exported without images
+        files = sidecars[0]["files"].values()
+        cells = [["file", "kB"], *([f["file"], f"{f['bytes'] / 1000:.0f}"] for f in files)]
+        print(common.table(cells), end="")
+    for sidecar in sidecars:
+        if normalisation := sidecar["details"].get("normalisation"):  # of a .keras file
+            print(f"normalisation: {normalisation['absorbed']}")
+
+
+def _show_verified(sidecars: Sequence[Mapping[str, Any]], layers: int) -> None:
     print(common.exported_table(sidecars), end="")
     if cells := _class_ious(sidecars):
         print("\n" + common.table(cells), end="")
@@ -22,7 +34,7 @@ def show(sidecars: Sequence[dict[str, Any]], layers: int) -> None:
         print("\n" + common.table(_layers(sidecars, layers)), end="")
 
 
-def _class_ious(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _class_ious(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Each class's intersection over union in the int8 files of segmentation networks."""
     cells = []
     for sidecar in sidecars:
@@ -33,7 +45,7 @@ def _class_ious(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [["int8 IoU", *sidecars[0]["labels"]], *cells] if cells else []
 
 
-def _remedies(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _remedies(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """What each trial came to, for the champions that plain int8 would have cost too much."""
     cells = [["champion", "int8 (validation part)", "accuracy", "gained", ""]]
     for sidecar in sidecars:
@@ -52,7 +64,7 @@ def _remedies(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
     return cells if len(cells) > 1 else []
 
 
-def _layers(sidecars: Sequence[dict[str, Any]], count: int) -> list[list[str]]:
+def _layers(sidecars: Sequence[Mapping[str, Any]], count: int) -> list[list[str]]:
     cells = [["champion", "layer", "operator", "SNR", "noise added"]]
     for sidecar in sidecars:
         worst = sorted(sidecar["int8_layers"], key=lambda error: -error["added_noise"])

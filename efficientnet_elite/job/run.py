@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from efficientnet_elite import report
 from efficientnet_elite.benchmarks.latency import cpu_name
 from efficientnet_elite.config import EngineConfig, SearchConfig
-from efficientnet_elite.data import SkippedImage
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job.latencies import measure_champions
 from efficientnet_elite.job.results import Champion, champions_of
+
+if TYPE_CHECKING:
+    from efficientnet_elite.data import SkippedImage
 
 
 @dataclass(frozen=True)

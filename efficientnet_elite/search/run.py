@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from efficientnet_elite import __version__
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import EngineConfig, SearchConfig
+from efficientnet_elite.config import EngineConfig, SearchConfig, unknown_fields
 from efficientnet_elite.data import ImageData, SkippedImage
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import pool_resolutions
@@ -105,7 +105,7 @@ def run(
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
-                _tell_versions(ledger, on_message)
+                _report_versions(ledger, on_message)
             else:
                 ledger.start(*setup)
             curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
@@ -218,10 +218,13 @@ def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, Im
     return config, data
 
 
-def _tell_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
-    before, now = ledger.meta()["versions"], versions()
-    for name, (old, new) in _differences(before, now).items():
+def _report_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
+    """A message about each package and setting of the begun search that this process lacks."""
+    meta = ledger.meta()
+    for name, (old, new) in _differences(meta["versions"], versions()).items():
         on_message(f"begun with {name} {old}, continued with {new}: scores may not compare")
+    for name, value in unknown_fields(meta["config"]).items():
+        on_message(f"begun with {name}={value}, a setting that this version does not have")
 
 
 def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure) -> Selection:
@@ -263,8 +266,9 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
 
 
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
-    recorded = ledger.meta()["config"]
-    for key, (old, new) in _differences(recorded, asdict(config)).items():
+    # Settings that the version which began the search did not have are at their defaults.
+    recorded = SearchConfig.from_dict(ledger.meta()["config"])
+    for key, (old, new) in _differences(asdict(recorded), asdict(config)).items():
         if key in _CHANGES_NOTHING:
             continue
         raise UserError(

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from efficientnet_elite.errors import UserError
     from efficientnet_elite.job.api import evaluate, export, load, search, train
-    from efficientnet_elite.networks.build import build_named as build
     from efficientnet_elite.networks.build import preprocess_input
+    from efficientnet_elite.networks.factories import build_named as build
     from efficientnet_elite.networks.spec import ArchSpec
     from efficientnet_elite.search.candidates import list_models
 
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "ArchSpec": ("networks.spec", "ArchSpec"),
     "UserError": ("errors", "UserError"),
-    "build": ("networks.build", "build_named"),
+    "build": ("networks.factories", "build_named"),
     "evaluate": ("job.api", "evaluate"),
     "list_models": ("search.candidates", "list_models"),
     "load": ("job.api", "load"),
@@ -74,7 +74,7 @@ def __getattr__(name: str) -> Any:
         module, attribute = _LAZY[name]
         return getattr(import_module(f"{__name__}.{module}"), attribute)
     if not name.startswith("_") and name in _model_factories():
-        return getattr(import_module(f"{__name__}.networks.build"), name)
+        return getattr(import_module(f"{__name__}.networks.factories"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -256,7 +256,12 @@ class SearchConfig:
         "default for one family) or of equal count of candidates (the default for several).",
         choices=GROUPING_METHODS,
     )
-    round_epochs: int = setting(10, "Epochs between two eliminations of a group.")
+    round_epochs: int | None = setting(
+        None, "Epochs between two eliminations of a group; by default the rule decides."
+    )
+    first_elimination: int | None = setting(
+        None, "Epoch of the first elimination of a group; by default the rule decides."
+    )
     rule: str = setting("race", "Rule of elimination.")
     select: str = setting(
         "float",
@@ -314,10 +319,10 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        if not 1 <= self.round_epochs <= self.train.epochs:
-            raise UserError(
-                f"round_epochs={self.round_epochs}: must be from 1 to epochs={self.train.epochs}"
-            )
+        for name in ("round_epochs", "first_elimination"):
+            epochs = getattr(self, name)
+            if epochs is not None and not 1 <= epochs <= self.train.epochs:
+                raise UserError(f"{name}={epochs}: must be from 1 to epochs={self.train.epochs}")
         if self.base_resolution < 8:
             raise UserError(f"base_resolution={self.base_resolution}: must be at least 8 pixels")
         if self.budget_epochs is not None and self.budget_hours is not None:
@@ -411,7 +416,8 @@ def _quick() -> SearchConfig:
     """
     return SearchConfig(
         groups=3,
-        round_epochs=3,
+        round_epochs=2,
+        first_elimination=3,
         base_resolution=32,
         max_candidates=9,
         data=DataConfig(dataset="digits", min_area=0.5),  # the paper's 0.08 is for 350 epochs

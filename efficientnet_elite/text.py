@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as text for people: durations, counts, percentages and names of signals."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def duration(seconds: float) -> str:
-    """Such as ``7 s``, ``3 min 20 s``, ``5 h 02 min``, ``3 d 04 h``."""
+    """A duration, such as ``7 s``, ``3 min 20 s``, ``5 h 02 min`` or ``3 d 04 h``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 
 def quantity(count: float) -> str:
-    """Three digits and a unit: ``812 k``, ``4.06 M``, ``1.85 G``."""
+    """A count with three digits and a unit prefix: ``812 k``, ``4.06 M``, ``1.85 G``."""
     for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if count >= factor * 0.9995:
             value = count / factor
@@ -29,12 +29,12 @@ def quantity(count: float) -> str:
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A share of 1 as a percentage; empty where there is none."""
+    """A share from 0 to 1 as a percentage, such as ``97.2 %``; an empty text for None."""
     return "" if share is None else f"{100 * share:.{digits}f} %"
 
 
 def signal_name(number: int) -> str:
-    """Such as ``SIGTERM``; ``signal 35`` where it has no name, as real-time signals."""
+    """Name of a POSIX signal, such as ``SIGTERM``; ``signal 35`` for a signal without a name."""
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,8 +1,9 @@
-"""Keras models in `.keras` files from elsewhere: read as data before Keras sees them.
+"""Checks `.keras` files from an unknown source as data, before Keras reads them.
 
-A `.keras` file is a zip archive with the architecture as JSON. What it names is code that Keras
-will look up and call; so only Keras' own layers and this project's pass, and none that holds Python
-code, before `load` lets Keras at it, in safe mode, in a process of its own (`isolated`).
+A `.keras` file is a zip archive with the network's architecture as JSON. The architecture names
+classes and functions that Keras looks up and calls. `check` therefore passes only Keras' own layers
+and this project's, and none that holds Python code. After that `load` reads the file with Keras in
+safe mode, in a process of its own (see `runtimes.isolated`).
 """
 
 from __future__ import annotations
@@ -22,41 +23,45 @@ from .inspect import MOST_SIDE
 if TYPE_CHECKING:
     import keras
 
-_MOST_CONFIG_BYTES = 32 << 20
+_MAX_CONFIG_BYTES = 32 << 20
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-# Where Keras' layers and operations live, under the names that it saves them by.
+# The modules that Keras names in files for its own layers and operations.
 _PARTS = ("activations", "constraints", "initializers", "layers", "models", "ops", "regularizers")
 _PACKAGES = tuple(f"{root}.{part}" for root in ("keras", "keras.src") for part in _PARTS)
 _OURS = {"efficientnet_elite>Bilinear"}
-# They run Python code, or a program that is not Keras', from the file or from elsewhere.
+# Layers that run Python code, or another framework's program, from the file or from elsewhere.
 _CODE = {"Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"}
 
 
 def check(path: Path) -> tuple[int, ...]:
-    """Reads a file's architecture without Keras and without running anything of it.
+    """Checks a file's architecture without Keras and without running anything from the file.
 
     Args:
-      path: of the `.keras` file.
+      path: path of the `.keras` file.
 
     Returns:
-      The shape of its one input, without the batch: (height, width, channels).
+      The shape of its input, (height, width, channels).
 
     Raises:
-      UserError: it is missing, damaged, too large, or has parts that Keras would have to run.
+      UserError: the file is missing, damaged or too large, is not an image classifier, or has
+        layers that are not Keras' own.
     """
     files.check(path)
     try:
         return _check(path)
-    # Whatever zipfile makes of damage, encryption and unknown methods, and json of deep nesting.
+    # These are the errors of zipfile for damage, encryption and unknown compression, and of json
+    # for deep nesting.
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise UserError(f"{path} is no sound .keras file: save or copy the model again") from error
+        raise UserError(
+            f"{path} is damaged or not a .keras file: save or copy the model again"
+        ) from error
 
 
 def load(path: Path) -> keras.Model:
-    """Loads a file that has passed `check`; for use in a process of its own.
+    """Loads a file that has passed `check`. Call it in a process of its own.
 
     Raises:
-      UserError: Keras refuses it; the message is Keras' own.
+      UserError: Keras cannot load the file; the message has the first line of Keras' own.
     """
     import keras
 
@@ -64,28 +69,32 @@ def load(path: Path) -> keras.Model:
 
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # whatever a layer's constructor makes of a forged setting
+    except Exception as error:  # a forged setting can cause any error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"Keras cannot load {path.name}: {lines[0][:300]}") from error
 
 
 def _check(path: Path) -> tuple[int, ...]:
+    """Does the work of `check`; errors of zipfile and json pass through."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             if member.filename not in _MEMBERS:
                 raise UserError(
-                    f"{path} holds {member.filename!r}, which is no part of an image classifier"
+                    f"{path} holds {member.filename!r}, which does not belong into the file of an "
+                    "image classifier: save the model anew with Keras"
                 )
         if sum(member.file_size for member in archive.infolist()) > files.MOST_BYTES:
-            raise UserError(f"{path} unpacks to more than {files.MOST_BYTES >> 20} MiB")
+            raise UserError(
+                f"{path} unpacks to more than {files.MOST_BYTES >> 20} MiB, which is the limit"
+            )
         if missing := _MEMBERS - set(archive.namelist()):
-            raise UserError(f"{path} is no .keras file: {min(missing)} is missing in it")
-        if archive.getinfo("config.json").file_size > _MOST_CONFIG_BYTES:
+            raise UserError(f"{path} is not a .keras file: {min(missing)} is missing in it")
+        if archive.getinfo("config.json").file_size > _MAX_CONFIG_BYTES:
             raise UserError(f"{path} describes a network too large for any device")
         config = json.loads(archive.read("config.json"))
     if not isinstance(config, dict):
-        raise UserError(f"{path} describes no network")
-    # Losses and optimizers are not loaded: training is over.
+        raise UserError(f"{path} does not describe a network: save the model again")
+    # `load` does not read the loss and the optimizer, so they need not be checked.
     config.pop("compile_config", None)
     entries = list(_entries(config))
     for entry in entries:
@@ -94,22 +103,23 @@ def _check(path: Path) -> tuple[int, ...]:
 
 
 def _check_entry(path: Path, entry: dict[str, Any]) -> None:
+    """Raises UserError if an object that names a class is not Keras' own or this project's."""
     kind = str(entry["class_name"])
     settings = entry.get("config")
     name = settings.get("name", kind) if isinstance(settings, dict) else kind
     if kind in _CODE:
         raise UserError(
-            f"{path}: layer {name!r} is a {kind}, which holds code of its own and is never run: "
-            "build the network from Keras' own layers"
+            f"{path}: layer {name!r} is a {kind}, which holds code of its own; such code is never "
+            "run: build the network from Keras' own layers"
         )
-    if kind.startswith("__"):  # tensors, tuples and numbers: data
+    if kind.startswith("__"):  # Keras' names for tensors, tuples and numbers, which are data
         return
     module = str(entry.get("module"))
     known = module == "keras" or module.startswith(_PACKAGES)
     if entry.get("registered_name") in _OURS or (known and kind != "function"):
         return
     raise UserError(
-        f"{path}: {name!r} is {module}.{kind}, which is none of Keras' own layers: build the "
+        f"{path}: {name!r} is {module}.{kind}, which is not one of Keras' own layers: build the "
         "network from those"
     )
 
@@ -117,6 +127,7 @@ def _check_entry(path: Path, entry: dict[str, Any]) -> None:
 def _input_shape(
     path: Path, config: dict[str, Any], entries: list[dict[str, Any]]
 ) -> tuple[int, ...]:
+    """The shape of the network's input without the batch; UserError if it is not an image."""
     inputs = [entry.get("config") for entry in entries if entry["class_name"] == "InputLayer"]
     shape = inputs[0].get("batch_shape") if inputs and isinstance(inputs[0], dict) else None
     if shape is None:
@@ -124,13 +135,14 @@ def _input_shape(
         shape = built.get("input_shape") if isinstance(built, dict) else None
     if not _is_image(shape):
         raise UserError(
-            f"{path}: its input is {shape}, not (batch, side, side, 3): build the network for "
-            "square RGB images of one size"
+            f"{path}: the shape of its input is {shape} instead of (batch, side, side, 3): build "
+            "the network for square RGB images of one size"
         )
     return tuple(shape[1:])
 
 
 def _is_image(shape: Any) -> TypeGuard[list[int]]:
+    """Whether a shape is (batch, side, side, 3)."""
     if not isinstance(shape, list) or len(shape) != 4:
         return False
     _, height, width, channels = shape
@@ -138,7 +150,7 @@ def _is_image(shape: Any) -> TypeGuard[list[int]]:
 
 
 def _entries(config: Any) -> Iterator[dict[str, Any]]:
-    """All objects of a configuration that name a class, at any depth."""
+    """All objects in a configuration that name a class, at any depth."""
     if isinstance(config, dict):
         if "class_name" in config:
             yield config

@@ -1,4 +1,8 @@
-"""Where int8 loses precision: each operator's output in the int8 file against the float file."""
+"""Where int8 loses precision: the outputs of single operators, int8 file against float32 file.
+
+The module also names the Keras layer behind a tensor (`layer_of`) and runs a file so that every
+tensor can be read (`activations`, `Tracer`), which calibration needs too.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +16,22 @@ import numpy as np
 from . import inspect
 from .runtimes import runtime
 
-# Where there is no error at all, or next to none.
-GREATEST_SNR = 100.0
+# Signal-to-noise ratios in decibels are cut off here; without any error they would be infinite.
+MAX_SNR_DB = 100.0
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What int8 makes of one operator's output.
+    """The error of one operator's output in the int8 file.
 
     Attributes:
-      layer: the Keras layer it comes from; the last of those fused into the operator.
-      operator: as in the TFLite schema.
-      snr_db: signal to noise in decibels: the output's energy over that of its error, which
-        includes what came in with its inputs.
-      added_noise: share of the output's energy that is noise, less that of its noisiest input.
+      layer: the Keras layer that the operator comes from; if several layers were fused into it, the
+        last of them.
+      operator: its name in the TFLite schema, such as ``CONV_2D``.
+      snr_db: signal-to-noise ratio in decibels: energy of the output over energy of its error,
+        which includes the error of the operator's inputs.
+      added_noise: noise as a share of the output's energy, minus the same share of its noisiest
+        input; at least 0.
     """
 
     layer: str
@@ -35,14 +41,14 @@ class LayerError:
 
 
 def errors(float_model: bytes, int8_model: bytes, images: np.ndarray) -> list[LayerError]:
-    """Signal to noise of every operator, in the order of execution.
+    """Measures the error of every operator's output in an int8 file.
 
     Args:
-      float_model, int8_model: files converted from the same network.
+      float_model, int8_model: contents of files converted from the same network.
       images: (N, height, width, channels) float32, pixel / 128 - 1.
 
     Returns:
-      One entry an operator whose output both files have.
+      One entry for each operator that both files have, in the order of execution.
     """
     reference, contents = inspect.read(float_model), inspect.read(int8_model)
     indices = {tensor.name: i for i, tensor in enumerate(reference.tensors) if tensor.producer}
@@ -63,28 +69,31 @@ def errors(float_model: bytes, int8_model: bytes, images: np.ndarray) -> list[La
             signal[i] += float(np.square(expected).sum())
             noise[i] += float(np.square(got - expected).sum())
     snr = {i: _decibels(signal[i], noise[i]) for i in pairs}
-    found = []
+    layer_errors = []
     for step in contents.steps:
-        source = min((snr[i] for i in step.inputs if i in snr), default=GREATEST_SNR)
+        input_snr = min((snr[i] for i in step.inputs if i in snr), default=MAX_SNR_DB)
         for i in step.outputs:
             if i in snr:
                 layer = layer_of(contents.tensors[i].name)
-                added = max(10 ** (-snr[i] / 10) - 10 ** (-source / 10), 0.0)
-                found.append(LayerError(layer, step.operator, snr[i], added))
-    return found
+                added_noise = max(10 ** (-snr[i] / 10) - 10 ** (-input_snr / 10), 0.0)
+                layer_errors.append(LayerError(layer, step.operator, snr[i], added_noise))
+    return layer_errors
 
 
-def worst(found: Sequence[LayerError], count: int) -> list[LayerError]:
-    """Those that add most noise, the worst first."""
-    return sorted(found, key=lambda error: -error.added_noise)[:count]
+def worst(layer_errors: Sequence[LayerError], count: int) -> list[LayerError]:
+    """The `count` entries that add most noise, the worst first."""
+    return sorted(layer_errors, key=lambda error: -error.added_noise)[:count]
 
 
 def activations(model: bytes, images: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
-    """What the operators of a float32 file compute, by the tensor's name, image by image.
+    """Computes the activations of a float32 file, image by image.
 
     Args:
-      model: its content.
+      model: the file's content.
       images: (N, height, width, channels) float32, pixel / 128 - 1.
+
+    Yields:
+      For each image, the outputs of all operators, (1, ...) float32, by the tensor's name.
     """
     names = {
         index: tensor.name
@@ -98,15 +107,15 @@ def activations(model: bytes, images: np.ndarray) -> Iterator[dict[str, np.ndarr
 
 
 class Tracer:
-    """An interpreter that keeps every tensor."""
+    """A LiteRT interpreter in which the values of all tensors can be read after an inference."""
 
     def __init__(self, model: bytes):
-        """Loads a file's content."""
+        """Loads a file's content; its operators run on LiteRT's builtin kernels."""
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         self._interpreter = Interpreter(
             model_content=model,
-            # A delegate would keep its tensors to itself.
+            # The tensors inside a delegate such as XNNPACK could not be read.
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
             experimental_preserve_all_tensors=True,
         )
@@ -116,31 +125,36 @@ class Tracer:
 
     def run(self, image: np.ndarray) -> None:
         """Computes all tensors for an image (height, width, channels), pixel / 128 - 1."""
-        values = runtime.quantized(image[None], self._input)
+        values = runtime.quantize_images(image[None], self._input)
         self._interpreter.set_tensor(self._index, values)
         self._interpreter.invoke()
 
     def tensor(self, index: int) -> np.ndarray:
-        """A copy of a tensor, by its number."""
+        """A copy of a tensor's values, by the tensor's index in the file."""
         return self._interpreter.get_tensor(index)
 
 
 def _decibels(signal: float, noise: float) -> float:
-    if noise <= signal * 10 ** (-GREATEST_SNR / 10):
-        return GREATEST_SNR
-    return 10 * math.log10(signal / noise) if signal else -GREATEST_SNR
+    """The ratio of two energies in decibels, at most `MAX_SNR_DB`; its negative without signal."""
+    if noise <= signal * 10 ** (-MAX_SNR_DB / 10):
+        return MAX_SNR_DB
+    return 10 * math.log10(signal / noise) if signal else -MAX_SNR_DB
 
 
 def layer_of(tensor: str) -> str:
-    """The Keras layer of an operator's tensor, the last of those fused into it.
+    """The Keras layer that a tensor comes from; if several were fused, the last of them.
 
-    From "stem_bn_1/batchnorm/add_1;stem_conv_1/convolution;stem_bn_1/sub1" to "stem_bn".
+    For example "stem_bn" for the tensor
+    "stem_bn_1/batchnorm/add_1;stem_conv_1/convolution;stem_bn_1/sub1".
     """
     return layers_of(tensor)[-1]
 
 
 def layers_of(tensor: str) -> list[str]:
-    """The Keras layers that an operator's tensor is named after, "output" for the logits."""
+    """The names of the Keras layers that a tensor comes from; "output" for the logits.
+
+    The converter names a tensor after all operations that it fused into one.
+    """
     names = [part.split("/")[0] for part in tensor.rstrip(";").split(";")]
     return [
         "output" if name.startswith("PartitionedCall") else re.sub(r"_\d+$", "", name)

@@ -76,7 +76,7 @@ def test_installs_and_exports_outside_the_checkout(wheel, tmp_path):
         "--max_candidates=1",
         "--groups=1",
         "--epochs=5",
-        "--round_epochs=5",
+        "--round_epochs=2",
         "--seed=1",
         "--workdir=run",
     )

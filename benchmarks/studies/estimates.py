@@ -86,7 +86,7 @@ def _row(spec: Any, folder: Path) -> dict[str, Any]:
     return {
         "name": spec.name,
         "file": measure.int8_path(spec, folder).name,
-        "kinds": program.kinds(),
+        "kinds": program.operator_counts(),
         "constants": len(program.constants),
         "unknown_file": measured["bytes"] - memory.known_file_bytes(program),
         "unknown_arena": measured.get("tail", 0) - memory.known_tail_bytes(program),

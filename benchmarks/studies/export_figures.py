@@ -50,7 +50,7 @@ def lower_bound(contents: inspect.Contents) -> int:
                 produced = contents.tensors[index].producer is not None
                 first.setdefault(index, step if produced else 0)
                 last[index] = step
-    return memory.peak(
+    return memory.peak_bytes(
         memory.Buffer(_size(contents.tensors[index]), first[index], last[index]) for index in first
     )
 
@@ -136,10 +136,10 @@ def _network(name: str, normalised: bool = False) -> keras.Model:
     """A network, untrained; with ImageNet's normalisation in front where ``normalised``."""
     import keras
 
-    from efficientnet_elite.networks import build as models
+    from efficientnet_elite.networks.factories import build_named
 
     side = flags.FLAGS.resolution
-    model = models.build_named(name, base_resolution=side, seed=0)
+    model = build_named(name, base_resolution=side, seed=0)
     if not normalised:
         return model
     image = keras.Input(model.input_shape[1:])
@@ -164,7 +164,7 @@ def main(argv: list[str]) -> None:
         networks = {
             "without normalisation": _network(values.normalisation),
             f"absorbed ({absorbed.how})": absorbed.model,
-            "as operators": absorb.attached(model, "0..255"),
+            "as operators": absorb.with_normalisation_operators(model, "0..255"),
         }
         trained.show(_timed(networks))
 

@@ -39,7 +39,7 @@ from efficientnet_elite.search.executors.protocol import (
     Lost,
     OnEvent,
     Ready,
-    Task,
+    WorkItem,
 )
 from efficientnet_elite.search.ledger import FILE_NAME, Ledger
 from efficientnet_elite.training.outcome import EpochResult
@@ -52,7 +52,7 @@ class Scale:
     candidates: int = 10_000
     group_size: int = 10
     epochs: int = 350
-    round_epochs: int = 10
+    round_epochs: int | None = None
     rule: str = rules.RECOMMENDED
     workers: int = 1000
     epoch_minutes: float = 10.0
@@ -126,10 +126,10 @@ class SimulatedExecutor:
         for slot in range(workers):
             self._plan(slot, 0.0, Ready())
 
-    def submit(self, slot: int, task: Task) -> None:
-        """See `Executor.submit`: plans the task's epochs up to the worker's failure."""
+    def submit(self, slot: int, item: WorkItem) -> None:
+        """See `Executor.submit`: plans the epochs of a work item up to the worker's failure."""
         self._idle.discard(slot)
-        name, life = task.spec.name, self._left()
+        name, life = item.spec.name, self._left()
         at = 0.0
         if name not in self._built[slot]:
             at = min(self._pace.build, life)
@@ -139,10 +139,10 @@ class SimulatedExecutor:
                 return
             self._built[slot].add(name)
             self._plan(slot, at, Built(at))
-            for epoch in range(task.done + 1, self._done.get(name, 0) + 1):
+            for epoch in range(item.done + 1, self._done.get(name, 0) + 1):
                 self._plan(slot, at, EpochDone(self._result(name, epoch)))
         length = self._pace.epoch[name]
-        for epoch in range(self._done.get(name, 0) + 1, task.until_epoch + 1):
+        for epoch in range(self._done.get(name, 0) + 1, item.until_epoch + 1):
             if at + length > life:
                 self.account.lost_training += life - at
                 self._fail(slot, life)

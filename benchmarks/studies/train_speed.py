@@ -248,9 +248,9 @@ def _compiled(spec: ArchSpec, config: SearchConfig, data: Any) -> tuple[Any, Any
     import keras
 
     from efficientnet_elite import data as data_lib
-    from efficientnet_elite.networks import build as models
+    from efficientnet_elite.networks.build import build
 
-    model = models.build(spec)
+    model = build(spec)
     model.compile(
         keras.optimizers.RMSprop(0.001, rho=0.9, momentum=0.9, epsilon=1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

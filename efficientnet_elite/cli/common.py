@@ -128,6 +128,19 @@ def define_training(flags: absl_flags.FlagValues) -> None:
     define_options(flags, *settings.names_of("train"), "base_resolution", "seed")
 
 
+def define_search(flags: absl_flags.FlagValues) -> None:
+    """Flags of all settings of a search: ``--config`` and those that override it."""
+    define_config(flags)
+    define_options(flags, *settings.options())
+
+
+def search_config(flags: Any) -> SearchConfig:
+    """The config that ``--config`` names, with the flags that were set."""
+    return settings.search_config(
+        values(flags, *settings.options()), config_file.named_config(flags.config)
+    )
+
+
 def define_engine(flags: absl_flags.FlagValues) -> None:
     """Flags of `EngineConfig`."""
     described = {field.name: field.metadata["help"] for field in fields(EngineConfig)}

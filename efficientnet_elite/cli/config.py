@@ -12,11 +12,10 @@ from typing import Any
 from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
-from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job import config_file
 
 FLAGS = absl_flags.FlagValues()
-common.define_config(FLAGS)
-common.define_options(FLAGS, *settings.options())
+common.define_search(FLAGS)
 absl_flags.DEFINE_enum(
     "format",
     "toml",
@@ -32,6 +31,4 @@ def run(flags: Any, arguments: list[str]) -> None:
     if flags.format == "markdown":
         print(config_file.as_markdown(), end="")
         return
-    options = common.values(flags, *settings.options())
-    config = settings.search_config(options, config_file.named_config(flags.config))
-    print(config_file.as_toml(config), end="")
+    print(config_file.as_toml(common.search_config(flags)), end="")

@@ -85,7 +85,7 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
         for metric in shown:
             row[metric] = _cost(candidate, metric, selected.measured)
         if bounds:
-            row["cut"] = selected.cut.get(candidate.name)
+            row["excluded"] = selected.excluded.get(candidate.name)
         rows.append(row)
     return rows
 
@@ -136,17 +136,17 @@ def _measure(flags: Any) -> Measure:
 def _table(rows: list[dict[str, Any]]) -> str:
     def text(key: str, value: Any) -> str:
         if value is None:
-            return "" if key == "cut" else "-"
+            return "" if key == "excluded" else "-"
         if key in ("params", "macs"):
             return f"{value / 1e6:.3f} M" if key == "params" else f"{value / 1e6:.2f} M"
         return costs.METRICS[key].text(value) if key in costs.METRICS else str(value)
 
-    titles = {"paper_top1": "top-1 % (paper)", "cut": "not trained because"}
+    titles = {"paper_top1": "top-1 % (paper)", "excluded": "not trained because"}
     titles |= {name: metric.title for name, metric in costs.METRICS.items() if name in rows[0]}
     titles |= {"params": "params", "macs": "macs"}
     cells = [[titles.get(key, key) for key in rows[0]]]
     cells += [[text(key, value) for key, value in row.items()] for row in rows]
-    if "cut" in rows[0]:  # a text: to the left
+    if "excluded" in rows[0]:  # a text: to the left
         width = max(len(line[-1]) for line in cells)
         cells = [[*line[:-1], line[-1].ljust(width)] for line in cells]
     return common.table(cells)

@@ -8,7 +8,7 @@ to its end), with standard errors. The file is CSV with a header and a row an ep
 epoch (from 1), validation_accuracy (percent, or shares if none is above 1), and train_loss where it
 was recorded; others are ignored. All models must have been trained for equally many epochs.
 
-  elite replay --curves=curves.csv --rules=average,last,recommended --group_size=8 --round_epochs=10
+  elite replay --curves=curves.csv --rules=average,last,recommended --group_size=8
 
 With --workdir: decides a search anew from the epochs in its ledger, and says whether the decisions
 on record agree; exits with status 1 and the first difference where they do not.
@@ -31,8 +31,10 @@ from absl import flags as absl_flags
 from efficientnet_elite.cli import common
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import replay, rules
+from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.replay import Curve, Figure, Result
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.replay import Curve, Mean, RuleResult
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string("curves", None, "CSV file of learning curves.", flag_values=FLAGS)
@@ -45,9 +47,10 @@ absl_flags.DEFINE_list(
 )
 absl_flags.DEFINE_integer("groups", 120, "Groups drawn.", lower_bound=1, flag_values=FLAGS)
 absl_flags.DEFINE_integer("group_size", 8, "Models a group.", lower_bound=2, flag_values=FLAGS)
-absl_flags.DEFINE_integer(
-    "round_epochs", 10, "Epochs between two eliminations.", lower_bound=1, flag_values=FLAGS
-)
+for _parameter in rules.PARAMETERS:
+    absl_flags.DEFINE_integer(
+        _parameter, None, rules.parameter_help(_parameter), lower_bound=1, flag_values=FLAGS
+    )
 absl_flags.DEFINE_integer(
     "epochs", None, "Take training to have ended after so many epochs.", flag_values=FLAGS
 )
@@ -93,12 +96,12 @@ def run(flags: Any, arguments: list[str]) -> int:
 
 def _audit(workdir: Path) -> int:
     with Ledger(workdir) as ledger:
-        found = replay.audit(ledger)
-    if found.difference is not None:
-        print(f"decisions on record differ from what the epochs give. {found.difference}")
+        result = audit(read_record(ledger))
+    if result.difference is not None:
+        print(f"decisions on record differ from what the epochs give. {result.difference}")
         return 1
     print(
-        f"all {found.decisions} decisions on record, in {found.groups} groups, follow from the "
+        f"all {result.decisions} decisions on record, in {result.groups} groups, follow from the "
         "epochs on record"
     )
     return 0
@@ -110,26 +113,31 @@ def _compare(flags: Any) -> list[dict[str, Any]]:
             raise UserError(f"--{name}= names none: leave it out for the default")
     curves = _curves(flags)
     epochs = len(curves[0].accuracies)
-    if flags.round_epochs > epochs:
-        raise UserError(f"round_epochs={flags.round_epochs}: the curves have {epochs} epochs")
-    players = {name: replay.player(rules.find(name), flags.round_epochs) for name in flags.rules}
+    timing = {name: getattr(flags, name) for name in rules.PARAMETERS}
+    for name, value in timing.items():
+        if value is not None and value > epochs:
+            raise UserError(f"{name}={value}: the curves have {epochs} epochs")
+        for rule in flags.rules if value is not None else ():
+            rules.check_parameter(rule, name)
+    players = {name: replay.player(name, **timing) for name in flags.rules}
     if flags.peers:
         from efficientnet_elite.search import peers
 
-        players |= peers.players()
+        players |= peers.peer_players()
     groups = [
         group
         for seed in _seeds(flags.seed)
         for group in replay.draw(curves, flags.groups, flags.group_size, seed)
     ]
-    p_avg, p_spe = replay.agreement(groups, flags.round_epochs)
+    paper_rounds = min(flags.round_epochs or rules.find_rule("average").default_round, epochs)
+    p_avg, p_spe = replay.agreement(groups, paper_rounds)
     from tqdm import tqdm
 
     rows = []
     with tqdm(total=len(players) * len(groups), delay=3, file=sys.stderr, leave=False) as bar:
         for name, player in players.items():
             bar.set_description_str(name, refresh=False)
-            result = replay.measure(name, player, groups, on_group=bar.update)
+            result = replay.play_all(name, player, groups, on_group=bar.update)
             rows.append(_row(result, p_avg, p_spe))
     return rows
 
@@ -156,8 +164,8 @@ def _seeds(values: list[str]) -> list[int]:
         raise UserError(f"seed={','.join(values)}: use whole numbers, as in 0,1,2") from None
 
 
-def _row(result: Result, p_avg: float, p_spe: float) -> dict[str, Any]:
-    figures: dict[str, Figure] = {
+def _row(result: RuleResult, p_avg: float, p_spe: float) -> dict[str, Any]:
+    figures: dict[str, Mean] = {
         "regret": result.regret,
         "within_0_3": result.near,
         "search_epochs": result.search_epochs,
@@ -186,7 +194,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
                 cell(row, "within_0_3", ".1%"),
                 cell(row, "search_epochs", ".0f"),
                 cell(row, "total_epochs", ".0f"),
-                "" if close is None else f"{close:.0%} of cuts",
+                "" if close is None else f"{close:.0%} of eliminations",
             ]
         )
     return common.table(cells) + (

@@ -24,7 +24,7 @@ def run(flags: Any, arguments: list[str]) -> None:
     common.no_arguments(arguments)
     workdir = common.workdir(flags)
     if flags.format == "html":
-        print(report.write(workdir))
+        print(report.write_page(workdir))
     elif flags.format == "json":
         print(report.write_data(workdir))
     else:

@@ -18,7 +18,6 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import EngineConfig
-from efficientnet_elite.job import config_file, settings
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import SkippedImage
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
-common.define_config(FLAGS)
-common.define_options(FLAGS, *settings.options())
+common.define_search(FLAGS)
 common.define_engine(FLAGS)
 absl_flags.DEFINE_boolean(
     "export",
@@ -57,10 +55,7 @@ def _skipped_printer() -> Callable[[SkippedImage], None]:
 def run(flags: Any, arguments: list[str]) -> None:
     """Runs the whole job; prints latencies, champions and the report's path."""
     common.no_arguments(arguments)
-    config = settings.search_config(
-        common.values(flags, *settings.options()), config_file.named_config(flags.config)
-    )
-    workdir = common.workdir(flags)
+    config, workdir = common.search_config(flags), common.workdir(flags)
     engine = EngineConfig(flags.engine, flags.workers, flags.ray_address)
     common.quiet_tensorflow()
     from efficientnet_elite import job

@@ -57,7 +57,7 @@ def run(flags: Any, arguments: list[str]) -> None:
     if flags.figures:
         from efficientnet_elite.report import table5 as drawing
 
-        figures = drawing.write(Path(flags.figures).expanduser(), comparisons)
+        figures = drawing.write_figures(Path(flags.figures).expanduser(), comparisons)
     if flags.format == "csv":
         print(_csv(comparisons), end="")
     elif flags.format == "markdown":

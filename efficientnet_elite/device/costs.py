@@ -56,7 +56,7 @@ def _program(spec: ArchSpec) -> Program:
 
 
 def _peak(spec: ArchSpec) -> float:
-    return memory.peak(memory.activations(_program(spec)))
+    return memory.peak_bytes(memory.activation_buffers(_program(spec)))
 
 
 METRICS: dict[str, Metric] = {

@@ -1,10 +1,10 @@
-"""A network as the int8 TFLite file runs it: its operators in order, tensors and constants.
+"""A network as its int8 TFLite file runs it: operators in order, activation tensors and constants.
 
-The converter folds batch normalisation into the convolution before it, fuses rectifiers into the
-operator that makes their input, merges equal operations and drops what only training needs. swish
-becomes LOGISTIC and MUL. The order is the converter's (`ordering`); every tensor is int8, batch 1.
-
-This module must not import TensorFlow or Keras.
+`lower` predicts what the TFLite converter makes of a graph, without converting it. The converter
+folds batch normalisation into the convolution before it, fuses ReLU and ReLU6 into the operator
+before them, merges equal operations and drops operations that only training needs. It turns swish
+into the operators LOGISTIC and MUL. The operators are in the order of `ordering`. Every activation
+tensor is int8, so that one element takes one byte, and the batch size is 1.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import singledispatch
 from math import prod
 from typing import Any
 
-from efficientnet_elite.device.ordering import converted
+from efficientnet_elite.device.ordering import converter_order
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.graph import Graph, Node
 from efficientnet_elite.networks.ops import Op, Shape
@@ -23,27 +23,28 @@ from efficientnet_elite.networks.ops import Op, Shape
 
 @dataclass(frozen=True)
 class Constant:
-    """Values in the file.
+    """A constant tensor in the file.
 
     Attributes:
-      values: how many.
-      width: bytes each: 1 for weights, 4 for biases, axes and shapes.
-      scales: quantization scales (one a channel where quantized per channel, 0 for plain integers).
-      content: the values where they are known; the file holds equal ones once.
-      zeros: whether all are zero, as biases are where there is nothing to fold into them; the file
-        holds those of one length once, with quantization parameters for each.
+      values: number of values.
+      value_bytes: bytes of each value: 1 for weights, 4 for biases, axes and shapes.
+      scales: number of quantization scales: one for each channel with per-channel quantization, 0
+        for plain integers.
+      content: the values, if they are known. The file stores equal constants once.
+      zeros: whether all values are zero, as in a bias that nothing was folded into. The file stores
+        the values of such constants of equal size once, but quantization parameters for each.
     """
 
     values: int
-    width: int = 1
+    value_bytes: int = 1
     scales: int = 1
     content: tuple[int, ...] | None = None
     zeros: bool = False
 
     @property
     def bytes(self) -> int:
-        """Size of the values."""
-        return self.values * self.width
+        """Size of the values in bytes."""
+        return self.values * self.value_bytes
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class Operator:
     """An operator of the file.
 
     Attributes:
-      kind: TFLite's name for it.
-      inputs: activation tensors that it reads.
-      output: the activation tensor that it writes.
-      constants: what it reads from the file.
-      scratch: bytes that TFLM's reference kernel works in while it runs.
-      fused: the activation within it, if any.
-      channels: output channels that are requantized each by its own factor.
+      kind: its name in TFLite, such as ``CONV_2D``.
+      inputs: indices of the activation tensors that it reads.
+      output: index of the activation tensor that it writes.
+      constants: the constant tensors that it reads.
+      scratch: bytes of scratch memory that TFLM's reference kernel uses while it runs.
+      fused: name of the activation that is fused into it; None for no activation.
+      channels: number of output channels with a requantization factor of their own.
     """
 
     kind: str
@@ -71,11 +72,13 @@ class Operator:
 
 @dataclass
 class Program:
-    """The operators in order of execution; tensor 0 is the image, the last operator's the logits.
+    """The operators and activation tensors of a network.
+
+    Tensor 0 is the image. The tensor that the last operator writes holds the logits.
 
     Attributes:
-      shapes: of the activation tensors, without the batch; an element is a byte.
-      operators: in order of execution.
+      shapes: of the activation tensors, without the batch axis.
+      operators: in the order of execution.
     """
 
     shapes: list[Shape] = field(default_factory=list)
@@ -83,83 +86,95 @@ class Program:
 
     @property
     def sizes(self) -> list[int]:
-        """Bytes of each activation tensor."""
+        """Size of each activation tensor in bytes."""
         return [prod(shape) for shape in self.shapes]
 
     @property
     def constants(self) -> list[Constant]:
-        """All constants, operator by operator; those of known content once."""
-        found = [constant for operator in self.operators for constant in operator.constants]
-        known = dict.fromkeys(constant for constant in found if constant.content is not None)
-        return [*known, *(constant for constant in found if constant.content is None)]
+        """The constant tensors of the file; those with equal known content appear once."""
+        every = [constant for operator in self.operators for constant in operator.constants]
+        known = dict.fromkeys(constant for constant in every if constant.content is not None)
+        return [*known, *(constant for constant in every if constant.content is None)]
 
     def constant_bytes(self) -> int:
-        """Bytes of all values in the file."""
-        kept = dict.fromkeys(constant for constant in self.constants if constant.zeros)
+        """Size in bytes of the values of all constants as they are stored in the file."""
+        zeros = dict.fromkeys(constant for constant in self.constants if constant.zeros)
         others = [constant for constant in self.constants if not constant.zeros]
-        return sum(constant.bytes for constant in [*kept, *others])
+        return sum(constant.bytes for constant in [*zeros, *others])
 
-    def kinds(self) -> dict[str, int]:
-        """How often each operator occurs, by name."""
+    def operator_counts(self) -> dict[str, int]:
+        """Number of operators by their names in TFLite, sorted by name."""
         return dict(sorted(Counter(operator.kind for operator in self.operators).items()))
 
-    def tensor(self, shape: Shape) -> int:
-        """A new activation tensor."""
+    def add_tensor(self, shape: Shape) -> int:
+        """Adds an activation tensor and returns its index."""
         self.shapes.append(shape)
         return len(self.shapes) - 1
 
     def emit(
         self, kind: str, inputs: tuple[int, ...], shape: Shape, *constants: Constant, **more: Any
     ) -> int:
-        """Appends an operator and returns its output."""
-        output = self.tensor(shape)
+        """Appends an operator and returns the index of its output tensor.
+
+        Args:
+          kind: name of the operator in TFLite.
+          inputs: indices of the activation tensors that it reads.
+          shape: of its output.
+          *constants: the constant tensors that it reads.
+          **more: further attributes of the `Operator`.
+        """
+        output = self.add_tensor(shape)
         self.operators.append(Operator(kind, inputs, output, constants, **more))
         return output
 
-    def change(self, operator: Operator, **changes: Any) -> None:
-        """Replaces an operator by one with other values."""
+    def change_operator(self, operator: Operator, **changes: Any) -> None:
+        """Changes attributes of an operator of the program."""
         self.operators[self.operators.index(operator)] = replace(operator, **changes)
 
 
 def lower(graph: Graph) -> Program:
-    """What the int8 converter makes of a graph.
+    """The operators that the TFLite converter makes of a graph in int8.
 
-    ValueError for an operation without a known form in TFLite.
+    Raises:
+      ValueError: it is not known what TFLite makes of an operation.
     """
-    nodes = _merged(graph)
-    readers = Counter(source for node in nodes.values() for source in node.inputs)
+    nodes = _converted_nodes(graph)
+    reader_counts = Counter(source for node in nodes.values() for source in node.inputs)
     program = Program()
-    values = {-1: program.tensor(graph.image.shape)}
+    tensors = {-1: program.add_tensor(graph.image.shape)}
     for index, node in nodes.items():
-        inputs = tuple(values[source] for source in node.inputs)
-        alone = all(readers[source] == 1 for source in node.inputs)
-        values[index] = _lower(node.op, _Site(program, inputs, node.shape, alone))
+        inputs = tuple(tensors[source] for source in node.inputs)
+        only_reader = all(reader_counts[source] == 1 for source in node.inputs)
+        tensors[index] = _lower(node.op, _Site(program, inputs, node.shape, only_reader))
     return program
 
 
-def _merged(graph: Graph) -> dict[int, Node]:
-    """The nodes by index, in the converter's order; what only training needs is left out.
+def _converted_nodes(graph: Graph) -> dict[int, Node]:
+    """The nodes that the converter keeps, by index and in its order.
 
-    Of equal nodes without weights on equal inputs only the first is left.
+    It leaves out operations that only training needs. Of several equal operations without weights
+    that read the same inputs, it keeps the first.
     """
-    same: dict[int, int] = {-1: -1}
-    first: dict[tuple[Op, tuple[int, ...]], int] = {}
-    kept: dict[int, Node] = {}
-    for index in converted(graph.nodes):
+    replaced_by: dict[int, int] = {-1: -1}
+    first_of_equals: dict[tuple[Op, tuple[int, ...]], int] = {}
+    nodes: dict[int, Node] = {}
+    for index in converter_order(graph.nodes):
         node = graph.nodes[index]
-        sources = tuple(same[source] for source in node.inputs)
+        sources = tuple(replaced_by[source] for source in node.inputs)
         if isinstance(node.op, ops.Dropout | ops.DropPath):
-            same[index] = sources[0]
+            replaced_by[index] = sources[0]
             continue
-        found = first.setdefault((node.op, sources), index) if node.params == 0 else index
-        same[index] = found
-        if found == index:
-            kept[index] = replace(node, inputs=sources)
-    return kept
+        first = index
+        if node.params == 0:
+            first = first_of_equals.setdefault((node.op, sources), index)
+        replaced_by[index] = first
+        if first == index:
+            nodes[index] = replace(node, inputs=sources)
+    return nodes
 
 
 _RECTIFIERS = {"relu": "RELU", "relu6": "RELU6"}
-# Operators that TFLite can rectify within.
+# Operators into which the converter can fuse these activations.
 _FUSING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "MAX_POOL_2D",
            "AVERAGE_POOL_2D")  # fmt: skip
 _POINTWISE: dict[str, str] = {**_RECTIFIERS, "sigmoid": "LOGISTIC", "hard_swish": "HARD_SWISH",
@@ -168,31 +183,40 @@ _POINTWISE: dict[str, str] = {**_RECTIFIERS, "sigmoid": "LOGISTIC", "hard_swish"
 
 @dataclass(frozen=True)
 class _Site:
-    """Where an operation stands: inputs, output's shape, whether it alone reads its inputs."""
+    """The place of an operation in a program.
+
+    Attributes:
+      program: to which the operators are appended.
+      inputs: indices of the activation tensors that the operation reads.
+      shape: of its output.
+      only_reader: whether no other operation reads these tensors.
+    """
 
     program: Program
     inputs: tuple[int, ...]
     shape: Shape
-    alone: bool
+    only_reader: bool
 
     @property
     def shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the inputs."""
         return tuple(self.program.shapes[tensor] for tensor in self.inputs)
 
     @property
-    def maker(self) -> Operator | None:
-        """The operator that writes the first input, where something can be built into it."""
-        made = (o for o in self.program.operators if o.output == self.inputs[0])
-        maker = next(made, None)
-        return maker if maker and self.alone and not maker.fused else None
+    def fusable(self) -> Operator | None:
+        """The operator that writes the first input, if another operation can be fused into it."""
+        writers = (o for o in self.program.operators if o.output == self.inputs[0])
+        writer = next(writers, None)
+        return writer if writer and self.only_reader and not writer.fused else None
 
     def emit(self, kind: str, *constants: Constant, **more: Any) -> int:
+        """Appends an operator that reads the inputs and writes the output of the operation."""
         return self.program.emit(kind, self.inputs, self.shape, *constants, **more)
 
 
 @singledispatch
-def _lower(op: Op, at: _Site) -> int:
-    """Appends an operation's operators and returns the tensor of its result."""
+def _lower(op: Op, site: _Site) -> int:
+    """Appends the operators of an operation; returns the index of the tensor of its result."""
     raise ValueError(f"no TFLite operator is known for {op}")
 
 
@@ -203,173 +227,177 @@ def _integers(*values: int) -> Constant:
 _SIXTH = Constant(1, content=(1, 6))  # 1 / 6
 
 
-def _biased(weights: int, channels: int, bias: bool) -> tuple[Constant, Constant]:
-    """Weights and biases, quantized per channel; there are always biases."""
+def _weights_and_bias(weights: int, channels: int, bias: bool) -> tuple[Constant, Constant]:
+    """Constants of a convolution, quantized per channel.
+
+    In the file there is always a bias; it is zero where the operation has none.
+    """
     return Constant(weights, 1, channels), Constant(channels, 4, channels, zeros=not bias)
 
 
 @_lower.register
-def _(op: ops.Conv, at: _Site) -> int:
-    weights = op.params(*at.shapes) - op.bias * op.filters
-    constants = _biased(weights, op.filters, op.bias)
-    return at.emit("CONV_2D", *constants, channels=op.filters)
+def _(op: ops.Conv, site: _Site) -> int:
+    weights = op.params(*site.shapes) - op.bias * op.filters
+    constants = _weights_and_bias(weights, op.filters, op.bias)
+    return site.emit("CONV_2D", *constants, channels=op.filters)
 
 
 @_lower.register
-def _(op: ops.DepthwiseConv, at: _Site) -> int:
-    channels = at.shape[-1]
-    constants = _biased(op.params(*at.shapes), channels, False)
+def _(op: ops.DepthwiseConv, site: _Site) -> int:
+    channels = site.shape[-1]
+    constants = _weights_and_bias(op.params(*site.shapes), channels, False)
     if op.stride == 1 or op.dilation == 1:
-        return at.emit("DEPTHWISE_CONV_2D", *constants, channels=channels)
-    # Every position is computed, on an image padded for the stride, and one in four is kept.
-    program, (height, width, _) = at.program, at.shapes[0]
+        return site.emit("DEPTHWISE_CONV_2D", *constants, channels=channels)
+    # With both a stride and a dilation, the convolution is computed at every position of a padded
+    # map, and a slice keeps one position in each stride.
+    program, sides = site.program, site.shapes[0][:2]
     reach = op.dilation * (op.kernel - 1)
-    sides = tuple((-(-side // op.stride) - 1) * op.stride + 1 for side in (height, width))
-    padded = tuple(
-        max(inner + reach, side) for inner, side in zip(sides, (height, width), strict=True)
-    )
-    borders = (side - own for side, own in zip(padded, (height, width), strict=True))
-    pads = (half for border in borders for half in (border // 2, border - border // 2))
-    x = program.emit("PAD", at.inputs, (*padded, channels), _integers(0, 0, *pads, 0, 0))
-    inner = *(side - reach for side in padded), channels
-    x = program.emit("DEPTHWISE_CONV_2D", (x,), inner, *constants, channels=channels)
+    # The distance from the first to the last position that is kept, plus one.
+    spans = ((-(-side // op.stride) - 1) * op.stride + 1 for side in sides)
+    padded = tuple(max(span + reach, side) for span, side in zip(spans, sides, strict=True))
+    borders = (after - before for after, before in zip(padded, sides, strict=True))
+    pads = (part for border in borders for part in (border // 2, border - border // 2))
+    x = program.emit("PAD", site.inputs, (*padded, channels), _integers(0, 0, *pads, 0, 0))
+    convolved = *(side - reach for side in padded), channels
+    x = program.emit("DEPTHWISE_CONV_2D", (x,), convolved, *constants, channels=channels)
     strides = _integers(1, op.stride, op.stride, 1)
     zeros = _integers(0, 0, 0, 0)
-    return program.emit("STRIDED_SLICE", (x,), at.shape, zeros, zeros, strides)
+    return program.emit("STRIDED_SLICE", (x,), site.shape, zeros, zeros, strides)
 
 
 @_lower.register
-def _(op: ops.Dense, at: _Site) -> int:
-    constants = _biased(op.units * at.shapes[0][-1], op.units, op.bias)
-    return at.emit("FULLY_CONNECTED", *constants, channels=op.units)
+def _(op: ops.Dense, site: _Site) -> int:
+    constants = _weights_and_bias(op.units * site.shapes[0][-1], op.units, op.bias)
+    return site.emit("FULLY_CONNECTED", *constants, channels=op.units)
 
 
 @_lower.register
-def _(op: ops.BatchNorm, at: _Site) -> int:
-    maker, channels = at.maker, at.shape[-1]
-    if maker and maker.kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
-        weights, bias = maker.constants
-        at.program.change(maker, constants=(weights, replace(bias, zeros=False)))
-        return at.inputs[0]
-    scaled = at.emit("MUL", Constant(channels))
-    return at.program.emit("ADD", (scaled,), at.shape, Constant(channels))
+def _(op: ops.BatchNorm, site: _Site) -> int:
+    fusable, channels = site.fusable, site.shape[-1]
+    if fusable and fusable.kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+        weights, bias = fusable.constants
+        site.program.change_operator(fusable, constants=(weights, replace(bias, zeros=False)))
+        return site.inputs[0]
+    scaled = site.emit("MUL", Constant(channels))
+    return site.program.emit("ADD", (scaled,), site.shape, Constant(channels))
 
 
 @_lower.register
-def _(op: ops.Activation, at: _Site) -> int:
-    program, maker = at.program, at.maker
-    if op.kind in _RECTIFIERS and maker and maker.kind in _FUSING:
-        program.change(maker, fused=op.kind)
-        return at.inputs[0]
+def _(op: ops.Activation, site: _Site) -> int:
+    program, fusable = site.program, site.fusable
+    if op.kind in _RECTIFIERS and fusable and fusable.kind in _FUSING:
+        program.change_operator(fusable, fused=op.kind)
+        return site.inputs[0]
     if op.kind == "swish":
-        gate = at.emit("LOGISTIC")
-        return program.emit("MUL", (*at.inputs, gate), at.shape)
-    if op.kind == "hard_sigmoid":  # relu6(x + 3) / 6; a convolution takes the 3 into its bias
-        raised = at.inputs[0]
-        if maker is None or not maker.channels:
-            raised = at.emit("ADD", Constant(1, content=(3,)))
-            maker = program.operators[-1]
-        program.change(maker, fused="relu6")
-        return program.emit("MUL", (raised,), at.shape, _SIXTH)
+        gate = site.emit("LOGISTIC")
+        return program.emit("MUL", (*site.inputs, gate), site.shape)
+    if op.kind == "hard_sigmoid":  # relu6(x + 3) / 6; a convolution adds the 3 in its bias
+        shifted = site.inputs[0]
+        if fusable is None or not fusable.channels:
+            shifted = site.emit("ADD", Constant(1, content=(3,)))
+            fusable = program.operators[-1]
+        program.change_operator(fusable, fused="relu6")
+        return program.emit("MUL", (shifted,), site.shape, _SIXTH)
     if op.kind not in _POINTWISE:
         raise ValueError(f"no TFLite operator is known for {op}")
-    return at.emit(_POINTWISE[op.kind])
+    return site.emit(_POINTWISE[op.kind])
 
 
 @_lower.register
-def _(op: ops.GlobalAveragePool, at: _Site) -> int:
-    if at.shapes[0] == at.shape:  # of a single pixel
-        return at.inputs[0]
+def _(op: ops.GlobalAveragePool, site: _Site) -> int:
+    if site.shapes[0] == site.shape:  # the map has a single pixel and keeps its shape
+        return site.inputs[0]
     # The reference kernel sums into 32-bit integers.
-    return at.emit("MEAN", _integers(1, 2), scratch=4 * at.shape[-1])
+    return site.emit("MEAN", _integers(1, 2), scratch=4 * site.shape[-1])
 
 
 @_lower.register
-def _(op: ops.Multiply, at: _Site) -> int:
-    return at.emit("MUL")
+def _(op: ops.Multiply, site: _Site) -> int:
+    return site.emit("MUL")
 
 
 @_lower.register
-def _(op: ops.Add, at: _Site) -> int:
-    total, *others = at.inputs
+def _(op: ops.Add, site: _Site) -> int:
+    total, *others = site.inputs
     for term in others:
-        if at.shape[:2] == (1, 1):  # the converter takes the vector for a constant to broadcast
-            channels = at.shape[-1]
-            term = at.program.emit("RESHAPE", (term,), (channels,), _integers(channels))
-        total = at.program.emit("ADD", (total, term), at.shape)
+        # The converter treats a (1, 1, c) tensor as a vector that is broadcast.
+        if site.shape[:2] == (1, 1):
+            channels = site.shape[-1]
+            term = site.program.emit("RESHAPE", (term,), (channels,), _integers(channels))
+        total = site.program.emit("ADD", (total, term), site.shape)
     return total
 
 
 @_lower.register
-def _(op: ops.MaxPool, at: _Site) -> int:
-    return at.emit("MAX_POOL_2D")
+def _(op: ops.MaxPool, site: _Site) -> int:
+    return site.emit("MAX_POOL_2D")
 
 
 @_lower.register
-def _(op: ops.AveragePool, at: _Site) -> int:
-    return at.emit("AVERAGE_POOL_2D")
+def _(op: ops.AveragePool, site: _Site) -> int:
+    return site.emit("AVERAGE_POOL_2D")
 
 
 @_lower.register
-def _(op: ops.Concat, at: _Site) -> int:
-    return at.emit("CONCATENATION")
+def _(op: ops.Concat, site: _Site) -> int:
+    return site.emit("CONCATENATION")
 
 
 @_lower.register
-def _(op: ops.Pad, at: _Site) -> int:
-    return at.emit("PAD", _integers(0, 0, *op.height, *op.width, 0, 0))
+def _(op: ops.Pad, site: _Site) -> int:
+    return site.emit("PAD", _integers(0, 0, *op.height, *op.width, 0, 0))
 
 
 @_lower.register
-def _(op: ops.Crop, at: _Site) -> int:
+def _(op: ops.Crop, site: _Site) -> int:
     bounds = _integers(0, op.top, op.left, 0), _integers(0, 0, 0, 0), _integers(1, 1, 1, 1)
-    return at.emit("STRIDED_SLICE", *bounds)
+    return site.emit("STRIDED_SLICE", *bounds)
 
 
 @_lower.register
-def _(op: ops.Reshape, at: _Site) -> int:
-    return at.emit("RESHAPE", _integers(1, *at.shape))
+def _(op: ops.Reshape, site: _Site) -> int:
+    return site.emit("RESHAPE", _integers(1, *site.shape))
 
 
 @_lower.register
-def _(op: ops.PReLU, at: _Site) -> int:
-    return at.emit("PRELU", Constant(at.shape[-1]))
+def _(op: ops.PReLU, site: _Site) -> int:
+    return site.emit("PRELU", Constant(site.shape[-1]))
 
 
 @_lower.register
-def _(op: ops.Permute, at: _Site) -> int:
-    return at.emit("TRANSPOSE", _integers(0, *(axis + 1 for axis in op.order)))
+def _(op: ops.Permute, site: _Site) -> int:
+    return site.emit("TRANSPOSE", _integers(0, *(axis + 1 for axis in op.order)))
 
 
 @_lower.register
-def _(op: ops.Select, at: _Site) -> int:
-    return at.emit("GATHER", _integers(*op.indices))
+def _(op: ops.Select, site: _Site) -> int:
+    return site.emit("GATHER", _integers(*op.indices))
 
 
 @_lower.register
-def _(op: ops.FoldChannels, at: _Site) -> int:
-    program, (height, width, channels), x = at.program, at.shapes[0], at.inputs[0]
+def _(op: ops.FoldChannels, site: _Site) -> int:
+    program, (height, width, channels), x = site.program, site.shapes[0], site.inputs[0]
     terms = -(-channels // op.filters)
-    if missing := terms * op.filters - channels:
-        borders = _integers(0, 0, 0, 0, 0, 0, 0, missing)
-        x = program.emit("PAD", (x,), (height, width, channels + missing), borders)
+    if padding := terms * op.filters - channels:
+        borders = _integers(0, 0, 0, 0, 0, 0, 0, padding)
+        x = program.emit("PAD", (x,), (height, width, channels + padding), borders)
     shape = height * width, terms, op.filters
     x = program.emit("RESHAPE", (x,), shape, _integers(1, *shape))
     # The reference kernel sums into 32-bit integers.
-    total = height * width * op.filters
-    x = program.emit("SUM", (x,), (height * width, op.filters), _integers(2), scratch=4 * total)
-    return program.emit("RESHAPE", (x,), at.shape, _integers(1, *at.shape))
+    sums = height * width, op.filters
+    x = program.emit("SUM", (x,), sums, _integers(2), scratch=4 * prod(sums))
+    return program.emit("RESHAPE", (x,), site.shape, _integers(1, *site.shape))
 
 
 @_lower.register
-def _(op: ops.TransposeConv, at: _Site) -> int:
+def _(op: ops.TransposeConv, site: _Site) -> int:
     # The reference kernel sums into 32-bit integers.
-    constants = _biased(op.params(*at.shapes), op.filters, False)
-    shape = _integers(1, *at.shape)
-    sums = 4 * prod(at.shape)
-    return at.emit("TRANSPOSE_CONV", shape, *constants, scratch=sums, channels=op.filters)
+    constants = _weights_and_bias(op.params(*site.shapes), op.filters, False)
+    shape = _integers(1, *site.shape)
+    scratch = 4 * prod(site.shape)
+    return site.emit("TRANSPOSE_CONV", shape, *constants, scratch=scratch, channels=op.filters)
 
 
 @_lower.register
-def _(op: ops.Resize, at: _Site) -> int:
-    return at.emit("RESIZE_BILINEAR", _integers(op.height, op.width))
+def _(op: ops.Resize, site: _Site) -> int:
+    return site.emit("RESIZE_BILINEAR", _integers(op.height, op.width))

@@ -1,11 +1,13 @@
-"""How much memory the activations of a network take: exact peak, and the greedy plan of TFLM.
+"""Memory and file size of a network in int8, from its lowered form (`device.lowering`).
 
-A tensor lives from the operator that writes it to the last one that reads it, both included; none
-is overwritten in place. The sum of what lives at once, at its greatest, is what no plan for this
-order of execution can stay below. TFLM packs greedily, the largest buffer first, on multiples of
-16 bytes.
+An activation tensor is live from the operator that writes it to the last operator that reads it,
+both included; no tensor is overwritten in place. The peak is the largest sum of the sizes of the
+tensors that are live at the same time. No memory plan for this order of execution can need less.
 
-This module must not import TensorFlow or Keras.
+TFLM (TensorFlow Lite for Microcontrollers) allocates one arena. Its head holds activations and
+scratch memory, packed greedily; its tail holds records of tensors and operators. The head is
+computed exactly. The tail and the size of the file are estimated, with constants that were fitted
+to files of all families (`benchmarks/studies/estimates.py`).
 """
 
 from __future__ import annotations
@@ -15,15 +17,21 @@ from dataclasses import dataclass
 
 from efficientnet_elite.device.lowering import Program
 
-_SCALE = 12  # a quantization's float32 scale and int64 zero point, in the file
-_FACTOR = 8  # a channel's int32 multiplier and int32 shift, in the arena
-_TENSOR, _OPERATOR = 24, 64  # TFLM's TfLiteEvalTensor and NodeAndRegistration on x86-64
+ALIGNMENT = 16  # of TFLM's buffers, in bytes
 
-# Fitted: names and tables in the file, in bytes: of any file, an operator (with the tensor that it
-# writes), a constant.
+# Bytes of a quantization scale (float32) with its zero point (int64) in the file.
+_SCALE_BYTES = 12
+# Bytes of the requantization multiplier (int32) and shift (int32) of a channel in the arena.
+_CHANNEL_BYTES = 8
+# Bytes of TFLM's records TfLiteEvalTensor and NodeAndRegistration on x86-64.
+_TENSOR_BYTES, _OPERATOR_BYTES = 24, 64
+
+# Fitted: bytes of names and tables in the file: in every file, for each operator with the tensor
+# that it writes, and for each constant.
 _FILE, _FILE_OPERATOR, _FILE_CONSTANT = 2057, 142, 250
 
-# Fitted: what TFLM keeps in bytes: of any network, an operator of a kind, of another kind.
+# Fitted: further bytes in the tail of TFLM's arena: for every network, for each operator that
+# _ARENA_OPERATOR lists, and for each other operator.
 _ARENA, _ARENA_OTHER = 98, 50
 _ARENA_OPERATOR = {
     "ADD": 17,
@@ -45,56 +53,64 @@ _ARENA_OPERATOR = {
 
 
 def file_bytes(program: Program) -> int:
-    """Estimated size of the int8 file."""
+    """Estimated size of the int8 file in bytes."""
     tables = _FILE_OPERATOR * len(program.operators) + _FILE_CONSTANT * len(program.constants)
     return known_file_bytes(program) + _FILE + tables
 
 
+def known_file_bytes(program: Program) -> int:
+    """Bytes of the constants in the file and of their quantization parameters."""
+    scales = sum(constant.scales for constant in program.constants)
+    return program.constant_bytes() + _SCALE_BYTES * scales
+
+
 def arena_bytes(program: Program) -> int:
-    """Estimated arena of TFLM as on x86-64: the greedy plan, and what stays."""
-    kept = (_ARENA_OPERATOR.get(o.kind, _ARENA_OTHER) for o in program.operators)
-    return head_bytes(program) + known_tail_bytes(program) + _ARENA + sum(kept)
+    """Estimated size in bytes of TFLM's arena on x86-64, head and tail."""
+    fitted = sum(_ARENA_OPERATOR.get(o.kind, _ARENA_OTHER) for o in program.operators)
+    return head_bytes(program) + known_tail_bytes(program) + _ARENA + fitted
 
 
 def head_bytes(program: Program) -> int:
-    """Activations and scratch memory, packed as TFLM packs them."""
-    buffers = activations(program) + scratch(program)
-    return height(buffers, greedy(buffers))
-
-
-def known_file_bytes(program: Program) -> int:
-    """Constants and their quantization parameters."""
-    scales = sum(constant.scales for constant in program.constants)
-    return program.constant_bytes() + _SCALE * scales
+    """Size in bytes of the head of TFLM's arena: activations and scratch memory."""
+    buffers = activation_buffers(program) + scratch_buffers(program)
+    return plan_bytes(buffers, greedy_offsets(buffers))
 
 
 def known_tail_bytes(program: Program) -> int:
-    """TFLM's records of tensors and operators, and requantization factors."""
+    """Bytes in the tail of the arena for records of tensors and operators, and requantization."""
     tensors = len(program.shapes) + len(program.constants)
     channels = sum(operator.channels for operator in program.operators)
-    return tensors * _TENSOR + len(program.operators) * _OPERATOR + channels * _FACTOR
-
-
-ALIGNMENT = 16  # of TFLM's buffers, in bytes
+    return (
+        tensors * _TENSOR_BYTES
+        + len(program.operators) * _OPERATOR_BYTES
+        + channels * _CHANNEL_BYTES
+    )
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Bytes that are needed from step ``first`` to step ``last``, both included."""
+    """Memory that is needed during a range of steps.
+
+    Attributes:
+      size: in bytes.
+      first: the first step.
+      last: the last step, included.
+    """
 
     size: int
     first: int
     last: int
 
-    def meets(self, other: Buffer) -> bool:
-        """Whether both are needed at some step."""
+    def overlaps(self, other: Buffer) -> bool:
+        """Whether both buffers are needed at some step."""
         return self.first <= other.last and other.first <= self.last
 
 
-def activations(program: Program) -> list[Buffer]:
-    """The lifetimes of a program's activation tensors; operator i runs at step i + 1.
+def activation_buffers(program: Program) -> list[Buffer]:
+    """The activation tensors of a program as buffers.
 
-    The image is there from step 0, the result (of the last operator) to the end.
+    Operator i, counted from 0, runs at step i + 1. The image is needed from step 0, the result of
+    the last operator at the last step.
     """
     first = dict.fromkeys(range(len(program.shapes)), 0)
     last = dict(first)
@@ -105,37 +121,38 @@ def activations(program: Program) -> list[Buffer]:
     return [Buffer(size, first[i], last[i]) for i, size in enumerate(program.sizes)]
 
 
-def scratch(program: Program) -> list[Buffer]:
-    """What TFLM's kernels need besides, each while it runs."""
+def scratch_buffers(program: Program) -> list[Buffer]:
+    """The scratch memory of TFLM's kernels, which each need it while they run."""
     steps = enumerate(program.operators, start=1)
     return [Buffer(operator.scratch, step, step) for step, operator in steps if operator.scratch]
 
 
-def peak(buffers: Iterable[Buffer]) -> int:
-    """The greatest sum of sizes that are needed at one step; 0 for no buffers."""
+def peak_bytes(buffers: Iterable[Buffer]) -> int:
+    """The largest sum of the sizes of buffers that are needed at the same step; 0 without any."""
     changes: dict[int, int] = {}
     for buffer in buffers:
         changes[buffer.first] = changes.get(buffer.first, 0) + buffer.size
         changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - buffer.size
-    highest = now = 0
+    peak = live = 0
     for step in sorted(changes):
-        now += changes[step]
-        highest = max(highest, now)
-    return highest
+        live += changes[step]
+        peak = max(peak, live)
+    return peak
 
 
-def greedy(buffers: Sequence[Buffer]) -> list[int]:
-    """Offset of every buffer as TFLM's GreedyMemoryPlanner gives it, sizes rounded up to 16 bytes.
+def greedy_offsets(buffers: Sequence[Buffer]) -> list[int]:
+    """Offset in bytes of every buffer, as TFLM's GreedyMemoryPlanner places them.
 
-    The largest goes first (in a tie the later in the list, for TFLM fills its table from the end),
-    each to the lowest gap between those placed before whose lifetimes meet its own.
+    Sizes are rounded up to multiples of 16 bytes. Buffers are placed from the largest to the
+    smallest, each into the lowest gap between those that overlap with it and are already placed. In
+    a tie the later buffer is placed first, because TFLM fills its table from the end.
     """
     offsets = [0] * len(buffers)
     placed: list[int] = []
     for index in sorted(range(len(buffers)), key=lambda i: (-_aligned(buffers[i].size), -i)):
         offset = 0
         for other in sorted(placed, key=lambda i: offsets[i]):
-            if not buffers[other].meets(buffers[index]):
+            if not buffers[other].overlaps(buffers[index]):
                 continue
             if offsets[other] - offset >= _aligned(buffers[index].size):
                 break
@@ -145,11 +162,12 @@ def greedy(buffers: Sequence[Buffer]) -> list[int]:
     return offsets
 
 
-def height(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
-    """Bytes that a plan takes in all; 0 for no buffers."""
+def plan_bytes(buffers: Sequence[Buffer], offsets: Sequence[int]) -> int:
+    """Size in bytes of the memory that buffers at these offsets take; 0 without buffers."""
     ends = (o + _aligned(b.size) for b, o in zip(buffers, offsets, strict=True))
     return max(ends, default=0)
 
 
 def _aligned(size: int) -> int:
+    """The size, rounded up to a multiple of the alignment."""
     return -(-size // ALIGNMENT) * ALIGNMENT

@@ -1,13 +1,12 @@
-"""The order in which the converter writes a network's operators, and a device then runs them.
+"""The order in which the TFLite converter writes operators, and in which a device runs them.
 
-Where branches meet, it decides which of them waits in memory for the other. TensorFlow imports a
-graph in reverse postorder of a depth-first walk along the data. The walk starts from all nodes
-that read nothing, weights among them, and everywhere takes the name that sorts last first; so
-names
-decide between branches (found by comparing files; exact for every family, see
-`tests/device/test_costs.py`).
+Where branches join, the order decides which branch has to wait in memory for the other. TensorFlow
+imports a graph in the reverse postorder of a depth-first search along the data. The search starts
+at all nodes without inputs, which include the weights, and always visits nodes in reverse
+alphabetical order of their names. The names therefore decide which of two branches runs first.
 
-This module must not import TensorFlow or Keras.
+This rule is not documented. It was found by comparing files, and `tests/device/test_costs.py`
+checks it for networks of every family.
 """
 
 from __future__ import annotations
@@ -17,30 +16,31 @@ from collections.abc import Sequence
 from efficientnet_elite.networks.graph import Node
 
 
-def converted(nodes: Sequence[Node]) -> list[int]:
-    """Indices of a graph's nodes in the order of the converted file."""
+def converter_order(nodes: Sequence[Node]) -> list[int]:
+    """Indices of the nodes of a graph in the order of their operators in the converted file."""
     readers: dict[int, list[int]] = {index: [] for index in range(-1, len(nodes))}
     for index, node in enumerate(nodes):
         for source in dict.fromkeys(node.inputs):
             readers[source].append(index)
 
     def by_name(index: int) -> str:
-        return f"{nodes[index].name}_1/"  # as operators are named after their layer, called anew
+        # The converter calls the layers once more, which adds "_1" to their names in the graph.
+        return f"{nodes[index].name}_1/"
 
-    for own in readers.values():
-        own.sort(key=by_name)
-    weighted = sorted((index for index, node in enumerate(nodes) if node.params), key=by_name)
+    for indices in readers.values():
+        indices.sort(key=by_name)
+    with_weights = sorted((index for index, node in enumerate(nodes) if node.params), key=by_name)
 
     postorder: list[int] = []
-    seen: set[int] = set()
-    # What is still to be visited, the next one last; and what is left once its readers are done.
-    stack = [(index, False) for index in (-1, *weighted)]
+    visited: set[int] = set()
+    # Nodes with whether their readers have been visited; the last one is the next to look at.
+    stack = [(index, False) for index in (-1, *with_weights)]
     while stack:
-        index, left = stack.pop()
-        if left:
+        index, readers_visited = stack.pop()
+        if readers_visited:
             postorder.append(index)
-        elif index not in seen:
-            seen.add(index)
+        elif index not in visited:
+            visited.add(index)
             stack.append((index, True))
             stack += [(reader, False) for reader in readers[index]]
     return [index for index in reversed(postorder) if index != -1]

@@ -12,8 +12,9 @@ from efficientnet_elite.report import artefacts
 from efficientnet_elite.search import summary as summary_lib
 from efficientnet_elite.search import summary_text
 from efficientnet_elite.search.champions import read_champions
+from efficientnet_elite.search.decisions import Decision
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.summary import Decision, Summary
+from efficientnet_elite.search.summary import Summary
 from efficientnet_elite.search.workdir import champions_path
 
 
@@ -113,7 +114,7 @@ class Search:
         """Writes ``report.html`` of what the work directory holds now; returns its path."""
         from efficientnet_elite import report
 
-        return report.write(self.workdir)
+        return report.write_page(self.workdir)
 
     def __str__(self) -> str:
         return summary_text.as_text(self.summary)

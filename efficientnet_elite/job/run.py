@@ -112,7 +112,7 @@ def search(
         changed = bool(exported or failure)
         if changed or not (workdir / "benchmark.json").is_file():
             _benchmark(workdir, on_message, on_latencies)
-        page = report.write(workdir)
+        page = report.write_page(workdir)
     result = SearchResult(champions_of(workdir), page, workdir, tuple(skipped))
     if failure is not None:
         raise ExportError(str(failure), result) from failure

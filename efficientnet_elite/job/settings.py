@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ _NAMES: Mapping[str, Callable[[], str]] = {
     "pool": _pool_names,
     "group_by": _metric_names,
     "rule": _rule_names,
+    **{name: partial(rules.parameter_help, name) for name in rules.PARAMETERS},
     "data.dataset": _dataset_names,
 }
 
@@ -169,7 +171,18 @@ _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig:
-    """A config with some fields replaced, by their dotted names; paths become absolute."""
+    """A config with some fields replaced, by their dotted names; paths become absolute.
+
+    Raises:
+      UserError: a value is out of its bounds, or has no effect under the rule of elimination.
+    """
+    rule = values.get("rule", config.rule)
+    for name in rules.PARAMETERS:
+        if values.get(name) is not None:
+            rules.check_parameter(rule, name)
+    if values.get("round_epochs") is not None or rule != config.rule:
+        # The config's first elimination belongs to its own rule and rounds.
+        config = replace(config, first_elimination=None)
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     own: dict[str, Any] = {}
     for dotted, value in values.items():
@@ -222,7 +235,7 @@ def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchCo
     """
     names = {*names_of("train", "data"), "base_resolution", "seed"}
     part = {name: value for name, value in values.items() if name in names}
-    return search_config(part, replace(config, round_epochs=1))
+    return search_config(part, replace(config, round_epochs=None, first_elimination=None))
 
 
 def limits_of(values: Mapping[str, Any]) -> Limits:

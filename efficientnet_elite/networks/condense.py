@@ -1,10 +1,9 @@
-"""From dense training to deployed group convolutions (arXiv 1711.09224, sections 3 and 4).
+"""CondenseNet and CondenseNeXt in training, and their conversion to the deployed form.
 
-In the first half of a training each learned convolution drops input channels in stages, at equal
-distances; the second half trains what is left. `convert` then takes index layers and group
-convolutions in its place, without a change to what the network computes.
-
-Backend-neutral Keras 3.
+During the first half of a training, each learned convolution drops input channels in stages that
+are evenly spaced. The second half trains the connections that remain (arXiv 1711.09224, section 3).
+`deployed_form` then replaces the learned convolutions by index layers and group convolutions. The
+network computes the same function before and after.
 """
 
 from __future__ import annotations
@@ -28,35 +27,45 @@ from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.layers import LearnedConv
 from efficientnet_elite.networks.spec import ArchSpec
 
-_LASSO = 1e-5  # weight of the group lasso in the loss, as the paper has for ImageNet
+_LASSO_WEIGHT = 1e-5  # of the group lasso in the loss, as in the paper for ImageNet
 
 
 def learned_layers(model: keras.Model) -> list[LearnedConv]:
-    """The convolutions of a model that learn their groups; none in most networks."""
+    """The learned group convolutions of a model; most networks have none."""
     return [layer for layer in model.layers if isinstance(layer, LearnedConv)]
 
 
-def penalty(layers: Sequence[LearnedConv]) -> Any:
-    """What they add to the loss."""
-    return _LASSO * sum(layer.group_lasso() for layer in layers)
+def group_lasso_loss(layers: Sequence[LearnedConv]) -> Any:
+    """The group lasso of the layers, weighted to be added to the loss (a scalar)."""
+    return _LASSO_WEIGHT * sum(layer.group_lasso() for layer in layers)
 
 
-def condense(layers: Sequence[LearnedConv], step: int, steps: int) -> None:
-    """Drops what is due before a step (from 0) of a training of so many steps."""
-    for layer in layers:
-        stages = layer.op.stages
-        layer.condense(min(stages, 2 * stages * step // steps))
-
-
-def convert(model: keras.Model, spec: ArchSpec) -> tuple[keras.Model, ArchSpec]:
-    """The deployed form of a trained model, and its spec with the channels that were chosen.
+def drop_due_channels(layers: Sequence[LearnedConv], step: int, steps: int) -> None:
+    """Drops the channels that are due before a training step.
 
     Args:
-      model: of `training_form(spec)`.
-      spec: the network; one without learned convolutions is returned as it is.
+      layers: the learned group convolutions of the model.
+      step: number of the step, from 0.
+      steps: steps of the whole training.
+    """
+    for layer in layers:
+        stages = layer.op.stages
+        layer.drop_channels(min(stages, 2 * stages * step // steps))
+
+
+def deployed_form(model: keras.Model, spec: ArchSpec) -> tuple[keras.Model, ArchSpec]:
+    """The deployed form of a trained model, with its spec.
+
+    Args:
+      model: the trained model of `families.condense.training_form(spec)`.
+      spec: the network.
+
+    Returns:
+      the model with index layers and group convolutions, and the spec that holds the channels that
+      training has chosen. A network without learned convolutions is returned as it is.
 
     Raises:
-      UserError: training has not yet dropped all that is to be dropped.
+      UserError: training has not yet dropped all channels that are to be dropped.
     """
     if not learned_layers(model):
         return model, spec
@@ -66,52 +75,68 @@ def convert(model: keras.Model, spec: ArchSpec) -> tuple[keras.Model, ArchSpec]:
         if not isinstance(block, LearnedBlock):
             continue
         layer = model.get_layer(block.learned_name)
-        kept = layer.kept()
-        if tuple(map(len, kept)) != layer.op.left(layer.mask.shape[0], layer.op.stages):
+        channels = layer.channels_by_group()
+        final_counts = layer.op.channels_left(layer.mask.shape[0], layer.op.stages)
+        if tuple(map(len, channels)) != final_counts:
             raise UserError(
-                f"{spec.name} is still condensing: there is nothing to deploy before half of its "
-                "epochs are trained"
+                f"{spec.name} still drops connections and cannot be deployed yet: train at least "
+                "half of its epochs first"
             )
-        blocks[number] = replace(block, kept=block.order(kept))
-        weights |= _deployed(block, kept, weights)
-    deployed = replace(spec, blocks=tuple(blocks))
-    target = build(deployed)
-    for layer in target.layers:
+        blocks[number] = replace(block, kept=block.select_order(channels))
+        weights |= _deployed_weights(block, channels, weights)
+    deployed_spec = replace(spec, blocks=tuple(blocks))
+    deployed_model = build(deployed_spec)
+    for layer in deployed_model.layers:
         if layer.weights:
             layer.set_weights(weights[layer.name])
-    return target, deployed
+    return deployed_model, deployed_spec
 
 
-# Weights of all layers by name, of one layer in Keras' order.
+# The weights of layers by the names of the layers, each in the order of `keras.Layer.get_weights`.
 _Weights = dict[str, list[np.ndarray]]
 
 
 @singledispatch
-def _deployed(block: LearnedBlock, kept: Sequence[Sequence[int]], trained: _Weights) -> _Weights:
-    """Weights of the layers that stand in a learned convolution's place, or changed with it."""
+def _deployed_weights(
+    block: LearnedBlock, channels: Sequence[Sequence[int]], trained: _Weights
+) -> _Weights:
+    """Weights of those layers of a block that differ between its training and deployed form.
+
+    Args:
+      block: the block.
+      channels: the input channels that each group of filters of the learned convolution reads.
+      trained: weights of all layers in the training form.
+    """
     raise NotImplementedError(f"no deployed weights for {block}")
 
 
-@_deployed.register
-def _(block: CondenseLayer, kept: Sequence[Sequence[int]], trained: _Weights) -> _Weights:
+@_deployed_weights.register
+def _(block: CondenseLayer, channels: Sequence[Sequence[int]], trained: _Weights) -> _Weights:
     kernel, norm = trained[block.learned_name][0], f"{block.name}_in_bn"
-    # A group's filters lie behind each other, where in training every groups-th one is of a group.
-    parts = [kernel[:, :, own, group :: block.groups] for group, own in enumerate(kept)]
+    selected = list(block.select_order(channels))
+    # In training, filter f belongs to group f mod groups. Deployed, the filters of a group follow
+    # each other.
+    kernels = [
+        kernel[:, :, group_channels, group :: block.groups]
+        for group, group_channels in enumerate(channels)
+    ]
     return {
-        norm: [values[list(block.order(kept))] for values in trained[norm]],
-        f"{block.name}_reduce_conv": [np.concatenate(parts, axis=-1)],
+        norm: [values[selected] for values in trained[norm]],
+        f"{block.name}_reduce_conv": [np.concatenate(kernels, axis=-1)],
     }
 
 
-@_deployed.register
-def _(block: CondenseNextLayer, kept: Sequence[Sequence[int]], trained: _Weights) -> _Weights:
+@_deployed_weights.register
+def _(block: CondenseNextLayer, channels: Sequence[Sequence[int]], trained: _Weights) -> _Weights:
     kernel = trained[block.learned_name][0]
-    filters = block.order([[group] * len(own) for group, own in enumerate(kept)])
-    window = kernel[:, :, list(block.order(kept)), list(filters)]
-    return {f"{block.name}_dwconv": [window[..., None]]}
+    # The input channel and the filter of each connection, in the order of the index layer.
+    inputs = list(block.select_order(channels))
+    filters = [[filter_] * len(inputs_) for filter_, inputs_ in enumerate(channels)]
+    outputs = list(block.select_order(filters))
+    return {f"{block.name}_dwconv": [kernel[:, :, inputs, outputs][..., None]]}
 
 
-@_deployed.register
-def _(block: CondensedClassifier, kept: Sequence[Sequence[int]], trained: _Weights) -> _Weights:
+@_deployed_weights.register
+def _(block: CondensedClassifier, channels: Sequence[Sequence[int]], trained: _Weights) -> _Weights:
     kernel, bias = trained[block.learned_name][:2]
-    return {block.name: [kernel[0, 0, list(block.order(kept))], bias]}
+    return {block.name: [kernel[0, 0, list(block.select_order(channels))], bias]}

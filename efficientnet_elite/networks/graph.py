@@ -1,9 +1,8 @@
-"""Networks drawn as a list of nodes: shapes and costs in microseconds, no framework.
+"""Networks as a list of nodes, with shapes and costs, computed without a framework.
 
-Blocks draw on a `Graph`; what they drew is plain data that ``models`` turns into a Keras model
-node by node. So a block says once what it is, and its cost and its Keras form cannot part ways.
-
-This module must not import TensorFlow or Keras.
+Blocks add their operations to a `Graph`. The graph gives shapes, parameters and MACs within
+microseconds, and `networks.build` turns the same nodes into Keras layers. The costs and the Keras
+model therefore always agree.
 """
 
 from __future__ import annotations
@@ -16,7 +15,12 @@ from efficientnet_elite.networks.ops import Op, Shape
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value in the graph: the index of the node that made it, and its shape without the batch."""
+    """The output of a node.
+
+    Attributes:
+      node: index of the node in `Graph.nodes`; -1 for the input image.
+      shape: without the batch axis.
+    """
 
     node: int
     shape: Shape
@@ -29,7 +33,16 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation applied to the outputs of earlier nodes (by index; -1 is the image)."""
+    """One operation, applied to the outputs of earlier nodes.
+
+    Attributes:
+      name: unique in its graph; also the name of the Keras layer.
+      op: the operation.
+      inputs: indices of the nodes whose outputs it reads; -1 is the input image.
+      shape: of its output, without the batch axis.
+      params: number of weights, including moving statistics.
+      macs: multiply-accumulates for one image.
+    """
 
     name: str
     op: Op
@@ -40,12 +53,13 @@ class Node:
 
 
 class Graph:
-    """Records operations in the order in which blocks draw them.
+    """The operations of a network, in the order in which blocks added them.
 
     Attributes:
-      image: the input tensor, ``(height, width, channels)``.
-      nodes: what has been drawn so far.
-      outputs: what finished blocks gave, by their names, for blocks that look further back.
+      image: the input tensor, of shape ``(height, width, channels)``.
+      nodes: the operations added so far.
+      outputs: output of each finished block by the name of the block, for later blocks that read
+        more than the block directly before them.
     """
 
     def __init__(self, input_shape: tuple[int, int, int]):
@@ -55,7 +69,7 @@ class Graph:
 
     @property
     def params(self) -> int:
-        """Weights of all nodes, moving statistics included."""
+        """Number of weights of all nodes, including moving statistics."""
         return sum(node.params for node in self.nodes)
 
     @property
@@ -64,7 +78,7 @@ class Graph:
         return sum(node.macs for node in self.nodes)
 
     def apply(self, name: str, op: Op, *inputs: Tensor) -> Tensor:
-        """Appends a node and returns its output; ValueError where the shapes do not fit."""
+        """Appends a node and returns its output; ValueError if the input shapes do not fit."""
         shapes = [tensor.shape for tensor in inputs]
         node = Node(
             name=name,
@@ -88,7 +102,7 @@ class Graph:
         groups: int = 1,
         padding: str = "same",
     ) -> Tensor:
-        """Convolution without bias, batch normalisation, activation if any."""
+        """Convolution without bias, batch normalisation and, if one is given, an activation."""
         conv = ops.Conv(filters, kernel, stride, groups, padding=padding)
         x = self.apply(f"{name}_conv", conv, x)
         return self.bn_activation(name, x, activation)
@@ -102,29 +116,29 @@ class Graph:
         activation: str | None = None,
         dilation: int = 1,
     ) -> Tensor:
-        """Depthwise convolution, batch normalisation, activation if any."""
+        """Depthwise convolution, batch normalisation and, if one is given, an activation."""
         x = self.apply(f"{name}conv", ops.DepthwiseConv(kernel, stride, dilation), x)
         return self.bn_activation(name, x, activation)
 
     def bn_activation(self, name: str, x: Tensor, activation: str | None) -> Tensor:
-        """Batch normalisation, activation if any."""
+        """Batch normalisation and, if one is given, an activation."""
         x = self.apply(f"{name}_bn", ops.BatchNorm(), x)
         return self.activate(f"{name}_activation", x, activation)
 
     def activate(self, name: str, x: Tensor, activation: str | None) -> Tensor:
-        """Pointwise function by name; ``prelu`` learns its slopes, None leaves ``x`` as it is."""
+        """Activation by name: a Keras activation, ``prelu``, or None for no activation."""
         if activation is None:
             return x
         op = ops.PReLU() if activation == "prelu" else ops.Activation(activation)
         return self.apply(name, op, x)
 
     def channel_shuffle(self, name: str, x: Tensor, groups: int) -> Tensor:
-        """Interleaves the channels of groups (arXiv 1707.01083): (groups, n) becomes (n, groups).
+        """Channel shuffle (arXiv 1707.01083): transposes (groups, n) channels to (n, groups).
 
-        Drawn with four axes, batch included: not all runtimes transpose five.
+        Height and width are merged first, because not all runtimes transpose tensors of five axes.
         """
         height, width, channels = x.shape
-        parts = ops.Reshape((height * width, groups, channels // groups))
-        x = self.apply(f"{name}_split", parts, x)
+        split = ops.Reshape((height * width, groups, channels // groups))
+        x = self.apply(f"{name}_split", split, x)
         x = self.apply(f"{name}_transpose", ops.Permute((0, 2, 1)), x)
         return self.apply(f"{name}_join", ops.Reshape((height, width, channels)), x)

@@ -1,6 +1,9 @@
-"""Pools of candidates: the networks that a search may choose from, with their cost groups.
+"""Names: of single networks, of pools, and of the published networks of arXiv 2009.07409.
 
-This module must not import TensorFlow or Keras.
+A pool is named by one or more families, separated by commas: ``elite``, ``mobilenetv3,ghostnet``.
+``all`` are all families of classifiers and ``segmentation`` all families of segmentation networks;
+``module:function`` is a pool of Keras models of the user. A suffix selects a variant, such as
+``elite-relu6-nose`` (see `families.variants`).
 """
 
 from __future__ import annotations
@@ -8,17 +11,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks.families import FAMILIES, segmentation, user, variants
+from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION, Family, Setting
-from efficientnet_elite.networks.families.variants import Variant
+from efficientnet_elite.networks.families.user import family_of_models
+from efficientnet_elite.networks.families.variants import Variant, split_variant
 from efficientnet_elite.networks.spec import ArchSpec
 
 
 @dataclass(frozen=True)
 class Member:
-    """A published member: its family, number and printed accuracy on ImageNet."""
+    """A network of Table 5 of arXiv 2009.07409.
+
+    Attributes:
+      family: ``elite`` or ``hf``.
+      number: in its name, from 0.
+      paper_top1: printed top-1 accuracy on ImageNet in percent.
+    """
 
     family: str
     number: int
@@ -26,13 +37,14 @@ class Member:
 
     @property
     def display_name(self) -> str:
-        """Name of the public factory, such as ``ELite9``."""
+        """Name of the public function that builds it, such as ``ELite9``."""
         return f"{_TITLES[self.family]}{self.number}"
 
 
 _TITLES = {"elite": "ELite", "hf": "HF"}
 
-# Top-1 on ImageNet in percent as printed in Table 5 (paper); not reproduced by this project.
+# Top-1 accuracy on ImageNet in percent as printed in Table 5 of arXiv 2009.07409. This project has
+# not reproduced it.
 _PAPER_TOP1 = {
     "elite": (76.89, 76.62, 76.14, 75.65, 74.41, 73.33, 72.23, 70.18, 68.8, 65.46),
     "hf": (76.46, 75.08, 73.51, 70.32, 67.95, 66.76),
@@ -45,44 +57,61 @@ MEMBERS: dict[str, Member] = {
 DISPLAY_NAMES = {member.display_name: name for name, member in MEMBERS.items()}
 
 
-_GROUPS_OF_FAMILIES: dict[str, Mapping[str, Family | None]] = {
+_SETS_OF_FAMILIES: dict[str, Mapping[str, Family]] = {
     "all": FAMILIES,
     "segmentation": segmentation.FAMILIES,
 }
-_EVERY = FAMILIES | segmentation.FAMILIES
+_ALL_FAMILIES = FAMILIES | segmentation.FAMILIES
 
 
 def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
-    """The families that a pool's name stands for, each with its deployment variant.
+    """The families of a pool, each with its variant; none appears twice.
+
+    Args:
+      pool: name of the pool, see the text of this module.
 
     Raises:
-      UserError: a part of the name is unknown.
+      UserError: a part of the name is unknown, or a pool of the user cannot be loaded.
     """
-    found: dict[tuple[str, Variant], Family] = {}
-    for part in pool.split(","):
+    families: dict[tuple[str, Variant], Family] = {}
+    for part in map(str.strip, pool.split(",")):
         if ":" in part:
-            own = user.family(part.strip())
-            found[own.name, Variant()] = own
+            family = family_of_models(part)
+            families[family.name, Variant()] = family
             continue
-        base, variant = variants.parse(part.strip().lower())
-        matching = _GROUPS_OF_FAMILIES.get(base) or {base: _EVERY.get(base)}
-        if matching == {base: None}:
-            matching = {name: f for name, f in _EVERY.items() if name.startswith(f"{base}-")}
+        base, variant = split_variant(part.lower())
+        matching = _matching_families(base)
         if not matching:
-            raise UserError(_unknown(part.strip().lower()))
-        found |= {(name, variant): f for name, f in matching.items() if f is not None}
-    return [(family, variant) for (_, variant), family in found.items()]
+            raise UserError(_unknown_pool_message(part.lower()))
+        families |= {(name, variant): family for name, family in matching.items()}
+    return [(family, variant) for (_, variant), family in families.items()]
 
 
-def _unknown(part: str) -> str:
-    names = [*_GROUPS_OF_FAMILIES, *_EVERY]
-    near = [name for name in names if part.startswith(name)] or get_close_matches(part, names)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+def _matching_families(base: str) -> Mapping[str, Family]:
+    """The families that a part of a pool's name stands for, without its suffix, by their names.
+
+    A part such as ``mobilenetv3`` stands for all families whose names begin with ``mobilenetv3-``.
+    """
+    if base in _SETS_OF_FAMILIES:
+        return _SETS_OF_FAMILIES[base]
+    if base in _ALL_FAMILIES:
+        return {base: _ALL_FAMILIES[base]}
+    prefix = f"{base}-"
+    return {name: family for name, family in _ALL_FAMILIES.items() if name.startswith(prefix)}
+
+
+def _unknown_pool_message(part: str) -> str:
+    names = [*_SETS_OF_FAMILIES, *_ALL_FAMILIES]
+    similar = [name for name in names if part.startswith(name)] or get_close_matches(part, names)
+    hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     return f"unknown pool {part!r}: {hint}`elite models --help` lists pools and their suffixes"
 
 
 def fits(spec: ArchSpec) -> bool:
-    """Whether a network can be drawn: no unpadded window is larger than the map it slides over."""
+    """Whether a network can be built for its input size.
+
+    It cannot if a window without padding is larger than the feature map that it slides over.
+    """
     try:
         return spec.graph is not None
     except ValueError:
@@ -92,29 +121,54 @@ def fits(spec: ArchSpec) -> bool:
 def variant_spec(
     family: Family, variant: Variant, name: str, setting: Setting, classes: int
 ) -> ArchSpec:
-    """The spec of one network of a family, in a deployment variant."""
-    made = family.build(name, setting.width, setting.depth, setting.resolution, classes)
-    return variant.apply(made)
+    """The spec of one network of a family, in a variant.
+
+    Args:
+      family: of the network.
+      variant: applied to the spec; its suffix is added to the name.
+      name: of the network without suffix.
+      setting: width multiplier, depth multiplier and input side.
+      classes: number of logits.
+    """
+    spec = family.build(name, setting.width, setting.depth, setting.resolution, classes)
+    return variant.apply(spec)
 
 
 def pool_resolutions(pool: str, base_resolution: int) -> tuple[int, ...]:
-    """Input sides in pixels that a pool has at a base resolution, those of each family in turn."""
-    sides = [family.sides(base_resolution) for family, _ in families_of_pool(pool)]
-    return tuple(dict.fromkeys(side for family in sides for side in family))
+    """Input sides in pixels of a pool's networks at a base resolution, each once.
+
+    Raises:
+      UserError: see `families_of_pool`.
+    """
+    sides = (family.sides(base_resolution) for family, _ in families_of_pool(pool))
+    return tuple(dict.fromkeys(chain.from_iterable(sides)))
 
 
 def spec_by_name(
     name: str, *, classes: int = 1000, base_resolution: int = IMAGENET_RESOLUTION
 ) -> ArchSpec:
-    """The spec of one network by name (``elite9``, ``ELite9``, ``mobilenetv2-0.5``, ...)."""
-    base, variant = variants.parse(name.lower())
-    for family in _EVERY.values():
+    """The spec of one network by name.
+
+    Args:
+      name: such as ``elite9``, ``ELite9``, ``elite-w1d2r3``, ``mobilenetv2-0.5`` or
+        ``elite9-relu6``.
+      classes: number of logits.
+      base_resolution: side in pixels of the inputs of networks published for 224 pixels; all other
+        input sides are scaled in proportion.
+
+    Raises:
+      UserError: the name is unknown, or the network cannot be built for so small an input.
+    """
+    base, variant = split_variant(name.lower())
+    for family in _ALL_FAMILIES.values():
         if base.startswith(family.name):
             setting = family.settings(base_resolution).get(base)
             if setting is not None:
-                found = variant_spec(family, variant, base, setting, classes)
-                if not fits(found):
-                    side = found.resolution
-                    raise UserError(f"{name} does not fit into {side} x {side} pixels: use more")
-                return found
+                spec = variant_spec(family, variant, base, setting, classes)
+                if not fits(spec):
+                    side = spec.resolution
+                    raise UserError(
+                        f"{name} cannot be built for inputs of {side} x {side} pixels: use more"
+                    )
+                return spec
     raise UserError(f"unknown model {name!r}: `elite models --pool=NAME` lists those of a pool")

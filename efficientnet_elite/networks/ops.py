@@ -1,13 +1,11 @@
-"""The primitive operations that networks are drawn with, each with its shape and cost rule.
+"""The primitive operations of networks: for each one its output shape, parameters and MACs.
 
-An operation is data: ``models`` turns it into a Keras layer, ``graph`` adds up its cost, and
-neither knows about the other. Shapes are ``(height, width, channels)`` or ``(channels,)``, without
-the batch.
+An operation is plain data. `networks.graph` adds up its cost, and `networks.build` turns it into a
+Keras layer. Shapes are ``(height, width, channels)`` or ``(channels,)``, without the batch axis.
 
-Counting (paper.md, section 2): parameters include the moving mean and variance of batch
-normalisation; multiply-accumulates (MACs) are those of convolutions and dense layers alone.
-
-This module must not import TensorFlow or Keras.
+Costs are counted as in Table 5 of arXiv 2009.07409: parameters include the moving mean and variance
+of batch normalisation; multiply-accumulates (MACs) are those of convolutions and fully connected
+layers only.
 """
 
 from __future__ import annotations
@@ -20,14 +18,17 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Op:
-    """One operation: a rule for the output shape, and for what it costs there."""
+    """One operation. Its methods take the shapes of the input tensors.
+
+    By default an operation keeps the shape of its first input and costs nothing.
+    """
 
     def output(self, *inputs: Shape) -> Shape:
-        """Shape of the result; by default that of the (first) input."""
+        """Shape of the output tensor."""
         return inputs[0]
 
     def params(self, *inputs: Shape) -> int:
-        """Number of weights, moving statistics included."""
+        """Number of weights, including moving statistics."""
         return 0
 
     def macs(self, *inputs: Shape) -> int:
@@ -35,8 +36,12 @@ class Op:
         return 0
 
 
-def _strided(size: int, kernel: int, stride: int, padding: str = "same") -> int:
-    """Positions of a window along one axis; ValueError where a valid one does not fit."""
+def _window_positions(size: int, kernel: int, stride: int, padding: str = "same") -> int:
+    """Number of positions of a sliding window along an axis of ``size`` pixels.
+
+    Raises:
+      ValueError: the padding is ``valid`` and the window is larger than the axis.
+    """
     if padding == "same":
         return -(-size // stride)  # ceil(size / stride)
     if size < kernel:
@@ -44,16 +49,25 @@ def _strided(size: int, kernel: int, stride: int, padding: str = "same") -> int:
     return (size - kernel) // stride + 1
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+def _height_width(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
 @dataclass(frozen=True)
 class Conv(Op):
-    """2-D convolution; ``groups`` divides both channel counts, ``padding`` is same or valid.
+    """2-D convolution.
 
-    ``kernel`` and ``stride`` are one number or (height, width); ``dilation`` spreads the kernel,
-    with SAME padding and stride 1. ``classifier``: filters are classes, and begin as `Dense` does.
+    Attributes:
+      filters: output channels.
+      kernel: size in pixels, one number or (height, width).
+      stride: step in pixels, one number or (height, width).
+      groups: number of groups of channels; divides the input channels and ``filters``.
+      bias: whether a bias is added.
+      padding: ``same`` or ``valid``.
+      dilation: distance in pixels between the taps of the kernel; above 1 only with ``same``
+        padding and stride 1.
+      classifier: whether the filters are classes. The kernel is then initialised like that of
+        `Dense`.
     """
 
     filters: int
@@ -66,33 +80,46 @@ class Conv(Op):
     classifier: bool = False
 
     def output(self, *inputs: Shape) -> Shape:
-        """(ceil(h / stride), ceil(w / stride), filters), smaller where padding is valid."""
+        """(ceil(h / stride), ceil(w / stride), filters); smaller with ``valid`` padding.
+
+        Raises:
+          ValueError: the channels cannot be divided into ``groups``, or the input is too small.
+        """
         height, width, channels = inputs[0]
         if channels % self.groups or self.filters % self.groups:
             raise ValueError(f"{self} cannot divide {channels} channels into its groups")
-        (tall, wide), (down, right) = _pair(self.kernel), _pair(self.stride)
-        height = _strided(height, tall, down, self.padding)
-        return height, _strided(width, wide, right, self.padding), self.filters
+        kernel_height, kernel_width = _height_width(self.kernel)
+        stride_height, stride_width = _height_width(self.stride)
+        return (
+            _window_positions(height, kernel_height, stride_height, self.padding),
+            _window_positions(width, kernel_width, stride_width, self.padding),
+            self.filters,
+        )
 
-    def _weights(self, channels: int) -> int:
-        return prod(_pair(self.kernel)) * (channels // self.groups) * self.filters
+    def _kernel_weights(self, channels: int) -> int:
+        return prod(_height_width(self.kernel)) * (channels // self.groups) * self.filters
 
     def params(self, *inputs: Shape) -> int:
-        """Kernel, and bias where there is one."""
-        return self._weights(inputs[0][-1]) + self.bias * self.filters
+        """Weights of the kernel, and of the bias if there is one."""
+        return self._kernel_weights(inputs[0][-1]) + self.bias * self.filters
 
     def macs(self, *inputs: Shape) -> int:
-        """Every kernel weight once for each output position."""
+        """Every kernel weight is used once for each output position."""
         height, width, _ = self.output(*inputs)
-        return height * width * self._weights(inputs[0][-1])
+        return height * width * self._kernel_weights(inputs[0][-1])
 
 
 @dataclass(frozen=True)
 class DepthwiseConv(Op):
-    """Depthwise 2-D convolution (depth multiplier 1, no bias), SAME padding.
+    """Depthwise 2-D convolution with depth multiplier 1, ``same`` padding and no bias.
 
-    ``dilation`` spreads the kernel. TFLite computes every position of a strided dilated convolution
-    and keeps one in four; counted is what is kept.
+    TFLite computes a convolution that is both strided and dilated at every position and then drops
+    three in four. The MACs here are those of the positions that remain.
+
+    Attributes:
+      kernel: height and width in pixels.
+      stride: step in pixels.
+      dilation: distance in pixels between the taps of the kernel.
     """
 
     kernel: int
@@ -103,20 +130,20 @@ class DepthwiseConv(Op):
         """(ceil(h / stride), ceil(w / stride), channels)."""
         height, width, channels = inputs[0]
         window = self.kernel, self.stride
-        return _strided(height, *window), _strided(width, *window), channels
+        return _window_positions(height, *window), _window_positions(width, *window), channels
 
     def params(self, *inputs: Shape) -> int:
-        """One kernel a channel."""
+        """One kernel for each channel."""
         return self.kernel * self.kernel * inputs[0][-1]
 
     def macs(self, *inputs: Shape) -> int:
-        """Every kernel weight once for each output position."""
+        """Every kernel weight is used once for each output position."""
         return prod(self.output(*inputs)) * self.kernel * self.kernel
 
 
 @dataclass(frozen=True)
 class Dense(Op):
-    """Fully connected layer."""
+    """Fully connected layer with ``units`` outputs."""
 
     units: int
     bias: bool = True
@@ -126,56 +153,56 @@ class Dense(Op):
         return (self.units,)
 
     def params(self, *inputs: Shape) -> int:
-        """Kernel, and bias where there is one."""
+        """Weights of the kernel, and of the bias if there is one."""
         return (inputs[0][-1] + self.bias) * self.units
 
     def macs(self, *inputs: Shape) -> int:
-        """Size of the kernel."""
+        """Every kernel weight is used once."""
         return inputs[0][-1] * self.units
 
 
 @dataclass(frozen=True)
 class BatchNorm(Op):
-    """Batch normalisation; four numbers a channel, two of them moving statistics."""
+    """Batch normalisation over the batch, height and width."""
 
     momentum: float = 0.99
     epsilon: float = 1e-3
 
     def params(self, *inputs: Shape) -> int:
-        """Scale, offset, moving mean, moving variance."""
+        """Scale, offset, moving mean and moving variance of each channel."""
         return 4 * inputs[0][-1]
 
 
 @dataclass(frozen=True)
 class Activation(Op):
-    """Pointwise function: ``swish``, ``relu``, ``relu6``, ``sigmoid``, ..."""
+    """Pointwise function without weights, by its Keras name: ``swish``, ``relu``, ``relu6``, ..."""
 
     kind: str
 
 
 @dataclass(frozen=True)
 class GlobalAveragePool(Op):
-    """Mean over height and width; ``keepdims`` leaves (1, 1, channels)."""
+    """Mean over height and width; ``keepdims`` keeps these axes with size 1."""
 
     keepdims: bool = False
 
     def output(self, *inputs: Shape) -> Shape:
-        """(channels,) or (1, 1, channels)."""
+        """(channels,), or (1, 1, channels) with ``keepdims``."""
         channels = inputs[0][-1]
         return (1, 1, channels) if self.keepdims else (channels,)
 
 
 @dataclass(frozen=True)
 class Multiply(Op):
-    """Product of a map with a gate that broadcasts over height and width."""
+    """Product of a feature map (h, w, c) with a gate (1, 1, c) that is broadcast over it."""
 
 
 @dataclass(frozen=True)
 class Add(Op):
-    """Sum of maps of one shape."""
+    """Sum of feature maps of the same shape."""
 
     def output(self, *inputs: Shape) -> Shape:
-        """The common shape; ValueError where the shapes differ."""
+        """The common shape; ValueError if the shapes differ."""
         if len(set(inputs)) != 1:
             raise ValueError(f"cannot add maps of shapes {inputs}")
         return inputs[0]
@@ -183,14 +210,17 @@ class Add(Op):
 
 @dataclass(frozen=True)
 class Dropout(Op):
-    """Zeroes single features while training."""
+    """Dropout: sets single features to zero during training, at this rate."""
 
     rate: float
 
 
 @dataclass(frozen=True)
 class DropPath(Op):
-    """Stochastic depth ("drop connect"): zeroes the branch for whole images while training."""
+    """Stochastic depth (arXiv 1603.09382), also called drop connect.
+
+    During training it sets the whole feature map of an image to zero, at this rate.
+    """
 
     rate: float
 
@@ -202,28 +232,28 @@ class _Pool(Op):
     padding: str = "same"
 
     def output(self, *inputs: Shape) -> Shape:
-        """(ceil(h / stride), ceil(w / stride), channels), smaller where padding is valid."""
+        """(ceil(h / stride), ceil(w / stride), channels); smaller with ``valid`` padding."""
         height, width, channels = inputs[0]
         window = self.kernel, self.stride, self.padding
-        return _strided(height, *window), _strided(width, *window), channels
+        return _window_positions(height, *window), _window_positions(width, *window), channels
 
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """Maximum of each window."""
+    """Max pooling with a square window."""
 
 
 @dataclass(frozen=True)
 class AveragePool(_Pool):
-    """Mean of each window; the padding does not count."""
+    """Average pooling with a square window; padded positions are left out of the mean."""
 
 
 @dataclass(frozen=True)
 class Concat(Op):
-    """Maps of one size, behind each other along the channels."""
+    """Concatenation of feature maps along the channels."""
 
     def output(self, *inputs: Shape) -> Shape:
-        """The common size, the sum of the channels; ValueError where the sizes differ."""
+        """(h, w, sum of the channels); ValueError if heights or widths differ."""
         if len({shape[:-1] for shape in inputs}) != 1:
             raise ValueError(f"cannot join maps of shapes {inputs}")
         return *inputs[0][:-1], sum(shape[-1] for shape in inputs)
@@ -231,20 +261,20 @@ class Concat(Op):
 
 @dataclass(frozen=True)
 class Pad(Op):
-    """Zeros around a map: (before, after) along the height and along the width."""
+    """Zero padding; ``height`` and ``width`` are each the pixels added (before, after)."""
 
     height: tuple[int, int]
     width: tuple[int, int]
 
     def output(self, *inputs: Shape) -> Shape:
-        """The map grown by its borders."""
+        """(h + sum(height), w + sum(width), channels)."""
         height, width, channels = inputs[0]
         return height + sum(self.height), width + sum(self.width), channels
 
 
 @dataclass(frozen=True)
 class Crop(Op):
-    """Takes the first ``top`` rows and ``left`` columns of a map away."""
+    """Removes the first ``top`` rows and the first ``left`` columns of a feature map."""
 
     top: int
     left: int
@@ -257,12 +287,12 @@ class Crop(Op):
 
 @dataclass(frozen=True)
 class Reshape(Op):
-    """The same numbers in another shape."""
+    """The same values in another shape."""
 
     shape: Shape
 
     def output(self, *inputs: Shape) -> Shape:
-        """``shape``; ValueError where it holds another number of values."""
+        """``shape``; ValueError if the input has another number of values."""
         if prod(self.shape) != prod(inputs[0]):
             raise ValueError(f"{inputs[0]} does not reshape to {self.shape}")
         return self.shape
@@ -270,27 +300,30 @@ class Reshape(Op):
 
 @dataclass(frozen=True)
 class PReLU(Op):
-    """max(x, 0) + slope * min(x, 0) with a learned slope a channel (arXiv 1502.01852)."""
+    """max(x, 0) + slope * min(x, 0), with a learned slope for each channel (arXiv 1502.01852)."""
 
     def params(self, *inputs: Shape) -> int:
-        """The slopes."""
+        """One slope for each channel."""
         return inputs[0][-1]
 
 
 @dataclass(frozen=True)
 class Permute(Op):
-    """The axes in another order; ``order[i]`` is the input's axis (from 0) that becomes axis i."""
+    """Transposition: axis ``order[i]`` of the input becomes axis i of the output.
+
+    Axes are counted from 0, without the batch axis.
+    """
 
     order: tuple[int, ...]
 
     def output(self, *inputs: Shape) -> Shape:
-        """The input's sizes in the new order."""
+        """The sizes of the input in the new order."""
         return tuple(inputs[0][axis] for axis in self.order)
 
 
 @dataclass(frozen=True)
 class TransposeConv(Op):
-    """Transposed 2x2 convolution of stride 2 without bias: every pixel becomes four."""
+    """Transposed 2x2 convolution with stride 2 and no bias: it doubles height and width."""
 
     filters: int
 
@@ -300,17 +333,17 @@ class TransposeConv(Op):
         return 2 * height, 2 * width, self.filters
 
     def params(self, *inputs: Shape) -> int:
-        """The kernel."""
+        """Weights of the kernel."""
         return 4 * inputs[0][-1] * self.filters
 
     def macs(self, *inputs: Shape) -> int:
-        """Every kernel weight once for each input position."""
+        """Every kernel weight is used once for each input position."""
         return prod(inputs[0]) * 4 * self.filters
 
 
 @dataclass(frozen=True)
 class Resize(Op):
-    """Bilinear interpolation to ``height`` x ``width`` pixels."""
+    """Bilinear resizing to ``height`` x ``width`` pixels."""
 
     height: int
     width: int
@@ -322,20 +355,23 @@ class Resize(Op):
 
 @dataclass(frozen=True)
 class Select(Op):
-    """The channels of the given numbers in the given order; one may come several times."""
+    """Takes the channels with the given indices, in this order; an index may be repeated.
+
+    CondenseNet (arXiv 1711.09224) calls this an index layer.
+    """
 
     indices: tuple[int, ...]
 
     def output(self, *inputs: Shape) -> Shape:
-        """As many channels as indices; ValueError where there is no such channel."""
+        """(h, w, number of indices); ValueError if the input has no channel of that index."""
         if not all(0 <= index < inputs[0][-1] for index in self.indices):
-            raise ValueError(f"{inputs[0]} has not all of the channels to select")
+            raise ValueError(f"a tensor of shape {inputs[0]} lacks some of the selected channels")
         return *inputs[0][:-1], len(self.indices)
 
 
 @dataclass(frozen=True)
 class FoldChannels(Op):
-    """Sums channels that are ``filters`` apart: of c, c + filters, c + 2 * filters, ..."""
+    """Output channel i is the sum of the input channels i, i + filters, i + 2 * filters, ..."""
 
     filters: int
 
@@ -346,46 +382,58 @@ class FoldChannels(Op):
 
 @dataclass(frozen=True)
 class LearnedConv(Op):
-    """Learned group convolution (arXiv 1711.09224, section 3), stride 1: exists in training alone.
+    """Learned group convolution (arXiv 1711.09224, section 3) of stride 1, used in training only.
 
-    Dense at first; training decides in ``stages`` steps which input channels each group of filters
-    keeps. Filter f belongs to group f mod ``groups``. Costs are those of the dense form.
+    The convolution starts dense. Training then drops input channels of each group of filters in
+    ``stages`` steps. Filter f belongs to group f mod ``groups``. Parameters and MACs are those of
+    the dense convolution.
 
     Attributes:
-      kept: connections from a channel to a group that are left in the end, over all groups.
+      filters: output channels.
+      connections: pairs of an input channel and a group of filters that remain after the last
+        stage, summed over all groups.
+      stages: number of times that channels are dropped.
+      kernel: height and width in pixels.
+      groups: number of groups of filters.
+      bias: whether a bias is added.
       classifier: see `Conv`.
     """
 
     filters: int
-    kept: int
+    connections: int
     stages: int
     kernel: int = 1
     groups: int = 1
     bias: bool = False
     classifier: bool = False
 
-    def left(self, channels: int, stage: int) -> tuple[int, ...]:
-        """How many of the input's channels each group has after a stage, from 0 to ``stages``."""
-        each, more = divmod(self.kept, self.groups)
-        last = (each + (group < more) for group in range(self.groups))
-        return tuple(channels - (channels - kept) * stage // self.stages for kept in last)
+    def channels_left(self, channels: int, stage: int) -> tuple[int, ...]:
+        """Number of input channels that each group still reads after a stage.
+
+        Args:
+          channels: channels of the input.
+          stage: from 0, where nothing has been dropped, to ``stages``.
+        """
+        per_group, remainder = divmod(self.connections, self.groups)
+        final = (per_group + (group < remainder) for group in range(self.groups))
+        return tuple(channels - (channels - count) * stage // self.stages for count in final)
 
     def output(self, *inputs: Shape) -> Shape:
         """(h, w, filters)."""
         return *inputs[0][:-1], self.filters
 
     def params(self, *inputs: Shape) -> int:
-        """Kernel, and bias where there is one; without the mask."""
+        """Weights of the dense kernel, and of the bias if there is one; the mask is not counted."""
         return self.kernel**2 * inputs[0][-1] * self.filters + self.bias * self.filters
 
     def macs(self, *inputs: Shape) -> int:
-        """Every kernel weight once for each output position."""
+        """Every weight of the dense kernel is used once for each output position."""
         return prod(inputs[0]) * self.kernel**2 * self.filters
 
 
 @dataclass(frozen=True)
 class UserModel(Op):
-    """A whole network that is known by its costs alone."""
+    """A whole network of the user, of which only the costs are known."""
 
     classes: int
     total_params: int
@@ -396,9 +444,9 @@ class UserModel(Op):
         return (self.classes,)
 
     def params(self, *inputs: Shape) -> int:
-        """As counted beforehand."""
+        """The given number of parameters."""
         return self.total_params
 
     def macs(self, *inputs: Shape) -> int:
-        """As counted beforehand."""
+        """The given number of MACs."""
         return self.total_macs

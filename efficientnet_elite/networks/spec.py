@@ -1,7 +1,4 @@
-"""`ArchSpec`: a whole network as data, with its cost, and as JSON.
-
-This module must not import TensorFlow or Keras.
-"""
+"""`ArchSpec`: a whole network as data, with its costs and its JSON form."""
 
 from __future__ import annotations
 
@@ -11,21 +8,20 @@ from functools import cached_property
 from typing import Any
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks import blocks
-from efficientnet_elite.networks.blocks import Block
+from efficientnet_elite.networks.blocks import REGISTRY, Block
 from efficientnet_elite.networks.graph import Graph
 
-_DROP_RATES = ("dropout", "drop_path")  # how blocks call them
+_DROP_RATES = ("dropout", "drop_path")  # fields of blocks that are rates of dropping
 
 
 @dataclass(frozen=True)
 class ArchSpec:
-    """A network: an input size and the blocks behind it, the last one the classifier.
+    """A network: an input size and a sequence of blocks.
 
     Attributes:
       name: unique in its pool, lower case.
-      input_shape: (height, width, channels) in pixels.
-      blocks: features first, `blocks.Classifier` last.
+      input_shape: (height, width, channels); height and width in pixels.
+      blocks: applied one after the other; the last ones turn features into logits (`Block.top`).
     """
 
     name: str
@@ -34,44 +30,44 @@ class ArchSpec:
 
     @cached_property
     def graph(self) -> Graph:
-        """The drawn network."""
-        return draw(self.input_shape, self.blocks)
+        """The operations of the network; ValueError if the shapes of its blocks do not fit."""
+        return draw_graph(self.input_shape, self.blocks)
 
     @property
     def classes(self) -> int:
-        """Number of logits."""
+        """Number of logits (for each pixel, in a segmentation network)."""
         return self.graph.nodes[-1].shape[-1]
 
     @property
     def resolution(self) -> int:
-        """Height of the (square) input in pixels."""
+        """Side of the square input in pixels."""
         return self.input_shape[0]
 
     @property
     def params(self) -> int:
-        """All weights, batch normalisation's moving statistics included (the paper's "Params")."""
+        """Number of weights, including moving statistics ("Params" in arXiv 2009.07409)."""
         return self.graph.params
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one image (the paper's "Flops")."""
+        """Multiply-accumulates for one image ("Flops" in arXiv 2009.07409)."""
         return self.graph.macs
 
     def resized(self, input_shape: tuple[int, int, int]) -> ArchSpec:
-        """The same network for another input size."""
+        """The same network for an input of another (height, width, channels)."""
         return replace(self, input_shape=input_shape)
 
     def with_drop_rates(self, factor: float) -> ArchSpec:
-        """The same network with the rates of dropout and stochastic depth times ``factor``."""
+        """The same network with its dropout and stochastic depth rates multiplied by ``factor``."""
 
-        def scaled(block: Block) -> Block:
+        def with_scaled_rates(block: Block) -> Block:
             rates = {key: value for key, value in vars(block).items() if key in _DROP_RATES}
             return replace(block, **{key: value * factor for key, value in rates.items()})
 
-        return replace(self, blocks=tuple(scaled(block) for block in self.blocks))
+        return replace(self, blocks=tuple(map(with_scaled_rates, self.blocks)))
 
     def to_json(self) -> str:
-        """The spec as one line of JSON; `from_json` gives back an equal spec."""
+        """The spec as one line of JSON, from which `from_json` restores an equal spec."""
         return json.dumps(
             {
                 "name": self.name,
@@ -82,35 +78,45 @@ class ArchSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ArchSpec:
-        """Reads what `to_json` wrote; UserError where a block type or field is unknown."""
+        """Reads a spec from the JSON of `to_json`; UserError if a block or field is unknown."""
         data = json.loads(text)
         height, width, channels = data["input_shape"]
         return cls(
             name=data["name"],
             input_shape=(height, width, channels),
-            blocks=tuple(_block(entry) for entry in data["blocks"]),
+            blocks=tuple(_block_from_json(entry) for entry in data["blocks"]),
         )
 
 
-def draw(input_shape: tuple[int, int, int], sequence: tuple[Block, ...]) -> Graph:
-    """Draws blocks one behind the other."""
+def draw_graph(input_shape: tuple[int, int, int], blocks: tuple[Block, ...]) -> Graph:
+    """The graph of blocks that are applied one after the other to an image.
+
+    Raises:
+      ValueError: a block does not fit the shape of its input.
+    """
     graph = Graph(input_shape)
     x = graph.image
-    for block in sequence:
+    for block in blocks:
         x = graph.outputs[block.name] = block.draw(graph, x)
     return graph
 
 
-def _block(entry: dict[str, Any]) -> Block:
-    kind = blocks.REGISTRY.get(entry["type"])
-    if kind is None:
-        raise UserError(f"unknown block type {entry['type']!r}: written by another version?")
-    known = {field.name for field in fields(kind)}
+def _block_from_json(entry: dict[str, Any]) -> Block:
+    block_class = REGISTRY.get(entry["type"])
+    if block_class is None:
+        raise UserError(
+            f"unknown block type {entry['type']!r}: the network was written by another version of "
+            "efficientnet-elite; use that version"
+        )
     values = {key: value for key, value in entry.items() if key != "type"}
-    if unknown := values.keys() - known:
-        raise UserError(f"unknown field {min(unknown)!r} of {entry['type']}: another version?")
-    return kind(**{key: _tuples(value) for key, value in values.items()})
+    if unknown := values.keys() - {field.name for field in fields(block_class)}:
+        raise UserError(
+            f"unknown field {min(unknown)!r} of block type {entry['type']}: the network was "
+            "written by another version of efficientnet-elite; use that version"
+        )
+    return block_class(**{key: _with_tuples(value) for key, value in values.items()})
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value  # JSON has lists
+def _with_tuples(value: Any) -> Any:
+    """The value with tuples for the lists that JSON has in their place."""
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -1,8 +1,7 @@
-"""The report of a search: `report.html`, one file without any network access, and figures as PNG;
-the same as data, in JSON and CSV.
+"""The report of a search: ``report.html``, figures as PNG, and the same as data in JSON and CSV.
 
-It can be written at any time; what has not been done yet is said to be missing. This package must
-not import TensorFlow or Keras, and matplotlib only when it draws.
+The page is one file that needs no network access. It can be written at any time; it says what has
+not been done yet. matplotlib is imported only when figures are drawn.
 """
 
 from __future__ import annotations
@@ -22,12 +21,14 @@ from efficientnet_elite.report import (
     tradeoff,
 )
 from efficientnet_elite.report.artefacts import Export
-from efficientnet_elite.report.bracket import bracket, cuts
+from efficientnet_elite.report.bracket import bracket
 from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.figures import Figure, Point
 from efficientnet_elite.report.markup import titled
-from efficientnet_elite.search import summary as summary_lib
+from efficientnet_elite.search.decisions import decided_rounds
 from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.summary import summarize_record
 from efficientnet_elite.search.workdir import write_bytes, write_json
 
 REPORT_FILE = "report.html"
@@ -35,14 +36,14 @@ DATA_FILE = "report.json"
 FOLDER = "report"
 
 
-def write(workdir: Path) -> Path:
-    """Writes ``report.html`` and PNG files in the folder ``report`` into a work directory.
+def write_page(workdir: Path) -> Path:
+    """Writes ``report.html``, and its figures as PNG files in the folder ``report``.
 
     Args:
-      workdir: of a search, running or not.
+      workdir: work directory of a search, finished or not.
 
     Returns:
-      The page's path.
+      Path of the page.
 
     Raises:
       UserError: there is no search in ``workdir``.
@@ -56,9 +57,9 @@ def write(workdir: Path) -> Path:
 
 
 def write_data(workdir: Path) -> Path:
-    """Writes everything that the page shows as ``report.json`` (see `data.as_json`).
+    """Writes everything that the page shows as ``report.json``, see `data.as_json`.
 
-    Like `write`, with that file's path.
+    Returns the path of the file; for arguments and errors see `write_page`.
     """
     path = workdir / DATA_FILE
     write_json(path, data.as_json(gather(workdir)))
@@ -66,9 +67,9 @@ def write_data(workdir: Path) -> Path:
 
 
 def write_tables(workdir: Path) -> list[Path]:
-    """Writes a CSV file a table of the page into the folder ``report`` (see `data.tables`).
+    """Writes each table of the page as a CSV file in the folder ``report``, see `data.tables`.
 
-    Like `write`, with those files' paths.
+    Returns the paths of the files; for arguments and errors see `write_page`.
     """
     tables = data.tables(gather(workdir))
     files = {f"{table.name}.csv": data.as_csv(table).encode() for table in tables}
@@ -76,41 +77,46 @@ def write_tables(workdir: Path) -> list[Path]:
 
 
 def gather(workdir: Path) -> Contents:
-    """Reads everything that there is to tell; UserError where there is no search."""
+    """Reads everything that the report shows; UserError where there is no search."""
     with Ledger(workdir) as ledger, ledger.snapshot():
-        summary, meta = summary_lib.summarize(ledger), ledger.meta()
-        epochs, candidates, int8 = ledger.epochs(), ledger.candidates(), ledger.int8()
-        replicas, failures, halts = ledger.replicas(), ledger.failures(), ledger.halts()
+        record, timings = read_record(ledger), ledger.timings()
+    summary, schedule = summarize_record(record, timings), record.schedule
     names = [group.champion for group in summary.groups if group.champion]
-    found = artefacts.read(workdir, names)
-    champions = results.champions(summary, found, int8)
-    decided = [cut for group in summary.groups for cut in cuts(group)]
-    choices = comparison.choices(decided, epochs)
-    schedule = summary_lib.schedule_of(meta)
-    costs = cost.costs(summary, schedule, epochs, replicas)
+    exported = artefacts.read(workdir, names)
+    champions = results.champions(summary, exported, record.int8)
+    rounds = [
+        decided
+        for group in summary.groups
+        for decided in decided_rounds(group.number, group.decisions)
+    ]
+    choices = comparison.choices(rounds, record.epochs)
+    costs = cost.group_costs(summary, schedule, record.epochs, record.replicas)
+    measured = record.meta.get("measured", {})
     return Contents(
         workdir=workdir,
-        meta=meta,
+        meta=record.meta,
         summary=summary,
-        epochs=epochs,
-        int8=int8,
-        halts=halts,
+        epochs=record.epochs,
+        int8=record.int8,
+        halts=record.halts,
         champions=champions,
-        artefacts=found,
-        options=tradeoff.options(champions, candidates, meta.get("measured", {})),
+        artefacts=exported,
+        options=tradeoff.options(champions, record.candidates, measured),
         rule=schedule.rule,
-        cuts=decided,
+        rounds=rounds,
         choices=choices,
         agreement=comparison.agreement(choices, summary.groups, schedule.rule),
-        repeats=cost.repeats(replicas, summary, schedule, epochs, failures),
+        trainings=cost.noise_trainings(
+            record.replicas, summary, schedule, record.epochs, record.failures
+        ),
         costs=costs,
-        plan=cost.planned(meta, summary, costs[-1]),
+        forecast_checks=cost.compare_with_forecast(record.meta, summary, costs[-1]),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip(),
     )
 
 
 def draw(contents: Contents) -> Figures:
-    """Draws what there is to draw."""
+    """Draws all figures of which the data exist."""
     summary = contents.summary
     scores = {
         name: [epoch.validation_accuracy for epoch in done]
@@ -118,7 +124,7 @@ def draw(contents: Contents) -> Figures:
     }
     axis = figures.shared_axis(summary.groups, scores)
     brackets = {
-        group.number: bracket(group, [cut for cut in contents.cuts if cut.group == group.number])
+        group.number: bracket(group, [r for r in contents.rounds if r.group == group.number])
         for group in summary.groups
     }
     size, latency = _tradeoffs(contents)
@@ -135,7 +141,7 @@ def draw(contents: Contents) -> Figures:
 
 
 def _tradeoffs(contents: Contents) -> tuple[Figure | None, Figure | None]:
-    """Accuracy against size and against latency, each with its own front."""
+    """Accuracy against file size and against latency, each with its own Pareto front."""
     exports = [champion.export for champion in contents.champions if champion.export]
     sized = [(export, export.int8_bytes / 1000) for export in exports]
     timed = [(export, export.int8_latency.median_ms) for export in exports if export.int8_latency]
@@ -162,12 +168,12 @@ def _tradeoffs(contents: Contents) -> tuple[Figure | None, Figure | None]:
 
 
 def _write_folder(workdir: Path, ending: str, files: Mapping[str, bytes]) -> list[Path]:
-    """Writes files of one kind; those of an earlier report that are no more go."""
+    """Writes files of one kind, and removes those of an earlier report that are not among them."""
     folder = workdir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_bytes(folder / name, content)
     for old in folder.glob(f"*.{ending}"):
-        if old.name not in files:  # such as the latency of an export that is no more
-            old.unlink(missing_ok=True)  # beside another report of this search
+        if old.name not in files:  # such as the figure of a latency that is no longer known
+            old.unlink(missing_ok=True)  # another process may be writing a report, too
     return [folder / name for name in files]

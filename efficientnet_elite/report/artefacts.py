@@ -1,6 +1,7 @@
-"""What export and benchmark have left in the work directory.
+"""What export and benchmark have written into the work directory.
 
-Either may not have run yet, or be of another version: what cannot be read is told, not raised.
+Either may not have run yet, or may be of another version: files that cannot be read are reported as
+problems, not raised as errors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from efficientnet_elite.report.pareto import interval
 EXPORT_FOLDER = "export"
 BENCHMARK_FILE = "benchmark.json"
 
-# What reading a file of another shape than expected ends in.
+# Errors that reading a file with unexpected content can raise.
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
@@ -31,19 +32,19 @@ class Latency:
 
 @dataclass(frozen=True)
 class Export:
-    """A champion's verified files.
+    """The verified files of a champion.
 
     Attributes:
-      name: the champion's.
+      name: name of the champion.
       float_accuracy, int8_accuracy: on the test part, 0..1, of the files themselves.
       agreement: share of the test images for which both files choose the same class.
-      test_images: how many these shares are of.
+      test_images: number of images on which these shares were measured.
       score: what the accuracies are: ``top-1``, or ``mIoU`` of networks that classify pixels.
       max_difference, logit_range: greatest difference of a logit between the float file and Keras,
         and the range of Keras' logits.
       float_file, int8_file: paths in the work directory.
-      float_bytes, int8_bytes: their sizes.
-      operators: of the int8 file, name to count.
+      float_bytes, int8_bytes: sizes of these files.
+      operators: operators of the int8 file, name to count.
       float_latency, int8_latency: None where not measured.
     """
 
@@ -71,13 +72,13 @@ class Export:
 
 @dataclass(frozen=True)
 class Artefacts:
-    """All that was found.
+    """What export and benchmark have written.
 
     Attributes:
-      exports: by champion.
-      host: machine of the benchmark, such as its ``cpu``; empty where there was none.
-      threads, runs: of the benchmark.
-      problems: what could not be used, a sentence each.
+      exports: champion to its export.
+      host: description of the machine of the benchmark, such as its ``cpu``; empty without one.
+      threads, runs: settings of the benchmark.
+      problems: files that could not be used, one sentence each.
     """
 
     exports: Mapping[str, Export]
@@ -88,7 +89,7 @@ class Artefacts:
 
 
 def read(workdir: Path, champions: Iterable[str]) -> Artefacts:
-    """Reads the sidecars of these champions and the benchmark."""
+    """Reads the sidecars of these champions, and the benchmark."""
     problems: list[str] = []
     benchmark = _benchmark(workdir / BENCHMARK_FILE, problems)
     exports = {}
@@ -112,12 +113,12 @@ def _benchmark(path: Path, problems: list[str]) -> dict[str, Any]:
     if not path.is_file():
         return nothing
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
         return {
-            "rows": dict(_measured(found["rows"], problems)),
-            "host": {k: str(v) for k, v in found["host"].items() if v is not None},
-            "threads": int(found["options"]["threads"]),
-            "runs": int(found["options"]["runs"]),
+            "rows": dict(_measured(content["rows"], problems)),
+            "host": {k: str(v) for k, v in content["host"].items() if v is not None},
+            "threads": int(content["options"]["threads"]),
+            "runs": int(content["options"]["runs"]),
         }
     except _UNUSABLE as error:
         problems.append(_unreadable(path, error))
@@ -152,8 +153,8 @@ def _export(
             latencies[kind] = Latency(float(row["median_ms"]), float(row["p90_ms"]))
         else:
             problems.append(
-                f"{file['file']} has been exported anew since the benchmark, whose latency is "
-                "left out: run `elite benchmark` again."
+                f"{file['file']} has been exported again since the benchmark. Its latency is left "
+                "out: run `elite benchmark` again."
             )
     return Export(
         name=name,
@@ -175,4 +176,4 @@ def _export(
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    return f"{path.name} cannot be used ({type(error).__name__}: {error}): write it again."
+    return f"{path.name} cannot be used ({type(error).__name__}: {error}): create it again."

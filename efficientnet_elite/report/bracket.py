@@ -1,73 +1,22 @@
-"""The tournament of a group as a bracket: a column a round, ranked, and lines for who goes on."""
+"""The tournament of a group as a figure: one ranked column for each round, joined by lines."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from efficientnet_elite.report.figures import TITLE, Figure, drawn
 from efficientnet_elite.report.markup import LIGHT
-from efficientnet_elite.search.cuts import Decision
+from efficientnet_elite.search.decisions import DecidedRound, Decision
 from efficientnet_elite.search.summary import Group, State
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-from itertools import groupby
-
-
-@dataclass(frozen=True)
-class Cut:
-    """What a round has decided.
-
-    Attributes:
-      group: its number.
-      round, epoch: from 1, and after which epoch it was decided.
-      kept, out: who went on and who left, by rank; who failed is among those who left.
-      close: too close to call: what separates the last who went on from the first who left is
-        below the noise of a score.
-      gap: the score of the last who went on minus that of the first who left; None where nobody
-        left, or only by failing.
-    """
-
-    group: int
-    round: int
-    epoch: int
-    kept: tuple[Decision, ...]
-    out: tuple[Decision, ...]
-    gap: float | None
-    close: bool
-
-    @property
-    def decisions(self) -> tuple[Decision, ...]:
-        """Everybody's, by rank."""
-        return self.kept + self.out
-
-    def margin(self, decision: Decision) -> float | None:
-        """A score minus that of the first who left, or of the last who went on; None as `gap`."""
-        if self.gap is None or not isfinite(decision.score):
-            return None
-        rival = self.out[0] if decision.survives else self.kept[-1]
-        return decision.score - rival.score
-
-
-def cuts(group: Group) -> list[Cut]:
-    """The rounds that have been decided, in order."""
-    found = []
-    for number, decisions in groupby(group.decisions, lambda d: d.round):
-        ranked = sorted(decisions, key=lambda d: d.rank)
-        kept = tuple(d for d in ranked if d.survives)
-        out = tuple(d for d in ranked if not d.survives)
-        scored = [d.score for d in out if isfinite(d.score)]
-        gap = kept[-1].score - scored[0] if kept and scored else None
-        close = any(d.close for d in out)
-        found.append(Cut(group.number, number, ranked[0].epoch, kept, out, gap, close))
-    return found
 
 
 # Points.
-_ROW, _GAP, _LANE = 15.0, 9.0, 22.0  # a candidate, the cut below the last who goes on, the lines
+_ROW, _GAP, _LANE = 15.0, 9.0, 22.0  # a candidate, the gap above the eliminated, the lines
 _HEAD, _PAD = 38.0, 5.0
 _LETTER, _SPACE = 5.1, 10.0  # widths: of a letter, and between name and score
 
@@ -101,16 +50,16 @@ class _Column:
         return middle - self.height / 2 + (place + 0.5) * _ROW + below
 
 
-def bracket(group: Group, rounds: Sequence[Cut]) -> Figure | None:
-    """Draws a group's tournament; None where no round has been decided.
+def bracket(group: Group, rounds: Sequence[DecidedRound]) -> Figure | None:
+    """Draws the tournament of a group; None where nobody has been eliminated.
 
     Rounds in which everybody went on are left out.
     """
-    shown = [cut for cut in rounds if cut.out]
+    shown = [decided for decided in rounds if decided.eliminated]
     if not shown:
         return None
     failed = {member.name for member in group.members if member.state is State.FAILED}
-    columns = [_of_round(cut, failed) for cut in shown]
+    columns = [_of_round(decided, failed) for decided in shown]
     if last := _now(group):
         columns.append(last)
     letters = max(len(cell.name) for column in columns for cell in column.on + column.out)
@@ -134,32 +83,32 @@ def bracket(group: Group, rounds: Sequence[Cut]) -> Figure | None:
     return drawn(
         f"bracket-group{group.number}",
         f"Group {group.number}",
-        f"Tournament of group {group.number}, a column a round: {_told(columns)}",
+        f"Tournament of group {group.number}, by round: {_alternative_text(columns)}",
         (total / 72, height / 72),
         draw,
     )
 
 
-def _of_round(cut: Cut, failed: Collection[str]) -> _Column:
+def _of_round(decided: DecidedRound, failed: Collection[str]) -> _Column:
     def cell(decision: Decision) -> _Cell:
-        if isfinite(decision.score):
+        if decision.scored:
             state = State.RACING if decision.survives else State.ELIMINATED
             return _Cell(decision.candidate, decision.score, state)
-        # Without a score: failed, or none yet when the time was up.
-        gone = State.FAILED if decision.candidate in failed else State.ELIMINATED
-        return _Cell(decision.candidate, None, State.RACING if decision.survives else gone)
+        # Without a score: it has failed, or had none yet when the time was up.
+        left = State.FAILED if decision.candidate in failed else State.ELIMINATED
+        return _Cell(decision.candidate, None, State.RACING if decision.survives else left)
 
     return _Column(
-        f"Round {cut.round}",
-        f"after epoch {cut.epoch}",
-        tuple(map(cell, cut.kept)),
-        tuple(map(cell, cut.out)),
-        close=cut.close,
+        f"Round {decided.round}",
+        f"after epoch {decided.epoch}",
+        tuple(map(cell, decided.surviving)),
+        tuple(map(cell, decided.eliminated)),
+        close=decided.close,
     )
 
 
 def _now(group: Group) -> _Column | None:
-    """Who is left: the champion, or those who race on."""
+    """The last column: the champion, or the candidates that are still racing."""
     left = [m for m in group.members if m.state in (State.CHAMPION, State.RACING)]
     if not left:
         return None
@@ -170,14 +119,16 @@ def _now(group: Group) -> _Column | None:
     return _Column("Racing", "last values", cells, (), False)
 
 
-def _told(columns: Sequence[_Column]) -> str:
-    """The bracket in words."""
-    told = []
+def _alternative_text(columns: Sequence[_Column]) -> str:
+    """The figure in words."""
+    sentences = []
     for column in columns:
         parts = [", ".join(cell.name for cell in column.on) or "nobody"]
-        parts += [f"out: {', '.join(cell.name for cell in column.out)}"] if column.out else []
-        told.append(f"{column.head}: {'; '.join(parts)}")
-    return ". ".join(told)
+        parts += (
+            [f"eliminated: {', '.join(cell.name for cell in column.out)}"] if column.out else []
+        )
+        sentences.append(f"{column.head}: {'; '.join(parts)}")
+    return ". ".join(sentences)
 
 
 def _draw_column(
@@ -223,7 +174,7 @@ def _score(cell: _Cell) -> str:
 def _draw_lanes(
     ax: Axes, column: _Column, after: _Column, left: float, middle: float, champion: str | None
 ) -> None:
-    """Lines of those who are in the next column too."""
+    """Draws lines to the next column for the candidates that are in it, too."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 

@@ -1,4 +1,4 @@
-"""Tables of plain values: what columns mean and where their values are found."""
+"""Tables of plain values: meanings of columns, and where their values come from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Table:
     """A table of the report.
 
     Attributes:
-      name: of the CSV file, without its ending, and in JSON.
-      about: what a row is.
-      columns: name to meaning.
+      name: name of the CSV file, without its suffix, and of the table in JSON.
+      about: what one row describes.
+      columns: name of each column to its meaning.
       rows: values (text, numbers, booleans or None) in the order of the columns.
     """
 
@@ -26,16 +26,16 @@ class Table:
 
 
 Columns: TypeAlias = Mapping[str, tuple[str, str | Callable[[Any], Any]]]
-"""Column to its meaning and where its value is found: a path of attributes, or a function."""
+"""Column to its meaning and the source of its value: a path of attributes, or a function."""
 
 
 def table(name: str, about: str, columns: Columns, items: Iterable[Any]) -> Table:
-    """A row an item."""
-    found = [attrgetter(get) if isinstance(get, str) else get for _, get in columns.values()]
-    rows = [[get(item) for get in found] for item in items]
-    return Table(name, about, {column: told for column, (told, _) in columns.items()}, rows)
+    """A table with one row for each item."""
+    getters = [attrgetter(get) if isinstance(get, str) else get for _, get in columns.values()]
+    rows = [[get(item) for get in getters] for item in items]
+    return Table(name, about, {column: meaning for column, (meaning, _) in columns.items()}, rows)
 
 
 def joined(field: str) -> Callable[[Any], str]:
-    """Names in one cell, which hold no spaces."""
+    """Several names in one cell, separated by spaces; names contain none."""
     return lambda item: " ".join(getattr(item, field))

@@ -1,9 +1,10 @@
-"""The other rules of elimination, asked at this search's own cuts.
+"""What the other rules of elimination would have decided at the eliminations of a search.
 
-Only champions have been trained to the end. So nobody can say what a candidate that left would have
-reached, nor which rule would have found the best champion: `elite replay` measures that on
-complete curves. What the records do tell: whether the rules agree at the cuts that were made, which
-of them would have sent a champion away, and whose order of those who went on came true.
+Only champions are trained to the end. So it is not known what an eliminated candidate would have
+reached, nor which rule would have found the best champion: `elite replay` measures that on complete
+curves. The record does show whether the rules agree at the eliminations that took place, which of
+them would have eliminated a champion, and which ranked the candidates that went on as they were
+ranked later.
 """
 
 from __future__ import annotations
@@ -12,26 +13,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from efficientnet_elite.report.bracket import Cut
-from efficientnet_elite.search import cuts, rules
+from efficientnet_elite.search.decisions import DecidedRound
+from efficientnet_elite.search.elimination import Elimination
 from efficientnet_elite.search.ledger import Epoch
-from efficientnet_elite.search.rules import Rule
-from efficientnet_elite.search.summary import Group, curves
+from efficientnet_elite.search.record import curves
+from efficientnet_elite.search.rules import RULES, Rule, find_rule
+from efficientnet_elite.search.summary import Group
 
 Epochs = Mapping[str, Sequence[Epoch]]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a rule would have decided at a cut, with as many going on as did.
+    """What a rule would have decided at an elimination, with as many candidates going on as did.
 
     Attributes:
-      rule: its name.
-      group, round, epoch: of the cut.
-      keeps_instead, drops_instead: whom it would have let go on or sent away, unlike the search, by
-        its own ranking; as many in one as in the other.
-      pairs, right: pairs of candidates that went on, were trained further and differ in the last
-        epoch that both have; those that the rule ordered as they were then.
+      rule: name of the rule.
+      group, round, epoch: group, round and epoch of the elimination.
+      keeps_instead: candidates that were eliminated and would have gone on, by its own ranking.
+      eliminates_instead: candidates that went on and would have been eliminated; as many.
+      pairs: pairs of candidates that both went on, were trained further, and differ in the last
+        epoch that both have.
+      right: how many of these pairs the rule had ranked as they were ranked in that epoch.
     """
 
     rule: str
@@ -39,7 +42,7 @@ class Choice:
     round: int
     epoch: int
     keeps_instead: tuple[str, ...]
-    drops_instead: tuple[str, ...]
+    eliminates_instead: tuple[str, ...]
     pairs: int
     right: int
 
@@ -49,85 +52,90 @@ class Agreement:
     """All choices of a rule together.
 
     Attributes:
-      rule: its name.
+      rule: name of the rule.
       used: whether the search was decided by it.
-      cuts: at which somebody left and it could be asked.
-      same: of these, where the same candidates would have gone on.
-      others: candidates let go on in all that the rule would have sent away.
-      champions_dropped: champions that it would have sent away at some cut, in the groups' order.
+      eliminations: eliminations at which somebody with a score left.
+      same: how many of them would have had the same survivors.
+      others: how often in all a candidate went on that the rule would have eliminated.
+      champions_eliminated: champions that it would have eliminated at some time, in the groups'
+        order.
       pairs, right: see `Choice`.
     """
 
     rule: str
     used: bool
-    cuts: int
+    eliminations: int
     same: int
     others: int
-    champions_dropped: tuple[str, ...]
+    champions_eliminated: tuple[str, ...]
     pairs: int
     right: int
 
 
-def choices(cuts: Sequence[Cut], epochs: Epochs) -> list[Choice]:
-    """What each rule would have decided at each cut; rule by rule, cuts in their order."""
+def choices(rounds: Sequence[DecidedRound], epochs: Epochs) -> list[Choice]:
+    """What each rule would have decided at each elimination, by rule and round."""
     return [
-        _choice(rule, cut, epochs)
-        for rule in rules.RULES.values()
-        for cut in cuts
-        if cut.gap is not None
+        _choice(rule, decided, epochs)
+        for rule in RULES.values()
+        for decided in rounds
+        if decided.gap is not None
     ]
 
 
-def agreement(found: Sequence[Choice], groups: Sequence[Group], used: str) -> list[Agreement]:
+def agreement(choices: Sequence[Choice], groups: Sequence[Group], used: str) -> list[Agreement]:
     """How far the rules agree with the one that was used.
 
     Args:
-      found: of `choices`.
-      groups: of the search.
-      used: name of the rule it was decided by.
+      choices: result of the function `choices`.
+      groups: groups of the search.
+      used: name of the rule that decided the search.
     """
     champions = [group.champion for group in groups if group.champion]
-    name_used = rules.find(used).name
+    name_used = find_rule(used).name
     result = []
-    for name in dict.fromkeys(choice.rule for choice in found):
-        own = [choice for choice in found if choice.rule == name]
-        dropped = {candidate for choice in own for candidate in choice.drops_instead}
+    for name in dict.fromkeys(choice.rule for choice in choices):
+        of_rule = [choice for choice in choices if choice.rule == name]
+        eliminated = {candidate for choice in of_rule for candidate in choice.eliminates_instead}
         result.append(
             Agreement(
                 rule=name,
                 used=name == name_used,
-                cuts=len(own),
-                same=sum(not choice.drops_instead for choice in own),
-                others=sum(len(choice.drops_instead) for choice in own),
-                champions_dropped=tuple(c for c in champions if c in dropped),
-                pairs=sum(choice.pairs for choice in own),
-                right=sum(choice.right for choice in own),
+                eliminations=len(of_rule),
+                same=sum(not choice.eliminates_instead for choice in of_rule),
+                others=sum(len(choice.eliminates_instead) for choice in of_rule),
+                champions_eliminated=tuple(c for c in champions if c in eliminated),
+                pairs=sum(choice.pairs for choice in of_rule),
+                right=sum(choice.right for choice in of_rule),
             )
         )
     return result
 
 
-def _choice(rule: Rule, cut: Cut, epochs: Epochs) -> Choice:
-    # Who failed has no score; a tie stays as the search decided it.
-    names = [d.candidate for d in cut.decisions if d.score == d.score]
-    seen = curves({name: epochs[name] for name in names})
-    found = cuts.Cut(rule, cut.round, cut.epoch, names, names, *seen, {}).ranked()
-    scores, ranked = dict(found), [name for name, _ in found]
-    kept = [d.candidate for d in cut.kept]
+def _choice(rule: Rule, decided: DecidedRound, epochs: Epochs) -> Choice:
+    # Failed candidates have no score. The others stand in the order of the record, so that a tie is
+    # resolved as it was in the search.
+    names = [decision.candidate for decision in decided.decisions if decision.scored]
+    scores, losses = curves({name: epochs[name] for name in names})
+    elimination = Elimination(
+        rule, decided.round, decided.epoch, names, names, scores, losses, int8={}
+    )
+    score_of = dict(elimination.ranking())
+    ranked = list(score_of)
+    surviving = [decision.candidate for decision in decided.surviving]
     pairs = right = 0
-    for one, other in combinations(kept, 2):
+    for one, other in combinations(surviving, 2):
         later = min(len(epochs[one]), len(epochs[other]))
-        ahead, behind = (epochs[n][later - 1].validation_accuracy for n in (one, other))
-        if later > cut.epoch and ahead != behind:
+        first, second = (epochs[n][later - 1].validation_accuracy for n in (one, other))
+        if later > decided.epoch and first != second:
             pairs += 1
-            right += (scores[one] - scores[other]) * (ahead - behind) > 0
+            right += (score_of[one] - score_of[other]) * (first - second) > 0
     return Choice(
         rule=rule.name,
-        group=cut.group,
-        round=cut.round,
-        epoch=cut.epoch,
-        keeps_instead=tuple(name for name in ranked[: len(kept)] if name not in kept),
-        drops_instead=tuple(name for name in ranked[len(kept) :] if name in kept),
+        group=decided.group,
+        round=decided.round,
+        epoch=decided.epoch,
+        keeps_instead=tuple(n for n in ranked[: len(surviving)] if n not in surviving),
+        eliminates_instead=tuple(n for n in ranked[len(surviving) :] if n in surviving),
         pairs=pairs,
         right=right,
     )

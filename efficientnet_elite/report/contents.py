@@ -1,4 +1,4 @@
-"""All that the page is made from."""
+"""Everything that the page is made from."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.report.artefacts import Artefacts
-from efficientnet_elite.report.bracket import Cut
 from efficientnet_elite.report.comparison import Agreement, Choice
-from efficientnet_elite.report.cost import Cost, Planned, Repeat
+from efficientnet_elite.report.cost import ForecastCheck, GroupCost, Training
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Options
+from efficientnet_elite.search.decisions import DecidedRound
 from efficientnet_elite.search.ledger import Epoch
 from efficientnet_elite.search.summary import Summary
 from efficientnet_elite.search.tournament import Halt, Int8
@@ -21,25 +21,25 @@ from efficientnet_elite.search.tournament import Halt, Int8
 
 @dataclass(frozen=True)
 class Contents:
-    """Everything that the page, and its data as JSON and CSV, tell.
+    """What the page shows, and its data as JSON and CSV.
 
     Attributes:
-      workdir: for the commands that the page names.
-      meta: the ledger's settings.
+      workdir: work directory, for the commands that the page names.
+      meta: settings of the search, from the ledger.
       summary: where the search stands.
-      epochs: candidate to its recorded epochs.
-      int8: candidate to what was measured in int8, by epoch.
+      epochs: candidate or repeat to its recorded epochs.
+      int8: candidate to its int8 results, by epoch.
       halts: group to what was ended there because time was up.
-      champions: so far.
-      artefacts: of export and benchmark.
+      champions: champions so far.
+      artefacts: files that export and benchmark have written.
       options: the champions compared over all costs.
       rule: name of the rule of elimination.
-      cuts: the rounds that have been decided, group by group.
+      rounds: recorded decisions, by group and round.
       choices, agreement: what the other rules would have decided there.
-      repeats: the trainings that measure the noise of a score.
-      costs: forecast and actual, by group and at last of all together.
-      plan: what was forecast before the search began, in epochs and maybe in seconds.
-      written: when, for the reader.
+      trainings: trainings that measure the noise of a score.
+      costs: forecast and actual cost of each group, and at the end of all groups together.
+      forecast_checks: forecast before the search and actual cost, in epochs and maybe in seconds.
+      written: when the page was written, as text.
     """
 
     workdir: Path
@@ -52,12 +52,12 @@ class Contents:
     artefacts: Artefacts
     options: Options
     rule: str
-    cuts: Sequence[Cut]
+    rounds: Sequence[DecidedRound]
     choices: Sequence[Choice]
     agreement: Sequence[Agreement]
-    repeats: Sequence[Repeat]
-    costs: Sequence[Cost]
-    plan: Sequence[Planned]
+    trainings: Sequence[Training]
+    costs: Sequence[GroupCost]
+    forecast_checks: Sequence[ForecastCheck]
     written: str
 
     @property

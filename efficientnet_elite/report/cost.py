@@ -1,4 +1,4 @@
-"""What the search was to cost, and what it did."""
+"""What a search was forecast to cost, and what it has cost."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from efficientnet_elite.search import budget
-from efficientnet_elite.search import summary as summary_lib
-from efficientnet_elite.search.budget import Forecast, Pace, forecast
-from efficientnet_elite.search.ledger import Epoch, Replica
-from efficientnet_elite.search.summary import Group, Summary, schedule_of
-from efficientnet_elite.search.tournament import Schedule, scores_by_seed
+from efficientnet_elite.search.budget import Forecast, Pace, TrainingCost, forecast
+from efficientnet_elite.search.ledger import Epoch
+from efficientnet_elite.search.noise import Replica, scores_by_seed, trainings_by_candidate
+from efficientnet_elite.search.record import curves
+from efficientnet_elite.search.schedule import Schedule, schedule_of
+from efficientnet_elite.search.summary import Group, Summary
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A forecast.
+class ForecastCheck:
+    """A forecast and what was spent.
 
     Attributes:
-      of: ``epochs``, or ``seconds`` of training and graph building, all workers' together.
+      unit: ``epochs``, or ``seconds`` of training and graph building, of all workers together.
       least, most: the range that was forecast, failures aside.
-      budget: that it had to keep; None where there was none.
-      spent: so far.
-      left: still to come; None where not known.
-      clock: seconds that all runs of the search have taken, which a budget in hours is of; None for
-        epochs.
+      budget: the budget; None where there was none.
+      spent: what was spent so far.
+      left: what is still to come; None where that is not known.
+      clock: seconds that all runs of the search have taken, which a budget in hours limits; None
+        for epochs.
     """
 
-    of: str
+    unit: str
     least: float
     most: float
     budget: float | None
@@ -38,7 +38,7 @@ class Planned:
 
     @property
     def verdict(self) -> str | None:
-        """How what came compares with the forecast; None where nothing can be said yet."""
+        """``below``, ``within`` or ``above`` the forecast; None where that cannot be said yet."""
         if self.left is None or (self.left and self.spent <= self.most):
             return None
         if self.spent > self.most:
@@ -46,18 +46,20 @@ class Planned:
         return "within" if self.spent >= self.least else "below"
 
 
-def planned(meta: Mapping[str, Any], summary: Summary, total: Cost) -> list[Planned]:
-    """What was forecast: epochs, and seconds where the pace was measured for a budget in hours.
+def compare_with_forecast(
+    meta: Mapping[str, Any], summary: Summary, total: GroupCost
+) -> list[ForecastCheck]:
+    """Forecast and actual: epochs, and seconds where the pace was measured for a budget in hours.
 
     Args:
-      meta: the ledger's settings.
+      meta: settings of the search, from the ledger.
       summary: where the search stands.
       total: cost of all groups together.
     """
     plan, config = meta.get("plan"), meta["config"]
     if plan is None:
         return []
-    epochs = Planned(
+    epochs = ForecastCheck(
         "epochs",
         plan["epochs"]["least"],
         plan["epochs"]["most"],
@@ -68,13 +70,13 @@ def planned(meta: Mapping[str, Any], summary: Summary, total: Cost) -> list[Plan
     if plan["pace"] is None:
         return [epochs]
     hours, pace, spent = config["budget_hours"], Pace(**plan["pace"]), summary.seconds
-    groups = [[pace.cost(member.macs) for member in group.members] for group in summary.groups]
-    # On one worker: workers that wait for each other train none the more.
-    foretold = forecast(groups, schedule_of(meta), seeds=config["seeds"])
-    seconds = Planned(
+    groups = [[pace.cost_of(member.macs) for member in group.members] for group in summary.groups]
+    # Forecast for one worker, since the time that workers wait for each other is not training.
+    expected = forecast(groups, schedule_of(meta), seeds=config["seeds"])
+    seconds = ForecastCheck(
         "seconds",
-        foretold.least,
-        foretold.most,
+        expected.least,
+        expected.most,
         None if hours is None else 3600 * hours,
         spent["training"] + spent.get("graph building", 0.0),
         summary.seconds_left,
@@ -84,17 +86,17 @@ def planned(meta: Mapping[str, Any], summary: Summary, total: Cost) -> list[Plan
 
 
 @dataclass(frozen=True)
-class Repeat:
-    """One of these trainings.
+class Training:
+    """One of the trainings that measure the noise of a score.
 
     Attributes:
-      name: the candidate's, or the replica's.
-      candidate: whose network it is.
-      group: the candidate's.
-      seed: added to the search's; 0 for the candidate itself.
-      epoch: the first cut, after which the scores are compared.
-      score: the rule's of the epochs up to then, see `scores_by_seed`; None before them.
-      failure: why its training could not go on; None where it did not fail.
+      name: name of the candidate or repeat.
+      candidate: the candidate that is trained.
+      group: its group.
+      seed: added to the seed of the search; 0 for the candidate itself.
+      epoch: epoch of the first elimination, after which the scores are compared.
+      score: score by the rule from the epochs up to then, see `scores_by_seed`; None before them.
+      failure: why its training failed; None where it did not.
     """
 
     name: str
@@ -106,45 +108,55 @@ class Repeat:
     failure: str | None
 
 
-def repeats(
+def noise_trainings(
     replicas: Sequence[Replica],
     summary: Summary,
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     failures: Mapping[str, str],
-) -> list[Repeat]:
-    """Every network's trainings, the candidate's own first; groups in their order."""
-    groups = {member.name: group.number for group in summary.groups for member in group.members}
-    trainings = sorted(summary_lib.repeats(replicas).items(), key=lambda t: (groups[t[0]], t[0]))
+) -> list[Training]:
+    """The trainings of each repeated candidate, its own one first; groups in their order."""
+    group_of = {member.name: group.number for group in summary.groups for member in group.members}
+    by_candidate = sorted(
+        trainings_by_candidate(replicas).items(), key=lambda item: (group_of[item[0]], item[0])
+    )
     seeds = {replica.name: replica.seed for replica in replicas}
-    accuracies, losses = summary_lib.curves(epochs)
-    found = []
-    for candidate, names in trainings:
+    accuracies, losses = curves(epochs)
+    result = []
+    for candidate, names in by_candidate:
         scores = scores_by_seed(names, accuracies, losses, schedule)
-        for name in names:
-            # A candidate that failed later has been measured.
-            failure = None if name in scores else failures.get(name)
-            seed, score = seeds.get(name, 0), scores.get(name)
-            group, epoch = groups[candidate], schedule.cut(1)
-            found.append(Repeat(name, candidate, group, seed, epoch, score, failure))
-    return found
+        result += [
+            Training(
+                name=name,
+                candidate=candidate,
+                group=group_of[candidate],
+                seed=seeds.get(name, 0),
+                epoch=schedule.elimination_epoch(1),
+                score=scores.get(name),
+                # A candidate that failed later has been measured.
+                failure=None if name in scores else failures.get(name),
+            )
+            for name in names
+        ]
+    return result
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Forecast and actual cost of a group, or of all.
+class GroupCost:
+    """Forecast and actual cost of a group, or of all groups together.
 
-    Work is counted in multiply-accumulates of one image, summed over epochs: times the number of
-    training images and three (forward, and twice as much backward) it is that of the training.
+    Work is counted in multiply-accumulates of one image, summed over epochs. Multiplied by the
+    number of training images and by three (the backward pass takes twice as much as the forward
+    pass) it is the work of the whole training.
 
     Attributes:
-      group: its number; None for all together.
-      candidates: that took part.
-      replicas: further trainings, which measure the noise; their cost is counted in.
+      group: number of the group; None for all together.
+      candidates: number of candidates that took part.
+      replicas: number of repeats, which measure the noise; their cost is included.
       epochs_planned, work_planned: forecast before the first epoch, failures aside.
-      epochs_trained, work_trained: recorded.
-      epochs_left: still to be trained.
-      seconds: of training and validation, recorded.
+      epochs_trained, work_trained: recorded so far.
+      epochs_left: epochs still to be trained.
+      seconds: recorded seconds of training and validation.
     """
 
     group: int | None
@@ -159,68 +171,70 @@ class Cost:
 
     @property
     def epochs_off(self) -> float:
-        """Relative difference of the epochs, trained and still to be, from those expected."""
+        """Relative difference of the epochs, trained and left, from the middle of the forecast."""
         return (self.epochs_trained + self.epochs_left) / self.epochs_planned.expected - 1
 
     @property
     def work_off(self) -> float | None:
-        """Relative difference of the work from that expected; None before all is trained."""
+        """Relative difference of the work from the middle of the forecast; None before the end."""
         return None if self.epochs_left else self.work_trained / self.work_planned.expected - 1
 
 
-def costs(
+def group_costs(
     summary: Summary,
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     replicas: Sequence[Replica] = (),
-) -> list[Cost]:
-    """Costs by group, the heaviest first, and of all together.
+) -> list[GroupCost]:
+    """Costs of each group, the heaviest first, and at the end of all together.
 
     Args:
       summary: where the search stands.
-      schedule: that it was planned with.
-      epochs: candidate or replica to its recorded epochs.
-      replicas: of the search.
+      schedule: the schedule that it was planned with.
+      epochs: candidate or repeat to its recorded epochs.
+      replicas: repeats of the search.
     """
-    groups = [_cost(group, schedule, epochs, replicas) for group in summary.groups]
-    total = Cost(
+    groups = [_group_cost(group, schedule, epochs, replicas) for group in summary.groups]
+    total = GroupCost(
         group=None,
-        candidates=sum(c.candidates for c in groups),
-        replicas=sum(c.replicas for c in groups),
-        epochs_planned=_sum([c.epochs_planned for c in groups]),
-        work_planned=_sum([c.work_planned for c in groups]),
-        epochs_trained=sum(c.epochs_trained for c in groups),
-        work_trained=sum(c.work_trained for c in groups),
-        epochs_left=sum(c.epochs_left for c in groups),
-        seconds=sum(c.seconds for c in groups),
+        candidates=sum(cost.candidates for cost in groups),
+        replicas=sum(cost.replicas for cost in groups),
+        epochs_planned=_sum([cost.epochs_planned for cost in groups]),
+        work_planned=_sum([cost.work_planned for cost in groups]),
+        epochs_trained=sum(cost.epochs_trained for cost in groups),
+        work_trained=sum(cost.work_trained for cost in groups),
+        epochs_left=sum(cost.epochs_left for cost in groups),
+        seconds=sum(cost.seconds for cost in groups),
     )
     return [*groups, total]
 
 
-def _cost(
+def _group_cost(
     group: Group,
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     replicas: Sequence[Replica],
-) -> Cost:
+) -> GroupCost:
     macs = {member.name: member.macs for member in group.members}
-    again = {r.name: macs[r.candidate] for r in replicas if r.candidate in macs}
-    trained = {name: epochs.get(name, ()) for name in (*macs, *again)}
+    replica_macs = {r.name: macs[r.candidate] for r in replicas if r.candidate in macs}
+    trained = {name: epochs.get(name, ()) for name in (*macs, *replica_macs)}
 
-    def planned(costs: Sequence[budget.Cost]) -> Forecast:
-        # All replicas of a group are of one candidate.
-        return budget.forecast([costs], schedule, seeds=1 + len(again))
+    def forecast_for(costs: Sequence[TrainingCost]) -> Forecast:
+        # All repeats of a group are of one candidate.
+        return forecast([costs], schedule, seeds=1 + len(replica_macs))
 
-    return Cost(
+    return GroupCost(
         group=group.number,
         candidates=len(macs),
-        replicas=len(again),
-        epochs_planned=planned([budget.Cost()] * len(macs)),
-        work_planned=planned([budget.Cost(float(cost)) for cost in macs.values()]),
+        replicas=len(replica_macs),
+        epochs_planned=forecast_for([TrainingCost()] * len(macs)),
+        work_planned=forecast_for([TrainingCost(float(count)) for count in macs.values()]),
         epochs_trained=sum(map(len, trained.values())),
-        work_trained=sum(float(len(trained[n]) * cost) for n, cost in (macs | again).items()),
+        work_trained=sum(
+            float(len(trained[name]) * count) for name, count in (macs | replica_macs).items()
+        ),
         epochs_left=group.epochs_left,
-        seconds=sum(epoch.seconds for own in trained.values() for epoch in own),
+        seconds=sum(epoch.seconds for done in trained.values() for epoch in done),
     )
 
 

@@ -1,7 +1,7 @@
 """Everything that the page shows, as tables of plain values for JSON and CSV.
 
-Shares and accuracies are from 0 to 1, sizes in bytes, times in seconds unless a name says else;
-what is not known is null in JSON and empty in CSV.
+Shares and accuracies are from 0 to 1, sizes in bytes, and times in seconds, unless the name of a
+column says otherwise. Unknown values are null in JSON and empty in CSV.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from efficientnet_elite.report import race_tables
 from efficientnet_elite.report.columns import Columns, Table, joined, table
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.results import choices, validated
-from efficientnet_elite.search.summary_text import describe
+from efficientnet_elite.search.summary_text import member_text
 
-FORMAT = 2
+FORMAT = 3
 
 
 def as_json(contents: Contents) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def as_json(contents: Contents) -> dict[str, Any]:
     nothing was measured), ``problems`` (files that could not be used) and ``tables``: name to
     ``about``, ``columns`` (name to meaning) and ``rows`` (objects with these columns).
     """
-    summary, found = contents.summary, contents.artefacts
+    summary, artefacts = contents.summary, contents.artefacts
     exported = [champion for champion in contents.champions if champion.export]
     by, _ = validated(exported)
     return {
@@ -51,10 +51,14 @@ def as_json(contents: Contents) -> dict[str, Any]:
             "seconds_left": summary.seconds_left,
         },
         "settings": dict(contents.meta),
-        "benchmark": {"host": dict(found.host), "threads": found.threads, "runs": found.runs}
-        if found.host
+        "benchmark": {
+            "host": dict(artefacts.host),
+            "threads": artefacts.threads,
+            "runs": artefacts.runs,
+        }
+        if artefacts.host
         else None,
-        "problems": list(found.problems),
+        "problems": list(artefacts.problems),
         "tables": {
             table.name: {
                 "about": table.about,
@@ -77,14 +81,14 @@ def as_csv(table: Table) -> str:
 
 
 def tables(contents: Contents) -> list[Table]:
-    """All tables, as far as there is anything to tell."""
+    """All tables that are not empty."""
     every = (
         _champions(contents),
         _options(contents),
         _candidates(contents),
         _over_limits(contents),
         _curves(contents),
-        race_tables.cuts(contents),
+        race_tables.eliminations(contents),
         race_tables.decisions(contents),
         race_tables.rules(contents),
         race_tables.rule_choices(contents),
@@ -126,7 +130,7 @@ def _champions(contents: Contents) -> Table:
     columns: Columns = {
         "name": ("of the champion", "member.name"),
         "group": ("its cost group, 0 the heaviest", "group"),
-        "role": ("what speaks for it, if anything", lambda c: roles.get(c.member.name)),
+        "role": ("its advantage, if it has one", lambda c: roles.get(c.member.name)),
         "on_front": (
             "on the Pareto front of int8 test accuracy, int8 file size and latency",
             lambda c: c.on_front if c.export else None,
@@ -161,17 +165,28 @@ def _champions(contents: Contents) -> Table:
 
 def _options(contents: Contents) -> Table:
     options = contents.options
-    part = "the test part" if options.tested else "the validation part, for nothing is exported yet"
+    part = (
+        "the test part" if options.tested else "the validation part, since nothing is exported yet"
+    )
     columns: Columns = {
         "name": ("of the champion", "name"),
         "group": ("its cost group", "group"),
         "accuracy": (f"{options.kind}, on {part}", "accuracy"),
         **{n: (METRICS[n].help, _cost(n)) for n in options.metrics},
-        "on_front": ("nobody is as good in everything and better in something", "on_front"),
-        "alone": ("costs any of which suffices for that, with accuracy", joined("alone")),
-        "beaten_by": ("champions nowhere worse and somewhere better", joined("beaten_by")),
+        "on_front": (
+            "no other is at least as good in everything and better in something",
+            "on_front",
+        ),
+        "alone": (
+            "costs each of which alone, with accuracy, suffices for the front",
+            joined("alone"),
+        ),
+        "beaten_by": (
+            "champions that are as good in everything and better in something",
+            joined("beaten_by"),
+        ),
     }
-    about = "A champion, compared over all costs that are known of every one."
+    about = "A champion, compared over all costs that are known for all champions."
     return table("pareto", about, columns, options.rows)
 
 
@@ -180,7 +195,7 @@ def _candidates(contents: Contents) -> Table:
         "group": ("cost group, 0 the heaviest", lambda pair: pair[0].number),
         "name": ("of the candidate", lambda pair: pair[1].name),
         "state": ("racing, eliminated, champion or failed", lambda pair: str(pair[1].state)),
-        "outcome": ("the same in words", lambda pair: describe(pair[1])),
+        "outcome": ("the state in words", lambda pair: member_text(pair[1])),
         "epochs": ("trained", lambda pair: pair[1].epochs_done),
         "average_accuracy": (
             "mean validation accuracy since the first epoch",
@@ -205,8 +220,8 @@ def _over_limits(contents: Contents) -> Table:
         "name": ("of the candidate", lambda pair: pair[0]),
         "reason": ("the limits that it is over", lambda pair: pair[1]),
     }
-    about = "A candidate of the pool that is over a limit and was not trained."
-    return table("over_limits", about, columns, contents.meta.get("cut", {}).items())
+    about = "A candidate of the pool that was excluded because it is over a limit."
+    return table("over_limits", about, columns, contents.meta.get("excluded", {}).items())
 
 
 def _curves(contents: Contents) -> Table:

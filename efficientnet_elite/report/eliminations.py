@@ -1,4 +1,4 @@
-"""The page's sections on the tournament: brackets, decisions, what other rules would have done."""
+"""Sections of the page on the tournament: brackets, decisions, and the other rules."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from efficientnet_elite.report import tables
-from efficientnet_elite.report.bracket import Cut
 from efficientnet_elite.report.comparison import Agreement, Choice
 from efficientnet_elite.report.contents import Contents, Figures
-from efficientnet_elite.report.cost import Repeat
+from efficientnet_elite.report.cost import Training
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.markup import Html, listed, missing, note, plural, tag
-from efficientnet_elite.search.cuts import Decision
-from efficientnet_elite.search.rules import find
+from efficientnet_elite.search.decisions import DecidedRound, Decision, decision_text
+from efficientnet_elite.search.rules import find_rule
 from efficientnet_elite.search.summary import State
 from efficientnet_elite.search.tournament import FINALISTS, Int8
 
@@ -21,27 +20,28 @@ from efficientnet_elite.search.tournament import FINALISTS, Int8
 def tournament(contents: Contents, figures: Figures) -> Html:
     """Brackets, and every decision with its reason."""
     title = tag("h2", "The tournament")
-    cuts = contents.cuts
-    if not cuts:
-        alone = all(len(group.members) == 1 for group in contents.summary.groups)
-        told = "No round has been decided yet."
-        if alone:
-            told = "Every candidate is alone in its group: there was nothing to decide."
-        return tag("section", title, missing(told), _noise(contents) if contents.repeats else None)
-    out = sum(len(cut.out) for cut in cuts)
+    rounds = contents.rounds
+    if not rounds:
+        text = "No round has been decided yet."
+        if all(len(group.members) == 1 for group in contents.summary.groups):
+            text = "Every candidate is alone in its group: there was nothing to decide."
+        return tag(
+            "section", title, missing(text), _noise(contents) if contents.trainings else None
+        )
+    eliminated = sum(len(decided.eliminated) for decided in rounds)
     lead = (
-        f"{plural(len(cuts), 'round')} decided, {plural(out, 'candidate')} out. In every group "
-        "candidates are trained side by side and compared after each round; the worse ones leave, "
-        "until one is left, the champion. They are ranked by a score, here in percent: "
-        f"{_words(contents.rule, contents.score)}{_beyond(cuts)}. Those above the dashed line went "
-        "on."
+        f"{plural(len(rounds), 'round')} decided, {plural(eliminated, 'candidate')} eliminated. "
+        "The candidates of a group are trained side by side and ranked after each round. The worst "
+        "leave, until one is left: the champion. The score that ranks them, here in percent, is: "
+        f"{_score_words(contents.rule, contents.score)}{_beyond(rounds)}. Candidates above the "
+        "dashed line went on."
     )
-    if any(not cut.out for cut in cuts):
-        lead += " Rounds in which everybody did are not drawn."
+    if any(not decided.eliminated for decided in rounds):
+        lead += " Rounds after which all candidates went on are not drawn."
     if contents.meta["config"]["select"] == "int8":
         lead += (
-            f" Cuts among {FINALISTS} or fewer add what int8 gains or loses against the same "
-            "weights in float32."
+            f" Among {FINALISTS} candidates or fewer, what a network gains or loses in int8 "
+            "against the same weights in float32 is added to the score."
         )
     return tag(
         "section",
@@ -54,125 +54,129 @@ def tournament(contents: Contents, figures: Figures) -> Html:
     )
 
 
-def _beyond(cuts: Sequence[Cut]) -> str:
-    """A score that a reader may wonder about."""
-    if not any(decision.score > 1 for cut in cuts for decision in cut.decisions):
+def _beyond(rounds: Sequence[DecidedRound]) -> str:
+    """An explanation of scores above 100 %, where there are any."""
+    if not any(decision.score > 1 for decided in rounds for decision in decided.decisions):
         return ""
-    return " (a train loss that is ahead of the accuracy can take it beyond 100)"
+    return " (it can exceed 100 where the training loss is lower than the accuracies suggest)"
 
 
-def _words(rule: str, score: str) -> str:
-    words = find(rule).words.replace("accuracy", score)
+def _score_words(rule: str, score: str) -> str:
+    words = find_rule(rule).words.replace("accuracy", score)
     return words.replace("{epoch} epochs", "all epochs so far").format(epoch="the round")
 
 
-_NOISE_EPOCHS = 3  # of a curve, for `rules.fluctuation` to see anything
+_NOISE_EPOCHS = 3  # epochs of a curve that `rules.fluctuation` needs
 
 
 def _noise(contents: Contents) -> Html:
     """What is known of the noise of a score, with the trainings that measured it."""
-    repeats, measured = contents.repeats, contents.summary.noise
-    if not repeats:
+    trainings, measured = contents.trainings, contents.summary.noise
+    if not trainings:
         return note(
-            "Noise of a score: what another seed may change. It is estimated from the unrest of "
-            "the curves, which tells the least it can be; ",
+            "The noise of a score is the standard deviation between trainings with different "
+            "seeds. Here it is estimated from the fluctuation of the learning curves, which gives "
+            "a lower bound; ",
             tag("code", "--seeds"),
             " measures it.",
         )
-    done = [repeat for repeat in repeats if repeat.score is not None]
+    done = [training for training in trainings if training.score is not None]
     if measured is not None:
-        told = (
+        text = (
             f"Noise of a score, measured: {100 * measured:.2f} points, by "
             f"{plural(len(done), 'training')} of "
-            f"{plural(len({r.candidate for r in repeats}), 'network')} with different seeds"
+            f"{plural(len({t.candidate for t in trainings}), 'network')} with different seeds"
         )
-    elif contents.halts or all(r.score is not None or r.failure for r in repeats):
-        told = "No two trainings of one network came to the first cut: noise is estimated"
+    elif contents.halts or all(t.score is not None or t.failure for t in trainings):
+        text = (
+            "No two trainings of one network reached the first elimination: the noise is estimated"
+        )
     else:
-        told = (
-            f"The noise of a score is being measured: {len(done)} of {len(repeats)} trainings "
-            "have come to the first cut"
+        text = (
+            f"The noise of a score is being measured: {len(done)} of {len(trainings)} trainings "
+            "have reached the first elimination"
         )
     columns: tuple[tables.Column, ...] = ("Network", "Group", "Seed", ("Score", "%"))
-    head = tag("tr", *map(tables.column, columns), tables.words("What became of it"))
+    head = tag("tr", *map(tables.column, columns), tables.words("State"))
     return tag(
         "details",
-        tag("summary", told),
-        tables.framed(head, [_repeat(repeat) for repeat in repeats]),
+        tag("summary", text),
+        tables.framed(head, [_training(training) for training in trainings]),
         note(
-            "The standard deviation of the score between trainings of a network, pooled over the "
-            "networks, at the first cut: what another seed may change. A network's trainings are "
-            "scored among themselves, not among the candidates of its group."
+            "The noise is the standard deviation of the score between trainings of one network "
+            "with different seeds, at the first elimination, pooled over the networks. The "
+            "trainings of a network are scored among themselves, not among the candidates of its "
+            "group."
         ),
     )
 
 
-def _repeat(repeat: Repeat) -> Html:
-    if repeat.failure:
-        told = f"failed: {repeat.failure}"
-    elif repeat.score is None:
-        told = "has not come to the first cut"
+def _training(training: Training) -> Html:
+    if training.failure:
+        text = f"failed: {training.failure}"
+    elif training.score is None:
+        text = "has not reached the first elimination"
     else:
-        told = f"measured after epoch {repeat.epoch}"
+        text = f"measured after epoch {training.epoch}"
     cells = (
-        str(repeat.group),
-        f"+{repeat.seed}" if repeat.seed else "the candidate's",
-        tables.share(repeat.score),
+        str(training.group),
+        f"+{training.seed}" if training.seed else "the candidate's",
+        tables.share(training.score),
     )
     return tag(
         "tr",
-        tag("td", repeat.candidate),
+        tag("td", training.candidate),
         *(tag("td", cell) for cell in cells),
-        tag("td", told, class_="words"),
-        class_="failed" if repeat.failure else None,
+        tag("td", text, class_="words"),
+        class_="failed" if training.failure else None,
     )
 
 
 def _close(contents: Contents) -> Html:
-    """Which decisions another seed could have turned over."""
-    cuts = contents.cuts
-    close = [cut for cut in cuts if cut.close]
+    """Eliminations that another seed could have decided otherwise."""
+    rounds = contents.rounds
+    close = [decided for decided in rounds if decided.close]
     if not close:
-        early = contents.summary.noise is None and any(cut.epoch < _NOISE_EPOCHS for cut in cuts)
+        no_noise = contents.summary.noise is None and any(r.epoch < _NOISE_EPOCHS for r in rounds)
         return note(
-            _put_off(cuts) or "No cut was found too close to call.",
-            " From fewer than three epochs no noise can be estimated." if early else "",
+            _put_off(rounds) or "No elimination was too close to call.",
+            " From fewer than three epochs no noise can be estimated." if no_noise else "",
         )
     rows = [
         tag(
             "li",
-            f"group {cut.group}, round {cut.round}: ",
-            listed([d.candidate for d in cut.kept if d.close]),
+            f"group {decided.group}, round {decided.round}: ",
+            listed([d.candidate for d in decided.surviving if d.close]),
             " went on, ",
-            listed([d.candidate for d in cut.out if d.close]),
-            f" did not: {_gap(cut)} apart at the cut",
+            listed([d.candidate for d in decided.eliminated if d.close]),
+            f" left: {_gap(decided)} between the last and the first of them",
         )
-        for cut in close
+        for decided in close
     ]
     return tag(
         "div",
         tag(
             "p",
-            tag("b", f"Too close to call: {plural(len(close), 'cut')} of {len(cuts)}. "),
+            tag("b", f"Too close to call: {plural(len(close), 'elimination')} of {len(rounds)}. "),
             "The gap is below the noise of a score, so that another seed could have decided "
-            "otherwise. Take these candidates for equals. ",
-            _put_off(cuts),
+            "otherwise. Treat these candidates as equally good. ",
+            _put_off(rounds),
         ),
         tag("ul", *rows),
         class_="missing",
     )
 
 
-def _put_off(cuts: Sequence[Cut]) -> str | None:
-    """Rounds after which nobody had to leave because it was too close; None without any."""
-    count = sum(not cut.out and any(d.close for d in cut.kept) for cut in cuts)
+def _put_off(rounds: Sequence[DecidedRound]) -> str | None:
+    """Rounds after which nobody left because it was too close to call; None without any."""
+    count = sum(not r.eliminated and any(d.close for d in r.surviving) for r in rounds)
     if not count:
         return None
-    return f"In {plural(count, 'round')} it was too close to call, and everybody stayed."
+    return f"After {plural(count, 'round')} it was too close to call, and all candidates went on."
 
 
-def _gap(cut: Cut) -> str:
-    return "" if cut.gap is None else f"{100 * cut.gap:.2f} points"
+def _gap(decided: DecidedRound) -> str:
+    return "" if decided.gap is None else f"{100 * decided.gap:.2f} points"
 
 
 def _bracket(number: int, figure: Figure) -> Html:
@@ -189,78 +193,82 @@ _COLUMNS: tuple[tables.Column, ...] = (
     ("Round", "after epoch"),
     "Rank",
     ("Score", "%"),
-    ("To the cut", "points"),
+    ("Margin", "points"),
 )
 
 
 def _decisions(contents: Contents) -> Html:
     """Every decision with its reason, to be unfolded; int8 accuracies where there are any."""
-    cuts, int8 = contents.cuts, contents.int8
+    rounds, int8 = contents.rounds, contents.int8
     failed = {m.name for m in contents.summary.members if m.state is State.FAILED}
     columns = _COLUMNS + ((("int8", "validation, %"),) if int8 else ())
-    head = tag("tr", *map(tables.column, columns), tables.words("Why"))
+    head = tag("tr", *map(tables.column, columns), tables.words("Reason"))
     rows = []
-    for group, own in groupby(cuts, lambda cut: cut.group):
+    for group, of_group in groupby(rounds, lambda decided: decided.group):
         title = tag("th", f"Group {group}", colspan=str(len(columns) + 1), scope="rowgroup")
         rows.append(tag("tr", title, class_="group"))
-        for cut in own:
-            rows += [_decision(cut, d, int8, d.candidate in failed) for d in cut.decisions]
-    told = f"Every decision and its reason ({sum(len(cut.decisions) for cut in cuts)})"
-    return tag("details", tag("summary", told), tables.framed(head, rows))
+        for decided in of_group:
+            rows += [
+                _decision(decided, d, int8, failed=d.candidate in failed) for d in decided.decisions
+            ]
+    count = sum(len(decided.decisions) for decided in rounds)
+    text = f"Every decision and its reason ({count})"
+    return tag("details", tag("summary", text), tables.framed(head, rows))
 
 
-def _decision(cut: Cut, decision: Decision, int8: Int8, failed: bool) -> Html:
-    scored = decision.score == decision.score
-    result = int8.get(decision.candidate, {}).get(cut.epoch)
+def _decision(decided: DecidedRound, decision: Decision, int8: Int8, *, failed: bool) -> Html:
+    result = int8.get(decision.candidate, {}).get(decided.epoch)
+    margin = decided.margin(decision)
     cells = (
-        f"{cut.round} ({cut.epoch})",
+        f"{decided.round} ({decided.epoch})",
         str(decision.rank),
-        tables.share(decision.score) if scored else tables.NONE,
-        tables.NONE if (margin := cut.margin(decision)) is None else f"{100 * margin:+.2f}",
+        tables.share(decision.score) if decision.scored else tables.NONE,
+        tables.NONE if margin is None else f"{100 * margin:+.2f}",
         *((tables.share(None if result is None else result.int8_accuracy),) if int8 else ()),
     )
     outcome = "goes on" if decision.survives else "out"
+    state = None if decision.survives else "out" if decision.scored or not failed else "failed"
     return tag(
         "tr",
         tag("td", decision.candidate),
         *(tag("td", cell) for cell in cells),
-        tag("td", f"{outcome}: {decision.reason}", class_="words"),
-        class_=None if decision.survives else "out" if scored or not failed else "failed",
+        tag("td", f"{outcome}: {decision_text(decision)}", class_="words"),
+        class_=state,
     )
 
 
 def other_rules(contents: Contents) -> Html | None:
-    """What the other rules would have decided at the same cuts; None where nobody has left."""
+    """What the other rules would have decided; None where nobody has been eliminated."""
     if not contents.choices:
         return None
     pairs = contents.agreement[0].pairs
     columns: tuple[tables.Column, ...] = (
         "Rule",
-        ("Same cut", f"of {contents.agreement[0].cuts}"),
+        ("Same survivors", f"of {plural(contents.agreement[0].eliminations, 'elimination')}"),
         ("Other choices", "candidates"),
         *([("Right order", f"of {plural(pairs, 'pair')}")] if pairs else []),
     )
     head = tag(
-        "tr", *map(tables.column, columns), tables.words("Champions it would have sent away")
+        "tr", *map(tables.column, columns), tables.words("Champions it would have eliminated")
     )
     return tag(
         "section",
         tag("h2", "What other rules would have decided"),
         tag(
             "p",
-            "Each rule, asked at every cut of this search, with what was recorded until then, to "
-            "let as many go on. Only champions are trained to the end: what a candidate that left "
-            "would have reached is not known, so neither is whether another rule would have found "
-            "a better champion. A champion that another rule would have sent away shows where the "
-            "choice of rule mattered.",
+            "Each rule is applied at every elimination of this search, to what was recorded until "
+            "then, and lets as many candidates go on as did. Only champions are trained to the "
+            "end, so that nobody knows what an eliminated candidate would have reached, nor "
+            "whether another rule would have found a better champion. A champion that another rule "
+            "would have eliminated shows where the choice of rule mattered.",
             class_="lead",
         ),
-        tables.framed(head, [_agreement(found) for found in contents.agreement]),
+        tables.framed(head, [_agreement(agreement) for agreement in contents.agreement]),
         note(
             f"Right order: of the {plural(pairs, 'pair')} of candidates that both went on, those "
-            "that the rule ordered as they were in the last epoch that both have; equals are left "
-            "out. All rules were given the same survivors, those of the rule that was used, and "
-            "its cuts."
+            "that the rule ranked as they were ranked in the last epoch that both have; equal ones "
+            "are left out. All rules are given the eliminations and the survivors of the rule that "
+            "was used."
         )
         if pairs
         else None,
@@ -268,26 +276,28 @@ def other_rules(contents: Contents) -> Html | None:
     )
 
 
-def _agreement(found: Agreement) -> Html:
-    used = tag("small", " (used)") if found.used else None
+def _agreement(agreement: Agreement) -> Html:
+    used = tag("small", " (used)") if agreement.used else None
     cells = (
-        str(found.same),
-        str(found.others),
-        *([str(found.right)] if found.pairs else []),
+        str(agreement.same),
+        str(agreement.others),
+        *([str(agreement.right)] if agreement.pairs else []),
     )
-    dropped = listed(found.champions_dropped) if found.champions_dropped else "none"
+    eliminated = (
+        listed(agreement.champions_eliminated) if agreement.champions_eliminated else "none"
+    )
     return tag(
         "tr",
-        tag("th", found.rule, used, scope="row"),
+        tag("th", agreement.rule, used, scope="row"),
         *(tag("td", cell) for cell in cells),
-        tag("td", dropped, class_="words"),
-        class_="won" if found.used else None,
+        tag("td", eliminated, class_="words"),
+        class_="won" if agreement.used else None,
     )
 
 
 def _elsewhere(choices: Sequence[Choice]) -> Html | None:
-    """Every cut that another rule would have made otherwise, to be unfolded."""
-    different = [choice for choice in choices if choice.drops_instead]
+    """Every elimination that another rule would have decided otherwise, to be unfolded."""
+    different = [choice for choice in choices if choice.eliminates_instead]
     if not different:
         return None
     columns: tuple[tables.Column, ...] = ("Rule", "Group", ("Round", "after epoch"))
@@ -295,7 +305,7 @@ def _elsewhere(choices: Sequence[Choice]) -> Html | None:
         "tr",
         *map(tables.column, columns),
         tables.words("Would have kept"),
-        tables.words("and sent away"),
+        tables.words("and eliminated"),
     )
     rows = [
         tag(
@@ -304,9 +314,9 @@ def _elsewhere(choices: Sequence[Choice]) -> Html | None:
             tag("td", str(choice.group)),
             tag("td", f"{choice.round} ({choice.epoch})"),
             tag("td", listed(choice.keeps_instead), class_="words"),
-            tag("td", listed(choice.drops_instead), class_="words"),
+            tag("td", listed(choice.eliminates_instead), class_="words"),
         )
         for choice in different
     ]
-    told = f"The {plural(len(different), 'cut')} that another rule would have made otherwise"
-    return tag("details", tag("summary", told), tables.framed(head, rows))
+    text = f"{plural(len(different), 'elimination')} that another rule would have decided otherwise"
+    return tag("details", tag("summary", text), tables.framed(head, rows))

@@ -1,7 +1,7 @@
-"""The report's figures, each as SVG for the page and as PNG for everything else.
+"""Figures of the report, each as SVG for the page and as PNG for other uses.
 
-Colours come from `style.PALETTE`; lines also differ in weight and markers in shape, so that nothing
-is told by colour alone. matplotlib is imported only here and drawn without a display.
+Colours come from `markup.PALETTE`. Lines also differ in weight and markers in shape, so that
+nothing is shown by colour alone. matplotlib is imported only when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -128,16 +128,16 @@ class Point:
 
 
 def shared_axis(groups: Sequence[Group], scores: Mapping[str, Sequence[float]]) -> Axis:
-    """Limits for all groups' curves; in percent, and logarithmic where the rounds end early."""
+    """Axes for the curves of all groups; epochs are logarithmic where the rounds end early."""
     members = [member for group in groups for member in group.members]
     epochs = max(2, *(member.epochs_needed for member in members))
-    last_cut = max((d.epoch for group in groups for d in group.decisions), default=0)
+    last_elimination = max((d.epoch for group in groups for d in group.decisions), default=0)
     values = [100 * score for member in members for score in scores.get(member.name, ())]
     low, high = min(values, default=0.0), max(values, default=100.0)
     pad = max(2.0, 0.06 * (high - low))
     return Axis(
         epochs,
-        logarithmic=epochs >= 50 and 0 < last_cut <= epochs / 3,
+        logarithmic=epochs >= 50 and 0 < last_elimination <= epochs / 3,
         low=max(0.0, low - pad),
         high=min(101.0, high + pad),
     )
@@ -161,10 +161,10 @@ def curves(
         lines: list[np.ndarray] = []
         labels: list[Label] = []
         for member, (color, width) in _looks(group).items():
-            own = np.array(scores.get(member.name, ()), float)
-            if not own.size:
+            accuracies = np.array(scores.get(member.name, ()), float)
+            if not accuracies.size:
                 continue
-            line = np.stack([np.arange(1, own.size + 1), 100 * own], axis=1)
+            line = np.stack([np.arange(1, accuracies.size + 1), 100 * accuracies], axis=1)
             ax.plot(*line.T, color=color, linewidth=width, zorder=2 + width)
             left = member.state in (State.ELIMINATED, State.FAILED)
             marker: dict[str, Any] = {"marker": "o", "markersize": 4.5}
@@ -274,12 +274,12 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _looks(group: Group) -> dict[Member, tuple[str, float]]:
-    """Members with colour and line width, those to be labelled first in front."""
+    """Members with colour and line width, in the order in which they are labelled."""
     racing = [m for m in group.members if m.state is State.RACING]
     racing.sort(key=lambda m: -(m.average_score or 0.0))
     looks = {m: (LIGHT["accent"], 1.9) for m in group.members if m.state is State.CHAMPION}
     for place_, member in enumerate(racing):
-        # More racing candidates than colours: the best ones are told apart, the others by name.
+        # Where there are more racing candidates than colours, the best ones get a colour each.
         color = LIGHT[SERIES[place_]] if place_ < len(SERIES) else LIGHT["muted"]
         looks[member] = (color, 1.5)
     others = [m for m in group.members if m not in looks]
@@ -288,16 +288,16 @@ def _looks(group: Group) -> dict[Member, tuple[str, float]]:
 
 
 def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
-    """Epochs from 1 on; a dotted line after each round that has been decided."""
+    """Draws the axis of epochs, with a dotted line at each elimination."""
     from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator
 
     out = [decision for decision in group.decisions if not decision.survives]
-    cuts = sorted({(decision.epoch, decision.round) for decision in out if decision.epoch})
+    eliminations = sorted({(decision.epoch, decision.round) for decision in out if decision.epoch})
     if axis.logarithmic:
         ax.set_xscale("log")
         ax.set_xlim(1, axis.epochs * 1.12)
         decades = [10**power for power in range(1 + int(log10(axis.epochs)))]
-        ticks = sorted({*decades, *(epoch for epoch, _ in cuts), axis.epochs})
+        ticks = sorted({*decades, *(epoch for epoch, _ in eliminations), axis.epochs})
         ax.xaxis.set_major_locator(FixedLocator(_spaced(ticks)))
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_minor_formatter(NullFormatter())
@@ -306,7 +306,7 @@ def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
         ax.set_xlim(1 - 0.02 * axis.epochs, axis.epochs * 1.04)
         ax.xaxis.set_major_locator(MaxNLocator(7, integer=True, steps=[1, 2, 5, 10]))
     previous = None
-    for epoch, number in cuts:
+    for epoch, number in eliminations:
         ax.axvline(epoch, color=LIGHT["faint"], linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         at = ax.transData.transform((epoch, axis.low))[0]
         if previous is None or at - previous > 14:
@@ -325,11 +325,11 @@ def _epoch_axis(ax: Axes, group: Group, axis: Axis) -> None:
 
 def _spaced(ticks: Sequence[int]) -> list[int]:
     """Leaves out ticks whose numbers would touch on a logarithmic axis; the last one stays."""
-    kept = [ticks[-1]]
+    spaced = [ticks[-1]]
     for tick in reversed(ticks[:-1]):
-        if kept[-1] / tick >= 10 ** (0.055 * log10(ticks[-1])):
-            kept.append(tick)
-    return kept[::-1]
+        if spaced[-1] / tick >= 10 ** (0.055 * log10(ticks[-1])):
+            spaced.append(tick)
+    return spaced[::-1]
 
 
 def drawn(name: str, title: str, alt: str, size: tuple[float, float], draw: Any) -> Figure:

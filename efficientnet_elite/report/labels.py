@@ -1,4 +1,4 @@
-"""Names written next to what they name, where they cover least."""
+"""Labels next to points of a figure, placed where they cover as little as possible."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class _Box:
 def place(
     ax: Axes, labels: Sequence[Label], obstacles: Sequence[np.ndarray], *, line_color: str
 ) -> None:
-    """Writes labels beside their points, the first ones having first choice.
+    """Writes labels beside their points; the first labels are placed first.
 
     Greedy: each label takes, among positions left and right of its point, the one that covers
     least of labels and lines already there, is nearest, and is not nearer to another's point.
@@ -76,7 +76,7 @@ def place(
     lines = [_sampled(ax.transData.transform(line), 2 * scale) for line in obstacles]
     ink = np.concatenate([*lines, anchors])
     taken: list[_Box] = []
-    for own, (label, anchor) in enumerate(zip(labels, anchors, strict=True)):
+    for number, (label, anchor) in enumerate(zip(labels, anchors, strict=True)):
         width, height = _size(ax, label)
         best, least = (0.0, 0.0, _Box(0, 0, 0, 0), ink[:0]), np.inf
         for side, distance, step in product((1, -1), _DISTANCES, _STEPS):
@@ -93,7 +93,7 @@ def place(
                 + 12 * box.inside(ink)
                 + 8 * sum(other.inside(path) for other in taken)
                 + sum(100 + 400 * share for other in taken if (share := box.overlap(other)))
-                + 25 * int((np.delete(away, own) < away[own]).any())
+                + 25 * int((np.delete(away, number) < away[number]).any())
             )
             if cost < least:
                 best, least = (dx / scale, dy / scale, box, path), cost

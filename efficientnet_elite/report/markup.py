@@ -1,4 +1,4 @@
-"""HTML elements that cannot be written unescaped, and the pieces that sections share."""
+"""HTML elements, which escape their text, and elements that several sections share."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ _VOID = ("meta", "br")
 
 
 class Html(str):
-    """Text that is HTML already; every other string is text and gets escaped."""
+    """A string that is HTML already; every other string is text and is escaped."""
 
     __slots__ = ()
 
@@ -198,18 +198,18 @@ def command(name: str, workdir: Path, *flags: str) -> Html:
 
 
 def missing(*content: str, alarm: bool = False) -> Html:
-    """A remark on what is not there (with ``alarm``: on what went wrong)."""
+    """A remark on what is missing; with ``alarm`` on what went wrong."""
     return tag("p", *content, class_="missing alarm" if alarm else "missing")
 
 
 def note(*content: str) -> Html:
-    """Small print."""
+    """A paragraph in small print."""
     return tag("p", *content, class_="note")
 
 
-def listed(found: Iterable[str]) -> Html:
-    """A list of names that lines do not break in."""
-    return Html(", ".join(tag("span", name, class_="unbroken") for name in found))
+def listed(names: Iterable[str]) -> Html:
+    """Names separated by commas; no line is broken within a name."""
+    return Html(", ".join(tag("span", name, class_="unbroken") for name in names))
 
 
 def titled(score: str) -> str:

@@ -1,4 +1,4 @@
-"""The report's page: one HTML file that loads nothing."""
+"""The page of the report: one HTML file that loads no other file."""
 
 from __future__ import annotations
 
@@ -128,14 +128,14 @@ def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
 
 
 def _options(options: Options, score: str) -> Html | None:
-    """The Pareto set over all costs; None where there is nothing to choose from."""
+    """The Pareto front over all costs; None where there is nothing to compare."""
     if len(options.rows) < 2:
         return None
     worth = sum(row.on_front for row in options.rows)
     notes = [
-        "● Nobody is as good in everything and better in something. A figure in bold: with "
-        f"{score} and this cost alone the champion would be worth a choice as well. The more costs "
-        "count, the more champions are."
+        "● No other champion is at least as good in everything and better in something. A bold "
+        f"figure: the champion would also be on the Pareto front of {score} and this cost "
+        "alone. The more costs count, the more champions are on the front."
     ]
     computed = [
         n for n in options.metrics if METRICS[n].of and (n != "size_bytes" or not options.tested)
@@ -147,10 +147,12 @@ def _options(options: Options, score: str) -> Html | None:
             "exported yet."
         )
     if options.partly:
-        notes.append(f"Known of some only, and left out: {_titles(options.partly)}.")
+        notes.append(
+            f"Left out, because they are known for some champions only: {_titles(options.partly)}."
+        )
     return tag(
         "div",
-        tag("h3", f"Over all costs: {worth} of {len(options.rows)} are worth a choice"),
+        tag("h3", f"Over all costs: {worth} of {len(options.rows)} are on the Pareto front"),
         tables.options(options, score),
         note(" ".join(notes)),
         class_="below",
@@ -173,10 +175,11 @@ def _champions(contents: Contents) -> Html | None:
             *notes,
         ]
     if any(export.int8_latency for export in exports):
-        found = contents.artefacts
+        benchmark = contents.artefacts
         notes.append(
-            f"Latency: {plural(found.runs or 0, 'inference')} each, batch 1, the models taking "
-            f"turns, {plural(found.threads or 1, 'thread')}, {found.host.get('runtime', 'LiteRT')}."
+            f"Latency: {plural(benchmark.runs or 0, 'inference')} each, batch 1, the models taking "
+            f"turns, {plural(benchmark.threads or 1, 'thread')}, "
+            f"{benchmark.host.get('runtime', 'LiteRT')}."
         )
     elif exports:
         remark = missing(
@@ -197,7 +200,10 @@ def _champions(contents: Contents) -> Html | None:
 def _chosen_by(contents: Contents) -> str:
     if contents.meta["config"]["select"] != "int8":
         return f"Champions were chosen by validation {contents.score}, in float32."
-    return f"Champions were chosen by validation {contents.score}, in the last cuts that of int8."
+    return (
+        f"Champions were chosen by validation {contents.score}; the last eliminations used that of "
+        "the int8 networks."
+    )
 
 
 def _curves(contents: Contents, figures: Figures) -> Html:
@@ -209,9 +215,10 @@ def _curves(contents: Contents, figures: Figures) -> Html:
         tag("h2", "Learning curves"),
         tag(
             "p",
-            f"Validation {contents.score} after every epoch. A cross marks where a candidate left. "
-            "What decides is the score of the rule of elimination (see the tournament), so that a "
-            "curve can end above one that went on.",
+            f"Validation {contents.score} after every epoch. A cross marks where a candidate was "
+            "eliminated. Candidates are ranked by the score of the rule of elimination (see the "
+            "tournament), so that an eliminated candidate can have a higher accuracy than one that "
+            "went on.",
             class_="lead",
         ),
         tag("div", *(_curve(g, figures.curves[g.number]) for g in drawn), class_="grid"),
@@ -230,7 +237,7 @@ def _curve(group: Group, figure: Figure) -> Html:
         if member.state is State.ELIMINATED:
             rounds.setdefault(member.round or 0, []).append(member.name)
     if rounds:
-        caption.append("Left after ")
+        caption.append("Eliminated in ")
         for place, (number, left) in enumerate(sorted(rounds.items())):
             caption += ["; " if place else "", f"round {number}: ", listed(left)]
         caption.append(". ")
@@ -245,16 +252,16 @@ def _candidates(contents: Contents) -> Html:
         "section",
         tag("h2", "Every candidate"),
         tables.candidates(contents.summary.groups),
-        _over_limits(contents.meta.get("cut", {})),
+        _over_limits(contents.meta.get("excluded", {})),
     )
 
 
 def _over_limits(reasons: Mapping[str, str]) -> Html | None:
-    """Candidates that never took part, to be unfolded; None where all did."""
+    """Candidates that were excluded, to be unfolded; None where there are none."""
     if not reasons:
         return None
-    told = f"{plural(len(reasons), 'candidate')} of the pool over a limit and not trained"
-    return tag("details", tag("summary", told), tables.keys(list(reasons.items())))
+    text = f"{plural(len(reasons), 'candidate')} of the pool excluded: over a limit"
+    return tag("details", tag("summary", text), tables.keys(list(reasons.items())))
 
 
 def _footer(contents: Contents) -> Html:

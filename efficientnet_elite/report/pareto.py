@@ -1,4 +1,4 @@
-"""Which models are worth a choice: accuracy against costs."""
+"""Pareto fronts of accuracy against costs, and confidence intervals of accuracies."""
 
 from __future__ import annotations
 

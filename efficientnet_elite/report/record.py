@@ -1,4 +1,4 @@
-"""The page's last sections: cost, time, images, settings."""
+"""The last sections of the page: cost, time, images, settings."""
 
 from __future__ import annotations
 
@@ -6,70 +6,74 @@ from collections.abc import Mapping, Sequence
 
 from efficientnet_elite.report import tables
 from efficientnet_elite.report.contents import Contents
-from efficientnet_elite.report.cost import Planned
+from efficientnet_elite.report.cost import ForecastCheck
 from efficientnet_elite.report.markup import Html, note, plural, tag
+from efficientnet_elite.search.schedule import asked_schedule, schedule_of
 from efficientnet_elite.text import duration
 
 
 def cost(contents: Contents) -> Html:
-    """What the search was to cost, and what it did."""
+    """What the search was forecast to cost, and what it has cost."""
     total = contents.costs[-1]
     remarks = [
-        "A forecast is a range, failures aside: at least, no cut is too close to call and the "
-        "cheapest candidates go on; at most, every cut is and the costliest do. Off: how far the "
-        "actual is from its middle. Work: the multiply-accumulates of one image, summed over "
+        "A forecast is a range, failures aside. Its lower end holds if no elimination is too close "
+        "to call and the cheapest candidates go on, its upper end if every elimination is too "
+        "close to call and the costliest candidates go on. Off: difference between the actual cost "
+        "and the middle of the range. Work: the multiply-accumulates of one image, summed over "
         "epochs."
     ]
     if total.replicas:
         remarks.append(
-            "Replicas: further trainings of one candidate up to the first cut, which measure the "
-            "noise of a score; epochs, work and time count them."
+            "Replicas: further trainings of one candidate up to the first elimination, which "
+            "measure the noise of a score; epochs, work and time include them."
         )
     if total.epochs_left:
-        remarks.append("The search goes on: its work can be compared when all is trained.")
+        remarks.append(
+            "The search is still running: its work can be compared with the forecast at the end."
+        )
     return tag(
         "section",
         tag("h2", "Cost: forecast and actual"),
-        *(tag("p", told, class_="lead") for told in _planned(contents)),
+        *(tag("p", text, class_="lead") for text in _forecast_checks(contents)),
         tables.costs(contents.costs),
         note(" ".join(remarks)),
     )
 
 
-def _planned(contents: Contents) -> list[str]:
-    """What was planned and what came of it, a line each."""
-    told = [_came(forecast) for forecast in contents.plan]
-    plan, config = contents.meta.get("plan", {}), contents.meta["config"]
-    made = []
-    if plan and plan["round_epochs"] != config["round_epochs"]:
-        made.append(f"rounds of {plan['round_epochs']} epochs instead of {config['round_epochs']}")
-    if plan and plan["candidates_left_out"]:
-        made.append(f"{plural(plan['candidates_left_out'], 'candidate')} left out")
-    if made:
-        told.append(f"To keep the budget: {', '.join(made)}.")
-    return told
+def _forecast_checks(contents: Contents) -> list[str]:
+    """Forecast and actual cost, and what was changed to keep the budget, one line each."""
+    lines = [_check_text(check) for check in contents.forecast_checks]
+    changes = []
+    asked, planned = asked_schedule(contents.meta), schedule_of(contents.meta)
+    if planned != asked:
+        changes.append(f"rounds of {planned.round_epochs} epochs instead of {asked.round_epochs}")
+    if left_out := contents.meta.get("plan", {}).get("candidates_left_out"):
+        changes.append(f"{plural(left_out, 'candidate')} left out")
+    if changes:
+        lines.append(f"To keep the budget: {', '.join(changes)}.")
+    return lines
 
 
-def _came(forecast: Planned) -> str:
+def _check_text(check: ForecastCheck) -> str:
     """Such as ``Forecast: 54 to 69 epochs; actual: 57, as forecast.``."""
-    amount = duration if forecast.of == "seconds" else "{:,.0f}".format
-    low, high = amount(forecast.least), amount(forecast.most)
-    unit = " of training on one worker" if forecast.of == "seconds" else " epochs"
-    told = f"Forecast: {low if low == high else f'{low} to {high}'}{unit}"
-    if forecast.budget is not None:
-        told += f", within a budget of {amount(forecast.budget)}"
+    amount = duration if check.unit == "seconds" else "{:,.0f}".format
+    low, high = amount(check.least), amount(check.most)
+    unit = " of training on one worker" if check.unit == "seconds" else " epochs"
+    text = f"Forecast: {low if low == high else f'{low} to {high}'}{unit}"
+    if check.budget is not None:
+        text += f", within a budget of {amount(check.budget)}"
     verdict = {"within": "as forecast", "above": "more than that", "below": "less than that"}
-    told += f"; actual: {amount(forecast.spent)}"
-    if forecast.verdict:
-        told += f", {verdict[forecast.verdict]}"
-    elif forecast.left is not None:
-        told += f" so far, and about {amount(forecast.left)} to go"
-    if forecast.clock is not None:
-        told += (
-            f". By the clock, all that came before training included: {duration(forecast.clock)}, "
-            "without what lies between two runs of the search"
+    text += f"; actual: {amount(check.spent)}"
+    if check.verdict:
+        text += f", {verdict[check.verdict]}"
+    elif check.left is not None:
+        text += f" so far, and about {amount(check.left)} to go"
+    if check.clock is not None:
+        text += (
+            f". The search took {duration(check.clock)} by the clock, including all that came "
+            "before training, without the time between two runs of the search"
         )
-    return f"{told}."
+    return f"{text}."
 
 
 def time(contents: Contents) -> Html | None:

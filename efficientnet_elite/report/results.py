@@ -1,4 +1,4 @@
-"""What a search has found: champions with their files, and which of them to take."""
+"""Results of a search: champions with their files, and which of them is recommended."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from efficientnet_elite.report.artefacts import Artefacts, Export
 from efficientnet_elite.search.summary import Member, State, Summary
 from efficientnet_elite.search.tournament import Int8
 
-# Less accuracy than this is worth giving up for a smaller model, in the report's recommendation.
 WORTHWHILE = 0.01
+"""Accuracy that the recommendation gives up at most for a smaller model."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ def champions(summary: Summary, artefacts: Artefacts, int8: Int8) -> list[Champi
 
     Latency counts only where it was measured for every export.
     """
-    found = [
+    crowned = [
         (group.number, member, artefacts.exports.get(member.name))
         for group in summary.groups
         for member in group.members
         if member.state is State.CHAMPION
     ]
-    exports = [export for _, _, export in found if export]
+    exports = [export for _, _, export in crowned if export]
     timed = all(export.int8_latency for export in exports)
     costs = [
         (e.int8_bytes, e.int8_latency.median_ms if timed and e.int8_latency else 0.0)
@@ -55,7 +55,7 @@ def champions(summary: Summary, artefacts: Artefacts, int8: Int8) -> list[Champi
     }
     return [
         Champion(group, member, export, member.name in front, _validated(member, int8))
-        for group, member, export in found
+        for group, member, export in crowned
     ]
 
 
@@ -64,31 +64,31 @@ def _validated(member: Member, int8: Int8) -> float | None:
     return None if result is None else result.int8_accuracy
 
 
-def validated(found: Sequence[Champion]) -> tuple[str, list[float]]:
-    """By which accuracy on the validation part champions are compared, and what theirs is.
+def validated(champions: Sequence[Champion]) -> tuple[str, list[float]]:
+    """The kind of validation accuracy by which champions are compared, and their accuracies.
 
-    ``int8`` where it was measured of all of them, which a search that selects by it does; else
-    ``float32``: the two are never compared with each other.
+    The kind is ``int8`` where that was measured for all of them, as in a search with
+    ``select=int8``, and else ``float32``. The two are never compared with each other.
     """
-    int8 = [c.int8_validation for c in found if c.int8_validation is not None]
-    if int8 and len(int8) == len(found):
+    int8 = [c.int8_validation for c in champions if c.int8_validation is not None]
+    if int8 and len(int8) == len(champions):
         return "int8", int8
-    return "float32", [champion.member.last_score or 0.0 for champion in found]
+    return "float32", [champion.member.last_score or 0.0 for champion in champions]
 
 
-def choices(found: Sequence[Champion]) -> list[tuple[str, Export]]:
-    """The Pareto front to choose from, each with what speaks for it; the recommended one first.
+def choices(champions: Sequence[Champion]) -> list[tuple[str, Export]]:
+    """The champions on the Pareto front, each with its advantage; the recommended one first.
 
-    Recommended is the smallest int8 file among the champions whose *validation* accuracy (see
-    `validated`) is at most `WORTHWHILE` below the best: the test part decides nothing. Those
-    without a title of their own come last, the most accurate first.
+    The recommended champion is the one with the smallest int8 file among those with a *validation*
+    accuracy (see `validated`) of at most `WORTHWHILE` below the best. The test part is not used for
+    this choice. Champions without an advantage of their own come last, the most accurate first.
     """
-    exports = [champion.export for champion in found if champion.export]
+    exports = [champion.export for champion in champions if champion.export]
     if not exports:
         return []
     if len(exports) == 1:
         return [("The only one", exports[0])]
-    _, accuracies = validated([champion for champion in found if champion.export])
+    _, accuracies = validated([champion for champion in champions if champion.export])
     least = max(accuracies) - WORTHWHILE - 1e-12
     close = [e for e, accuracy in zip(exports, accuracies, strict=True) if accuracy >= least]
     timed = [(e.int8_latency.median_ms, e.int8_bytes, e) for e in exports if e.int8_latency]
@@ -100,10 +100,10 @@ def choices(found: Sequence[Champion]) -> list[tuple[str, Export]]:
     if len(timed) == len(exports):
         titles.append(("fastest", min(timed, key=lambda entry: entry[:2])[2]))
     by_name = {export.name: export for export in exports}
-    held: dict[str, list[str]] = {}
+    advantages: dict[str, list[str]] = {}
     for title, export in titles:
-        held.setdefault(export.name, []).append(title)
-    front = [c.export for c in found if c.export and c.on_front]
+        advantages.setdefault(export.name, []).append(title)
+    front = [c.export for c in champions if c.export and c.on_front]
     for export in sorted(front, key=lambda e: -e.int8_accuracy):
-        held.setdefault(export.name, ["in between"])
-    return [(", ".join(titles_).capitalize(), by_name[name]) for name, titles_ in held.items()]
+        advantages.setdefault(export.name, ["in between"])
+    return [(", ".join(names).capitalize(), by_name[name]) for name, names in advantages.items()]

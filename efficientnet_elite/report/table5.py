@@ -42,7 +42,7 @@ def macs(comparison: Comparison) -> float:
     return float(comparison.row.macs) if counted is None else counted / 1e6
 
 
-def write(folder: Path, comparisons: Sequence[Comparison]) -> list[Path]:
+def write_figures(folder: Path, comparisons: Sequence[Comparison]) -> list[Path]:
     """Draws both figures into a folder, which is made where missing.
 
     Returns:

@@ -2,8 +2,6 @@
 
 The paper's own rows count all weights, batch normalisation's moving statistics included; the rows
 that it cites count trainable weights, as their papers do. Each is compared with its own kind.
-
-This module must not import TensorFlow or Keras.
 """
 
 from __future__ import annotations

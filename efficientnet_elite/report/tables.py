@@ -1,4 +1,4 @@
-"""The report's tables."""
+"""Tables of the page."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 from efficientnet_elite.device.costs import METRICS
 from efficientnet_elite.report.artefacts import Latency
-from efficientnet_elite.report.cost import Cost
+from efficientnet_elite.report.cost import GroupCost
 from efficientnet_elite.report.markup import Html, join, listed, tag, titled
 from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Option, Options
 from efficientnet_elite.search.summary import Group, Member
-from efficientnet_elite.search.summary_text import describe
+from efficientnet_elite.search.summary_text import member_text
 from efficientnet_elite.text import duration, percent, quantity
 
 NONE = "–"
@@ -21,7 +21,7 @@ Column: TypeAlias = str | tuple[str, str]  # a name, with a unit or the like bel
 
 
 def framed(head: Html, rows: Sequence[Html]) -> Html:
-    """A table, to be scrolled sideways where it is too wide."""
+    """A table that can be scrolled sideways where it is too wide."""
     table = tag("table", tag("thead", head), tag("tbody", *rows))
     return tag("div", table, class_="scroll")
 
@@ -45,19 +45,19 @@ def words(name: str) -> Html:
 def champions(rows: Sequence[Champion], score: str) -> Html:
     """Champions with their scores, costs and latency; a dot marks the Pareto front.
 
-    Columns of which nothing is known of anybody are left out.
+    Columns without any known value are left out.
     """
     cells = [[_champion(row)[key] for key in _COLUMNS] for row in rows]
-    known = [place for place in range(len(_COLUMNS)) if any(own[place] != NONE for own in cells)]
+    known = [place for place in range(len(_COLUMNS)) if any(row[place] != NONE for row in cells)]
     heads_known = [list(_COLUMNS.items())[place] for place in known]
     spans = [
-        tag("th", title and tag("span", title), colspan=str(len(list(own))), scope="colgroup")
-        for title, own in groupby(heads_known, lambda head: head[1][0].format(titled(score)))
+        tag("th", title and tag("span", title), colspan=str(len(list(columns))), scope="colgroup")
+        for title, columns in groupby(heads_known, lambda head: head[1][0].format(titled(score)))
     ]
     names = [name for _, (_, name) in heads_known]
     body = [
-        tag("tr", _name(row), *(tag("td", own[place]) for place in known))
-        for row, own in zip(rows, cells, strict=True)
+        tag("tr", _name(row), *(tag("td", texts[place]) for place in known))
+        for row, texts in zip(rows, cells, strict=True)
     ]
     head = join(tag("tr", tag("th"), *spans), heads("Champion", *names))
     return framed(head, body)
@@ -84,7 +84,7 @@ _COLUMNS: Mapping[str, tuple[str, Column]] = {
 def _champion(champion: Champion) -> Mapping[str, str]:
     """The cells of a champion."""
     member, export = champion.member, champion.export
-    found = dict.fromkeys(_COLUMNS, NONE) | {
+    texts = dict.fromkeys(_COLUMNS, NONE) | {
         "group": str(champion.group),
         "int8_validation": share(champion.int8_validation),
         "float_validation": share(member.last_score),
@@ -93,7 +93,7 @@ def _champion(champion: Champion) -> Mapping[str, str]:
         "macs": f"{member.macs / 1e6:,.2f}",
     }
     if export is not None:
-        found |= {
+        texts |= {
             "int8_test": share(export.int8_accuracy),
             "float_test": share(export.float_accuracy),
             "int8_kb": f"{export.int8_bytes / 1000:,.0f}",
@@ -102,7 +102,7 @@ def _champion(champion: Champion) -> Mapping[str, str]:
             "int8_p90": _latency(export.int8_latency, "p90_ms"),
             "float_median": _latency(export.float_latency, "median_ms"),
         }
-    return found
+    return texts
 
 
 def _name(champion: Champion) -> Html:
@@ -120,14 +120,14 @@ def _latency(latency: Latency | None, field: str) -> str:
 
 
 def three_digits(value: float) -> str:
-    """Three digits, as far as they are behind the point."""
+    """A number with three significant digits, or all digits before the decimal point."""
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
-def options(found: Options, score: str) -> Html:
+def options(options: Options, score: str) -> Html:
     """Champions with every cost that can be compared; a dot marks the Pareto set."""
-    metrics = [METRICS[name] for name in found.metrics]
-    kind = f"{found.kind}, {'test' if found.tested else 'validation'}"
+    metrics = [METRICS[name] for name in options.metrics]
+    kind = f"{options.kind}, {'test' if options.tested else 'validation'}"
     columns: list[Column] = ["Champion", (f"{titled(score)}, %", kind)]
     columns += [(metric.title, metric.unit) for metric in metrics]
     head = tag(
@@ -135,7 +135,7 @@ def options(found: Options, score: str) -> Html:
         *map(column, columns),
         words("Why"),
     )
-    return framed(head, [_option(option, found.metrics) for option in found.rows])
+    return framed(head, [_option(option, options.metrics) for option in options.rows])
 
 
 def _option(option: Option, metrics: Sequence[str]) -> Html:
@@ -145,7 +145,7 @@ def _option(option: Option, metrics: Sequence[str]) -> Html:
         for text in [three_digits(option.costs[name] / METRICS[name].factor)]
     ]
     if not option.on_front:
-        why = join("nowhere better than ", listed(option.beaten_by))
+        why = join("not better in anything than ", listed(option.beaten_by))
     elif option.alone == tuple(metrics):
         why = join("for any of its costs")
     elif option.alone:
@@ -194,7 +194,7 @@ def _operators(operators: Mapping[str, int]) -> str:
 
 
 def candidates(groups: Sequence[Group]) -> Html:
-    """Every candidate, by group, and why it left."""
+    """Every candidate with its state, by group."""
     columns = (
         ("Epochs", "trained"),
         ("Average", "validation, %"),
@@ -208,7 +208,7 @@ def candidates(groups: Sequence[Group]) -> Html:
     head = tag(
         "tr",
         tag("th", "Candidate", scope="col"),
-        words("What became of it"),
+        words("State"),
         *map(column, columns),
     )
     rows = []
@@ -235,13 +235,13 @@ def _candidate(member: Member) -> Html:
     return tag(
         "tr",
         tag("td", member.name),
-        tag("td", describe(member), class_="words"),
+        tag("td", member_text(member), class_="words"),
         *(tag("td", cell) for cell in cells),
         class_=_ROW_CLASS.get(member.state),
     )
 
 
-def costs(rows: Sequence[Cost]) -> Html:
+def costs(rows: Sequence[GroupCost]) -> Html:
     """Forecast and actual cost by group, and of all together."""
     replicas = any(row.replicas for row in rows)
     head = heads(
@@ -260,7 +260,7 @@ def costs(rows: Sequence[Cost]) -> Html:
     return framed(head, [_cost(row, replicas) for row in rows])
 
 
-def _cost(row: Cost, replicas: bool) -> Html:
+def _cost(row: GroupCost, replicas: bool) -> Html:
     planned = row.epochs_planned
     cells = (
         str(row.candidates),

@@ -1,4 +1,4 @@
-"""The Pareto set of the champions over every cost that is known."""
+"""The Pareto front of the champions over all costs that are known."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from efficientnet_elite.search.candidates import Candidate
 
 @dataclass(frozen=True)
 class Option:
-    """A champion among the others.
+    """A champion, compared with the others.
 
     Attributes:
-      name, group: the champion's.
-      accuracy: 0..1; see `Options`.
-      costs: metric (of `costs.METRICS`) to value in its base unit, for all of `Options.metrics`.
-      on_front: nobody is at least as good in everything and better in something.
-      alone: metrics that suffice: with accuracy and this one alone it is on the front as well.
-      beaten_by: names of those that dominate it; empty on the front.
+      name, group: name and cost group of the champion.
+      accuracy: accuracy, 0..1; see `Options`.
+      costs: cost metric (of `device.costs.METRICS`) to value in its base unit, for all of
+        `Options.metrics`.
+      on_front: whether no other is at least as good in everything and better in something.
+      alone: cost metrics each of which suffices: the champion is also on the front of accuracy and
+        this metric alone.
+      beaten_by: names of the champions that dominate it; empty on the front.
     """
 
     name: str
@@ -41,11 +43,11 @@ class Options:
 
     Attributes:
       tested: whether accuracies are those of the int8 files on the test part, and sizes those of
-        the files; else accuracies are of the validation part, and sizes estimates.
-      kind: of the accuracies: ``int8`` or ``float32``.
-      metrics: costs that are known of each of them, by name.
-      partly: costs that are known of some only, and therefore left out.
-      rows: the champions, in the groups' order.
+        the files; else accuracies are those on the validation part, and sizes are estimates.
+      kind: kind of the accuracies: ``int8`` or ``float32``.
+      metrics: names of the cost metrics that are known for all of them.
+      partly: names of those that are known for some of them only, and therefore left out.
+      rows: the champions, in the order of the groups.
     """
 
     tested: bool
@@ -61,9 +63,9 @@ def options(
     """Compares the champions: those that have been exported, or else those trained to the end.
 
     Args:
-      champions: so far.
-      candidates: of the search, for their specs.
-      measured: what the search has measured to group or limit them by.
+      champions: champions so far.
+      candidates: candidates of the search, for their specs.
+      measured: metrics that the search has measured for its groups and limits.
     """
     specs = {candidate.name: candidate.spec for candidate in candidates}
     tested = any(champion.export for champion in champions)
@@ -109,23 +111,23 @@ def options(
 
 
 def _specified(spec: ArchSpec) -> dict[str, float]:
-    """Every cost that can be computed for a network."""
-    found = {}
+    """Every cost metric that can be computed for a network."""
+    computed = {}
     for name, metric in METRICS.items():
         if metric.of is not None:
             try:
-                found[name] = metric.of(spec)
-            except UserError:  # no estimate for an operation of it
+                computed[name] = metric.of(spec)
+            except UserError:  # there is no estimate for one of its operations
                 continue
-    return found
+    return computed
 
 
 def _exported(champion: Champion) -> dict[str, float]:
-    """What export and benchmark know better than an estimate, or alone."""
+    """Costs that export and benchmark have measured."""
     export = champion.export
     if export is None:
         return {}
-    found: dict[str, float] = {"size_bytes": export.int8_bytes}
+    measured: dict[str, float] = {"size_bytes": export.int8_bytes}
     if export.int8_latency:
-        found["latency_ms"] = export.int8_latency.median_ms
-    return found
+        measured["latency_ms"] = export.int8_latency.median_ms
+    return measured

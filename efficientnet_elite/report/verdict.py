@@ -1,4 +1,4 @@
-"""The page's first section: which champion to take."""
+"""The first section of the page: which champion is recommended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CARDS = 4
 
 
 def section(contents: Contents) -> Html:
-    """Which champion to take."""
+    """Which champion is recommended."""
     problems = [_time_was_up(contents)]
     problems += [missing(problem, alarm=True) for problem in contents.artefacts.problems]
     exports = [c.export for c in contents.champions if c.export]
@@ -59,34 +59,34 @@ _NOT_INT8 = (
 
 
 def _what_it_is(contents: Contents) -> str:
-    """What the page is about, for those who have never seen one."""
+    """What the page is about, for readers who see such a page for the first time."""
     summary = contents.summary
     candidates = plural(len(summary.members), "candidate network")
-    told = (
+    text = (
         f"{candidates} in {plural(len(summary.groups), 'group')} of similar cost were trained. The "
-        "worse ones left early; each group's last, its champion, was trained to the end and "
-        "converted to int8. "
+        "worse ones were eliminated early; the last one of each group, its champion, was trained "
+        "to the end and converted to int8. "
         if len(summary.members) > len(summary.groups)
-        else f"{candidates}, each without a rival of similar cost and so a champion, were trained "
-        "and converted to int8. "
+        else f"{candidates} were trained and converted to int8. Each is alone in its cost group "
+        "and therefore its champion. "
     )
     if len([champion for champion in contents.champions if champion.export]) > 1:
-        told += "Smaller champions cost less and are mostly less accurate: the choice is yours."
-    return told
+        text += "Smaller champions cost less and are mostly less accurate: the choice is yours."
+    return text
 
 
 def _time_was_up(contents: Contents) -> Html | None:
-    """What a budget in hours has cut short; None where it has not."""
+    """What was ended early to keep a budget in hours; None where nothing was."""
     short = []
     for number, halt in sorted(contents.halts.items()):
-        told = []
+        changes = []
         if halt.round is not None:
-            told.append(f"the race was ended in round {halt.round}")
+            changes.append(f"the tournament was ended in round {halt.round}")
         epochs = contents.summary.epochs
         if halt.end is not None and halt.end < epochs:
-            told.append(f"the champion was trained for {halt.end} epochs instead of {epochs}")
-        if told:
-            short.append(tag("li", f"Group {number}: {', '.join(told)}."))
+            changes.append(f"the champion was trained for {halt.end} epochs instead of {epochs}")
+        if changes:
+            short.append(tag("li", f"Group {number}: {', '.join(changes)}."))
     if not short:
         return None
     return tag(
@@ -105,8 +105,8 @@ def _certainty(export: Export) -> str:
         )
     low, high = export.interval
     return (
-        f"So many images leave the {percent(export.int8_accuracy)} of {export.name} uncertain: "
-        f"the 95 % interval is {100 * low:.1f} to {percent(high)}."
+        f"With so many images, the 95 % confidence interval of the "
+        f"{percent(export.int8_accuracy)} of {export.name} is {100 * low:.1f} to {percent(high)}."
     )
 
 

@@ -1,11 +1,9 @@
-"""What a search will cost, and how to plan one within a budget.
+"""What a search will cost, and how to plan one within a budget. Pure functions.
 
-Costs are in any unit: with a cost of 1 an epoch they are epochs, with a `Pace` seconds. How many
-candidates survive a cut that is too close to call is not known ahead, nor which ones do; a forecast
-therefore is a range, and a plan keeps its budget in the worst case. So nothing has to be watched
-while a search runs, and its decisions go on to depend on its scores alone.
-
-Pure functions. This module must not import TensorFlow or Keras, nor print.
+Costs are in any unit: with a cost of 1 per epoch they are epochs, with a `Pace` they are seconds.
+It is not known before how many candidates go on after an elimination that is too close to call, nor
+which ones. A forecast therefore is a range, and a plan keeps its budget in the worst case, so that
+decisions during the search depend on scores alone.
 """
 
 from __future__ import annotations
@@ -16,15 +14,18 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from efficientnet_elite.search.outlook import stages
-from efficientnet_elite.search.tournament import Schedule
-
-SHORTEST = 4
-"""Epochs of the shortest round that a plan makes of a longer one."""
+from efficientnet_elite.search.rules import find_rule
+from efficientnet_elite.search.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of a candidate: an epoch's, and what comes once, such as building its graph."""
+class TrainingCost:
+    """What training a candidate costs, in any unit.
+
+    Attributes:
+      epoch: cost of one epoch.
+      once: cost that arises once, such as that of building its graph.
+    """
 
     epoch: float = 1.0
     once: float = 0.0
@@ -32,11 +33,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A search's cost, failures aside.
+    """The range in which the cost of a search will lie, failures aside.
 
     Attributes:
-      least: no cut is too close to call, and the cheapest survive.
-      most: every cut is, and the costliest survive.
+      least: cost if no elimination is too close to call and the cheapest candidates go on.
+      most: cost if every elimination is too close to call and the costliest candidates go on.
     """
 
     least: float
@@ -44,16 +45,16 @@ class Forecast:
 
     @property
     def expected(self) -> float:
-        """The middle: off by half the range at most."""
+        """The middle of the range."""
         return (self.least + self.most) / 2
 
 
 class TooSmallError(Exception):
-    """A budget that suffices for no search.
+    """A budget that is too small for any search.
 
     Attributes:
-      least: the smallest budget that would do, in the unit of the costs.
-      groups: that each need a champion.
+      least: the smallest budget that would suffice, in the unit of the costs.
+      groups: number of cost groups, each of which needs a champion.
     """
 
     def __init__(self, least: float, groups: int) -> None:
@@ -62,13 +63,13 @@ class TooSmallError(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A search within its budget.
+class SearchPlan:
+    """Rounds and candidates that fit a budget.
 
     Attributes:
-      schedule: with the length of the rounds.
+      schedule: schedule with the length of the rounds.
       count: how many of the candidates take part, from the first on.
-      forecast: of what it will cost.
+      forecast: what the search will cost.
     """
 
     schedule: Schedule
@@ -78,25 +79,30 @@ class Plan:
 
 @dataclass(frozen=True)
 class Pace:
-    """How long one worker takes, in seconds; a straight line over multiply-accumulates.
+    """Seconds that one worker takes, as a straight line over multiply-accumulates.
 
     Attributes:
-      epoch: of an epoch, whatever the network.
-      per_mac: of an epoch, for each multiply-accumulate of one image.
-      build: of a graph.
+      epoch: seconds of an epoch that do not depend on the network.
+      per_mac: seconds of an epoch for each multiply-accumulate of one image.
+      build: seconds for building a graph.
     """
 
     epoch: float
     per_mac: float
     build: float
 
-    def cost(self, macs: int) -> Cost:
-        """Of a candidate with so many multiply-accumulates an image."""
-        return Cost(self.epoch + self.per_mac * macs, self.build)
+    def cost_of(self, macs: int) -> TrainingCost:
+        """Cost in seconds of a candidate with so many multiply-accumulates for one image."""
+        return TrainingCost(self.epoch + self.per_mac * macs, self.build)
 
     @classmethod
     def fit(cls, samples: Mapping[int, float], build: float) -> Pace:
-        """Least squares through (multiply-accumulates, seconds an epoch), neither part below 0."""
+        """A fit by least squares, with no coefficient below 0.
+
+        Args:
+          samples: multiply-accumulates of one image to seconds of an epoch.
+          build: seconds for building a graph.
+        """
         x, y = fmean(samples), fmean(samples.values())
         variance = sum((macs - x) ** 2 for macs in samples)
         covariance = sum((macs - x) * (seconds - y) for macs, seconds in samples.items())
@@ -106,19 +112,32 @@ class Pace:
         return cls(y - slope * x, slope, build)
 
 
-def median(costs: Sequence[Cost]) -> int:
-    """Place of the candidate of a group whose noise is measured: of median cost, or just above."""
+def repeated_place(costs: Sequence[TrainingCost]) -> int:
+    """Place of the candidate of a group that is repeated to measure noise: the one of median cost.
+
+    Of an even number of candidates it is the costlier of the two in the middle.
+    """
     return sorted(range(len(costs)), key=lambda place: costs[place].epoch)[len(costs) // 2]
 
 
 def forecast(
-    groups: Sequence[Sequence[Cost]], schedule: Schedule, *, workers: int = 1, seeds: int = 1
+    groups: Sequence[Sequence[TrainingCost]],
+    schedule: Schedule,
+    *,
+    workers: int = 1,
+    seeds: int = 1,
 ) -> Forecast:
-    """What groups of candidates will cost, one of each group trained with so many seeds.
+    """What groups of candidates will cost.
 
     With several workers it is the time until all are done: at least an equal share of everything
     and the longest champion's training; at most (Graham's bound for any order of work) an equal
     share of all but that training, and then that training.
+
+    Args:
+      groups: costs of the candidates of each group.
+      schedule: schedule of the search.
+      workers: number of workers.
+      seeds: with how many seeds one candidate of each group is trained, to measure noise.
     """
     least = sum(_total(costs, schedule, seeds, worst=False) for costs in groups)
     most = sum(_total(costs, schedule, seeds, worst=True) for costs in groups)
@@ -132,57 +151,60 @@ def forecast(
     )
 
 
-def epochs(size: int, schedule: Schedule, *, seeds: int = 1) -> Forecast:
-    """Epochs that a group of ``size`` candidates will be trained for; ``seeds``: see `forecast`."""
-    return forecast([[Cost()] * size], schedule, seeds=seeds)
+def forecast_epochs(size: int, schedule: Schedule, *, seeds: int = 1) -> Forecast:
+    """Epochs that a group of ``size`` candidates will be trained for, see `forecast`."""
+    return forecast([[TrainingCost()] * size], schedule, seeds=seeds)
 
 
-def _total(costs: Sequence[Cost], schedule: Schedule, seeds: int, *, worst: bool) -> float:
+def _total(costs: Sequence[TrainingCost], schedule: Schedule, seeds: int, *, worst: bool) -> float:
     ordered = sorted((cost.epoch for cost in costs), reverse=worst)
-    racing = stages(len(costs), schedule, close=worst, measured=seeds > 1)
+    rounds = stages(len(costs), schedule, close=worst, measured=seeds > 1)
     total = sum(cost.once for cost in costs)
     if seeds > 1 and len(costs) > 1:
-        again = costs[median(costs)]
-        total += (seeds - 1) * (again.once + schedule.cut(1) * again.epoch)
-    return total + sum(length * sum(ordered[:count]) for count, length in racing)
+        repeated = costs[repeated_place(costs)]
+        until = schedule.elimination_epoch(1)
+        total += (seeds - 1) * (repeated.once + until * repeated.epoch)
+    return total + sum(length * sum(ordered[:count]) for count, length in rounds)
 
 
-def plan(
-    entrants: Sequence[tuple[int, Cost]],
+def plan_search(
+    entrants: Sequence[tuple[int, TrainingCost]],
     schedule: Schedule,
     budget: float,
     *,
     workers: int = 1,
     seeds: int = 1,
-) -> Plan:
-    """The search of a budget: the largest that keeps it however close the cuts turn out.
+) -> SearchPlan:
+    """The largest search that keeps a budget, however close the eliminations turn out.
 
-    Rounds become shorter first, epoch by epoch, down to `SHORTEST`; then candidates become fewer,
-    down to one a group. The training of champions is never shortened.
+    First rounds become shorter, epoch by epoch, down to `Rule.shortest_round` of the rule. Then
+    candidates are left out, down to one in each group. The training of champions is never
+    shortened.
 
     Args:
-      entrants: group and cost of each candidate. Who comes first stays longest: groups should take
-        turns, so that none is empty before all have one.
-      schedule: as asked for.
+      entrants: group and cost of each candidate. Those at the end are left out first: groups should
+        take turns, so that no group is empty before all have one candidate.
+      schedule: the schedule that was asked for.
       budget: in the unit of the costs.
-      workers: that train at once.
+      workers: number of workers.
       seeds: see `forecast`.
 
     Raises:
-      TooSmallError: one candidate in every group is too much already.
+      TooSmallError: one candidate in every group costs too much already.
     """
 
     def most(schedule: Schedule, count: int) -> float:
         return _forecast(entrants[:count], schedule, workers, seeds).most
 
-    floor = min(schedule.round_epochs, SHORTEST)
-    for length in range(schedule.round_epochs, floor - 1, -1):
+    asked = schedule.round_epochs
+    shortest = min(asked, find_rule(schedule.rule).shortest_round)
+    for length in range(asked, shortest - 1, -1):
         shorter = replace(schedule, round_epochs=length)
         if most(shorter, len(entrants)) <= budget:
             return _plan(entrants, shorter, len(entrants), workers, seeds)
     groups = len({group for group, _ in entrants})
     counts = range(groups, len(entrants))
-    # More candidates do not cost less, the choice of whom to repeat apart.
+    # The cost grows with the number of candidates, except that another one may be repeated.
     fitting = bisect_right(counts, budget, key=lambda count: most(shorter, count))
     if not fitting:
         raise TooSmallError(most(shorter, groups), groups)
@@ -190,15 +212,19 @@ def plan(
 
 
 def _plan(
-    entrants: Sequence[tuple[int, Cost]], schedule: Schedule, count: int, workers: int, seeds: int
-) -> Plan:
-    return Plan(schedule, count, _forecast(entrants[:count], schedule, workers, seeds))
+    entrants: Sequence[tuple[int, TrainingCost]],
+    schedule: Schedule,
+    count: int,
+    workers: int,
+    seeds: int,
+) -> SearchPlan:
+    return SearchPlan(schedule, count, _forecast(entrants[:count], schedule, workers, seeds))
 
 
 def _forecast(
-    entrants: Sequence[tuple[int, Cost]], schedule: Schedule, workers: int, seeds: int
+    entrants: Sequence[tuple[int, TrainingCost]], schedule: Schedule, workers: int, seeds: int
 ) -> Forecast:
-    groups: dict[int, list[Cost]] = {}
+    groups: dict[int, list[TrainingCost]] = {}
     for group, cost in entrants:
         groups.setdefault(group, []).append(cost)
     return forecast(list(groups.values()), schedule, workers=workers, seeds=seeds)

@@ -1,7 +1,4 @@
-"""Which candidates of a pool a search trains: those within the device's limits, in cost groups.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Which candidates of a pool a search trains: those within the device's limits, in cost groups."""
 
 from __future__ import annotations
 
@@ -41,10 +38,10 @@ def z_sums(costs: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> list
 
 
 def by_equal_width(values: Sequence[float], groups: int) -> list[int]:
-    """Cuts the values' range into ``groups`` equal intervals; 0 holds the highest.
+    """Divides the range of the values into ``groups`` equal intervals; 0 holds the highest values.
 
-    An interval may stay empty. This is what reproduces the paper: ten intervals over the eLite
-    pool put exactly one published champion into each.
+    An interval may stay empty. This reproduces the paper: of ten intervals over the eLite pool each
+    holds exactly one published champion.
     """
     low, high = min(values), max(values)
     if high == low:
@@ -53,7 +50,7 @@ def by_equal_width(values: Sequence[float], groups: int) -> list[int]:
 
 
 def by_equal_count(values: Sequence[float], groups: int) -> list[int]:
-    """Sorts the values downwards and cuts them into ``groups`` runs of (almost) equal length.
+    """Sorts the values in descending order and divides them into ``groups`` of (almost) equal size.
 
     Ties keep the order of the input.
     """
@@ -75,31 +72,31 @@ def group_by_cost(
     """Group number of every candidate; 0 is the heaviest.
 
     Args:
-      costs: one mapping of metric to cost a candidate.
+      costs: for each candidate, metric to cost.
       groups: number of groups (in each stratum).
-      metrics: whose z-scores are added.
+      metrics: metrics of which the z-scores are added.
       method: ``width`` for equal intervals of the sum, ``count`` for equally many candidates.
-      strata: where given, candidates are grouped within their stratum, as HF's are within their
-        resolution; the strata's groups are numbered one behind the other, in order of appearance.
+      strata: a key for each candidate; candidates are grouped among those of the same key, as those
+        of HF are within their resolution. Groups are numbered in order of appearance of the keys.
     """
     if groups < 1:
         raise ValueError("groups must be at least 1")
-    cut = {"width": by_equal_width, "count": by_equal_count}[method]
+    divide = {"width": by_equal_width, "count": by_equal_count}[method]
     keys = list(strata) if strata is not None else [None] * len(costs)
     result = [0] * len(costs)
     for number, key in enumerate(dict.fromkeys(keys)):
         members = [i for i, k in enumerate(keys) if k == key]
         sums = z_sums([costs[i] for i in members], metrics)
-        for index, interval in zip(members, cut(sums, groups), strict=True):
+        for index, interval in zip(members, divide(sums, groups), strict=True):
             result[index] = number * groups + interval
     return result
 
 
-# Costs that candidates are grouped by, the paper's (Eq. 4); `costs` has others.
 PAPER_METRICS = ("params", "macs")
+"""Cost metrics by which the paper groups candidates (Eq. 4); `device.costs` has others."""
 
 
-_GROUP_SIZE = 6  # candidates to a cost group, about; eLite has 64 in ten
+_GROUP_SIZE = 6  # about so many candidates in a cost group; eLite has 64 in ten groups
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ class Candidate:
 
     Attributes:
       name: ``elite9`` for a published member, ``elite-w1d2r3`` (Table 3's indices) for others.
-      family: name of the pool it comes from.
+      family: name of the family.
       width, depth: scaling coefficients.
       spec: the network.
       group: number of its cost group, 0 the heaviest.
@@ -131,9 +128,9 @@ def pool_candidates(
     metrics: Sequence[str] = PAPER_METRICS,
     method: str | None = None,
 ) -> tuple[Candidate, ...]:
-    """All candidates of a pool with their groups: `grouped` of its `members`."""
-    found = pool_members(pool, base_resolution=base_resolution, classes=classes)
-    return group_candidates(pool, found, groups=groups, metrics=metrics, method=method)
+    """All candidates of a pool with their groups, see `pool_members` and `group_candidates`."""
+    members = pool_members(pool, base_resolution=base_resolution, classes=classes)
+    return group_candidates(pool, members, groups=groups, metrics=metrics, method=method)
 
 
 @cache
@@ -155,7 +152,7 @@ def pool_members(
     families = families_of_pool(pool)
     if base_resolution < 8:
         raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
-    found: dict[tuple[object, ...], Candidate] = {}
+    candidates: dict[tuple[object, ...], Candidate] = {}
     for family, variant in families:
         for name, setting in family.pool(base_resolution):
             spec = variant_spec(family, variant, name, setting, classes)
@@ -163,18 +160,18 @@ def pool_members(
                 # Neighbouring coefficients may round to one network, which then appears once.
                 network = family.name, variant, spec.input_shape, spec.blocks
                 candidate = Candidate(spec.name, family.name, setting.width, setting.depth, spec)
-                found.setdefault(network, candidate)
-    if not found:
+                candidates.setdefault(network, candidate)
+    if not candidates:
         raise UserError(f"pool {pool!r}: no network fits into {base_resolution} pixels; use more")
-    names = [candidate.name for candidate in found.values()]
-    if twice := Counter(names) - Counter(set(names)):
-        raise UserError(f"pool {pool!r} has two networks called {min(twice)!r}: rename your own")
-    return tuple(found.values())
+    names = [candidate.name for candidate in candidates.values()]
+    if repeated := Counter(names) - Counter(set(names)):
+        raise UserError(f"pool {pool!r} has two networks called {min(repeated)!r}: rename yours")
+    return tuple(candidates.values())
 
 
 def group_candidates(
     pool: str,
-    found: Sequence[Candidate],
+    members: Sequence[Candidate],
     *,
     groups: int | None = None,
     metrics: Sequence[str] = PAPER_METRICS,
@@ -184,14 +181,14 @@ def group_candidates(
     """Members of a pool, or some of them, with their cost groups.
 
     Args:
-      pool: as for `members`.
-      found: what of it is to be grouped.
-      groups: number of cost groups (in each resolution for HF); None for the paper's, and for other
-        pools one to about six candidates.
-      metrics: whose z-scores are added, see `costs`.
-      method: ``width`` or ``count``, see `grouping`; None for the paper's ``width`` in one family
-        and ``count`` in several, whose costs spread too far for equal intervals.
-      measured: values of metrics that are not computed.
+      pool: as for `pool_members`.
+      members: the candidates that are grouped.
+      groups: number of cost groups (in each resolution for HF); None for the paper's number, and in
+        other pools for groups of about six candidates.
+      metrics: cost metrics of which the z-scores are added, see `device.costs`.
+      method: ``width`` or ``count``, see `group_by_cost`; None for the paper's ``width`` in one
+        family, and for ``count`` in several, where costs vary too much for equal intervals.
+      measured: values of metrics that cannot be computed.
     """
     families = families_of_pool(pool)
     if groups is not None and groups < 1:
@@ -203,13 +200,13 @@ def group_candidates(
     default = families[0][0].groups if len(families) == 1 else None
     by_resolution = all(family.grouped_by_resolution for family, _ in families)
     numbers = group_by_cost(
-        [{name: costs.of(c.spec, name, measured) for name in metrics} for c in found],
-        groups=groups or default or max(1, len(found) // _GROUP_SIZE),
+        [{name: costs.of(c.spec, name, measured) for name in metrics} for c in members],
+        groups=groups or default or max(1, len(members) // _GROUP_SIZE),
         metrics=metrics,
         method=method,
-        strata=[c.spec.resolution for c in found] if by_resolution else None,
+        strata=[c.spec.resolution for c in members] if by_resolution else None,
     )
-    return tuple(replace(c, group=number) for c, number in zip(found, numbers, strict=True))
+    return tuple(replace(c, group=number) for c, number in zip(members, numbers, strict=True))
 
 
 def sample_candidates(pool: Sequence[Candidate], count: int, seed: int) -> list[Candidate]:
@@ -239,21 +236,21 @@ Measure = Callable[[str, Sequence[ArchSpec]], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Selection:
-    """What is left of a pool.
+    """The candidates of a pool that a search may train.
 
     Attributes:
-      candidates: those within the limits, with their groups.
-      cut: name of each of the others to the reason.
-      measured: what was measured for it.
+      candidates: candidates within the limits, with their groups.
+      excluded: name of each candidate that is over a limit to the reason.
+      measured: cost metrics that were measured for this: metric to candidate to value.
     """
 
     candidates: tuple[Candidate, ...]
-    cut: Mapping[str, str]
+    excluded: Mapping[str, str]
     measured: Measured
 
 
 def cannot_measure(metric: str, specs: Sequence[ArchSpec]) -> Mapping[str, float]:
-    """A `Measure` where there is none: UserError."""
+    """A `Measure` for where nothing can be measured: raises UserError."""
     raise UserError(f"{metric} must be measured: it needs {METRICS[metric].needs}")
 
 
@@ -269,27 +266,29 @@ def select(
     shown: Sequence[str] = (),
     measure: Measure = cannot_measure,
 ) -> Selection:
-    """Cuts a pool to what the device allows and groups what is left.
+    """Excludes the candidates that are over a limit of the device, and groups the others.
 
-    What can be computed is judged first: only candidates that pass are measured. Groups are those
-    of the candidates left, so that all of them can be filled.
+    Limits on metrics that can be computed are applied first: only candidates within them are
+    measured. Groups are made of the remaining candidates, so that no group is left empty by limits.
 
     Args:
-      pool, base_resolution, classes, groups, metrics, method: see `pools`.
-      limits: of the device.
-      shown: further metrics to measure, where they must be.
+      pool, base_resolution, classes: see `pool_members`.
+      groups, metrics, method: see `group_candidates`.
+      limits: limits of the device.
+      shown: further metrics of which the values are wanted.
       measure: how to measure what cannot be computed.
 
     Raises:
-      UserError: nothing is left, see `limits.cut`; or something cannot be measured.
+      UserError: no candidate is within the limits, or a metric cannot be measured.
     """
     needed = costs.to_measure([*metrics, *limits_lib.ceilings(limits), *shown])
-    found = pool_members(pool, base_resolution=base_resolution, classes=classes)
+    remaining = pool_members(pool, base_resolution=base_resolution, classes=classes)
     costly = {field: None for field, metric in METRIC_OF.items() if metric in needed}
-    cut = limits_lib.cut([c.spec for c in found], replace(limits, **costly))
-    found = tuple(c for c in found if c.name not in cut)
-    measured = {metric: measure(metric, [c.spec for c in found]) for metric in needed}
-    cut |= limits_lib.cut([c.spec for c in found], limits, measured)
-    found = tuple(c for c in found if c.name not in cut)
+    excluded = limits_lib.cut([c.spec for c in remaining], replace(limits, **costly))
+    remaining = tuple(c for c in remaining if c.name not in excluded)
+    measured = {metric: measure(metric, [c.spec for c in remaining]) for metric in needed}
+    excluded |= limits_lib.cut([c.spec for c in remaining], limits, measured)
+    remaining = tuple(c for c in remaining if c.name not in excluded)
     options = {"groups": groups, "metrics": metrics, "method": method, "measured": measured}
-    return Selection(group_candidates(pool, found, **options), cut, measured)  # type: ignore[arg-type]
+    grouped = group_candidates(pool, remaining, **options)  # type: ignore[arg-type]
+    return Selection(grouped, excluded, measured)

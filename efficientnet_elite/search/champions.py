@@ -15,11 +15,11 @@ from efficientnet_elite.training.outcome import Int8Result
 
 
 def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str, Any]]:
-    """One entry a group that has a champion, heaviest group first.
+    """One entry for each group that has a champion, the heaviest group first.
 
     Args:
-      ledger: of the search.
-      standings: group number to how its tournament has ended.
+      ledger: ledger of the search.
+      standings: group number to where its tournament stands at the end.
     """
     candidates = {candidate.name: candidate for candidate in ledger.candidates()}
     epochs, int8 = ledger.epochs(), ledger.int8()

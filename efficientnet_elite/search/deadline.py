@@ -1,7 +1,7 @@
 """The clock of a search whose time is limited.
 
-What a clock says decides nothing by itself: the driver records what it makes of it (`Halt`).
-This module must not import TensorFlow or Keras.
+What a clock says decides nothing by itself: the driver records what follows from it (`Halt`), and
+decisions follow from the record.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from efficientnet_elite.search.tournament import Halt, Standing
 
 
 class Deadline:
-    """A clock that goes on where the search's earlier runs have stopped it.
+    """A clock that continues from where earlier runs of the search have stopped it.
 
     Args:
-      seconds: that the search may take in all.
-      spent: by its earlier runs.
-      clock: seconds, from any moment on.
+      seconds: time that the search may take in all.
+      spent: seconds that its earlier runs have taken.
+      clock: a function that returns seconds, counted from any moment.
       began: when this run began, by the same clock.
     """
 
@@ -30,20 +30,20 @@ class Deadline:
         self._seconds, self._clock, self._zero = seconds, clock, began - spent
 
     def spent(self) -> float:
-        """Seconds that the search has been running in all."""
+        """Seconds that the search has taken in all its runs."""
         return self._clock() - self._zero
 
     def left(self) -> float:
-        """Seconds to the end; negative after it."""
+        """Seconds that are left; negative when the time is over."""
         return self._seconds - self.spent()
 
 
-def longest(chains: Sequence[float], workers: int) -> float:
-    """Time until all chains of work are done, in whatever order (Graham's bound).
+def longest_time(chains: Sequence[float], workers: int) -> float:
+    """Greatest time until all chains of work are done, whatever their order (Graham's bound).
 
     Args:
-      chains: time that each takes, one worker at a time.
-      workers: that work at once, at least one.
+      chains: seconds that each chain takes; a chain is worked on by one worker at a time.
+      workers: number of workers, at least one.
     """
     if not chains:
         return 0.0
@@ -51,26 +51,26 @@ def longest(chains: Sequence[float], workers: int) -> float:
 
 
 RESERVE = 1.05
-"""How much longer champions' training may take than their epochs so far foretell."""
+"""How many times longer the training of champions may take than at the pace measured so far."""
 
 
 class Timekeeper:
-    """Says when races, and at last the training of champions, have to end.
+    """Says when tournaments, and in the end the training of champions, have to end.
 
     Args:
-      deadline: of the search.
-      foretold: the pace that was measured before it began.
-      macs: candidate, or replica, to its multiply-accumulates.
-      epochs: of the whole training.
+      deadline: clock of the search.
+      pace: the pace that was measured before the search began.
+      macs: candidate or repeat to its multiply-accumulates.
+      epochs: epochs of the whole training.
     """
 
     def __init__(
-        self, deadline: Deadline, foretold: Pace, macs: Mapping[str, int], epochs: int
+        self, deadline: Deadline, pace: Pace, macs: Mapping[str, int], epochs: int
     ) -> None:
         self.deadline, self._epochs = deadline, epochs
-        self._foretold = {name: foretold.cost(number).epoch for name, number in macs.items()}
+        self._expected = {name: pace.cost_of(number).epoch for name, number in macs.items()}
 
-    def called(
+    def halts_due(
         self,
         standings: Mapping[int, Standing],
         halts: Mapping[int, Halt],
@@ -79,50 +79,55 @@ class Timekeeper:
         running: Collection[str],
         workers: int,
     ) -> dict[int, Halt]:
-        """The groups whose time is up now, and that were not told so before.
+        """The halts of groups whose time is up now, and that do not have them yet.
 
-        Races end as soon as what is left is only enough for training a champion of each group to
-        its end, be it the slowest of those still racing; and when nothing is left. Then champions
-        end, too: after the epoch that is running, or their first one. Where races are ended, ask
-        again once they have.
+        Tournaments end as soon as the time that is left is only enough to train one champion of
+        each group to its end, even if it is the slowest of the racing candidates, and when no time
+        is left. Then the training of champions ends, too: after the epoch that is running, or after
+        their first epoch. Where tournaments are ended, call this again once their champions are
+        known.
 
         Args:
           standings: group to where it stands.
-          halts: what groups were told before.
-          trained: candidate or replica to its epochs on record, and the seconds they took.
+          halts: group to its halt so far.
+          trained: candidate or repeat to its epochs on record, and the seconds they took.
           running: candidates of which an epoch is being trained.
-          workers: that train at once.
+          workers: number of workers.
         """
         left = self.deadline.left()
-        going = {group: table for group, table in standings.items() if not table.finished}
-        racing = {group: table for group, table in going.items() if table.champion is None}
+        unfinished = {g: standing for g, standing in standings.items() if not standing.finished}
+        racing = {g: standing for g, standing in unfinished.items() if standing.champion is None}
         pace = self._paces(trained)
         done = {name: epochs for name, (epochs, _) in trained.items()}
         chains = [
-            max((self._epochs - done[name]) * pace[name] for name in table.survivors)
-            for table in going.values()
-            if table.survivors
+            max((self._epochs - done[name]) * pace[name] for name in standing.survivors)
+            for standing in unfinished.values()
+            if standing.survivors
         ]
-        if racing and left <= RESERVE * longest(chains, workers):
-            return {group: _end_race(table, done) for group, table in racing.items()}
+        if racing and left <= RESERVE * longest_time(chains, workers):
+            return {group: _end_now(standing, done) for group, standing in racing.items()}
         if left > 0:
             return {}
-        found = {}
-        for group, table in going.items():
-            halt, name = halts.get(group, Halt()), table.champion
+        due = {}
+        for group, standing in unfinished.items():
+            halt, name = halts.get(group, Halt()), standing.champion
             if name is not None:
                 end = done[name] + 1 if name in running else max(1, done[name])
                 if end < (self._epochs + 1 if halt.end is None else halt.end):
-                    found[group] = replace(halt, end=min(end, self._epochs))
-        return found
+                    due[group] = replace(halt, end=min(end, self._epochs))
+        return due
 
     def _paces(self, trained: Mapping[str, tuple[int, float]]) -> dict[str, float]:
-        """Name to the seconds an epoch takes: as so far, or as foretold and as all others are."""
+        """Candidate or repeat to the seconds that an epoch of it takes.
+
+        That is the mean of its epochs so far. Where there are none it is the expected time, times
+        the factor by which all others have been slower than expected.
+        """
         spent = sum(seconds for _, seconds in trained.values())
-        foretold = sum(epochs * self._foretold[name] for name, (epochs, _) in trained.items())
-        slower = spent / foretold if foretold else 1.0
+        expected = sum(epochs * self._expected[name] for name, (epochs, _) in trained.items())
+        slowdown = spent / expected if expected else 1.0
         return {
-            name: seconds / epochs if epochs else slower * self._foretold[name]
+            name: seconds / epochs if epochs else slowdown * self._expected[name]
             for name, (epochs, seconds) in trained.items()
         }
 
@@ -130,12 +135,12 @@ class Timekeeper:
 def timekeeper(
     meta: Mapping[str, Any], macs: Mapping[str, int], clock: Callable[[], float], began: float
 ) -> Timekeeper | None:
-    """The one of a search; None where its budget is not in hours.
+    """The timekeeper of a search; None where its budget is not in hours.
 
     Args:
-      meta: settings, from the ledger.
-      macs: candidate, or replica, to its multiply-accumulates.
-      clock: seconds, from any moment on.
+      meta: settings of the search, from the ledger.
+      macs: candidate or repeat to its multiply-accumulates.
+      clock: a function that returns seconds, counted from any moment.
       began: when this run of the search began, by this clock.
     """
     config = meta["config"]
@@ -145,17 +150,16 @@ def timekeeper(
     return Timekeeper(limit, Pace(**meta["plan"]["pace"]), macs, config["train"]["epochs"])
 
 
-def _end_race(table: Standing, done: Mapping[str, int]) -> Halt:
-    number = 1 + max((decision.round for decision in table.decisions), default=0)
-    begun = [done[name] for name in table.survivors if done[name]]
-    return Halt(number, min(begun, default=0))
+def _end_now(standing: Standing, done: Mapping[str, int]) -> Halt:
+    trained = [done[name] for name in standing.survivors if done[name]]
+    return Halt(standing.next_round, min(trained, default=0))
 
 
-def words(halt: Halt) -> str:
-    """A halt in a line."""
+def halt_text(halt: Halt) -> str:
+    """A halt in one line."""
     if halt.end is not None:
-        return f"time is up, its champion has been trained for {halt.end} epochs"
+        return f"time is up: the champion has been trained for {halt.end} epochs"
     return (
-        f"time is short, its race ends in round {halt.round} by the scores of epoch {halt.epoch}: "
-        "what is left is for the champion"
+        f"time is short: the tournament ends in round {halt.round} by the scores of epoch "
+        f"{halt.epoch}, and the rest of the time is for the champion"
     )

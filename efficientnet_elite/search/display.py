@@ -1,7 +1,4 @@
-"""The progress bar of a search.
-
-This module must not import TensorFlow or Keras.
-"""
+"""The progress bar of a search."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-_NAMED = 3  # running candidates
+_NAMED = 3  # running candidates that are named
 
 
 class Display:
@@ -39,29 +36,29 @@ class Display:
         self._bar.close()
 
     def clear(self) -> None:
-        """Makes room for a line of text; the next `show` draws it again."""
+        """Removes the bar to make room for a line of text; the next `show` draws it again."""
         self._bar.clear()
 
     def latest(self, score: str, value: float) -> None:
-        """The latest score, 0..1, and what it is."""
+        """Shows the latest score, 0..1, and which metric it is."""
         self._bar.set_postfix_str(f"{score} {value:.3f}", refresh=False)
 
-    def show(self, tasks: Sequence[tuple[str, int, int, str]], share: float | None) -> None:
-        """What is being done.
+    def show(self, running: Sequence[tuple[str, int, int, str]], share: float | None) -> None:
+        """Shows what is being trained.
 
         Args:
-          tasks: name, epoch, last epoch and state of what is being trained.
-          share: of the work that is done, 0..1; None where nothing is left to do.
+          running: name, epoch, last epoch and state of each candidate that is being trained.
+          share: share of the work that is done, 0..1; None where nothing is left to do.
         """
         if self._bar.disable:
             return
         texts = []
-        for name, epoch, until, state in tasks[:_NAMED]:
+        for name, epoch, until, state in running[:_NAMED]:
             text = f"{name} epoch {epoch}/{until}"
-            texts.append(f"{text} {state}".rstrip() if len(tasks) == 1 else text)
-        if len(tasks) > _NAMED:
-            texts.append(f"{len(tasks) - _NAMED} more")
-        otherwise = "done" if share is None else "waiting for workers"
-        self._bar.set_description_str(f"{', '.join(texts) or otherwise} ", refresh=False)
+            texts.append(f"{text} {state}".rstrip() if len(running) == 1 else text)
+        if len(running) > _NAMED:
+            texts.append(f"{len(running) - _NAMED} more")
+        idle = "done" if share is None else "waiting for workers"
+        self._bar.set_description_str(f"{', '.join(texts) or idle} ", refresh=False)
         rise = (1.0 if share is None else share) - self._bar.n
         self._bar.update(max(0.0, rise))  # redraws at tqdm's own pace

@@ -1,54 +1,33 @@
-"""The search's driver: hands out training, records what comes back, eliminates.
+"""The driver of a search: hands out training, records what comes back, eliminates.
 
-The driver alone writes the ledger. What is trained, and what is decided, follows from the scores in
-it (`tournament`), so a search that was killed goes on where it stopped, and neither the number of
-slots nor the order in which they finish changes a decision. Groups advance independently; when one
-has news, it alone is judged again.
-
-This module must not import TensorFlow or Keras.
+The driver alone writes the ledger. What is trained and what is decided follow from what the ledger
+holds (`tournament`), so that a search that was killed continues where it stopped, and neither the
+number of workers nor the order in which they finish changes a decision. Groups advance
+independently of each other: an event in one group has only this group judged again.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search import champions, deadline, summary
-from efficientnet_elite.search.deadline import Timekeeper
+from efficientnet_elite.search import champions
+from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.display import Display
 from efficientnet_elite.search.executors.protocol import (
-    Built,
-    EpochDone,
-    Event,
     Executor,
-    Failed,
-    Finished,
-    Int8Done,
-    Lost,
-    Ready,
-    Stepped,
-    Task,
-    Warned,
 )
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.outlook import left, replicas_left
-from efficientnet_elite.search.replay import audit
-from efficientnet_elite.search.task_queue import Queue
-from efficientnet_elite.search.tournament import Job, Noise, Standing
+from efficientnet_elite.search.record import SearchRecord, read_record
+from efficientnet_elite.search.search_loop import SearchLoop
 from efficientnet_elite.search.workdir import (
     champions_path,
-    checkpoint_path,
     clear_temporary,
     write_json,
 )
-from efficientnet_elite.training.outcome import EpochResult, Int8Result
-
-_TRIES = 3  # deaths of its worker, without an epoch in between, until a candidate has failed
 
 
 def drive(
@@ -61,6 +40,7 @@ def drive(
     on_recorded: Callable[[Epoch], None] = lambda epoch: None,
     began: float | None = None,
     clock: Callable[[], float] = time.monotonic,
+    record: SearchRecord | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and eliminates until every group has its champion, trained to the end.
 
@@ -68,29 +48,32 @@ def drive(
     (`deadline.Timekeeper`): it crowns champions, and ends their training, before the time is over.
 
     Args:
-      ledger: of the search; what it has recorded is not trained again.
-      executor: where to train. It is closed at the end, however that comes.
-      workdir: where the checkpoints are, and ``champions.json`` will be; under the caller's
+      ledger: ledger of the search; what it has on record is not trained again.
+      executor: where to train. It is closed at the end, also after an error.
+      workdir: where the checkpoints are and ``champions.json`` is written. The caller holds its
         `workdir.lock`.
       progress: whether to show a progress bar on stderr.
-      on_message: gets a line about every candidate that failed or had to be set back.
+      on_message: gets a line about every candidate that failed or had to repeat an epoch.
       on_recorded: gets every epoch that is new in the ledger.
       began: when this run of the search began, by ``clock``; None for now. For a budget in hours.
-      clock: seconds, from any moment on.
+      clock: seconds, counted from any moment.
+      record: content of the ledger, if the caller has read it already.
 
     Returns:
       the champions, heaviest group first, as written to ``champions.json``.
 
     Raises:
-      UserError: what nobody can train with, such as a full disk; decisions on record that do not
-        follow from the scores on record. All that was recorded stands.
+      UserError: the search cannot go on, as with a full disk; or the decisions on record do not
+        follow from the scores on record. Everything that was recorded stays on record.
     """
     clear_temporary(workdir)
     try:
-        if difference := audit(ledger).difference:
+        record = record or read_record(ledger)
+        if difference := audit(record).difference:
             raise UserError(
-                f"{ledger.path} was decided otherwise than by the rules of this version "
-                f"({difference}): continue with the version that began it, or in another --workdir"
+                f"the decisions in {ledger.path} do not follow from the rules of this version "
+                f"({difference}): continue with the version that began the search, or use another "
+                "--workdir"
             )
         with Display(progress) as display:
 
@@ -98,367 +81,11 @@ def drive(
                 display.clear()
                 on_message(text)
 
-            search = _Search(ledger, executor, workdir, display, say, on_recorded)
+            search = SearchLoop(ledger, record, executor, workdir, display, say, on_recorded)
             standings = search.run(clock, clock() if began is None else began)
     finally:
         executor.close()
         clear_temporary(workdir)
-    found = champions.describe(ledger, standings)
-    write_json(champions_path(workdir), found)
-    return found
-
-
-@dataclass
-class _Running:
-    """What a slot is doing."""
-
-    name: str
-    until: int
-    state: str = "building"
-
-
-class _Search:
-    """One driver's life: the ledger's content in memory, kept up to date event by event."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        executor: Executor,
-        workdir: Path,
-        display: Display,
-        say: Callable[[str], None],
-        on_recorded: Callable[[Epoch], None],
-    ) -> None:
-        self._ledger, self._executor, self._workdir = ledger, executor, workdir
-        self._display, self._say, self._on_recorded = display, say, on_recorded
-        meta, candidates = ledger.meta(), ledger.candidates()
-        self._score = meta.get("data", {}).get("score", "top-1")
-        self._schedule, self._judge = summary.schedule_of(meta), summary.judge_of(meta)
-        self._specs = {candidate.name: candidate.spec for candidate in candidates}
-        self._replicas = {replica.name: replica for replica in ledger.replicas()}
-        for name, replica in self._replicas.items():
-            self._specs[name] = replace(self._specs[replica.candidate], name=name)
-        self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
-        self._group_of = {candidate.name: candidate.group for candidate in candidates}
-        self._members = {
-            group: [member.name for member in members]
-            for group, members in summary.by_group(candidates).items()
-        }
-        self._scores: dict[str, list[float]] = {name: [] for name in self._specs}
-        self._losses: dict[str, list[float]] = {name: [] for name in self._specs}
-        self._seconds = dict.fromkeys(self._specs, 0.0)  # of all epochs
-        for name, epochs in ledger.epochs().items():
-            self._scores[name] = [epoch.validation_accuracy for epoch in epochs]
-            self._losses[name] = [epoch.train_loss for epoch in epochs]
-            self._seconds[name] = sum(epoch.seconds for epoch in epochs)
-        self._int8, self._failures, self._halts = ledger.int8(), ledger.failures(), ledger.halts()
-        self._timekeeper: Timekeeper | None = None
-        self._elapsed = 0.0  # on its clock, when that was last recorded
-        self._noise: Noise | None = None
-        decided = ledger.decisions()
-        self._decided = {group: len(decided.get(group, ())) for group in self._members}
-        self._standings: dict[int, Standing] = {}
-        # What is trained, and where.
-        self._wanted: dict[str, Job] = {}  # candidate to what its group waits for
-        self._queue = Queue()
-        self._active: set[str] = set()  # candidates that wait in it, or are being trained
-        self._running: dict[int, _Running] = {}
-        self._free: set[int] = set()
-        self._homes: dict[str, int] = {}
-        self._deaths: Counter[str] = Counter()
-        self._building: list[float] = []  # seconds
-        # Progress, in multiply-accumulates an image.
-        self._work_done = sum(self._macs[n] * len(self._scores[n]) for n in self._specs)
-        self._group_left = dict.fromkeys(self._members, 0.0)
-        self._work_left = 0.0
-
-    def run(self, clock: Callable[[], float], began: float) -> dict[int, Standing]:
-        """Everything; group number to how it has ended."""
-        macs = {name: spec.macs for name, spec in self._specs.items()}
-        self._timekeeper = deadline.timekeeper(self._ledger.meta(), macs, clock, began)
-        self._repeat()
-        for group in self._members:
-            self._advance(group, resuming=True)
-        self._look_at_clock()
-        try:
-            while self._wanted:
-                self._assign()
-                self._executor.wait(self._on_event)
-                self._look_at_clock()
-        finally:
-            self._record_elapsed()
-        self._show()
-        return self._standings
-
-    def _repeat(self) -> None:
-        """Looks at what is known of the noise, and queues the replicas that are to tell more."""
-        replicas = list(self._replicas.values())
-        self._noise = summary.noise_of(
-            replicas, self._scores, self._schedule, self._failures, self._losses
-        )
-        for name, epochs in self._replicas_left().items():
-            self._wanted[name] = Job(name, len(self._scores[name]) + epochs)
-            if name not in self._active:
-                self._enqueue(name)
-
-    def _replicas_left(self) -> dict[str, int]:
-        done = {name: len(self._scores[name]) for name in self._replicas}
-        halted = bool(self._halts)  # halted groups do not wait
-        return replicas_left(done, self._schedule, failed=self._failures, halted=halted)
-
-    # -- decisions -------------------------------------------------------------------------------
-
-    def _advance(self, group: int, *, resuming: bool = False) -> None:
-        """Judges a group by all that is known, and queues what it needs to go on."""
-        members = self._members[group]
-        standing = self._judge(
-            members,
-            self._scores,
-            self._losses,
-            self._failures,
-            self._int8,
-            self._noise,
-            self._halts.get(group),
-        )
-        self._standings[group] = standing
-        news = standing.decisions[self._decided[group] :]
-        if news:
-            self._ledger.record_decisions(group, news)
-            self._decided[group] = len(standing.decisions)
-        jobs = {job.candidate: job for job in standing.jobs}
-        if resuming and standing.finished:
-            jobs = self._lost_champion(standing)
-        for name in members:
-            if name in jobs:
-                self._wanted[name] = jobs[name]
-                if name not in self._active:
-                    self._enqueue(name)
-            else:
-                self._wanted.pop(name, None)
-                if name not in standing.survivors or (standing.finished and not jobs):
-                    self._retire(name)
-        done = {name: len(self._scores[name]) for name in members}
-        work = left(standing, done, self._macs, self._schedule)[1] or 0.0
-        self._work_left += work - self._group_left[group]
-        self._group_left[group] = work
-
-    def _look_at_clock(self) -> None:
-        """Tells groups whose time is up, and their candidates and replicas with them."""
-        if self._timekeeper is None:
-            return
-        while halts := self._timekeeper.called(
-            self._standings,
-            self._halts,
-            trained={name: (len(self._scores[name]), self._seconds[name]) for name in self._specs},
-            running={running.name for running in self._running.values()},
-            workers=max(1, len(self._free) + len(self._running)),
-        ):
-            for name in self._replicas:
-                self._wanted.pop(name, None)
-            for group, halt in halts.items():
-                self._say(f"group {group}: {deadline.words(halt)}")
-                self._ledger.record_halt(group, halt)
-                self._halts[group] = halt
-                self._advance(group)
-
-    def _record_elapsed(self) -> None:
-        """For the next run, should this one be killed."""
-        if self._timekeeper is not None:
-            self._elapsed = self._timekeeper.deadline.spent()
-            self._ledger.record_elapsed(self._elapsed)
-
-    def _lost_champion(self, standing: Standing) -> dict[str, Job]:
-        """A champion whose checkpoint has disappeared is trained anew; its scores stand."""
-        name = standing.champion
-        if name is None or name in self._failures:  # trained anew, but in vain
-            return {}
-        if checkpoint_path(self._workdir, name).is_file():
-            return {}
-        return {name: Job(name, len(self._scores[name]))}
-
-    # -- who trains what -------------------------------------------------------------------------
-
-    def _enqueue(self, name: str) -> None:
-        self._active.add(name)
-        ahead = self._macs[name] * (self._schedule.epochs - len(self._scores[name]))
-        self._queue.push(name, ahead, self._homes.get(name))
-
-    def _assign(self) -> None:
-        # Every slot takes its own before another one looks at them.
-        for may_move in (lambda home: False, self._moving_pays):
-            for slot in sorted(self._free) if self._queue else ():
-                name = self._next(slot, may_move)
-                if name is not None:
-                    self._submit(slot, name)
-        self._show()
-
-    def _next(self, slot: int, may_move: Callable[[int], bool]) -> str | None:
-        while (name := self._queue.pop(slot, may_move)) is not None:
-            if name in self._wanted:
-                return name
-            self._active.remove(name)  # eliminated while it waited
-        return None
-
-    def _submit(self, slot: int, name: str) -> None:
-        if self._homes.get(name, slot) != slot:
-            self._retire(name)
-        self._free.remove(slot)
-        job, done = self._wanted[name], len(self._scores[name])
-        until = job.until_epoch if self._timekeeper is None else min(job.until_epoch, done + 1)
-        self._running[slot] = _Running(name, job.until_epoch)
-        self._homes[name] = slot
-        task = Task(
-            spec=self._specs[name],
-            done=done,
-            until_epoch=until,
-            checkpoint=checkpoint_path(self._workdir, name),
-            int8_at_end=job.int8 and until == job.until_epoch,
-            seed=self._replicas[name].seed if name in self._replicas else 0,
-        )
-        self._executor.submit(slot, task)
-
-    def _moving_pays(self, home: int) -> bool:
-        """Whether building again takes less than waiting for the slot that has built already."""
-        running = self._running[home]
-        done = len(self._scores[running.name])
-        if not done or not self._building:
-            return True
-        left = (running.until - done) * self._seconds[running.name] / done
-        return left > sum(self._building) / len(self._building)
-
-    def _retire(self, name: str) -> None:
-        home = self._homes.pop(name, None)
-        if home is not None:
-            self._executor.retire(home, name)
-
-    # -- events ----------------------------------------------------------------------------------
-
-    def _on_event(self, slot: int, event: Event) -> None:
-        if isinstance(event, Ready):
-            self._free.add(slot)
-            return
-        if isinstance(event, Lost):
-            self._on_lost(slot, event)
-            return
-        running = self._running[slot]
-        match event:
-            case Built(seconds):
-                self._building.append(seconds)
-                self._record_elapsed()
-                self._ledger.record_timing("graph building", running.name, seconds, add=True)
-            case EpochDone(result):
-                self._on_epoch(running, result)
-            case Int8Done(result):
-                self._on_int8(running.name, result)
-            case Stepped(step, steps):
-                running.state = f"step {step}/{steps}"
-                if self._timekeeper and self._timekeeper.deadline.spent() > self._elapsed + 60:
-                    self._record_elapsed()
-            case Warned(text):
-                self._say(text)
-            case Finished():
-                job = self._wanted.get(running.name)
-                if job is not None and len(self._scores[running.name]) < job.until_epoch:
-                    del self._running[slot]
-                    self._enqueue(running.name)
-                else:
-                    self._end(slot)
-                self._free.add(slot)
-            case Failed(reason):
-                self._fail(running.name, reason)
-                self._end(slot)
-                self._free.add(slot)
-        self._show()
-
-    def _on_epoch(self, running: _Running, result: EpochResult) -> None:
-        name, scores = running.name, self._scores[running.name]
-        running.state = ""
-        if result.epoch <= len(scores):
-            return  # known: the checkpoint had been lost, or tells its whole history
-        if name not in self._wanted:
-            return  # its group's time was up meanwhile, and was decided without it
-        epoch = Epoch(candidate=name, **asdict(result))
-        self._ledger.record_epoch(epoch)
-        self._on_recorded(epoch)
-        scores.append(result.validation_accuracy)
-        self._losses[name].append(result.train_loss)
-        self._seconds[name] += result.seconds
-        self._record_elapsed()
-        self._deaths.pop(name, None)
-        self._work_done += self._macs[name]
-        if name in self._group_of:
-            self._work_left -= self._macs[name]
-            self._group_left[self._group_of[name]] -= self._macs[name]
-        self._display.latest(self._score, result.validation_accuracy)
-
-    def _on_int8(self, name: str, result: Int8Result) -> None:
-        known = self._int8.setdefault(name, {})
-        if result.epoch in known:
-            return
-        self._ledger.record_int8(name, result)
-        self._record_elapsed()
-        known[result.epoch] = result
-        self._deaths.pop(name, None)
-        if result.fault:
-            self._say(f"{name} has no int8 form after epoch {result.epoch}: {result.fault}")
-
-    def _end(self, slot: int) -> None:
-        name = self._running.pop(slot).name
-        self._active.remove(name)
-        self._wanted.pop(name, None)
-        if name in self._replicas:
-            self._retire(name)
-        if self._noise is not None and self._noise.waiting:
-            self._repeat()
-            if not self._noise.waiting:  # which is what all groups have waited for
-                for group in self._members:
-                    self._advance(group)
-                return
-        if name in self._group_of:
-            self._advance(self._group_of[name])
-
-    def _fail(self, name: str, reason: str) -> None:
-        self._spare(name)
-        self._failures.setdefault(name, reason)
-        self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
-        self._retire(name)
-        fate = "does not count" if name in self._replicas else "is eliminated"
-        self._say(f"{name} has failed and {fate}: {reason}")
-
-    def _spare(self, name: str) -> None:
-        """Keeps a champion whose time is up as it is, should its last epoch fail."""
-        group, done = self._group_of.get(name), len(self._scores[name])
-        halt = None if group is None else self._halts.get(group)
-        if group is None or halt is None or halt.end is None or not 0 < done < halt.end:
-            return
-        self._halts[group] = replace(halt, end=done)
-        self._ledger.record_halt(group, self._halts[group])
-
-    def _on_lost(self, slot: int, lost: Lost) -> None:
-        """Its candidate goes back into the queue, and on from its checkpoint."""
-        self._free.discard(slot)
-        self._queue.evict(slot)
-        self._homes = {name: home for name, home in self._homes.items() if home != slot}
-        if slot not in self._running:
-            self._say(f"a worker died ({lost.reason}) without a task; it is replaced")
-            return
-        name = self._running[slot].name
-        self._deaths[name] += not lost.blameless
-        if self._deaths[name] >= _TRIES:
-            self._fail(name, f"its worker died {_TRIES} times within an epoch: {lost.reason}")
-            self._end(slot)
-        else:
-            self._say(f"a worker died ({lost.reason}); {name} goes on from its latest epoch")
-            del self._running[slot]
-            self._enqueue(name)
-
-    # -- what the user sees ----------------------------------------------------------------------
-
-    def _show(self) -> None:
-        again = sum(self._macs[name] * n for name, n in self._replicas_left().items())
-        whole = self._work_done + self._work_left + again
-        tasks = [
-            (task.name, min(len(self._scores[task.name]) + 1, task.until), task.until, task.state)
-            for _, task in sorted(self._running.items())
-        ]
-        self._display.show(tasks, self._work_done / whole if self._wanted else None)
+    described = champions.describe(ledger, standings)
+    write_json(champions_path(workdir), described)
+    return described

@@ -1,10 +1,9 @@
-"""The ledger: one SQLite file that holds everything a search knows and has decided.
+"""The ledger: one SQLite file that holds everything that a search knows and has decided.
 
 Every write is one transaction; what `record_epoch` has returned from survives a crash of the
-process and of the machine. Decisions are stored for reading and auditing: they can always be
-replayed from the scores (`tournament.standing`).
-
-This module must not import TensorFlow or Keras, nor decide anything.
+process and of the machine. Decisions are stored as codes and numbers, to be read and audited
+(`audit.audit`). The ledger itself decides nothing. Its format has a number; older formats are
+migrated (`migrations`).
 """
 
 from __future__ import annotations
@@ -15,60 +14,33 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search import migrations
 from efficientnet_elite.search.candidates import Candidate
-from efficientnet_elite.search.cuts import Decision
+from efficientnet_elite.search.decisions import Cause, Decision, facts_as_json
+from efficientnet_elite.search.migrations import FORMAT, SCHEMA
+from efficientnet_elite.search.noise import Replica
 from efficientnet_elite.search.tournament import Halt
 from efficientnet_elite.training.outcome import Int8Result
 
 FILE_NAME = "ledger.sqlite"
-_VERSION = 4
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE candidates (
-  name TEXT PRIMARY KEY, position INTEGER NOT NULL, family TEXT NOT NULL, grp INTEGER NOT NULL,
-  width REAL NOT NULL, depth REAL NOT NULL, resolution INTEGER NOT NULL,
-  params INTEGER NOT NULL, macs INTEGER NOT NULL, spec TEXT NOT NULL);
-CREATE TABLE replicas (
-  name TEXT PRIMARY KEY, candidate TEXT NOT NULL REFERENCES candidates, seed INTEGER NOT NULL);
-CREATE TABLE epochs (
-  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
-  validation_accuracy REAL NOT NULL, train_loss REAL NOT NULL, seconds REAL NOT NULL,
-  PRIMARY KEY (candidate, epoch));
-CREATE TABLE int8 (
-  candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
-  float_accuracy REAL NOT NULL, int8_accuracy REAL, images INTEGER NOT NULL,
-  seconds REAL NOT NULL, fault TEXT NOT NULL,
-  PRIMARY KEY (candidate, epoch));
-CREATE TABLE failures (
-  candidate TEXT PRIMARY KEY REFERENCES candidates, epoch INTEGER NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE decisions (
-  grp INTEGER NOT NULL, round INTEGER NOT NULL, epoch INTEGER NOT NULL,
-  candidate TEXT NOT NULL REFERENCES candidates, score REAL, rank INTEGER NOT NULL,
-  survives INTEGER NOT NULL, reason TEXT NOT NULL, close INTEGER NOT NULL,
-  PRIMARY KEY (round, candidate));
-CREATE TABLE halts (
-  grp INTEGER PRIMARY KEY, round INTEGER, epoch INTEGER NOT NULL, ends INTEGER);
-CREATE TABLE timings (
-  phase TEXT NOT NULL, candidate TEXT NOT NULL, seconds REAL NOT NULL,
-  PRIMARY KEY (phase, candidate));
-"""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch of one candidate gave.
+    """The result of one epoch of one candidate or repeat.
 
     Attributes:
-      candidate: its name.
-      epoch: from 1.
+      candidate: name of the candidate or repeat.
+      epoch: number of the epoch, from 1.
       validation_accuracy: top-1 of the averaged weights on the validation part, 0..1.
-      train_loss: mean over the epoch's steps.
-      seconds: training and validation, without graph building.
+      train_loss: mean training loss over the steps of the epoch.
+      seconds: time of training and validation, without graph building.
     """
 
     candidate: str
@@ -78,28 +50,24 @@ class Epoch:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Replica:
-    """Another training of a candidate, up to the first cut: it measures noise and wins nothing.
-
-    Its epochs and its failure are recorded under its own name.
-
-    Attributes:
-      name: unlike any candidate's.
-      candidate: whose network it is.
-      seed: added to the search's.
-    """
-
-    name: str
-    candidate: str
-    seed: int
+def _format_of(database: sqlite3.Connection) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
 
 
 class Ledger:
-    """Opens (or creates) the ledger of a work directory.
+    """Opens (or creates) the ledger of a work directory. Use as a context manager.
 
-    Where the folder cannot be written, what is there can be read. UserError where the file is no
-    ledger or one of another version; it is left as it was. Use as a context manager.
+    Where the folder cannot be written, what is there can be read. A ledger of an older format
+    (`migrations`) is brought to the current one when it is first written to, or at once with
+    ``create``; before that it is read from a migrated copy in memory, and its file stays as it is.
+
+    Args:
+      workdir: work directory of the search.
+      create: whether to create a ledger where there is none.
+
+    Raises:
+      UserError: the file is missing, is no ledger, or is one of a format that this version cannot
+        read. It is left as it was.
     """
 
     def __init__(self, workdir: Path, *, create: bool = False):
@@ -110,54 +78,75 @@ class Ledger:
         if create:
             workdir.mkdir(parents=True, exist_ok=True)
         try:
-            self._db = self._connect(create)
-            empty = not self._db.execute("SELECT 1 FROM sqlite_master").fetchone()
+            self._file = self._connect(create)
+            empty = not self._file.execute("SELECT 1 FROM sqlite_master").fetchone()
             if create and empty:
                 self._create()
-            version = self._format()
-            self._db.execute("PRAGMA synchronous=FULL")
+            version = _format_of(self._file)
+            self._file.execute("PRAGMA synchronous=FULL")
         except sqlite3.OperationalError as error:
             raise UserError(
-                f"{self.path} cannot be opened ({error}): make room, if the disk is full, and see "
+                f"{self.path} cannot be opened ({error}): make room if the disk is full, and check "
                 "that you may write there"
             ) from error
         except sqlite3.DatabaseError as error:
             raise UserError(f"{self.path} cannot be used as a ledger ({error})") from error
-        if version != _VERSION:
-            self._db.close()
+        if not migrations.can_read(version):
+            self._file.close()
+            raise UserError(self._unusable(version, empty=empty))
+        self._db = self._file
+        self._copied = 0  # `changes` when the copy in memory was made
+        if version != FORMAT:
+            if create:
+                self._migrate_file()
+            else:
+                self._copy()
+
+    def _unusable(self, version: int, *, empty: bool) -> str:
         if version == 0:
             state = "holds no search yet" if empty else "is no ledger of this tool"
-            raise UserError(f"{self.path} {state}: check --workdir")
-        if version != _VERSION:
-            raise UserError(
-                f"{self.path} was written by another version of this tool (format {version}, "
-                f"this one reads {_VERSION}): use that version, or another --workdir"
-            )
+            return f"{self.path} {state}: check --workdir"
+        return (
+            f"{self.path} was written by another version of this tool (format {version}, this one "
+            f"reads {min(migrations.MIGRATIONS)} to {FORMAT}): use that version, or another "
+            "--workdir"
+        )
 
     def _connect(self, create: bool) -> sqlite3.Connection:
         mode = "rwc" if create else "rw"
         if not create and not (os.access(self.path, os.W_OK) and os.access(self._folder, os.W_OK)):
-            # Beside a log that was left there SQLite has to look at that, too.
+            # If SQLite's write-ahead log lies beside the file, it has to be read, too.
             mode = "ro" if Path(f"{self.path}-wal").exists() else "ro&immutable=1"
         uri = f"{self.path.absolute().as_uri()}?mode={mode}"
         return sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)
 
-    def _format(self) -> int:
-        return self._db.execute("PRAGMA user_version").fetchone()[0]
-
     def _create(self) -> None:
-        self._db.execute("PRAGMA journal_mode=WAL")  # for all who ever open it
-        with self._transaction():
-            if self._format() == 0:  # no other process has been faster
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version={_VERSION}")
+        self._file.execute("PRAGMA journal_mode=WAL")  # a property of the file, for all who open it
+        with self._transaction(self._file):
+            if _format_of(self._file) == 0:  # no other process has been faster
+                for statement in SCHEMA.split(";"):
+                    self._file.execute(statement)
+                self._file.execute(f"PRAGMA user_version={FORMAT}")
+
+    def _migrate_file(self) -> None:
+        """Brings the file to the current format, all of it or nothing."""
+        with self._transaction(self._file):
+            migrations.migrate(self._file)
+        self._db = self._file
+
+    def _copy(self) -> None:
+        """Copies the file into memory, for reading, and brings the copy to the current format."""
+        self._copied = self.changes()
+        self._db = sqlite3.connect(":memory:", isolation_level=None)
+        self._file.backup(self._db)
+        migrations.migrate(self._db)
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
+        self._file.close()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -165,6 +154,8 @@ class Ledger:
         if self._db.in_transaction:  # within another one
             yield
             return
+        if self._db is not self._file and self.changes() != self._copied:
+            self._copy()
         self._db.execute("BEGIN")
         try:
             yield
@@ -172,22 +163,30 @@ class Ledger:
             self._db.execute("ROLLBACK")
 
     def changes(self) -> int:
-        """A number that is another one as soon as somebody else has written."""
-        return self._db.execute("PRAGMA data_version").fetchone()[0]
+        """A number that is another one as soon as another process has written."""
+        return self._file.execute("PRAGMA data_version").fetchone()[0]
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
+    def _writing(self) -> Iterator[None]:
+        """A transaction; the first one on an older ledger migrates it before."""
+        if self._db is not self._file:
+            self._migrate_file()
+        with self._transaction(self._file):
             yield
-            self._db.execute("COMMIT")
+
+    @contextmanager
+    def _transaction(self, database: sqlite3.Connection) -> Iterator[None]:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            yield
+            database.execute("COMMIT")
         except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if database.in_transaction:
+                database.execute("ROLLBACK")
             if isinstance(error, sqlite3.OperationalError):  # a full disk, above all
                 raise UserError(
-                    f"{self.path} cannot be written ({error}): make room, and the same command "
-                    "goes on from here"
+                    f"{self.path} cannot be written ({error}): make room, then the same command "
+                    "continues from here"
                 ) from error
             raise
 
@@ -205,7 +204,7 @@ class Ledger:
         replicas: Iterable[Replica] = (),
     ) -> None:
         """Stores the pool (in order of preference) and the settings of a new search."""
-        with self._transaction():
+        with self._writing():
             self._db.executemany(
                 "INSERT INTO replicas VALUES (?, ?, ?)",
                 [(replica.name, replica.candidate, replica.seed) for replica in replicas],
@@ -254,7 +253,7 @@ class Ledger:
 
     def record_epoch(self, epoch: Epoch) -> None:
         """Stores an epoch; the first record of an epoch stands, a repeated one changes nothing."""
-        with self._transaction():
+        with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO epochs VALUES (?, ?, ?, ?, ?)",
                 (
@@ -269,7 +268,7 @@ class Ledger:
     def epochs(self) -> dict[str, list[Epoch]]:
         """Name to its recorded epochs, in order and without gaps; absent where none are.
 
-        With those of replicas, which have names of their own.
+        Repeats are included, under their own names.
         """
         result: dict[str, list[Epoch]] = {}
         rows = self._db.execute(
@@ -292,7 +291,7 @@ class Ledger:
 
     def record_int8(self, candidate: str, result: Int8Result) -> None:
         """Stores what an epoch is worth in int8; the first record of an epoch stands."""
-        with self._transaction():
+        with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO int8 VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (candidate, *astuple(result)),
@@ -311,7 +310,7 @@ class Ledger:
 
     def record_failure(self, candidate: str, epoch: int, reason: str) -> None:
         """Stores that a candidate's training cannot go on."""
-        with self._transaction():
+        with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO failures VALUES (?, ?, ?)", (candidate, epoch, reason)
             )
@@ -328,36 +327,46 @@ class Ledger:
                 d.round,
                 d.epoch,
                 d.candidate,
-                d.score if d.score == d.score else None,  # SQLite has no NaN
+                d.score if d.scored else None,  # SQLite has no NaN
                 d.rank,
                 d.survives,
-                d.reason,
                 d.close,
+                d.cause,
+                facts_as_json(d),
             )
             for d in decisions
         ]
-        with self._transaction():
+        with self._writing():
             self._db.executemany(
-                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+                "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
 
     def decisions(self) -> dict[int, list[Decision]]:
         """Group to its decisions, by round and rank."""
         result: dict[int, list[Decision]] = {}
         rows = self._db.execute(
-            "SELECT grp, round, epoch, candidate, score, rank, survives, reason, close"
+            "SELECT grp, round, epoch, candidate, score, rank, survives, close, cause, facts"
             " FROM decisions ORDER BY grp, round, rank"
         )
-        for grp, number, epoch, candidate, score, rank, survives, reason, close in rows:
-            score = float("nan") if score is None else score
-            result.setdefault(grp, []).append(
-                Decision(number, epoch, candidate, score, rank, bool(survives), reason, bool(close))
+        for group, number, epoch, name, score, rank, survives, close, cause, facts in rows:
+            result.setdefault(group, []).append(
+                Decision(
+                    round=number,
+                    epoch=epoch,
+                    candidate=name,
+                    score=nan if score is None else score,
+                    rank=rank,
+                    survives=bool(survives),
+                    close=bool(close),
+                    cause=Cause(cause),
+                    **json.loads(facts),
+                )
             )
         return result
 
     def record_halt(self, group: int, halt: Halt) -> None:
         """Stores that a group's time is up; replaces what was stored of the group before."""
-        with self._transaction():
+        with self._writing():
             self._db.execute(
                 "INSERT OR REPLACE INTO halts VALUES (?, ?, ?, ?)", (group, *astuple(halt))
             )
@@ -369,7 +378,7 @@ class Ledger:
 
     def record_elapsed(self, seconds: float) -> None:
         """Stores in the settings (``elapsed``) how long the search has been running in all."""
-        with self._transaction():
+        with self._writing():
             self._db.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('elapsed', ?)", (json.dumps(seconds),)
             )
@@ -378,11 +387,11 @@ class Ledger:
         self, phase: str, candidate: str, seconds: float, *, add: bool = False
     ) -> None:
         """Accounts for where the time went; a repeated phase replaces, or adds to, the earlier."""
-        kept = "seconds +" if add else ""
-        with self._transaction():
+        previous = "seconds +" if add else ""
+        with self._writing():
             self._db.execute(
                 "INSERT INTO timings VALUES (?, ?, ?) ON CONFLICT (phase, candidate)"
-                f" DO UPDATE SET seconds = {kept} excluded.seconds",
+                f" DO UPDATE SET seconds = {previous} excluded.seconds",
                 (phase, candidate, seconds),
             )
 

@@ -1,7 +1,4 @@
-"""How fast this machine trains the candidates of a search: a few steps of a few of them.
-
-TensorFlow backend.
-"""
+"""How fast this machine trains the candidates of a search, measured with a few training steps."""
 
 from __future__ import annotations
 
@@ -19,22 +16,23 @@ from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.budget import Pace
 from efficientnet_elite.training.trainer import Trainer
 
-_STEPS = 8  # timed of each network, after the first one, which is part of graph building
-_FORWARD = 1 / 3  # of a training step's work: backward takes twice as much
+_STEPS = 8  # steps that are timed; the first one is left out, since it includes building
+_FORWARD = 1 / 3  # share of the forward pass in a training step: backward takes twice as much
 
 
 class _Enough(Exception):
-    """Ends a training that has told its pace."""
+    """Ends a training of which enough steps have been timed."""
 
 
-def measure(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageData) -> Pace:
+def measure_pace(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageData) -> Pace:
     """Builds and trains the cheapest, the median and the costliest network for some steps.
 
-    Nothing of it is kept. Takes some seconds a network, most of them for building.
+    The trained networks are thrown away. This takes some seconds for each network, most of them for
+    building it.
 
     Args:
-      specs: of the candidates, at least one.
-      config: of the search: recipe, seed, resolution.
+      specs: specs of the candidates, at least one.
+      config: settings of the search: recipe, seed, resolution.
       data: the images.
     """
     ordered = sorted(specs, key=lambda spec: spec.macs)
@@ -53,7 +51,7 @@ def measure(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageData) ->
 def _time(
     spec: ArchSpec, config: SearchConfig, data: ImageData, checkpoint: Path
 ) -> tuple[float, float]:
-    """Seconds of a step, and of building."""
+    """Seconds of one training step, and seconds for building the network."""
     trainer = Trainer(
         spec,
         config.train,

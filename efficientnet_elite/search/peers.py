@@ -1,7 +1,8 @@
 """Schedulers of Ray Tune and Optuna, played on recorded learning curves.
 
-The real classes, fed epoch by epoch as their own runners would; nothing is trained. Both packages
-are optional (``pip install efficientnet-elite[peers]``) and imported only when asked for.
+The real classes are given the curves epoch by epoch, as they are by the packages themselves.
+Nothing is trained. Both packages are optional (``pip install efficientnet-elite[peers]``) and
+imported only when asked for.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from types import SimpleNamespace
 from typing import Any
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search.replay import Curve, Play, Player
+from efficientnet_elite.search.replay import Curve, GroupResult, Player
 
 
-def players() -> dict[str, Player]:
+def peer_players() -> dict[str, Player]:
     """Name to player, for the packages that are installed; UserError where neither is."""
-    found: dict[str, Player] = {}
+    players: dict[str, Player] = {}
     if find_spec("ray") is not None and find_spec("ray.tune") is not None:
-        found |= _ray_players()
+        players |= _ray_players()
     if find_spec("optuna") is not None:
-        found |= _optuna_players()
-    if not found:
+        players |= _optuna_players()
+    if not players:
         raise UserError(
             "--peers needs Ray Tune or Optuna: pip install 'efficientnet-elite[peers]', "
             "or leave --peers out"
         )
-    return found
+    return players
 
 
 def _ray_players() -> dict[str, Player]:
@@ -50,14 +51,14 @@ def _ray_players() -> dict[str, Player]:
 def _together(make: Callable[[int], Any]) -> Player:
     """Plays a Tune scheduler with a worker a trial: all report epoch 1, then epoch 2, ..."""
 
-    def play(group: Sequence[Curve]) -> Play:
+    def play(group: Sequence[Curve]) -> GroupResult:
         epochs = len(group[0].accuracies)
         scheduler = make(epochs)
         # All that a scheduler of this kind looks at of a trial is its identity.
         trials = {curve.model: SimpleNamespace(trial_id=curve.model) for curve in group}
         for trial in trials.values():
             scheduler.on_trial_add(None, trial)
-        racing, trained = list(group), {}
+        racing, trained = list(group), dict[str, int]()
         for epoch in range(1, epochs + 1):
             for curve in list(racing):
                 result = {"training_iteration": epoch, "accuracy": curve.accuracies[epoch - 1]}
@@ -95,7 +96,7 @@ def _in_turn(make: Callable[[int], Any]) -> Player:
     """Plays an Optuna pruner as `Study.optimize` does by default: one trial after the other."""
     import optuna
 
-    def play(group: Sequence[Curve]) -> Play:
+    def play(group: Sequence[Curve]) -> GroupResult:
         sampler = optuna.samplers.RandomSampler(seed=0)
         pruner = make(len(group[0].accuracies))
         # Hyperband assigns a trial to a bracket by the study's name, else a random one.
@@ -119,9 +120,9 @@ def _in_turn(make: Callable[[int], Any]) -> Player:
     return play
 
 
-def _best(group: Sequence[Curve], trained: dict[str, int]) -> Play:
+def _best(group: Sequence[Curve], trained: dict[str, int]) -> GroupResult:
     """The trial with the best last accuracy, as both packages report it, trained to its end."""
     longest = max(trained.values())
     finalists = [curve for curve in group if trained[curve.model] == longest]
     chosen = max(finalists, key=lambda curve: curve.accuracies[longest - 1]).model
-    return Play(chosen, trained | {chosen: len(group[0].accuracies)}, trained[chosen])
+    return GroupResult(chosen, trained | {chosen: len(group[0].accuracies)}, trained[chosen])

@@ -1,17 +1,16 @@
 """Rules of elimination: who of a group goes on, judged by what has been recorded so far.
 
-A rule says after which epochs a group is cut, scores its candidates there, and says how many go on.
-It sees validation accuracies and, where they were recorded, train losses; nothing of the future and
-nothing of other groups. Accuracies may be shares or percentages: no rule depends on their scale.
-``docs/rules.md`` has the measurements. Plain Python throughout, and exact sums (`sum` differs from
-version to version), so that the same records give the same decisions everywhere.
-
-This module must not import TensorFlow or Keras, nor print.
+A rule says after which epochs candidates are eliminated, scores the candidates there, and says how
+many go on. It sees validation accuracies and, where they were recorded, training losses; nothing of
+the future and nothing of other groups. Accuracies may be shares or percentages: no rule depends on
+their scale. ``docs/rules.md`` has the measurements. Everything is plain Python with exact sums
+(`sum` differs between Python versions), so that the same records give the same decisions
+everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import fsum, isfinite, log
@@ -21,7 +20,7 @@ from typing import TypeAlias
 from efficientnet_elite.errors import UserError
 
 Curve: TypeAlias = Sequence[float]
-"""A value an epoch, the first epoch's first, up to the cut."""
+"""One value per epoch, from the first epoch up to the elimination."""
 
 
 def average(scores: Curve) -> float:
@@ -30,52 +29,54 @@ def average(scores: Curve) -> float:
 
 
 def level(accuracies: Curve) -> float:
-    """Mean of the best-so-far accuracy over the later half of the epochs.
+    """Mean of the best accuracy so far, over the later half of the epochs.
 
-    At a high learning rate an accuracy strays downwards far more than upwards: the best so far
-    follows the upper edge of the curve. Its mean over many epochs owes little to any single one.
+    At a high learning rate an accuracy deviates downwards far more than upwards: the best so far
+    follows the upper edge of the curve. Its mean over many epochs depends little on any single one.
     """
     return average(list(accumulate(accuracies, max))[len(accuracies) // 2 :])
 
 
 def survivors_of(count: int) -> int:
-    """How many of ``count`` candidates go on: half, rounded up, so the middle one survives."""
+    """How many of ``count`` candidates go on: half of them, rounded up."""
     return (count + 1) // 2
 
 
 def fluctuation(accuracies: Sequence[Curve], window: int = 10) -> float:
-    """Standard deviation of one epoch's accuracy about its trend, estimated from the curves.
+    """Standard deviation of one epoch's accuracy around its trend, estimated from the curves.
 
-    From second differences, which no steady rise contributes to, by their median, which neither a
-    single collapse nor one unsteady candidate moves. It stands in for the seed's noise and is a
-    lower bound of it: what a whole run owes to its seed does not show within the run.
+    It is computed from the median of second differences: a steady rise contributes nothing to them,
+    and neither a single collapse nor one unsteady candidate moves their median. It stands in for
+    the standard deviation between seeds and is a lower bound of it, because what a whole run owes
+    to its seed does not show within the run.
 
     Args:
-      accuracies: of the candidates that are compared, up to the cut.
-      window: how many of the latest epochs to look at; the learning rate changes with time.
+      accuracies: curves of the candidates that are compared, up to the elimination.
+      window: how many of the latest epochs to use; the learning rate changes over time.
 
     Returns:
       The deviation, in the unit of the accuracies; 0 where no curve has three epochs.
     """
-    bends = [
+    second_differences = [
         abs(recent[i] - 2 * recent[i + 1] + recent[i + 2])
         for recent in (curve[-window:] for curve in accuracies)
         for i in range(len(recent) - 2)
     ]
-    # A second difference of independent values has 6 times their variance; 1.4826 makes a
-    # deviation of a normal distribution's median absolute deviation.
-    return 1.4826 * median(bends) / 6**0.5 if bends else 0.0
+    # A second difference of independent values has 6 times their variance. The factor 1.4826 turns
+    # the median absolute deviation of a normal distribution into its standard deviation.
+    return 1.4826 * median(second_differences) / 6**0.5 if second_differences else 0.0
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The paper's tournament with a score of choice: a cut a round, the better half goes on.
+    """The paper's tournament with a score of choice: after every round the better half goes on.
 
     Attributes:
-      name: what it is asked for by.
-      words: what ranks the candidates; ``{epoch}`` stands for the cut's.
-      score: of one candidate's accuracies up to the cut, the higher the better.
-      steadiness: standard deviation of the score of so many epochs, as a share of one epoch's.
+      name: the name by which it is asked for.
+      words: what ranks the candidates; ``{epoch}`` stands for the epoch of the elimination.
+      score: the score of one candidate from its accuracies so far; higher is better.
+      steadiness: standard deviation of the score after so many epochs, as a share of that of one
+        epoch's accuracy.
     """
 
     name: str
@@ -83,14 +84,32 @@ class Rule:
     score: Callable[[Curve], float]
     steadiness: Callable[[int], float] = lambda epochs: 1.0
 
-    def cut(self, number: int, round_epochs: int, epochs: int, *, losses: bool) -> int:
-        """The epoch after which cut ``number`` (from 1) is made, at most ``epochs``.
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """The settings of a search that this rule depends on, with what they do."""
+        return {"round_epochs": "epochs between two eliminations of a group; default 10"}
+
+    @property
+    def default_round(self) -> int:
+        """Epochs of a round where no number is asked for."""
+        return 10
+
+    @property
+    def shortest_round(self) -> int:
+        """Epochs of the shortest round to which a plan shortens longer ones for a budget."""
+        return 4
+
+    def elimination_epoch(
+        self, number: int, round_epochs: int, epochs: int, *, losses: bool, first: int | None = None
+    ) -> int:
+        """The epoch after which elimination ``number`` (from 1) takes place, at most ``epochs``.
 
         Args:
-          number: of the cut.
-          round_epochs: length of a round.
-          epochs: of the whole training.
-          losses: whether train losses are recorded.
+          number: number of the elimination.
+          round_epochs: epochs between two eliminations.
+          epochs: epochs of the whole training.
+          losses: whether training losses are recorded, as they are in every search.
+          first: epoch of the first elimination; None for the rule's own.
         """
         return min(number * round_epochs, epochs)
 
@@ -98,61 +117,78 @@ class Rule:
         """Scores of the racing candidates, in their order, in the unit of the accuracies."""
         return [self.score(curve) for curve in accuracies]
 
-    def error(self, accuracies: Sequence[Curve], *, losses: bool) -> float:
-        """Noise of a score: where a smaller gap decides, it is too close to call.
+    def noise(self, accuracies: Sequence[Curve], *, losses: bool) -> float:
+        """Estimated noise of a score: a decision by a smaller gap is too close to call.
 
         Args:
-          accuracies: of the racing candidates, up to the cut.
-          losses: whether train losses are recorded.
+          accuracies: curves of the racing candidates up to the elimination.
+          losses: whether training losses are recorded.
         """
         return fluctuation(accuracies) * self.steadiness(len(accuracies[0]))
 
     def keep(
-        self, ranked: Sequence[float], error: float, number: int, size: int, *, losses: bool
+        self, ranked: Sequence[float], noise: float, number: int, size: int, *, losses: bool
     ) -> int:
-        """How many go on after a cut that does not end the training.
+        """How many go on after an elimination that does not end the training.
 
         Args:
           ranked: scores of the racing candidates, the best first; at least two.
-          error: noise of a score.
-          number: of the cut, from 1.
-          size: candidates that the group began with.
-          losses: whether train losses are recorded.
+          noise: noise of a score.
+          number: number of the elimination, from 1.
+          size: number of candidates that the group began with.
+          losses: whether training losses are recorded.
         """
         return survivors_of(len(ranked))
 
 
 @dataclass(frozen=True)
 class Race(Rule):
-    """Early cuts; who is too close to call stays for one more look.
+    """Early eliminations in short rounds; who is too close to call stays for another round.
 
-    - *What*, with train losses: half the score is the best accuracy so far. The other half is the
-      latest train loss, translated into accuracy by a straight line through everything the racing
-      candidates have recorded (accuracy over the logarithm of the loss). A train loss is a mean
-      over the whole training set and so nearly free of noise; it tells a network's capacity long
-      before the learning rate has fallen far enough for the accuracy to show it.
-    - *What*, without: the `level` of the accuracies.
-    - *When*, with: after two fifths of a round, then every fifth of a round. Without, where there
-      is one witness only: after seven tenths of a round, and each time a third later than before.
-      All looks but the first concern few candidates and cost little.
-    - *How many*: half go on, and one more where the gap at the cut is below the noise: that of a
-      best accuracy with train losses, of an epoch without. This ends three looks after plain
-      halving would have ended, or seven: accuracies alone settle late what is close.
+    - *Score*: half of it is the best accuracy so far. The other half is the latest training loss,
+      translated into accuracy by a straight line through everything that the racing candidates
+      have recorded (accuracy over the logarithm of the loss). A training loss is a mean over the
+      whole training set and therefore almost free of noise; it shows the capacity of a network
+      long before the learning rate is low enough for the accuracy to show it. Where no training
+      loss is recorded, the score is the `level` of the accuracies.
+    - *Time*: the first elimination takes place after two rounds, or after the epoch that is asked
+      for, the next ones after one round each. Accuracies alone are noisy: without training losses
+      the first elimination takes place after three and a half rounds, and each next one a third
+      later than the one before, but at least one round later.
+    - *Survivors*: the better half goes on, and one candidate more where the gap in the middle is
+      below the noise: that of a best accuracy with training losses, that of one epoch without.
+      This ends three eliminations after plain halving would have ended, or seven without training
+      losses.
     """
 
-    def cut(self, number: int, round_epochs: int, epochs: int, *, losses: bool) -> int:
-        """See `Rule.cut`.
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """See `Rule.parameters`."""
+        return {
+            "round_epochs": "epochs between two eliminations of a group; default 2",
+            "first_elimination": "epoch of a group's first elimination; default two rounds",
+        }
 
-        Short rounds are divided less: four epochs come before the first cut, without train losses
-        seven, if need be from two rounds.
-        """
+    @property
+    def default_round(self) -> int:
+        """See `Rule.default_round`."""
+        return 2
+
+    @property
+    def shortest_round(self) -> int:
+        """See `Rule.shortest_round`."""
+        return 2
+
+    def elimination_epoch(
+        self, number: int, round_epochs: int, epochs: int, *, losses: bool, first: int | None = None
+    ) -> int:
+        """See `Rule.elimination_epoch`."""
         if losses:
-            first = max(round(0.4 * round_epochs), min(4, round_epochs))
-            step = max(round(0.2 * round_epochs), min(2, round_epochs))
-            return min(first + (number - 1) * step, epochs)
-        epoch = max(round(0.7 * round_epochs), min(7, 2 * round_epochs))
+            epoch = (2 * round_epochs if first is None else first) + (number - 1) * round_epochs
+            return min(epoch, epochs)
+        epoch = 7 * round_epochs // 2 if first is None else first
         for _ in range(number - 1):
-            epoch = max(round(epoch * 4 / 3), epoch + 1)
+            epoch = max(round(epoch * 4 / 3), epoch + round_epochs)
         return min(epoch, epochs)
 
     def scores(self, accuracies: Sequence[Curve], losses: Sequence[Curve] | None) -> list[float]:
@@ -160,47 +196,51 @@ class Race(Rule):
         translated = None if losses is None else _as_accuracies(accuracies, losses)
         if translated is None:
             return super().scores(accuracies, losses)
-        return [(max(seen) + told) / 2 for seen, told in zip(accuracies, translated, strict=True)]
+        return [
+            (max(curve) + from_loss) / 2
+            for curve, from_loss in zip(accuracies, translated, strict=True)
+        ]
 
-    def error(self, accuracies: Sequence[Curve], *, losses: bool) -> float:
-        """See `Rule.error`."""
-        return super().error(accuracies, losses=losses) * (_BEST if losses else 1.0)
+    def noise(self, accuracies: Sequence[Curve], *, losses: bool) -> float:
+        """See `Rule.noise`."""
+        return super().noise(accuracies, losses=losses) * (_BEST if losses else 1.0)
 
     def keep(
-        self, ranked: Sequence[float], error: float, number: int, size: int, *, losses: bool
+        self, ranked: Sequence[float], noise: float, number: int, size: int, *, losses: bool
     ) -> int:
         """See `Rule.keep`."""
         count, half = len(ranked), survivors_of(len(ranked))
         halvings = (size - 1).bit_length()
-        looks = halvings + (3 if losses else 7)
-        if number >= looks or ranked[half - 1] - ranked[half] >= error:
+        last_extension = halvings + (3 if losses else 7)
+        if number >= last_extension or ranked[half - 1] - ranked[half] >= noise:
             return half
         # Three become two in any case; two may stay two.
         return half + 1 if count == 2 else min(half + 1, count - 1)
 
 
-_BEST = 0.59  # the deviation of the largest of ten normal values is so much of one value's
+# Standard deviation of the largest of ten normally distributed values, as a share of that of one.
+_BEST = 0.59
 _SMALLEST_LOSS = 1e-9
 
 
 def _as_accuracies(accuracies: Sequence[Curve], losses: Sequence[Curve]) -> list[float] | None:
-    """Each candidate's latest train loss as an accuracy, by least squares over all epochs.
+    """Each candidate's latest training loss as an accuracy, by least squares over all epochs.
 
-    None where the losses say nothing: one is missing, or a lower one has not meant a better
-    accuracy.
+    None where the losses cannot be used: one is missing, or lower losses did not go with higher
+    accuracies.
     """
-    if any(len(own) < len(accuracies[0]) or not all(map(isfinite, own)) for own in losses):
+    if any(len(curve) < len(accuracies[0]) or not all(map(isfinite, curve)) for curve in losses):
         return None
-    logs = [[-log(max(loss, _SMALLEST_LOSS)) for loss in own] for own in losses]
-    xs = [x for own in logs for x in own]
-    ys = [y for own in accuracies for y in own]
+    logs = [[-log(max(loss, _SMALLEST_LOSS)) for loss in curve] for curve in losses]
+    xs = [x for curve in logs for x in curve]
+    ys = [y for curve in accuracies for y in curve]
     x_mean, y_mean = average(xs), average(ys)
     variance = fsum((x - x_mean) ** 2 for x in xs)
     covariance = fsum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True))
     if variance == 0 or covariance <= 0:
         return None
     slope = covariance / variance
-    return [y_mean + slope * (own[-1] - x_mean) for own in logs]
+    return [y_mean + slope * (curve[-1] - x_mean) for curve in logs]
 
 
 RULES: dict[str, Rule] = {
@@ -209,15 +249,36 @@ RULES: dict[str, Rule] = {
         Rule("average", "average of {epoch} epochs", average, lambda epochs: epochs**-0.5),
         Rule("last", "accuracy of epoch {epoch}", lambda curve: curve[-1]),
         Rule("best", "best accuracy of {epoch} epochs", max, lambda epochs: _BEST),
-        Race("race", "best accuracy and train loss of {epoch} epochs", level),
+        Race("race", "best accuracy and training loss of {epoch} epochs", level),
     )
 }
 RECOMMENDED = "race"
 
 
-def find(name: str) -> Rule:
-    """The rule of a name; ``recommended`` is the recommended one. UserError where there is none."""
+PARAMETERS = tuple(dict.fromkeys(name for rule in RULES.values() for name in rule.parameters))
+"""Names of the settings that rules depend on: fields of `SearchConfig`, and flags."""
+
+
+def find_rule(name: str) -> Rule:
+    """The rule of a name, or the recommended one for ``recommended``; UserError for other names."""
     rule = RULES.get(RECOMMENDED if name == "recommended" else name)
     if rule is None:
         raise UserError(f"no rule {name!r}: use {', '.join(RULES)} or recommended")
     return rule
+
+
+def check_parameter(rule: str, name: str) -> None:
+    """UserError where a setting has no effect under a rule."""
+    if name not in find_rule(rule).parameters:
+        raise UserError(f"{name} has no effect under the rule {rule}: leave it out")
+
+
+def parameter_help(name: str) -> str:
+    """What a setting does, for ``--help``, by rule where the rules differ."""
+    rules_of_text: dict[str, list[str]] = {}
+    for rule in RULES.values():
+        if name in rule.parameters:
+            rules_of_text.setdefault(rule.parameters[name], []).append(rule.name)
+    return (
+        ". ".join(f"Rule {', '.join(names)}: {text}" for text, names in rules_of_text.items()) + "."
+    )

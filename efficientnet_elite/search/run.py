@@ -38,9 +38,12 @@ from efficientnet_elite.search.executors.pool import ProcessPool
 from efficientnet_elite.search.executors.protocol import Executor
 from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.ledger import FILE_NAME as LEDGER_FILE
-from efficientnet_elite.search.ledger import Ledger, Replica
-from efficientnet_elite.search.pace import measure as measure_pace
-from efficientnet_elite.search.planning import planned, replicas
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.pace import measure_pace
+from efficientnet_elite.search.planning import choose_replicas, plan_candidates
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.schedule import with_rule_defaults
 from efficientnet_elite.search.tensorboard import Summaries
 from efficientnet_elite.search.workdir import cache_path, has_checkpoints, lock
 from efficientnet_elite.training.keras_import import import_keras
@@ -86,7 +89,7 @@ def run(
       UserError: bad data or settings, or a work directory of another search or in use.
     """
     began = time.monotonic()
-    engine = engine or EngineConfig()
+    config, engine = with_rule_defaults(config), engine or EngineConfig()
     if config.select == "int8" and quantize is None:
         raise UserError("select=int8 needs a way to int8: search.run(quantize=int8_form)")
     with lock(workdir):
@@ -108,8 +111,9 @@ def run(
                 _report_versions(ledger, on_message)
             else:
                 ledger.start(*setup)
-            curves = Summaries(workdir, ledger.meta()["started"], ledger.epochs())
-            trainings = len(ledger.candidates()) + len(ledger.replicas())
+            record = read_record(ledger)
+            curves = Summaries(workdir, record.meta["started"], record.epochs)
+            trainings = len(record.candidates) + len(record.replicas)
             executor = _executor(config, data, workdir, engine, quantize, trainings)
             return driver.drive(
                 ledger,
@@ -119,6 +123,7 @@ def run(
                 on_message=on_message,
                 on_recorded=curves.record,
                 began=began,
+                record=record,
             )
 
 
@@ -168,9 +173,9 @@ def _worker(
     """What a worker process trains with; workers take turns at the GPUs of a machine."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        own = gpus[slot % len(gpus)]
-        tf.config.set_visible_devices(own, "GPU")
-        tf.config.experimental.set_memory_growth(own, True)
+        gpu = gpus[slot % len(gpus)]
+        tf.config.set_visible_devices(gpu, "GPU")
+        tf.config.experimental.set_memory_growth(gpu, True)
     _use_threads(config.threads)
     data = load_data(config, workdir, progress=False)
     if data.fingerprint != fingerprint:
@@ -267,7 +272,7 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
 
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
     # Settings that the version which began the search did not have are at their defaults.
-    recorded = SearchConfig.from_dict(ledger.meta()["config"])
+    recorded = with_rule_defaults(SearchConfig.from_dict(ledger.meta()["config"]))
     for key, (old, new) in _differences(asdict(recorded), asdict(config)).items():
         if key in _CHANGES_NOTHING:
             continue
@@ -280,14 +285,14 @@ def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
 def _differences(
     old: dict[str, Any], new: dict[str, Any], prefix: str = ""
 ) -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
+    different: dict[str, tuple[Any, Any]] = {}
     for key in old.keys() | new.keys():
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found |= _differences(before, after, f"{prefix}{key}.")
-        elif before != (list(after) if isinstance(after, tuple) else after):
-            found[prefix + key] = (before, after)
-    return dict(sorted(found.items()))
+            different |= _differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            different[prefix + key] = (before, after)
+    return dict(sorted(different.items()))
 
 
 def _set_up(
@@ -302,14 +307,14 @@ def _set_up(
     selected = choose(config, data.num_classes, measure)
     for candidate in selected.candidates:
         task(candidate.spec, data)  # before anything is recorded
-    if selected.cut:
-        on_message(f"{len(selected.cut)} candidates are over a limit and not trained")
+    if selected.excluded:
+        on_message(f"{len(selected.excluded)} candidates are over a limit and not trained")
     pace = None
     if config.budget_hours is not None:
         on_message("measuring the pace of this machine")
         pace = measure_pace([c.spec for c in selected.candidates], config, data)
-    candidates, plan = planned(selected.candidates, config, pace, engine.workers or 1)
-    on_message(plan["words"])
+    candidates, plan, text = plan_candidates(selected.candidates, config, pace, engine.workers or 1)
+    on_message(text)
     meta = {
         "config": asdict(config),
         "plan": plan,
@@ -321,13 +326,13 @@ def _set_up(
             "skipped": [asdict(image) for image in data.skipped],
             "fingerprint": data.fingerprint,
         },
-        "cut": dict(selected.cut),
+        "excluded": dict(selected.excluded),
         "measured": selected.measured,
         "versions": versions(),
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, replicas(candidates, config.seeds)
+    return candidates, meta, choose_replicas(candidates, config.seeds)
 
 
 def _check_measurable(engine: EngineConfig) -> None:

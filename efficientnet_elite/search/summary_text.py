@@ -1,7 +1,4 @@
-"""Where a search stands, in words: what `elite status` prints.
-
-This module must not import TensorFlow or Keras, nor print.
-"""
+"""Where a search stands, in words: what `elite status` prints."""
 
 from __future__ import annotations
 
@@ -14,11 +11,11 @@ from efficientnet_elite.text import duration, percent, quantity
 
 
 def as_text(summary: Summary, *, racing_only: bool = False) -> str:
-    """What `elite status` prints: what is done and left, then a block a group, in 100 columns.
+    """What `elite status` prints: progress, then a block for each group, in 100 columns.
 
     Args:
-      summary: what is to be told.
-      racing_only: leave out the candidates that have left.
+      summary: where the search stands.
+      racing_only: leave out the candidates that have been eliminated or have failed.
     """
     heads = ("candidate", "params", "MACs", "input", "epochs", "average", "last", "state")
     shown = [State.RACING, State.CHAMPION] if racing_only else list(State)
@@ -41,11 +38,11 @@ def as_text(summary: Summary, *, racing_only: bool = False) -> str:
         _line(heads, widths),
     ]
     for group, block in zip(summary.groups, blocks, strict=True):
-        lines += [f"group {group.number}: {_outlook(group)}"]
+        lines += [f"group {group.number}: {_group_state(group)}"]
         if group.halt is not None:
-            lines += [f"  {line}" for line in wrap(deadline.words(group.halt), _COLUMNS - 2)]
+            lines += [f"  {line}" for line in wrap(deadline.halt_text(group.halt), _COLUMNS - 2)]
         lines += [_line(row, widths) for row in block]
-    return "\n".join(_cut(line) for line in lines) + "\n"
+    return "\n".join(_shortened(line) for line in lines) + "\n"
 
 
 _COLUMNS = 100
@@ -59,7 +56,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     )
 
 
-def _cut(line: str) -> str:
+def _shortened(line: str) -> str:
     line = line.rstrip()
     return line if len(line) <= _COLUMNS else f"{line[: _COLUMNS - 1]}…"
 
@@ -73,18 +70,18 @@ def _cells(member: Member) -> tuple[str, ...]:
         f"{member.epochs_done}/{member.epochs_needed}",
         percent(member.average_score, 2),
         percent(member.last_score, 2),
-        describe(member),
+        member_text(member),
     )
 
 
-def describe(member: Member) -> str:
-    """What has become of a candidate, in words."""
+def member_text(member: Member) -> str:
+    """The state of a candidate, in words."""
     if member.state is State.FAILED:
         return f"failed: {member.reason}"
     if member.state is State.ELIMINATED:
         if member.score is None:
-            return f"out in round {member.round}: time was up"
-        return f"out in round {member.round}, ranked {member.rank} of {member.ranked}"
+            return f"eliminated in round {member.round}: time was up"
+        return f"eliminated in round {member.round}, ranked {member.rank} of {member.ranked}"
     if member.state is State.CHAMPION:
         return "champion" if member.epochs_done >= member.epochs_needed else "champion, in training"
     return "racing"
@@ -95,16 +92,20 @@ def _progress(summary: Summary) -> str:
     if summary.finished:
         return f"finished: {summary.epochs_done} epochs trained"
     left = (
-        "time left not known yet"
+        "the time left is not known yet"
         if summary.seconds_left is None
         else f"about {duration(summary.seconds_left)} of training on one worker left"
     )
     return f"{summary.progress:.0%} done: {summary.epochs_done} of {total} epochs trained, {left}"
 
 
-def _outlook(group: Group) -> str:
+def _group_state(group: Group) -> str:
     if group.finished:
-        return f"{group.champion} is the champion" if group.champion else "nobody is left"
+        return (
+            f"{group.champion} is the champion"
+            if group.champion
+            else "no champion: every candidate has failed"
+        )
     left = f"{group.epochs_left} epochs left"
     if group.seconds_left is not None:
         left += f", {duration(group.seconds_left)} on one worker"

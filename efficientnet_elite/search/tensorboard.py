@@ -1,10 +1,9 @@
 """Learning curves for TensorBoard: a run for each candidate, in the folder ``tensorboard``.
 
-One file a candidate and one record an epoch, appended. What a file holds can be counted, so a
-search that was killed adds what is missing and writes nothing twice. The format (TFRecord frames
-around Event messages) is small and stable: neither TensorFlow nor TensorBoard is needed to write.
-
-This module must not import TensorFlow or Keras.
+Each candidate has one file, to which each epoch appends one record. The records in a file can be
+counted, so that a search that was killed adds what is missing and writes nothing twice. The format
+(TFRecord frames around Event messages) is small and stable: writing it needs neither TensorFlow nor
+TensorBoard.
 """
 
 from __future__ import annotations
@@ -22,25 +21,26 @@ FILE_NAME = "events.out.tfevents.elite"
 
 
 class Summaries:
-    """Validation accuracy, train loss and seconds of every epoch.
+    """Writes validation accuracy, training loss and seconds of every epoch.
 
-    An epoch's wall time is the search's start plus what its candidate had been trained for by then,
-    so that TensorBoard's relative axis shows the candidate's own time, whatever else ran beside it.
+    The wall time of an epoch is the start of the search plus the time for which its candidate had
+    been trained by then, so that TensorBoard's relative axis shows the training time of the
+    candidate, whatever else was trained at the same time.
     """
 
     def __init__(self, workdir: Path, started: str, epochs: Mapping[str, Sequence[Epoch]]):
         """Brings the files of a work directory up to date.
 
         Args:
-          workdir: of the search.
-          started: when it was, in ISO format.
+          workdir: work directory of the search.
+          started: time at which the search was started, in ISO format.
           epochs: candidate to its recorded epochs, in order and without gaps.
         """
         self._folder = workdir / FOLDER
         self._started = datetime.fromisoformat(started).timestamp()
         self._trained: defaultdict[str, float] = defaultdict(float)  # candidate to seconds
         for path in self._folder.glob(f"*/{FILE_NAME}"):
-            if path.parent.name not in epochs:  # of a search that has gone
+            if path.parent.name not in epochs:  # of an earlier search in this folder
                 path.unlink()
         for name, done in epochs.items():
             written = _repaired(self.path(name), len(done))
@@ -49,7 +49,7 @@ class Summaries:
                 self.record(epoch)
 
     def path(self, candidate: str) -> Path:
-        """Where the curves of a candidate are."""
+        """The file with the curves of a candidate."""
         return self._folder / candidate / FILE_NAME
 
     def record(self, epoch: Epoch) -> None:

@@ -1,60 +1,45 @@
 """The elimination tournament of Network Candidate Search (arXiv 2009.07409, section 3).
 
-Pure decisions: given the groups and every score recorded so far, `standing` says what was decided,
-what is to be trained next and who has won. There is no other state, so the same scores give the
-same decisions in a running search, after a crash and in a replay; groups do not affect each other.
-Who goes on is the matter of a rule (`rules`).
-
-This module must not train, write files, print, nor import TensorFlow or Keras.
+Pure decisions: from the candidates of a group and everything recorded so far, `standing` says what
+was decided, what is to be trained next and who has won. There is no other state, so that the same
+record gives the same decisions in a running search, after a crash and in a replay. Groups do not
+affect each other. How many go on is the matter of a rule (`rules`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import variance
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any, TypeAlias
 
-from efficientnet_elite.search import rules
-from efficientnet_elite.search.cuts import Cut, Decision, Losses, Scores
+from efficientnet_elite.search.decisions import (
+    Cause,
+    DecidedRound,
+    Decision,
+    decided_rounds,
+    failed_decision,
+)
+from efficientnet_elite.search.elimination import Elimination, Losses, Scores
+from efficientnet_elite.search.noise import Noise
+from efficientnet_elite.search.rules import find_rule
+from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.training.outcome import Int8Result
 
 Int8 = Mapping[str, Mapping[int, Int8Result]]  # candidate -> epoch -> what int8 makes of it
 
-FINALISTS = 4  # a cut among so many or fewer is made by int8 accuracy, where that is asked for
+FINALISTS = 4
+"""With ``select=int8``, eliminations among so many candidates or fewer use int8 accuracy."""
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """Length of the rounds and of the whole training, in epochs, and the rule of elimination.
+class Pending:
+    """Training that a group waits for.
 
-    The last round may be shorter, so that no round goes past ``epochs``; it always ends with a
-    single winner.
-    """
-
-    round_epochs: int
-    epochs: int
-    rule: str = "average"
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.round_epochs <= self.epochs:
-            raise ValueError("1 <= round_epochs <= epochs does not hold")
-
-    def cut(self, number: int, *, losses: bool = True) -> int:
-        """The epoch after which round ``number`` (from 1) is decided.
-
-        Args:
-          number: of the round.
-          losses: whether train losses are recorded, as they are in every search.
-        """
-        rule = rules.find(self.rule)
-        return rule.cut(number, self.round_epochs, self.epochs, losses=losses)
-
-
-@dataclass(frozen=True)
-class Job:
-    """Train a candidate until it has been trained for ``until_epoch`` epochs in all.
-
-    With ``int8``, measure what the last of them is worth in int8, too.
+    Attributes:
+      candidate: name of the candidate.
+      until_epoch: epochs that it must have been trained for in all.
+      int8: whether its int8 accuracy after the last of them is needed, too.
     """
 
     candidate: str
@@ -63,27 +48,16 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """What trainings of one network with several seeds tell about the noise of a score.
-
-    Attributes:
-      waiting: not all of them have come to the first cut; no group is cut before.
-      error: standard deviation of the rule's score at the first cut, pooled over the networks; None
-        where nothing could be measured.
-    """
-
-    waiting: bool
-    error: float | None
-
-
-@dataclass(frozen=True)
 class Halt:
-    """A group's time is up. Who has a clock records it; decisions follow from it as from scores.
+    """What is ended in a group because the time of the search is up.
+
+    The driver, which has a clock, records it; decisions follow from it as they do from scores.
 
     Attributes:
-      round: that ends the race, whoever is left in it; None where the race ended by itself.
-      epoch: whose scores this round goes by; 0 where nobody has one.
-      end: epochs after which the champion's training ends; None for the schedule's.
+      round: the round that ends the tournament, however many candidates are left in it; None where
+        the tournament ended by itself.
+      epoch: the epoch by whose scores this round is decided; 0 where nobody has a score.
+      end: epochs after which the champion's training ends; None for those of the schedule.
     """
 
     round: int | None = None
@@ -93,25 +67,71 @@ class Halt:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a group stands.
+    """Where the tournament of a group stands.
 
     Attributes:
-      decisions: all so far, in order.
-      survivors: candidates still in the race.
-      jobs: what must be trained before anything more can be decided; empty once the champion is
-        trained to the end (or everybody has failed).
+      decisions: all decisions so far, by round and rank.
+      survivors: candidates that have not been eliminated.
+      pending: what must be trained before anything more can be decided; empty once the champion is
+        trained to its end, and where everybody has failed.
       champion: the last survivor, as soon as there is only one.
     """
 
     decisions: tuple[Decision, ...]
     survivors: tuple[str, ...]
-    jobs: tuple[Job, ...]
+    pending: tuple[Pending, ...]
     champion: str | None
 
     @property
     def finished(self) -> bool:
-        """Nothing is left to train. Not so where a group has no jobs but waits for a `Noise`."""
-        return not self.jobs and (self.champion is not None or not self.survivors)
+        """Whether nothing is left to train. False for a group that only waits for a `Noise`."""
+        return not self.pending and (self.champion is not None or not self.survivors)
+
+    @property
+    def next_round(self) -> int:
+        """Number of the round that has not been decided yet, from 1."""
+        return 1 + max((decision.round for decision in self.decisions), default=0)
+
+
+@dataclass
+class _Tournament:
+    """The state of a group's tournament while its rounds are gone through.
+
+    Attributes:
+      racing: candidates that have not been eliminated.
+      reserves: eliminated candidates that have not failed, the first to take over first: those of
+        the latest round before earlier ones, and of one round the best first.
+      decisions: all decisions so far.
+      round: number of the next round.
+    """
+
+    racing: list[str]
+    reserves: list[str] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    round: int = 1
+
+    def end_round(
+        self, decisions: Sequence[Decision], racing: list[str], eliminated: Sequence[str]
+    ) -> None:
+        self.decisions += decisions
+        self.racing = racing
+        self.reserves[:0] = eliminated
+        self.round += 1
+
+    def follow(self, recorded: DecidedRound) -> None:
+        """Takes over the decisions of a round as they were recorded."""
+        racing = [decision.candidate for decision in recorded.surviving]
+        if recorded.surviving and recorded.surviving[0].cause is Cause.SUCCESSOR:
+            (successor,) = racing
+            if successor in self.reserves:
+                del self.reserves[: self.reserves.index(successor) + 1]
+            self.end_round(recorded.decisions, racing, ())
+            return
+        eliminated = [d for d in recorded.eliminated if d.cause is not Cause.FAILED]
+        if any(decision.scored for decision in recorded.decisions):
+            # Candidates without a score when time was up are out for good, unless all were.
+            eliminated = [d for d in eliminated if d.cause is not Cause.LATE]
+        self.end_round(recorded.decisions, racing, [d.candidate for d in eliminated])
 
 
 def standing(
@@ -124,218 +144,237 @@ def standing(
     int8: Int8 | None = None,
     noise: Noise | None = None,
     halt: Halt | None = None,
+    recorded: Sequence[Decision] = (),
 ) -> Standing:
-    """Replays a group's tournament on what was recorded.
+    """Works out where a group stands, from what was recorded of it.
 
-    At each of its cuts the schedule's rule scores the racing candidates and says how many go on. A
-    tie goes to the higher accuracy in the latest epoch, then to the one named first in ``members``
-    (which callers order by cost, the cheapest first). A failed candidate leaves in the round it
-    could not finish, ranked last; decisions of earlier rounds stand. Where the last one in the race
-    fails on the way to its end, the best of those who left last takes over, and so on until nobody
-    is left who has not failed. A group of one has its champion without a round. The round that ends
-    the whole training ends the tournament: only its best survives.
+    At the end of each round the schedule's rule scores the racing candidates and says how many go
+    on. A tie goes to the higher accuracy in the latest epoch, then to the candidate that is named
+    first in ``members`` (which callers order by cost, the cheapest first). A failed candidate
+    leaves in the round that it could not finish, ranked last; decisions of earlier rounds stand.
+    Where the last candidate fails before its training ends, the best of those who left last takes
+    over, and so on until nobody is left who has not failed. A group of one candidate has its
+    champion without a round. The round that ends with the whole training ends the tournament: only
+    its best candidate survives.
 
-    With ``int8``, cuts among `FINALISTS` or fewer add to the rule's score what the candidate's int8
-    form gains or loses against the same weights in float32, on the same images. The difference
-    is nearly free of the noise that both share, so that the rule's smoothing is kept. Who has no
-    int8 form ranks behind all who have. Ties go to the higher int8 accuracy.
+    With ``int8``, eliminations among `FINALISTS` candidates or fewer add to the rule's score what a
+    candidate gains or loses in int8 against the same weights in float32 on the same images. This
+    difference hardly contains the noise that both accuracies share, so that the smoothing by the
+    rule is preserved. Candidates without an int8 form rank behind all others. Ties go to the higher
+    int8 accuracy.
 
-    A `Halt` ends the race in a round at once: the best by the scores of its epoch wins, by float
-    accuracy and the estimated noise. Who has not come so far leaves and does not take over later;
-    where nobody has a score, the one named first wins.
+    A `Halt` ends the tournament in a round at once: the best candidate by the scores of the halt's
+    epoch wins, by float32 accuracy and the estimated noise. A candidate that has not come to this
+    epoch leaves and does not take over later; where nobody has a score, the one named first wins.
 
     Args:
-      members: the group's candidates, the one to prefer in a tie first.
+      members: candidates of the group, the one to prefer in a tie first.
       scores: validation accuracies by epoch; candidates without any may be absent.
       schedule: lengths in epochs, and the rule.
-      losses: train losses by epoch; None where none are recorded.
-      failed: candidate to reason, for those whose training cannot go on.
-      int8: what was measured in int8; None where float accuracies alone decide.
-      noise: measured of a score; None where it is estimated from the curves' own fluctuation.
-      halt: where the group's time is up.
+      losses: training losses by epoch; None where none are recorded.
+      failed: candidate whose training cannot go on to the reason.
+      int8: what was measured in int8; None where float32 accuracies alone decide.
+      noise: noise of a score from repeats; None where it is estimated from the curves.
+      halt: what is ended because time is up; None where nothing is.
+      recorded: decisions of earlier rounds, by round and rank. They stand as they are, only later
+        rounds are judged; empty to judge everything.
     """
     failed, halt = failed or {}, halt or Halt()
-    rule, told = rules.find(schedule.rule), losses is not None
-    alive = list(members)
-    bench: list[str] = []  # who has left without failing: the latest first, and of those the best
-    decisions: list[Decision] = []
-    number = 1
-
-    while len(alive) > 1:
-        if number == halt.round:
-            # Who has failed, be it before or since, is among them: the decision must stand.
-            late = [n for n in alive if not 0 < halt.epoch <= len(scores.get(n, ()))]
-            racing = [name for name in alive if name not in late]
-            cut = Cut(rule, number, halt.epoch, members, racing, scores, losses, {})
-            ranked = cut.ranked()
-            decisions += _called(cut, ranked, late)
-            best = [name for name, _ in ranked] or late
-            alive, bench = best[:1], best[1:] + bench
-            number += 1
+    tournament = _Tournament(list(members))
+    for decided in decided_rounds(0, recorded):
+        tournament.follow(decided)
+    while len(tournament.racing) > 1:
+        if tournament.round == halt.round:
+            _end_early(tournament, members, scores, losses, schedule, halt)
             break
-        epoch = schedule.cut(number, losses=told)
-        # A failure counts from the round in which it happened: earlier decisions stand.
-        gone = [n for n in alive if n in failed and len(scores.get(n, ())) < epoch]
-        racing = [name for name in alive if name not in gone]
-        measured = _measured(int8, racing, epoch)
-        if measured is not None:  # who cannot even be measured has failed, too
-            gone += [n for n in racing if n in failed and n not in measured]
-            racing = [name for name in racing if name not in gone]
-        waiting = [
-            Job(n, epoch, int8=measured is not None)
-            for n in racing
-            if len(scores.get(n, ())) < epoch or (measured is not None and n not in measured)
-        ]
-        if waiting or (racing and noise is not None and noise.waiting):
-            return Standing(tuple(decisions), tuple(racing), tuple(waiting), None)
-        cut = Cut(rule, number, epoch, members, racing, scores, losses, measured or {})
-        ranked = cut.ranked()
-        error = cut.error() if noise is None or noise.error is None else noise.error
-        if epoch == schedule.epochs or len(racing) < 2:
-            keep = min(1, len(racing))
-        else:
-            ordered = [score for _, score in ranked]
-            keep = rule.keep(ordered, error, number, len(members), losses=told)
-        decisions += cut.decide(ranked, keep, error)
-        decisions += _failed(cut, len(ranked), gone, failed)
-        alive = [name for name, _ in ranked[:keep]]
-        bench[:0] = [name for name, _ in ranked[keep:]]
-        number += 1
+        waiting = _decide_round(tournament, members, scores, losses, schedule, failed, int8, noise)
+        if waiting is not None:
+            racing, pending = waiting
+            return Standing(tuple(tournament.decisions), tuple(racing), pending, None)
     end = schedule.epochs if halt.end is None else halt.end
-    champion, made = _crowned(number, alive, bench, decisions, scores, failed, end)
-    jobs = []
-    if champion is not None:
-        trained = len(scores.get(champion, ())) >= end
-        # What is exported in the end is worth knowing, too; it decides nothing.
-        ask = int8 is not None and halt.end is None and champion not in failed
-        known = not ask or schedule.epochs in (int8 or {}).get(champion, ())
-        if not (trained and known):
-            jobs.append(Job(champion, end, int8=ask))
-    survivors = (champion,) if champion else ()
-    return Standing((*decisions, *made), survivors, tuple(jobs), champion)
+    champion = _crown(tournament, scores, failed, end)
+    decisions = tuple(tournament.decisions)
+    if champion is None:
+        return Standing(decisions, (), (), None)
+    trained = len(scores.get(champion, ())) >= end
+    # The int8 accuracy of what is exported is measured for the report; it decides nothing.
+    wanted = int8 is not None and halt.end is None and champion not in failed
+    measured = not wanted or schedule.epochs in (int8 or {}).get(champion, ())
+    last = () if trained and measured else (Pending(champion, end, int8=wanted),)
+    return Standing(decisions, (champion,), last, champion)
 
 
-def _called(cut: Cut, ranked: Sequence[tuple[str, float]], late: Sequence[str]) -> list[Decision]:
-    """The round that ends a race whose time is up; ``late`` have not come to its epoch."""
-    decisions = [
-        replace(decision, reason=f"{decision.reason}; time is up")
-        for decision in cut.decide(ranked, min(1, len(ranked)), cut.error())
+def _decide_round(
+    tournament: _Tournament,
+    members: Sequence[str],
+    scores: Scores,
+    losses: Losses | None,
+    schedule: Schedule,
+    failed: Mapping[str, str],
+    int8: Int8 | None,
+    noise: Noise | None,
+) -> tuple[list[str], tuple[Pending, ...]] | None:
+    """Ends a round; where something has to be trained first: who is racing, and what that is."""
+    rule, number = find_rule(schedule.rule), tournament.round
+    epoch = schedule.elimination_epoch(number, losses=losses is not None)
+    # A failure counts from the round in which it happened: earlier decisions stand.
+    lost = [n for n in tournament.racing if n in failed and len(scores.get(n, ())) < epoch]
+    racing = [name for name in tournament.racing if name not in lost]
+    measured = _int8_results(int8, racing, epoch)
+    if measured is not None:  # a candidate whose int8 form cannot be measured has failed, too
+        lost += [n for n in racing if n in failed and n not in measured]
+        racing = [name for name in racing if name not in lost]
+    pending = tuple(
+        Pending(n, epoch, int8=measured is not None)
+        for n in racing
+        if len(scores.get(n, ())) < epoch or (measured is not None and n not in measured)
+    )
+    if pending or (racing and noise is not None and noise.waiting):
+        return racing, pending
+    elimination = Elimination(rule, number, epoch, members, racing, scores, losses, measured or {})
+    ranking = elimination.ranking()
+    deviation = None if noise is None else noise.deviation
+    if deviation is None:
+        deviation = elimination.estimated_noise()
+    if epoch == schedule.epochs or len(racing) < 2:
+        keep = min(1, len(racing))
+    else:
+        ordered = [score for _, score in ranking]
+        keep = rule.keep(ordered, deviation, number, len(members), losses=losses is not None)
+    decisions = elimination.decide(ranking, keep, deviation)
+    decisions += [
+        failed_decision(number, epoch, name, rank, failed[name])
+        for rank, name in enumerate(lost, start=len(ranking) + 1)
     ]
-    for rank, name in enumerate(late, start=len(ranked) + 1):
-        reason = "without a score when time was up"
-        if rank == 1:
-            reason += "; the cheapest goes on"
-        decisions.append(
-            Decision(cut.round, cut.epoch, name, float("nan"), rank, rank == 1, reason)
+    names = [name for name, _ in ranking]
+    tournament.end_round(decisions, names[:keep], names[keep:])
+    return None
+
+
+def _end_early(
+    tournament: _Tournament,
+    members: Sequence[str],
+    scores: Scores,
+    losses: Losses | None,
+    schedule: Schedule,
+    halt: Halt,
+) -> None:
+    """Ends a tournament whose time is up."""
+    # Failed candidates are treated as all others, since the decision must stand whenever they fail.
+    late = [n for n in tournament.racing if not 0 < halt.epoch <= len(scores.get(n, ()))]
+    racing = [name for name in tournament.racing if name not in late]
+    rule, number = find_rule(schedule.rule), tournament.round
+    elimination = Elimination(rule, number, halt.epoch, members, racing, scores, losses, {})
+    ranking = elimination.ranking()
+    decisions = elimination.decide(
+        ranking, min(1, len(ranking)), elimination.estimated_noise(), halted=True
+    )
+    decisions += [
+        Decision(
+            number, halt.epoch, name, nan, rank, survives=rank == 1, cause=Cause.LATE, halted=True
         )
-    return decisions
-
-
-def _failed(
-    cut: Cut, others: int, gone: Sequence[str], failed: Mapping[str, str]
-) -> list[Decision]:
-    """Those who leave in a round because they have failed, ranked behind the ``others``."""
-    return [
-        Decision(cut.round, cut.epoch, name, float("nan"), rank, False, f"failed: {failed[name]}")
-        for rank, name in enumerate(gone, start=others + 1)
+        for rank, name in enumerate(late, start=len(ranking) + 1)
     ]
+    best_first = [name for name, _ in ranking] or late
+    tournament.end_round(decisions, best_first[:1], best_first[1:])
 
 
-def _measured(int8: Int8 | None, racing: Sequence[str], epoch: int) -> dict[str, Int8Result] | None:
-    """The racing candidates' results in int8 so far; None where this cut does not ask for them."""
+def _int8_results(
+    int8: Int8 | None, racing: Sequence[str], epoch: int
+) -> dict[str, Int8Result] | None:
+    """The racing candidates' int8 results so far; None where this elimination does not use int8."""
     if int8 is None or not 2 <= len(racing) <= FINALISTS:
         return None
     return {name: int8[name][epoch] for name in racing if epoch in int8.get(name, ())}
 
 
-def _crowned(
-    number: int,
-    alive: Sequence[str],
-    bench: Sequence[str],
-    before: Sequence[Decision],
-    scores: Scores,
-    failed: Mapping[str, str],
-    epochs: int,
-) -> tuple[str | None, list[Decision]]:
-    """Who wins, and the rounds in which one takes over from another who has failed."""
+def _crown(
+    tournament: _Tournament, scores: Scores, failed: Mapping[str, str], epochs: int
+) -> str | None:
+    """The champion; None where all have failed.
+
+    As often as the champion has failed, the next of the reserves takes over in a round of its own.
+    """
 
     def lost(name: str | None) -> bool:
         return name is None or (name in failed and len(scores.get(name, ())) < epochs)
 
-    champion = alive[0] if alive else None
-    made: list[Decision] = []
-    for place, heir in enumerate(bench, start=number):
-        if not lost(champion):
-            break
-        made += _succeed(place, champion, heir, [*before, *made], scores, failed)
-        champion = heir
-    return None if lost(champion) else champion, made
+    champion = tournament.racing[0] if tournament.racing else None
+    while lost(champion) and tournament.reserves:
+        successor = tournament.reserves.pop(0)
+        decisions = _succession(tournament, champion, successor, scores, failed)
+        tournament.end_round(decisions, [successor], ())
+        champion = successor
+    return None if lost(champion) else champion
 
 
-def scores_by_seed(
-    names: Sequence[str], scores: Scores, losses: Losses, schedule: Schedule
-) -> dict[str, float]:
-    """The rule's scores of one network's trainings at the first cut; absent before.
-
-    They are scored among themselves: a rule that compares train losses compares theirs.
-
-    Args:
-      names: of the trainings.
-      scores, losses, schedule: see `standing`.
-    """
-    rule, epoch = rules.find(schedule.rule), schedule.cut(1)
-    complete = [name for name in names if len(scores.get(name, ())) >= epoch]
-    return dict(Cut(rule, 1, epoch, names, complete, scores, losses, {}).ranked())
-
-
-def measured_noise(
-    repeats: Iterable[Sequence[str]],
-    scores: Scores,
-    losses: Losses,
-    schedule: Schedule,
-    failed: Mapping[str, str],
-) -> Noise:
-    """The noise that trainings of the same networks with different seeds show at the first cut.
-
-    It is used for all cuts: later ones, at lower learning rates, are less noisy if anything.
-
-    Args:
-      repeats: names of the trainings of each network; those that have failed do not count.
-      scores, losses, schedule: see `standing`.
-      failed: training to reason.
-    """
-    squares, freedom = 0.0, 0
-    for names in repeats:
-        found = scores_by_seed(names, scores, losses, schedule)
-        if any(name not in found and name not in failed for name in names):
-            return Noise(True, None)
-        if len(found) > 1:
-            squares += variance(found.values()) * (len(found) - 1)
-            freedom += len(found) - 1
-    return Noise(False, (squares / freedom) ** 0.5 if freedom else None)
-
-
-def _succeed(
-    number: int,
+def _succession(
+    tournament: _Tournament,
     champion: str | None,
-    heir: str,
-    decisions: Sequence[Decision],
+    successor: str,
     scores: Scores,
     failed: Mapping[str, str],
 ) -> list[Decision]:
-    """A round of its own: the heir goes on, and the champion that has failed leaves.
+    """The decisions by which a candidate takes over from a champion that has failed.
 
-    Without a champion all who were in the race failed at once, which is on record already.
+    Without a champion, all who were racing failed at once, which has been decided already.
     """
-    latest = next(d for d in reversed(decisions) if d.candidate == heir)
-    ranked = sum(d.round == latest.round for d in decisions)
-    reason = f"takes over, ranked {latest.rank} of {ranked} in round {latest.round}"
+    decisions, number = tournament.decisions, tournament.round
+    latest = next(d for d in reversed(decisions) if d.candidate == successor)
     if champion is None:
-        epoch = max(d.epoch for d in decisions)
-        reason += ": all others failed"
-        return [Decision(number, epoch, heir, latest.score, 1, True, reason)]
-    epoch, fault = len(scores.get(champion, ())), f"failed: {failed[champion]}"
-    return [
-        Decision(number, epoch, heir, latest.score, 1, True, f"{reason}: {champion} {fault}"),
-        Decision(number, epoch, champion, float("nan"), 2, False, fault),
-    ]
+        epoch = max(decision.epoch for decision in decisions)
+    else:
+        epoch = len(scores.get(champion, ()))
+    succession = Decision(
+        round=number,
+        epoch=epoch,
+        candidate=successor,
+        score=latest.score,
+        rank=1,
+        survives=True,
+        cause=Cause.SUCCESSOR,
+        replaced=champion,
+        failure=None if champion is None else failed[champion],
+        earlier_round=latest.round,
+        earlier_rank=latest.rank,
+        earlier_ranked=sum(decision.round == latest.round for decision in decisions),
+    )
+    if champion is None:
+        return [succession]
+    return [succession, failed_decision(number, epoch, champion, 2, failed[champion])]
+
+
+Judge: TypeAlias = Callable[
+    [
+        Sequence[str],
+        Scores,
+        Losses,
+        Mapping[str, str],
+        Int8,
+        Noise | None,
+        Halt | None,
+        Sequence[Decision],
+    ],
+    Standing,
+]
+
+
+def judge_of(meta: Mapping[str, Any]) -> Judge:
+    """How a search judges one group, from the settings in its ledger.
+
+    The result is a function of members (in the ledger's order, the one to prefer in a tie first),
+    scores, training losses, failures, int8 results, noise, halt and decisions on record.
+    """
+    schedule = schedule_of(meta)
+    by_int8 = meta["config"]["select"] == "int8"
+    return lambda members, scores, losses, failed, int8, noise, halt, recorded: standing(
+        members,
+        scores,
+        schedule,
+        losses=losses,
+        failed=failed,
+        int8=int8 if by_int8 else None,
+        noise=noise,
+        halt=halt,
+        recorded=recorded,
+    )

@@ -1,7 +1,4 @@
-"""The work directory of a search: where its files are, and small safe writes.
-
-This module must not import TensorFlow or Keras.
-"""
+"""The work directory of a search: paths, locks, and atomic writing of small files."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from typing import Any
 from efficientnet_elite.errors import UserError
 
 _WORKERS_LOCK = "workers.lock"
-_WORKERS_END_SECONDS = 60.0  # they notice the end of their driver at once; a cluster takes longer
+_WORKERS_END_SECONDS = 60.0  # local workers end at once with their driver; those on a cluster later
 
 
 def checkpoint_path(workdir: Path, candidate: str) -> Path:
@@ -31,7 +28,7 @@ def has_checkpoints(workdir: Path) -> bool:
 
 
 def cache_path(workdir: Path) -> Path:
-    """Folder of decoded images. Nothing is lost with it but the time to decode them again."""
+    """Folder of decoded images. It may be deleted: the images are decoded again then."""
     return workdir / "cache"
 
 
@@ -57,14 +54,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def clear_temporary(workdir: Path) -> None:
-    """Removes what processes that were killed have left half-written. Only under the `lock`."""
+    """Removes files that killed processes have left half-written. The caller holds the `lock`."""
     for path in (workdir / "checkpoints").glob("*.tmp"):
         path.unlink(missing_ok=True)  # a worker may be ending this very moment
 
 
 @contextmanager
 def shared_lock(workdir: Path) -> Iterator[None]:
-    """Held by every worker process that writes checkpoints, for as long as it can.
+    """Held by every worker process, for as long as it may write checkpoints.
 
     A worker may live a moment longer than its driver; `lock` waits for that moment to pass.
     """

@@ -28,7 +28,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import condense
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families.condense import training_form
-from efficientnet_elite.networks.layers import whole
+from efficientnet_elite.networks.layers import unsplit_groups
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.learning_rate import learning_rate
@@ -133,7 +133,7 @@ class Trainer:
             logits = self.model(images, training=True)
             loss = self._task.loss(logits, labels, self.config.label_smoothing)
             if self._learned:
-                loss += condense.penalty(self._learned)
+                loss += condense.group_lasso_loss(self._learned)
         gradients = tape.gradient(loss, trainable)
         for gradient, variable, decayed, mean_square, momentum in zip(
             gradients, trainable, self._decayed, self._mean_squares, self._momenta, strict=True
@@ -210,7 +210,7 @@ class Trainer:
         first = self.epochs_done * self._steps
         losses = []
         for step in range(first, first + self._steps):
-            condense.condense(self._learned, step, self.config.epochs * self._steps)
+            condense.drop_due_channels(self._learned, step, self.config.epochs * self._steps)
             images, labels = next(self._batches)
             rate = learning_rate(self.config, step, self._steps)
             decay = min(self.config.ema, (1 + step) / (10 + step))
@@ -272,7 +272,7 @@ class Trainer:
         in_float, in_int8, seen = [], [], 0
         with _out_of_memory_named(), self.averaged_weights():
             try:
-                with whole(self.model):
+                with unsplit_groups(self.model):
                     infer = quantize(self.model, calibration)
             except UserError as error:
                 fault = str(error)
@@ -351,4 +351,4 @@ def load_averaged(path: Path) -> tuple[keras.Model, ArchSpec, int]:
     masks = [array for array in saved.parts["weights"] if array.dtype == bool]
     for layer, mask in zip(condense.learned_layers(model), masks, strict=True):
         layer.mask.assign(mask)
-    return *condense.convert(model, spec), len(saved.history)
+    return *condense.deployed_form(model, spec), len(saved.history)

@@ -1,1 +1,1 @@
-"""Conversion to TFLite and quantization to int8, with the remedies for what int8 costs."""
+"""Converts networks to TFLite, quantizes them to int8, and wins back accuracy lost in int8."""

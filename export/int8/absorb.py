@@ -1,13 +1,15 @@
-"""Normalisation of images absorbed into a network's first convolution, exactly.
+"""Folds a network's own image normalisation into its first convolution, without loss.
 
-Whatever a network does to pixels first, channel by channel (x = scale * q + offset, where q is
-pixel / 128 - 1), its first convolution can do at no cost: kernels are scaled, and the offsets go
-into the bias. Only the border is in the way: padding adds zeros to x, which are not zeros of q.
+Some networks begin by normalising pixels, channel by channel: x = scale * q + offset, where
+q = pixel / 128 - 1 is what an exported file takes. The first convolution can do this at no cost:
+its kernel is multiplied by the scale, and the offsets go into its bias. The difficulty is the
+border of the image, because padding adds zeros to x, and zero in x is usually not zero in q:
 
-- No padding, or q = 0 where x = 0: nothing else is needed.
-- x = 0 at the same whole pixel value in all channels: the image is padded with that value.
-- Otherwise the image gets a fourth channel of a constant, which carries the offsets through the
-  convolution: where padding adds zeros, it adds them there too.
+- Without padding, or if q = 0 where x = 0, nothing else is needed.
+- If x = 0 at the same whole pixel value in all channels, the image is padded with that value.
+- Otherwise the image gets a fourth channel, which is constant and adds the offsets in the
+  convolution. Padding adds zeros to this channel too, and with them no offsets, which is what is
+  wanted.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import keras
 
-# What a network may take, as x = scale * q + offset.
+# Kinds of input that a network may be built for, as (scale, offset) in x = scale * q + offset.
 INPUTS = {
     "0..255": (128.0, 128.0),
     "0..1": (128 / 255, 128 / 255),
     "-1..1": (128 / 127.5, 128 / 127.5 - 1),
     "elite": (1.0, 0.0),
 }
-_CONSTANT = -1.0  # of the fourth channel: exact in int8, where it is -128
+_CONSTANT = -1.0  # value of the fourth channel; it is exact in int8, where it is -128
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Absorbed:
     """A network that takes pixel / 128 - 1.
 
     Attributes:
-      model: the same function of the pixels.
-      how: ``nothing to absorb``; ``kernel and bias``; ``padding value``; ``constant channel``; or
-        ``operators``, where the first layer is no convolution that could take the normalisation.
+      model: the network; it computes the same function of the pixels as the original one.
+      how: what became of the normalisation: ``nothing to absorb``; ``kernel and bias``; ``padding
+        value``; ``constant channel``; or ``operators`` if it stays a layer of its own, because it
+        is not followed by a convolution that can take it in.
     """
 
     model: keras.Model
@@ -46,7 +49,7 @@ class Absorbed:
 
 
 def normalises(model: keras.Model) -> bool:
-    """Whether a network begins with layers that normalise pixels."""
+    """Whether a network begins with layers that normalise pixels; augmentation is skipped."""
     import keras
 
     model = _functional(model)
@@ -61,19 +64,27 @@ def normalises(model: keras.Model) -> bool:
 
 
 def absorb(model: keras.Model, takes: str) -> Absorbed:
-    """The network for images q = pixel / 128 - 1.
+    """Makes a network for images q = pixel / 128 - 1 from one for other images.
 
     Args:
-      model: functional, one input (batch, height, width, 3), built, float32; unchanged.
-      takes: what it was built for, one of `INPUTS`; layers that normalise further are absorbed too.
+      model: functional or Sequential, one input (batch, height, width, 3), built, float32; it is
+        not changed.
+      takes: the images that it was built for, one of `INPUTS`. Layers at its beginning that
+        normalise further are absorbed too.
+
+    Returns:
+      The network, and what became of the normalisation.
     """
     scale, offset = (np.full(3, value) for value in INPUTS[takes])
     return _absorb(model, scale, offset)
 
 
-def attached(model: keras.Model, takes: str) -> keras.Model:
-    """The network for such images with all normalisation as operators of its own."""
-    return _attached(model, *(np.full(3, value) for value in INPUTS[takes]))
+def with_normalisation_operators(model: keras.Model, takes: str) -> keras.Model:
+    """Makes a network for images q = pixel / 128 - 1 in which the normalisation stays operators.
+
+    It is the network that `absorb` is compared with; arguments as for `absorb`.
+    """
+    return _with_operators(model, *(np.full(3, value) for value in INPUTS[takes]))
 
 
 def _absorb(
@@ -84,7 +95,7 @@ def _absorb(
 
     model = _functional(model)
     tensor, padding = model.inputs[0], None
-    whole = scale, offset
+    input_scale, input_offset = scale, offset
     while (node := _only_reader(model, tensor)) is not None:
         layer = node.operation
         (result,) = node.output_tensors
@@ -97,16 +108,17 @@ def _absorb(
         elif isinstance(layer, keras.Model) and padding is None:
             inner = _absorb(layer, scale, offset)
             if inner.how == "operators":
-                break  # they are no fewer inside
-            return Absorbed(_spliced(model, result, inner.model), inner.how)
-        elif _takes_in(layer, padding) and sum(n.operation is layer for n in _nodes(model)) == 1:
+                break  # operators inside the nested model would save nothing
+            return Absorbed(_with_front(model, result, inner.model), inner.how)
+        elif _can_take_in(layer, padding) and sum(n.operation is layer for n in _nodes(model)) == 1:
             first, how = _convolution(layer, tensor.shape[1:3], padding, scale, offset)
-            return Absorbed(_spliced(model, result, first), how)
+            return Absorbed(_with_front(model, result, first), how)
         else:
             break
-    if np.array_equal(whole, ([1.0] * 3, [0.0] * 3)) and not normalises(model):
+    identity = np.array_equal(input_scale, np.ones(3)) and np.array_equal(input_offset, np.zeros(3))
+    if identity and not normalises(model):
         return Absorbed(model, "nothing to absorb")
-    return Absorbed(_attached(model, *whole), "operators")
+    return Absorbed(_with_operators(model, input_scale, input_offset), "operators")
 
 
 def _convolution(
@@ -116,30 +128,41 @@ def _convolution(
     scale: NDArray[np.float64],
     offset: NDArray[np.float64],
 ) -> tuple[Any, str]:
-    """A function from q to what the convolution makes of the padded x, and how it is done."""
+    """The first convolution with the normalisation x = scale * q + offset folded into it.
+
+    Args:
+      layer: the convolution, which reads the padded x.
+      size: height and width of x.
+      padding: rows (top, bottom) and columns (left, right) that a layer before it adds, if any.
+      scale, offset: (3,) each.
+
+    Returns:
+      A function from q to the output of the convolution, and what it does, see `Absorbed.how`.
+    """
     import keras
 
     kernel, *bias = (np.asarray(weights, np.float64) for weights in layer.get_weights())
     if padding is None and layer.padding == "same":
-        padding = _same(size, layer)
+        padding = _same_padding(size, layer)
     if padding is not None and not np.any(padding):
         padding = None
-    zeros = -offset / scale  # the q of each channel where x is zero
-    through = kernel * scale[:, None]
+    q_of_zero = -offset / scale  # in each channel, the q at which x is zero
+    scaled_kernel = kernel * scale[:, None]
+    # What the offsets add to the outputs, by the position in the kernel.
     offsets = np.einsum("hwio,i->hwo", kernel, offset)
     pads: list[list[int]] | None = None
-    value = 0.0
+    pad_value = 0.0
     if np.array_equal(offset, np.zeros(3)):
         how = "nothing to absorb" if np.array_equal(scale, np.ones(3)) else "kernel and bias"
         pads = [list(pair) for pair in padding or ()]
     elif padding is None:
         how = "kernel and bias"
-    elif np.ptp(zeros) < 1e-9 and _is_pixel(zeros[0]):
-        how, value = "padding value", float(np.rint(zeros[0] * 128) / 128)
+    elif np.ptp(q_of_zero) < 1e-9 and _is_pixel(q_of_zero[0]):
+        how, pad_value = "padding value", float(np.rint(q_of_zero[0] * 128) / 128)
         pads = [list(pair) for pair in padding]
     else:
         how = "constant channel"
-        through = np.concatenate([through, offsets[:, :, None] / _CONSTANT], axis=2)
+        scaled_kernel = np.concatenate([scaled_kernel, offsets[:, :, None] / _CONSTANT], axis=2)
         offsets = np.zeros_like(offsets)
         pads = [list(pair) for pair in padding]
     config = {
@@ -149,7 +172,7 @@ def _convolution(
         "kernel_constraint": None,
     }
     first = type(layer).from_config(config)
-    total = offsets.sum((0, 1)) + (bias[0] if bias else 0.0)
+    new_bias = offsets.sum((0, 1)) + (bias[0] if bias else 0.0)
 
     def apply(image: Any) -> Any:
         if how == "constant channel":
@@ -157,16 +180,16 @@ def _convolution(
                 image, [[0, 0], [0, 0], [0, 0], [0, 1]], constant_values=_CONSTANT
             )
         if pads:
-            image = keras.ops.pad(image, [[0, 0], *pads, [0, 0]], constant_values=value)
+            image = keras.ops.pad(image, [[0, 0], *pads, [0, 0]], constant_values=pad_value)
         features = first(image)
-        first.set_weights([through.astype(np.float32), total.astype(np.float32)])
+        first.set_weights([scaled_kernel.astype(np.float32), new_bias.astype(np.float32)])
         return features
 
     return apply, how
 
 
-def _spliced(model: keras.Model, tensor: Any, first: Any) -> keras.Model:
-    """The model with `first`, a function of the image, in place of all that leads to `tensor`."""
+def _with_front(model: keras.Model, tensor: Any, first: Any) -> keras.Model:
+    """The model with `first`, a function of the image, in place of all layers up to `tensor`."""
     import keras
 
     image = keras.Input(model.input_shape[1:], name="image")
@@ -176,9 +199,10 @@ def _spliced(model: keras.Model, tensor: Any, first: Any) -> keras.Model:
     return keras.Model(image, features, name=model.name)
 
 
-def _attached(
+def _with_operators(
     model: keras.Model, scale: NDArray[np.float64], offset: NDArray[np.float64]
 ) -> keras.Model:
+    """The model behind a multiplication and an addition that make x of q."""
     import keras
 
     image = keras.Input(model.input_shape[1:], name="image")
@@ -187,16 +211,20 @@ def _attached(
 
 
 def _functional(model: keras.Model) -> keras.Model:
-    """The model's graph: a Sequential keeps it beside its list of layers."""
+    """The functional model behind a model: a Sequential has it in an attribute of its own."""
     return getattr(model, "_functional", None) or model
 
 
 def _nodes(model: keras.Model) -> list[Any]:
+    """All calls of layers in a functional model."""
     return [node for depth in model._nodes_by_depth.values() for node in depth]
 
 
 def _only_reader(model: keras.Model, tensor: Any) -> Any:
-    """The node that reads a tensor, where it is the only one and reads nothing else."""
+    """The one node that reads a tensor.
+
+    None if several nodes read it, or if the node has other inputs or several outputs.
+    """
     nodes = [
         node for node in _nodes(model) if any(source is tensor for source in node.input_tensors)
     ]
@@ -206,7 +234,10 @@ def _only_reader(model: keras.Model, tensor: Any) -> Any:
 
 
 def _affine(layer: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """What a layer does to each of three channels, x * scale + offset, where that is all."""
+    """The scale and offset (3,) of a layer that computes x * scale + offset in each channel.
+
+    None for a layer that does anything else at inference.
+    """
     import keras
     from keras import layers
 
@@ -231,7 +262,7 @@ def _affine(layer: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]] | Non
 
 
 def _is_augmentation(layer: Any) -> bool:
-    """Whether a layer does something to images in training alone."""
+    """Whether a layer changes images in training only."""
     from keras import layers
 
     shifts = layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom
@@ -239,8 +270,11 @@ def _is_augmentation(layer: Any) -> bool:
     return isinstance(layer, (*shifts, *noise, layers.RandomBrightness, layers.RandomContrast))
 
 
-def _takes_in(layer: Any, padding: Any) -> bool:
-    """Whether a layer is a convolution whose padding, with that before it, is all of one kind."""
+def _can_take_in(layer: Any, padding: Any) -> bool:
+    """Whether a layer is a convolution that can take in a normalisation.
+
+    If a layer before it pads the image (`padding` is not None), it must not pad as well.
+    """
     from keras import layers
 
     return (
@@ -251,18 +285,22 @@ def _takes_in(layer: Any, padding: Any) -> bool:
     )
 
 
-def _same(size: tuple[int, int], layer: Any) -> tuple[tuple[int, int], tuple[int, int]]:
-    """What SAME padding adds: as much as the last window lacks, the smaller half first."""
+def _same_padding(size: tuple[int, int], layer: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows (top, bottom) and columns (left, right) that SAME padding adds to an image.
+
+    Together they are what the last window lacks; the smaller half comes first.
+    """
     pairs = []
     for length, kernel, stride, dilation in zip(
         size, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
     ):
-        reach = (kernel - 1) * dilation + 1
-        lacking = max((-(-length // stride) - 1) * stride + reach - length, 0)
+        window = (kernel - 1) * dilation + 1
+        lacking = max((-(-length // stride) - 1) * stride + window - length, 0)
         pairs.append((lacking // 2, lacking - lacking // 2))
     return pairs[0], pairs[1]
 
 
 def _is_pixel(q: float) -> bool:
+    """Whether q = pixel / 128 - 1 of a whole pixel value from 0 to 255."""
     step = q * 128
     return abs(step - round(step)) < 1e-6 and -128 <= round(step) <= 127

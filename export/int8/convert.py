@@ -1,10 +1,11 @@
-"""Keras to TFLite: float32, full int8 and other formats, static batch of one, logits out.
+"""Converts Keras models to TFLite, in float32, int8 and other formats, with a static batch of one.
 
-The model's weights become constants of one traced function, which is saved once and converted to
-each format; int8 and int16x8 are made of the float32 file (`post_training`).
-`TFLiteConverter.from_keras_model` gives the same operators, but its variables cost it several times
-longer. The trace fixes the batch size, so that the shape arithmetic of a model built for any batch
-size folds away.
+- The weights become constants of one traced function, which is saved once and converted to each
+  format. `TFLiteConverter.from_keras_model` gives the same operators, but takes several times
+  longer because of its variables. The trace fixes the batch size, so that the shape arithmetic of a
+  model for any batch size becomes constants.
+- int8 and int16x8 files are made from the float32 file, by `post_training`.
+- `with_output` makes a model end in logits or in softmax before it is converted.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,57 +26,8 @@ from . import post_training
 
 if TYPE_CHECKING:
     import keras
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import keras
-
-
-OUTPUTS = ("logits", "softmax")
-
-
-def with_output(model: keras.Model, output: str) -> keras.Model:
-    """A model that ends with logits or with softmax.
-
-    Args:
-      model: functional, with one output (batch, classes). Where a softmax is the activation of its
-        last layer, and is to go, that layer is changed.
-      output: one of `OUTPUTS`.
-    """
-    import keras
-
-    if output not in OUTPUTS:
-        raise ValueError(f"{output!r} is no output: {', '.join(OUTPUTS)}")
-    if ends_in_softmax(model) == (output == "softmax"):
-        return model
-    if output == "softmax":
-        probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
-        return keras.Model(model.inputs[0], probabilities, name=model.name)
-    last, source = _last(model)
-    if isinstance(last, keras.Model):
-        return keras.Model(model.inputs[0], with_output(last, output)(source), name=model.name)
-    if hasattr(last, "kernel"):
-        last.activation = keras.activations.linear
-        return model
-    return keras.Model(model.inputs[0], source, name=model.name)
-
-
-def ends_in_softmax(model: keras.Model) -> bool:
-    """Whether the last layer is a softmax, or has it as its activation."""
-    import keras
-
-    last, _ = _last(model)
-    if isinstance(last, keras.Model):
-        return ends_in_softmax(last)
-    activation = getattr(last, "activation", None)
-    return activation is keras.activations.softmax or type(last).__name__ == "Softmax"
-
-
-def _last(model: keras.Model) -> tuple[Any, Any]:
-    """The last layer or operation, and the tensor that it reads."""
-    last, index, _ = model.outputs[0]._keras_history
-    sources = last._inbound_nodes[index].input_tensors
-    return last, sources[0] if sources else None
+OUTPUTS = ("logits", "softmax")  # what `with_output` can make a model end in
 
 
 def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
@@ -84,15 +36,16 @@ def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
     Args:
       model: float32, one input (batch, height, width, channels) and one output (batch, classes);
         the batch size may be static or not.
-      calibration: None for float32; else images (N, height, width, channels), float32 within
-        `post_training.INPUT_RANGE`, whose activations set the int8 ranges.
+      calibration: None for float32. For int8 the representative data set (N, height, width,
+        channels), float32 within `post_training.INPUT_RANGE`; its activations set the int8 ranges.
 
     Returns:
-      The file's content. The same model and images give the same bytes.
+      The content of the `.tflite` file. The same model and images give the same bytes.
 
     Raises:
-      UserError: the converter cannot convert the model; the message is the converter's own.
-      ValueError: the model or the images are not as described.
+      UserError: the converter cannot convert the model, and the message has the converter's reason;
+        or the model computes in another type than float32, or has weights that are not finite.
+      ValueError: the images are not as described.
     """
     if calibration is not None:
         return to_tflite_formats(model, calibration, (INT8,))[0]
@@ -101,7 +54,7 @@ def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
 
 
 def to_tflite_pair(model: keras.Model, calibration: np.ndarray) -> tuple[bytes, bytes]:
-    """The float32 and the int8 file of a model, as `to_tflite`, for the price of one trace."""
+    """Converts a model to float32 and to int8 like `to_tflite`, but traces it only once."""
     float_model, int8_model = to_tflite_formats(model, calibration, (FLOAT32, INT8))
     return float_model, int8_model
 
@@ -123,12 +76,12 @@ def to_tflite_formats(
         with_ranges = post_training.calibrated(files[FLOAT32], calibration)
         for form in formats:
             if form.calibrated:
-                files[form] = post_training.quantized(with_ranges, form)
+                files[form] = post_training.quantize_file(with_ranges, form)
     return [files[form] for form in formats]
 
 
 def check_images(model: keras.Model, images: np.ndarray) -> None:
-    """ValueError where calibration images are not as `to_tflite` takes them."""
+    """Raises ValueError if a representative data set is not as `to_tflite` takes it."""
     if len(images) == 0 or images.shape[1:] != model.input_shape[1:]:
         raise ValueError(f"calibration images {images.shape} do not fit {model.input_shape}")
     low, high = post_training.INPUT_RANGE
@@ -139,7 +92,7 @@ def check_images(model: keras.Model, images: np.ndarray) -> None:
 
 
 def check_float32(model: keras.Model) -> None:
-    """UserError where a layer computes in another type."""
+    """Raises UserError if a layer computes in another type than float32."""
     wrong = [layer for layer in model.layers if layer.compute_dtype != "float32"]
     if wrong:
         raise UserError(
@@ -150,7 +103,11 @@ def check_float32(model: keras.Model) -> None:
 
 @contextlib.contextmanager
 def _saved(model: keras.Model) -> Iterator[str]:
-    """A folder with the model's inference as a SavedModel without variables."""
+    """Saves a model's inference as a SavedModel without variables, in a temporary folder.
+
+    Yields:
+      The path of the folder.
+    """
     import keras
     import tensorflow as tf
 
@@ -160,7 +117,10 @@ def _saved(model: keras.Model) -> Iterator[str]:
         for variables in (model.trainable_variables, model.non_trainable_variables)
     ]
     if not all(np.isfinite(value).all() for values in constants for value in values):
-        raise UserError(f"{model.name}: some weights are not finite numbers: its training diverged")
+        raise UserError(
+            f"{model.name}: some weights are not finite numbers: its training diverged; train it "
+            "again with a lower learning rate"
+        )
 
     def infer(image: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs, _ = model.stateless_call(*constants, image, training=False)
@@ -171,33 +131,94 @@ def _saved(model: keras.Model) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         with captured():
             traced = tf.function(infer, autograph=False).get_concrete_function(image)
-            # Nobody will train it, and swish's own gradients make saving and loading slow.
+            # It is not trained any more, and the gradients of swish make saving and loading slow.
             options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
             tf.saved_model.save(tf.Module(), folder, signatures=traced, options=options)
         yield folder
 
 
 def _convert(folder: str, form: Format) -> bytes:
-    """The file of a SavedModel in a format without calibration."""
+    """Converts a SavedModel to a format that needs no calibration.
+
+    Args:
+      folder: path of the SavedModel.
+      form: the format.
+
+    Returns:
+      The content of the `.tflite` file.
+
+    Raises:
+      UserError: the converter cannot convert the model.
+    """
     import tensorflow as tf
 
-    with captured() as chatter:
+    with captured() as messages:
         try:
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            # Never SELECT_TF_OPS: what only TensorFlow's own kernels can run is no use on a device.
+            # Without SELECT_TF_OPS: devices do not have TensorFlow's own kernels.
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             if form.weights != "float32":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if form.weights == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             return converter.convert()
-        except Exception as error:  # the converter has no common base for what it raises
-            reason = _reason(f"{error}\n{chatter()}") or f"{type(error).__name__}: {error}"
+        except Exception as error:  # the converter's errors have no common base class
+            reason = _reason(f"{error}\n{messages()}") or f"{type(error).__name__}: {error}"
             raise UserError(f"TFLite cannot express the model: {reason}") from error
 
 
 def _reason(text: str) -> str | None:
-    """The first error in the compiler's output that says something."""
-    found = re.findall(r"error: (?:loc\(.*\): )?(.+)", text)
-    telling = [line for line in found if not line.startswith("failed while converting")]
-    return " ".join(telling[0].split()) if telling else None
+    """The first error in the compiler's output that names a cause; None if there is none."""
+    errors = re.findall(r"error: (?:loc\(.*\): )?(.+)", text)
+    causes = [line for line in errors if not line.startswith("failed while converting")]
+    return " ".join(causes[0].split()) if causes else None
+
+
+def with_output(model: keras.Model, output: str) -> keras.Model:
+    """Makes a model end in logits or in softmax.
+
+    Args:
+      model: functional, with one output (batch, classes). If its last layer has softmax as its
+        activation and logits are asked for, this layer of the model itself is changed.
+      output: one of `OUTPUTS`.
+
+    Returns:
+      `model` if it ends so already, otherwise a model that shares its layers.
+
+    Raises:
+      ValueError: `output` is not one of `OUTPUTS`.
+    """
+    import keras
+
+    if output not in OUTPUTS:
+        raise ValueError(f"output is {output!r}, not one of: {', '.join(OUTPUTS)}")
+    if ends_in_softmax(model) == (output == "softmax"):
+        return model
+    if output == "softmax":
+        probabilities = keras.layers.Softmax(name="probabilities")(model.outputs[0])
+        return keras.Model(model.inputs[0], probabilities, name=model.name)
+    last, last_input = _last(model)
+    if isinstance(last, keras.Model):
+        return keras.Model(model.inputs[0], with_output(last, output)(last_input), name=model.name)
+    if hasattr(last, "kernel"):
+        last.activation = keras.activations.linear
+        return model
+    return keras.Model(model.inputs[0], last_input, name=model.name)
+
+
+def ends_in_softmax(model: keras.Model) -> bool:
+    """Whether a model's last layer is a softmax or has softmax as its activation."""
+    import keras
+
+    last, _ = _last(model)
+    if isinstance(last, keras.Model):
+        return ends_in_softmax(last)
+    activation = getattr(last, "activation", None)
+    return activation is keras.activations.softmax or type(last).__name__ == "Softmax"
+
+
+def _last(model: keras.Model) -> tuple[Any, Any]:
+    """A model's last layer or operation, and the tensor that it reads."""
+    last, index, _ = model.outputs[0]._keras_history
+    sources = last._inbound_nodes[index].input_tensors
+    return last, sources[0] if sources else None

@@ -1,21 +1,26 @@
-"""Cross-layer range equalisation (Nagel et al. 2019, arXiv 1906.04721, section 4.1) for int8.
+"""Cross-layer equalization for int8 (Nagel et al. 2019, arXiv 1906.04721, section 4.1).
 
-A tensor has one int8 scale for all its channels: where one channel is a thousand times wider than
-the others, those are left with no steps at all. If what makes the tensor is linear and whatever
-reads it is too, each channel can be divided by a factor of its own where it is made and multiplied
-by it where it is read, without any change of the network's function.
+An activation tensor has one int8 scale for all its channels. Where one channel is a thousand times
+wider than the others, the others have almost no steps left. If the layer that makes the tensor and
+all layers that read it are linear, each channel can be divided by a factor where it is made and
+multiplied by it where it is read, and the network still computes the same function.
 
-Where that is so is found for any functional model. Channel factors pass through positively
-homogeneous layers (ReLU, PReLU, pooling, dropout, padding), and all inputs and the output of a
-residual addition share theirs. They begin and end at convolutions, depthwise ones and dense
-layers. They cannot pass swish, hard-swish, sigmoid or ReLU6 (whose clip at 6 would have to differ
-by channel, which TFLite's cannot), nor the image or the logits. So networks with ReLU are
-equalised throughout; of those with swish or ReLU6 only the linear bottlenecks and the sums over
-them.
+The tensors for which this holds are found in any functional model:
 
-Two departures from Nagel et al. TFLite's weights have a scale a channel of output, so it is the
-*activation's* range, measured on calibration images, that is played off against the range of the
-weights that read it; and a depthwise convolution's weights, with a scale a channel, do not mind.
+- Factors pass unchanged through positively homogeneous layers: ReLU, PReLU, pooling, dropout,
+  padding. All inputs and the output of a residual addition share their factors.
+- Factors begin and end at convolutions, depthwise convolutions and dense layers.
+- Factors cannot pass swish, hard-swish, sigmoid or ReLU6 (its clip at 6 would have to differ by
+  channel, which TFLite cannot express), nor the image or the logits.
+
+So networks with ReLU are equalized throughout. In networks with swish or ReLU6 only the linear
+bottlenecks and the residual sums over them are.
+
+Two things differ from Nagel et al., because TFLite's weights have one scale per output channel:
+
+- The range of the *activation*, measured on the representative data set, is balanced against the
+  range of the weights that read it.
+- The weights of depthwise convolutions do not count: each channel has its own scale anyway.
 """
 
 from __future__ import annotations
@@ -24,9 +29,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from .folding import OUTPUT_AXIS, Wiring, fold, outputs
+from .folding import OUTPUT_AXIS, Wiring, fold, layer_outputs
 
-# f(s x) = s f(x) for s > 0, channel by channel.
+# Layers with f(s x) = s f(x) for s > 0 in each channel.
 _HOMOGENEOUS = (
     layers.AveragePooling2D,
     layers.Cropping2D,
@@ -39,25 +44,27 @@ _HOMOGENEOUS = (
     layers.ZeroPadding2D,
 )
 _HOMOGENEOUS_FUNCTIONS = (keras.activations.linear, keras.activations.relu)
-# Channels that are almost never used, or weights that are almost zero, are not scaled further.
-_GREATEST_FACTOR = 1e4
+# Limits factors where a channel is almost never used or the weights that read it are almost zero.
+_MAX_FACTOR = 1e4
 _TINY = 1e-12
-# Readers whose outputs each mix several inputs, so that these share a scale.
+# Layers in which one output channel reads several input channels, so that the weights of these
+# inputs share a scale.
 _MIXING = (layers.Conv2D, layers.Dense)
 
 
 def equalize(model: keras.Model, images: np.ndarray) -> keras.Model:
-    """A copy of a model, batch normalisation folded, with channels of like ranges.
+    """Copies a model, folds its batch normalisation and makes the ranges of its channels similar.
 
     Args:
-      model: a functional classifier, float32; unchanged.
-      images: (N, height, width, channels) float32, to measure activations with.
+      model: a functional float32 classifier; it is not changed.
+      images: the representative data set (N, height, width, channels), float32; the ranges of
+        activations are measured on it.
 
     Returns:
-      A model with weights of its own and the same function but for rounding.
+      A model with weights of its own that computes the same function up to rounding in float32.
 
     Raises:
-      UserError: the model is not functional, or a layer of it is used more than once.
+      UserError: the model is not functional, or uses a layer more than once.
     """
     folded = fold(model)
     groups = _groups(folded)
@@ -75,23 +82,33 @@ def equalize(model: keras.Model, images: np.ndarray) -> keras.Model:
 def channel_ranges(
     model: keras.Model, names: list[str], images: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Greatest magnitude of each channel of layers' outputs over images, (channels,) each."""
-    greatest: dict[str, np.ndarray] = {}
-    for found in outputs(model, names, images) if names else ():
-        for name, values in found.items():
-            channels = np.abs(values).reshape(-1, values.shape[-1]).max(0)
-            greatest[name] = np.maximum(greatest.get(name, 0), channels)
-    return greatest
+    """Measures the range of each channel of some layers' outputs.
+
+    Args:
+      model: a functional model.
+      names: names of the layers.
+      images: (N, height, width, channels) float32.
+
+    Returns:
+      The greatest magnitude of each channel over all images, (channels,), by the layer's name.
+    """
+    ranges: dict[str, np.ndarray] = {}
+    for batch in layer_outputs(model, names, images) if names else ():
+        for name, values in batch.items():
+            maxima = np.abs(values).reshape(-1, values.shape[-1]).max(0)
+            ranges[name] = np.maximum(ranges.get(name, 0), maxima)
+    return ranges
 
 
 class _Group:
-    """Tensors that must share their channels' factors.
+    """Tensors that must have the same factor for each channel.
 
     Attributes:
-      tensors: by the layers that compute them.
-      makers: linear layers whose outputs they are.
-      readers: linear layers that read them.
-      fixed: whether something makes or reads them that no factor passes.
+      tensors: the tensors, each as the name of the layer that computes it.
+      makers: names of the linear layers that make these tensors; they are divided by the factors.
+      readers: names of the linear layers that read them; they are multiplied by the factors.
+      fixed: whether the tensors cannot be scaled, because a layer that factors cannot pass makes or
+        reads one of them.
     """
 
     def __init__(self, tensor: str):
@@ -100,7 +117,8 @@ class _Group:
         self.readers: list[str] = []
         self.fixed = False
 
-    def absorb(self, other: _Group) -> None:
+    def merge(self, other: _Group) -> None:
+        """Takes all tensors and layers of another group."""
         self.tensors += other.tensors
         self.makers += other.makers
         self.readers += other.readers
@@ -108,15 +126,15 @@ class _Group:
 
 
 def _groups(model: keras.Model) -> list[_Group]:
-    """All groups of tensors whose channels can be scaled."""
+    """All groups of tensors with channels that can be scaled."""
     wiring = Wiring(model)
     group_of = {each.name: _Group(each.name) for each in model.operations}
 
     def join(first: str, second: str) -> None:
-        kept, gone = group_of[first], group_of[second]
-        if kept is not gone:
-            kept.absorb(gone)
-            group_of.update(dict.fromkeys(gone.tensors, kept))
+        group, other = group_of[first], group_of[second]
+        if group is not other:
+            group.merge(other)
+            group_of.update(dict.fromkeys(other.tensors, group))
 
     def fix(*names: str) -> None:
         for name in names:
@@ -131,10 +149,10 @@ def _groups(model: keras.Model) -> list[_Group]:
             group_of[layer.name].makers.append(layer.name)
             group_of[sources[0]].readers.append(layer.name)
             if getattr(layer, "groups", 1) > 1 and not isinstance(layer, layers.DepthwiseConv2D):
-                fix(sources[0])  # its kernel has no axis of all inputs
-        elif isinstance(layer, layers.Multiply) and (pair := _gated(layer)):
-            gated, gate = (sources[index] for index in pair)
-            join(layer.name, gated)
+                fix(sources[0])  # a grouped kernel has no axis with all input channels
+        elif isinstance(layer, layers.Multiply) and (indices := _map_and_gate(layer)):
+            feature_map, gate = (sources[index] for index in indices)
+            join(layer.name, feature_map)
             fix(gate)
         else:
             fix(layer.name, *sources)
@@ -145,6 +163,7 @@ def _groups(model: keras.Model) -> list[_Group]:
 
 
 def _homogeneous(layer: keras.Layer) -> bool:
+    """Whether factors pass through a layer unchanged."""
     if isinstance(layer, layers.Add):
         return len({tensor.shape[-1] for tensor in layer.input}) == 1
     if isinstance(layer, layers.ReLU):
@@ -155,7 +174,7 @@ def _homogeneous(layer: keras.Layer) -> bool:
 
 
 def _linear(layer: keras.Layer) -> bool:
-    """Whether a layer's outputs can be scaled by its weights."""
+    """Whether scaling a layer's weights scales its outputs by the same factors."""
     return (
         type(layer) in OUTPUT_AXIS
         and layer.activation in _HOMOGENEOUS_FUNCTIONS
@@ -163,8 +182,11 @@ def _linear(layer: keras.Layer) -> bool:
     )
 
 
-def _gated(layer: keras.Layer) -> tuple[int, int] | None:
-    """Which input of a product is the map and which the gate (1, 1, channels); None if unclear."""
+def _map_and_gate(layer: keras.Layer) -> tuple[int, int] | None:
+    """Indices of a squeeze-excite product's inputs: the feature map and its (1, 1, channels) gate.
+
+    None where the inputs are not one of each.
+    """
     areas = [int(np.prod(tensor.shape[1:-1])) for tensor in layer.input]
     if len(areas) != 2 or min(areas) > 1 or max(areas) == 1:
         return None
@@ -172,32 +194,47 @@ def _gated(layer: keras.Layer) -> tuple[int, int] | None:
 
 
 def _factors(activations: list[np.ndarray], readers: list[keras.Layer]) -> np.ndarray:
-    """Each channel's factor: it makes the ranges of activation and weights equal."""
-    activation = np.max([found / max(found.max(), _TINY) for found in activations], 0)
+    """The factors of one group, (channels,).
+
+    They make the range of each channel and the range of the weights that read it equal, both as
+    shares of the widest channel's (Nagel et al. 2019, section 4.1).
+
+    Args:
+      activations: ranges of the channels of each tensor, (channels,) each.
+      readers: the linear layers that read the tensors.
+    """
+    activation = np.max([ranges / max(ranges.max(), _TINY) for ranges in activations], 0)
     weights = [_input_ranges(layer) for layer in readers if type(layer) in _MIXING]
     weight = np.max(weights, 0) if weights else np.ones_like(activation)
     usable = (activation > _TINY) & (weight > _TINY)
-    # With depthwise readers alone the weights' ranges cost nothing: only the activation's counts.
+    # If all readers are depthwise, the ranges of the weights cost nothing, and the activation's
+    # channels are made equally wide.
     ratio = np.where(usable, activation / np.maximum(weight, _TINY), 1.0)
     factors = np.sqrt(ratio) if weights else ratio
     if usable.any():
         factors /= np.exp(np.log(factors[usable]).mean())
-    return np.where(usable, np.clip(factors, 1 / _GREATEST_FACTOR, _GREATEST_FACTOR), 1.0)
+    return np.where(usable, np.clip(factors, 1 / _MAX_FACTOR, _MAX_FACTOR), 1.0)
 
 
 def _input_ranges(layer: keras.Layer) -> np.ndarray:
-    """Greatest weight of each input, as a share of the range of the output that it goes to."""
+    """The range of the weights of each input channel, (input channels,).
+
+    It is the greatest magnitude of these weights, each as a share of the greatest weight of its
+    output channel, with which it shares a scale.
+    """
     kernel = np.abs(keras.ops.convert_to_numpy(layer.kernel))
     kernel = kernel.reshape(-1, *kernel.shape[-2:])
     return (kernel / np.maximum(kernel.max((0, 1)), _TINY)).max((0, 2))
 
 
 def _scale_outputs(layer: keras.Layer, factors: np.ndarray) -> None:
+    """Multiplies a layer's output channels by factors (channels,)."""
     kernel, *bias = layer.get_weights()
     shaped = factors.reshape([-1] + [1] * (-1 - OUTPUT_AXIS[type(layer)]))
     layer.set_weights([kernel * shaped, *(values * factors for values in bias)])
 
 
 def _scale_inputs(layer: keras.Layer, factors: np.ndarray) -> None:
-    kernel, *bias = layer.get_weights()  # all kernels have their inputs on the last axis but one
+    """Multiplies the weights that read each input channel by factors (channels,)."""
+    kernel, *bias = layer.get_weights()  # the last axis but one of all kernels is the inputs'
     layer.set_weights([kernel * factors.reshape(-1, 1), *bias])

@@ -1,6 +1,7 @@
-"""Remedies tried one after the other, the cheap ones first, until an accuracy holds.
+"""Tries remedies one after the other, the cheap ones first, until the accuracy suffices.
 
-Only the order, the bookkeeping and the verdict: what a remedy does and what is scored is others'.
+This module has only the order, the record of what was tried and the decision when to stop. What a
+remedy does and how accuracy is measured are given by the caller (`remedies`).
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from typing import Generic, TypeVar
 from efficientnet_elite.errors import UserError
 
 T = TypeVar("T")
-# Makes something of the best so far: trials in their order, each with a name.
+# A remedy takes the best trial so far and gives new trials, each with a label, in order.
 Remedy = Callable[[T], Iterable[tuple[str, T]]]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a trial came to.
+    """The result of one trial.
 
     Attributes:
-      remedy: one of the ladder's, or ``plain``.
-      trial: what exactly was tried.
-      accuracy: share of the images that it gets right; None where it could not be made.
-      gained: percentage points above the best before; None for the first that could be made.
-      fault: why it could not be made.
-      seconds: that making and scoring it took.
+      remedy: name of the remedy, or ``plain``.
+      trial: label of the trial.
+      accuracy: share of the images that it classifies correctly; None if it failed.
+      gained: percentage points above the best trial before it; None if it failed or is the first
+        trial that did not fail.
+      fault: why it failed; None if it did not.
+      seconds: time that making and scoring the trial took.
     """
 
     remedy: str
@@ -40,13 +42,13 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Climb(Generic[T]):
-    """How a climb ended.
+    """The result of trying remedies.
 
     Attributes:
-      best: the trial of highest accuracy, the earliest of equals; None where none could be made.
-      accuracy: its.
+      best: the trial with the highest accuracy, the earliest of equals; None if all failed.
+      accuracy: accuracy of the best trial; minus infinity if all failed.
       attempts: all trials, in order.
-      holds: whether it is accurate enough.
+      holds: whether the best trial is accurate enough.
     """
 
     best: T | None
@@ -61,67 +63,69 @@ def climb(
     score: Callable[[T], float],
     needed: float,
 ) -> Climb[T]:
-    """Tries ``plain``, then the remedies one after the other, until one is good enough.
+    """Tries `plain`, then the remedies one after the other, until a trial is accurate enough.
 
-    Each remedy starts from the best so far, and from ``plain`` while nothing could be made.
+    Each remedy starts from the best trial so far, or from `plain` if all trials have failed.
 
     Args:
-      plain: what no remedy has touched.
-      remedies: by name, in the order in which they are tried.
-      score: the accuracy of a trial; UserError where it cannot be made or used.
+      plain: the first trial, without any remedy.
+      remedies: pairs of name and remedy, in the order in which they are tried.
+      score: returns the accuracy of a trial; raises UserError if the trial fails.
       needed: the accuracy that is enough.
     """
     best: T | None = None
     accuracy = float("-inf")
     attempts: list[Attempt] = []
-    rungs: list[tuple[str, Remedy[T]]] = [("plain", _itself), *remedies]
-    for remedy, trials in rungs:
+    steps: list[tuple[str, Remedy[T]]] = [("plain", _plain_trial), *remedies]
+    for remedy, trials in steps:
         started = time.monotonic()
         try:
             for name, trial in trials(plain if best is None else best):
                 try:
-                    found = score(trial)
+                    trial_accuracy = score(trial)
                 except UserError as error:
                     attempts.append(_failed(remedy, name, error, started))
                 else:
-                    gained = None if best is None else 100 * (found - accuracy)
+                    gained = None if best is None else 100 * (trial_accuracy - accuracy)
                     seconds = time.monotonic() - started
-                    attempts.append(Attempt(remedy, name, found, gained, None, seconds))
-                    if found > accuracy:
-                        best, accuracy = trial, found
-                    # Shares of the same images: whatever is less than a rounding error is none.
+                    attempts.append(Attempt(remedy, name, trial_accuracy, gained, None, seconds))
+                    if trial_accuracy > accuracy:
+                        best, accuracy = trial, trial_accuracy
+                    # The tolerance is for rounding: one image more or less changes far more.
                     if accuracy >= needed - 1e-9:
                         return Climb(best, accuracy, tuple(attempts), True)
                 started = time.monotonic()
-        except UserError as error:  # the remedy does not suit this network
+        except UserError as error:  # the remedy cannot be applied to this network
             attempts.append(_failed(remedy, remedy, error, started))
     return Climb(best, accuracy, tuple(attempts), False)
 
 
 def summary(attempts: Sequence[Attempt]) -> str:
-    """What each remedy came to, in one line: the best trial of each, and what it gained."""
+    """One line with the best trial of each remedy and the percentage points that it gained."""
     parts = []
-    before: float | None = None  # the best accuracy of the earlier remedies
+    best_before: float | None = None  # the best accuracy of the earlier remedies
     for remedy in dict.fromkeys(attempt.remedy for attempt in attempts):
-        made = {
+        by_accuracy = {
             attempt.accuracy: attempt
             for attempt in reversed(attempts)
             if attempt.remedy == remedy and attempt.accuracy is not None
         }
-        if not made:
+        if not by_accuracy:
             fault = next(attempt.fault for attempt in attempts if attempt.remedy == remedy)
             parts.append(f"{remedy} failed ({fault})")
             continue
-        best = max(made)
-        gained = "" if before is None else f" ({100 * (best - before):+.2f} points)"
-        parts.append(f"{made[best].trial} {best:.2%}{gained}")
-        before = best if before is None else max(before, best)
+        best = max(by_accuracy)
+        gained = "" if best_before is None else f" ({100 * (best - best_before):+.2f} points)"
+        parts.append(f"{by_accuracy[best].trial} {best:.2%}{gained}")
+        best_before = best if best_before is None else max(best_before, best)
     return ", ".join(parts)
 
 
-def _itself(plain: T) -> Iterable[tuple[str, T]]:
+def _plain_trial(plain: T) -> Iterable[tuple[str, T]]:
+    """The remedy that does nothing."""
     return [("plain", plain)]
 
 
 def _failed(remedy: str, trial: str, error: UserError, started: float) -> Attempt:
+    """The record of a trial that failed."""
     return Attempt(remedy, trial, None, None, str(error), time.monotonic() - started)

@@ -1,9 +1,9 @@
-"""Which layers to keep in float so that an int8 file holds: those that int8 alone harms most.
+"""Mixed precision: chooses the layers that stay in float32 so that a file keeps its accuracy.
 
-Every layer is put into int8 by itself, with all others in float, and what the logits then lose is
-its harm. The report of `layers`, which compares tensor by tensor in the finished file, cannot tell:
-where one wide channel leaves the others no steps, the tensor's energy, and so its signal to noise,
-is that of the wide channel.
+The layers that lose most in int8 are found by putting each layer into int8 alone, with all others
+in float32, and measuring the error of the logits. The per-tensor comparison of `export.layers`
+would not find them: where one wide channel leaves the others almost no steps, nearly all of the
+tensor's energy is in the wide channel, and so its signal-to-noise ratio looks good.
 """
 
 from __future__ import annotations
@@ -25,49 +25,56 @@ _FLOAT_LOGITS = Format("int8", "float32")
 
 
 def layer_operators(calibrated: Calibrated) -> dict[str, frozenset[str]]:
-    """The operators of each layer, as `quantizer.quantize` names them, in the order of execution.
+    """The operators of each Keras layer; a layer can have several: swish is a LOGISTIC and a MUL.
 
-    A layer can have several: swish is a LOGISTIC and a MUL.
+    Returns:
+      By the layer's name, in the order of execution, the names of its operators' output tensors, as
+      `quantizer.quantize` takes them.
     """
-    found: dict[str, frozenset[str]] = {}
+    operators: dict[str, frozenset[str]] = {}
     for operator in calibrated.operators:
         layer = layer_of(operator)
-        found[layer] = found.get(layer, frozenset()) | {operator}
-    return found
+        operators[layer] = operators.get(layer, frozenset()) | {operator}
+    return operators
 
 
-def harms(
+def noise_by_layer(
     calibrated: Calibrated, ranges: Mapping[str, Range], images: np.ndarray
 ) -> dict[str, float]:
-    """What int8 in each layer alone adds to the logits: noise as a share of their variance.
+    """Measures the error of the logits that int8 causes in each layer alone.
 
     Args:
       calibrated: the network.
-      ranges: see `quantizer.quantize`.
+      ranges: activation ranges that replace the calibrated ones, see `quantizer.quantize`.
       images: (N, height, width, channels) float32, pixel / 128 - 1.
 
     Returns:
-      Every layer's, the most harmful first.
+      By the layer's name, the mean squared error of the logits divided by their variance, greatest
+      first; infinite where a file with this layer in int8 cannot be loaded.
     """
     operators = layer_operators(calibrated)
-    everything = frozenset().union(*operators.values())
+    all_operators = frozenset().union(*operators.values())
     expected = Runner(calibrated.content).run(images)
-    found = {}
-    for layer, own in tqdm(operators.items(), "layers in int8", disable=None):
+    noise_of = {}
+    for layer, in_int8 in tqdm(operators.items(), "layers in int8", disable=None):
         content = quantize(
-            calibrated, ranges=ranges, keep_float=everything - own, form=_FLOAT_LOGITS
+            calibrated, ranges=ranges, keep_float=all_operators - in_int8, form=_FLOAT_LOGITS
         )
         try:
             noise = np.square(Runner(content).run(images) - expected).mean()
-        except UserError:  # a file that does not load: int8 harms this layer beyond measure
+        except UserError:
             noise = np.inf
-        found[layer] = float(noise / expected.var())
-    return dict(sorted(found.items(), key=lambda entry: -entry[1]))
+        noise_of[layer] = float(noise / expected.var())
+    return dict(sorted(noise_of.items(), key=lambda entry: -entry[1]))
 
 
-def choices(ranked: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
-    """The first 1, 2, 4, ... of the layers, and lastly the first half."""
-    names, count = tuple(ranked), 1
+def float_layer_choices(noise_of: Mapping[str, float]) -> Iterator[tuple[str, ...]]:
+    """Sets of layers to try in float32, growing: the 1, 2, 4, ... noisiest, and lastly half of all.
+
+    Args:
+      noise_of: what `noise_by_layer` returned.
+    """
+    names, count = tuple(noise_of), 1
     while count < len(names) // 2:
         yield names[:count]
         count *= 2

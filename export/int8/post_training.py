@@ -1,10 +1,11 @@
-"""Post-training quantization of a float32 file, step by step: measure ranges, write them, quantize.
+"""Post-training quantization of a float32 file in steps: find ranges, write them, quantize.
 
-TFLite's converter does it all at once, and measures wrongly: LiteRT's ADD, LOGISTIC and others
-compute over their input where nobody else reads it, and the converter then takes the output's range
-for the input's. A branch that goes into a residual sum so gets the range of the sum, and with it
-coarser steps than its own values need. Here ranges are those of an interpreter that keeps all
-tensors. With the converter's ranges the files would compute what the converter's own do.
+TFLite's converter does all of it in one call, but finds wrong ranges. Some of LiteRT's operators,
+such as ADD and LOGISTIC, write their output over their input where nothing else reads it, and the
+converter then takes the range of the output for that of the input. A branch that goes into a
+residual sum so gets the range of the sum, and with it coarser steps than its own values need. Here
+ranges come from an interpreter that keeps all tensors. If it were given the converter's ranges, the
+files would compute exactly what the converter's files compute.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from efficientnet_elite.export import inspect, layers
 from efficientnet_elite.export.formats import Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
-Range = tuple[float, float]
-# The float input is pixel / 128 - 1. Its range gives the int8 input scale 1/128 and zero point 0,
-# so that it is pixel - 128: a change of type, not a pass of arithmetic over the image.
+Range = tuple[float, float]  # the least and the greatest value of a tensor
+# The float input is pixel / 128 - 1. With this range the int8 input has scale 1/128 and zero point
+# 0, so that it is pixel - 128: the image only changes its type, without any arithmetic.
 INPUT_RANGE: Range = (-1.0, 127 / 128)
 
 
@@ -50,47 +51,59 @@ def measured(model: bytes, images: np.ndarray) -> dict[str, Range]:
 
 
 def with_ranges(model: bytes, ranges: Mapping[str, Range]) -> bytes:
-    """A float32 file's content with ranges of tensors, by name, in place of those it had."""
+    """Writes ranges of tensors into a float32 file, where the quantizers look for them.
+
+    Args:
+      model: the content of a float32 file.
+      ranges: ranges by the tensor's name; tensors without one keep the range that they have.
+
+    Returns:
+      The content of the float32 file with these ranges.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
     parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
     for tensor in parsed.subgraphs[0].tensors:
-        both = ranges.get(tensor.name.decode())
-        if both is not None:
+        ends = ranges.get(tensor.name.decode())
+        if ends is not None:
             tensor.quantization = tensor.quantization or schema.QuantizationParametersT()
-            tensor.quantization.min, tensor.quantization.max = ([value] for value in both)
+            tensor.quantization.min, tensor.quantization.max = ([value] for value in ends)
     builder = flatbuffers.Builder(len(model))
     builder.Finish(parsed.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
-def quantized(model: bytes, form: Format, keep_float: Collection[str] = ()) -> bytes:
-    """The quantized file that a float32 file with ranges becomes.
+def quantize_file(model: bytes, form: Format, keep_float: Collection[str] = ()) -> bytes:
+    """Quantizes a float32 file that has the ranges of its activations.
 
     Args:
       model: its content, see `calibrated`.
       form: int8 or int16x8.
-      keep_float: in int8: names of the tensors whose operators stay in float, between a DEQUANTIZE
-        and a QUANTIZE each.
+      keep_float: names of the output tensors of operators that stay in float32, between a
+        DEQUANTIZE and a QUANTIZE; for int8 only.
+
+    Returns:
+      The content of the quantized file.
 
     Raises:
       UserError: the quantizer cannot quantize the model.
     """
     from tensorflow.lite.python.convert import deduplicate_readonly_buffers
 
-    with captured() as chatter:
+    with captured() as messages:
         try:
             content = (
                 _int16x8(model) if form.weights == "int16x8" else _int8(model, form, keep_float)
             )
             return bytes(deduplicate_readonly_buffers(content))
-        except Exception as error:  # the quantizers have no common base for what they raise
-            reason = " ".join(f"{error} {chatter()}".split())
+        except Exception as error:  # the quantizers' errors have no common base class
+            reason = " ".join(f"{error} {messages()}".split())
             raise UserError(f"TFLite cannot quantize the model: {reason}") from error
 
 
 def _int8(model: bytes, form: Format, keep_float: Collection[str]) -> bytes:
+    """Quantizes to int8 with TFLite's MLIR quantizer, the one that the converter uses."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
@@ -104,12 +117,12 @@ def _int8(model: bytes, form: Format, keep_float: Collection[str]) -> bytes:
 
 
 def _int16x8(model: bytes) -> bytes:
-    """By TFLite's older quantizer, the only one that knows 16 bit."""
+    """Quantizes with TFLite's older quantizer, the only one that can do 16 bit."""
     import tensorflow as tf
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     return Calibrator(model).calibrate_and_quantize(
-        lambda: iter(()),  # no images: the ranges in the file stand
+        lambda: iter(()),  # without images it takes the ranges in the file
         input_type=tf.float32,
         output_type=tf.float32,
         allow_float=False,

@@ -1,7 +1,11 @@
-"""A network between float and int8: its float file and the ranges of its activations.
+"""Quantizes networks whose activation ranges are known, also with other ranges or layers in float.
 
-Ranges can be changed and single operators stay in float; a file then costs milliseconds rather than
-a conversion. With nothing changed it is the one that `convert` makes.
+`calibrate` converts a network to float32 and finds the ranges of its activations on the
+representative data set; `quantize` makes int8 or int16x8 files of the result. As the slow steps are
+done only once, each further file costs milliseconds. Without changes it is the file that
+`convert.to_tflite` makes.
+
+`int8_form` is for training: it runs a model as it would be exported.
 """
 
 from __future__ import annotations
@@ -11,52 +15,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.formats import INT8, Format
 from efficientnet_elite.export.inspect import DEGENERATE_SCALE
+from efficientnet_elite.export.runtimes.isolated import captured
+from efficientnet_elite.export.runtimes.runtime import Runner
 
 from . import convert, post_training
 from .post_training import Range
 
 if TYPE_CHECKING:
     import keras
-from typing import TYPE_CHECKING
-
-from numpy.typing import NDArray
-
-from efficientnet_elite.export.runtimes.isolated import captured
-from efficientnet_elite.export.runtimes.runtime import Runner
-
-if TYPE_CHECKING:
-    import keras
 
     from efficientnet_elite.training.trainer import Infer
 
-
-def int8_form(model: keras.Model, calibration: NDArray[np.float32]) -> Infer:
-    """A `training.Quantize`: the model as it would be exported, run by LiteRT on one thread.
-
-    Args:
-      model: float32, images in, logits out.
-      calibration: training images (N, height, width, 3), float32, pixel / 128 - 1.
-
-    Returns:
-      A function from images like those to logits (N, classes), or (N, height, width, classes) of
-      segmentation networks, float32.
-
-    Raises:
-      UserError: there is no sound int8 file of the model, see `inspect.check_pixel_classifier`.
-    """
-    content = convert.to_tflite(model, calibration=calibration)
-    *outer, classes = model.output_shape
-    inspect.check_pixel_classifier(inspect.read(content), classes, per_pixel=len(outer) > 1)
-    with captured():  # LiteRT greets whoever loads a file, in the middle of a progress bar
-        return Runner(content).run
-
-
-# What a range that was empty for all calibration images becomes. Whatever the tensor holds is then
-# rounded to zero, which it was; any width does that lets its consumers' int32 biases fit.
+# Replaces a range that was empty on the representative data set. The tensor was zero on all images
+# and stays zero. Any range would do in which the int32 biases of the operators behind it fit.
 DEAD_RANGE: Range = (0.0, 1.0)
 
 
@@ -100,32 +76,62 @@ def quantize(
     keep_float: Collection[str] = (),
     form: Format = INT8,
 ) -> bytes:
-    """The int8 or int16x8 file that ranges make of a network.
+    """Quantizes a calibrated network.
 
     Args:
       calibrated: the network.
       ranges: other ranges than the measured ones, by the tensor's name; those that are not named
         stay.
-      keep_float: in int8: names of the tensors whose operators stay in float, between a DEQUANTIZE
-        and a QUANTIZE each.
-      form: int8 with any interface, or int16x8.
+      keep_float: names of the output tensors of operators that stay in float32, between a
+        DEQUANTIZE and a QUANTIZE; for int8 only.
+      form: int8 with any type of input and output, or int16x8.
 
     Returns:
-      The file's content.
+      The content of the `.tflite` file.
 
     Raises:
       UserError: the quantizer cannot quantize the model.
     """
-    every = {**calibrated.ranges, **(ranges or {})}
-    content = post_training.with_ranges(calibrated.content, every)
-    return post_training.quantized(content, form, keep_float)
+    all_ranges = {**calibrated.ranges, **(ranges or {})}
+    content = post_training.with_ranges(calibrated.content, all_ranges)
+    return post_training.quantize_file(content, form, keep_float)
 
 
 def revived(ranges: Mapping[str, Range]) -> dict[str, Range]:
-    """Those of the ranges that are so narrow that their scales would be degenerate, widened."""
-    return {name: DEAD_RANGE for name, both in ranges.items() if _is_dead(both)}
+    """Widens the ranges that are empty or so narrow that their scales would be degenerate.
+
+    Returns:
+      `DEAD_RANGE` by the tensor's name, for these ranges only.
+    """
+    return {name: DEAD_RANGE for name, ends in ranges.items() if _is_degenerate(ends)}
 
 
-def _is_dead(both: Range) -> bool:
-    low, high = min(both[0], 0.0), max(both[1], 0.0)
+def _is_degenerate(ends: Range) -> bool:
+    """Whether a range gives a scale below `inspect.DEGENERATE_SCALE`."""
+    low, high = min(ends[0], 0.0), max(ends[1], 0.0)
     return (high - low) / 255 < DEGENERATE_SCALE
+
+
+def int8_form(model: keras.Model, calibration: NDArray[np.float32]) -> Infer:
+    """Converts a model to int8 and returns a function that runs the file.
+
+    It is a `training.trainer.Quantize`. The file is the one that would be exported; LiteRT runs it
+    on one thread.
+
+    Args:
+      model: float32, images in, logits out.
+      calibration: the representative data set (N, height, width, 3), float32, pixel / 128 - 1.
+
+    Returns:
+      A function from images like those to logits, (N, classes) float32, or (N, height, width,
+      classes) of segmentation networks.
+
+    Raises:
+      UserError: the model cannot be converted, or its int8 file has a fault that
+        `inspect.check_pixel_classifier` finds.
+    """
+    content = convert.to_tflite(model, calibration=calibration)
+    *outer, classes = model.output_shape
+    inspect.check_pixel_classifier(inspect.read(content), classes, per_pixel=len(outer) > 1)
+    with captured():  # LiteRT prints a line on loading, which would disturb a progress bar
+        return Runner(content).run

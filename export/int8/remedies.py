@@ -216,8 +216,8 @@ def _equalized(best: Quantization, images: np.ndarray, methods: Sequence[str]) -
 def _mixed(best: Quantization, images: np.ndarray) -> Trials:
     dead = quantizer.revived({**best.calibrated.ranges, **best.ranges})
     start = best.with_ranges(dead)
-    ranked = mixed.harms(start.calibrated, start.ranges, images[:_HARM_IMAGES])
-    for chosen in mixed.choices(ranked):
+    ranked = mixed.noise_by_layer(start.calibrated, start.ranges, images[:_HARM_IMAGES])
+    for chosen in mixed.float_layer_choices(ranked):
         trial = replace(start, float_layers=chosen)
         yield f"mixed: {len(chosen)} of {len(ranked)} layers in float", trial
 

@@ -1,1 +1,1 @@
-"""The runtimes that devices use: each runs a `.tflite` file and returns its answers."""
+"""Runs and verifies `.tflite` files in the runtimes that devices use."""

@@ -1,7 +1,8 @@
-"""Pages in headless Chromium, served by this process, and what they send back.
+"""Opens pages in headless Chromium, served by this process, and returns what they send back.
 
-The browser is the isolation: whatever a page does with a file from elsewhere, it does in there.
-It has a profile of its own, no network but this process's server, and a time limit.
+The browser is the isolation: whatever a page does with a file from an unknown source happens in its
+sandbox. It has a profile of its own, reaches no network but this process's server, and is stopped
+after a time limit.
 """
 
 from __future__ import annotations
@@ -23,23 +24,24 @@ from pathlib import Path
 from efficientnet_elite.errors import UserError
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# Where a page sends its answer to.
+# Path to which a page POSTs its answer.
 ANSWER = "/answer"
 
-_MOST_BYTES = 256 << 20  # of an answer
+_MAX_ANSWER_BYTES = 256 << 20
 _POLL_SECONDS = 0.2
-_END_SECONDS = 5.0
-# What makes a page's clock tell 5 microseconds instead of 100; other servers rarely send it.
-_ISOLATION = {
+_END_SECONDS = 5.0  # how long to wait for the browser's child processes to end
+# With these headers a page's clock has a resolution of 5 microseconds instead of 100.
+_ISOLATION_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
-# Not what the system thinks: browsers refuse modules and WebAssembly of another type.
+# Browsers refuse modules and WebAssembly of any other media type, and the operating system's table,
+# which `mimetypes` reads, may have another one.
 _TYPES = {".js": "text/javascript", ".wasm": "application/wasm"}
 _FLAGS = (
     "--headless=new",
     "--disable-gpu",
-    "--disable-dev-shm-usage",  # containers have little of it
+    "--disable-dev-shm-usage",  # /dev/shm is small in containers
     "--disable-background-networking",
     "--disable-breakpad",
     "--disable-component-update",
@@ -53,7 +55,7 @@ _FLAGS = (
 
 
 def program() -> str | None:
-    """Path of an installed Chromium or Chrome."""
+    """Path of an installed Chromium or Chrome; None if there is none."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
@@ -61,28 +63,34 @@ def ask(files: Mapping[str, bytes], page: str, *, timeout: float, isolated: bool
     """Opens a page and returns what it POSTs to `ANSWER`.
 
     Args:
-      files: contents by path, such as ``index.html``; nothing else is served.
-      page: one of them, with whatever query it wants.
+      files: the contents that are served, by path, such as ``index.html``; nothing else is served.
+      page: one of these paths, with or without a query.
       timeout: seconds from the start of the browser to the answer.
-      isolated: isolate the page from other origins, for which browsers give it a finer clock.
+      isolated: whether to isolate the page from other origins, which gives it a finer clock.
+
+    Returns:
+      The bytes that the page sent.
 
     Raises:
-      UserError: no browser is installed, it ended without an answer, or time ran out.
+      UserError: no browser is installed, it ended without an answer, or it took too long.
     """
-    chosen = program()
-    if chosen is None:
-        raise UserError(f"no browser is installed: none of {', '.join(PROGRAMS)} is found")
+    browser = program()
+    if browser is None:
+        raise UserError(
+            f"no browser is installed: none of {', '.join(PROGRAMS)} is found; install Chromium"
+        )
     answers: queue.Queue[bytes] = queue.Queue()
     with (
-        _served(files, answers, _ISOLATION if isolated else {}) as port,
+        _served(files, answers, _ISOLATION_HEADERS if isolated else {}) as port,
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
     ):
-        # Chromium refuses its own sandbox to root, as in most containers.
+        # Chromium refuses to start as root, as in most containers, unless its sandbox is off.
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
         url = f"http://127.0.0.1:{port}/{page}"
         command = [
-            *("env", f"TMPDIR={folder}"),  # beside its profile it leaves a folder there
-            *(chosen, *_FLAGS, *sandbox, f"--user-data-dir={folder}/profile", url),
+            # Chromium leaves a folder of temporary files, which is then removed with this one.
+            *("env", f"TMPDIR={folder}"),
+            *(browser, *_FLAGS, *sandbox, f"--user-data-dir={folder}/profile", url),
         ]
         log = Path(folder, "log")
         with _running(command, log) as process:
@@ -92,20 +100,22 @@ def ask(files: Mapping[str, bytes], page: str, *, timeout: float, isolated: bool
 def _wait(
     process: subprocess.Popen[bytes], answers: queue.Queue[bytes], timeout: float, log: Path
 ) -> bytes:
+    """Waits for the page's answer; UserError if the browser ends or takes too long."""
     deadline = time.monotonic() + timeout
     while (left := deadline - time.monotonic()) > 0:
         with contextlib.suppress(queue.Empty):
             return answers.get(timeout=min(_POLL_SECONDS, left))
         if process.poll() is not None:
             lines = log.read_text(errors="replace").split("\n")
-            last = next((line.strip() for line in reversed(lines) if line.strip()), "no reason")
+            printed = (line.strip() for line in reversed(lines) if line.strip())
+            last = next(printed, "it printed no reason")
             raise UserError(f"the browser ended with status {process.returncode}: {last}")
     raise UserError(f"the browser took longer than {timeout:g} s and was stopped")
 
 
 @contextlib.contextmanager
 def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the context, nor do its children."""
+    """Runs a process that ends with the context, together with its children."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -120,7 +130,7 @@ def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            # Its children are not ours to wait for, but while they live they write.
+            # Its children cannot be waited for, but they may write files as long as they live.
             deadline = time.monotonic() + _END_SECONDS
             while time.monotonic() < deadline:
                 os.killpg(process.pid, 0)
@@ -131,7 +141,11 @@ def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
 def _served(
     files: Mapping[str, bytes], answers: queue.Queue[bytes], headers: Mapping[str, str]
 ) -> Iterator[int]:
-    """A server on this machine's own address; its port."""
+    """Serves files to this machine only, and puts what is POSTed to `ANSWER` into a queue.
+
+    Yields:
+      The port.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -143,7 +157,7 @@ def _served(
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            if self.path != ANSWER or length > _MOST_BYTES:
+            if self.path != ANSWER or length > _MAX_ANSWER_BYTES:
                 self.send_error(404)
                 return
             answers.put(self.rfile.read(length))
@@ -159,7 +173,7 @@ def _served(
             self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
-            pass  # standard error belongs to the progress bars
+            pass  # lines on stderr would disturb the progress bars
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -173,6 +187,6 @@ def _served(
 
 
 def media_type(path: str) -> str:
-    """What a web server calls a file's kind."""
+    """The media type of a file, such as ``text/javascript``."""
     guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
     return _TYPES.get(Path(path).suffix, guessed)

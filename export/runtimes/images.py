@@ -1,4 +1,4 @@
-"""Test images for runtimes, as evaluation shows them to a network."""
+"""Chooses test images for the runtimes and prepares them as the evaluation does."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from efficientnet_elite.data import geometry
 def choose(
     data: data_lib.ImageData, *, side: int, base_resolution: int, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Test images as evaluation shows them to a network.
+    """Chooses test images, then crops and resizes them as the evaluation does.
 
     Args:
       data: what `data.load` returned.
-      side: of the network's input in pixels.
-      base_resolution: input side of the pool's unscaled network in pixels.
-      count: number of images, in turn from all classes; all images where there are fewer.
-      seed: of the choice.
+      side: side of the network's input in pixels.
+      base_resolution: side of the input of the pool's unscaled network in pixels; it decides how
+        much is cropped.
+      count: number of images, taken from all classes in turn; if there are fewer, all images.
+      seed: seed of the choice.
 
     Returns:
       Images (N, side, side, 3), float32, pixel / 128 - 1, and their classes (N,) or masks

@@ -1,8 +1,10 @@
 """Runs a function in a process of its own, with limits on time and memory.
 
-What loads a file from elsewhere, or a native library that may abort on it, is called this way: the
-worst it can do is to end its own process. Arguments and results travel as plain arrays, never as
-pickles, so that nothing a child sends back can run code here.
+Code that loads a file from an unknown source, or a native library that may abort on it, is called
+in this way (`call`): the worst it can do is to end its own process. Arguments and results travel as
+plain arrays and never as pickles, so that nothing that a child sends back can run code here.
+
+`captured` keeps what native libraries print away from the terminal, in any process.
 """
 
 from __future__ import annotations
@@ -25,34 +27,14 @@ import numpy as np
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.text import signal_name
 
-
-@contextlib.contextmanager
-def captured() -> Iterator[Callable[[], str]]:
-    """Catches what Python and C++ write to stdout and stderr; yields a reader of it."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "log")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        kept = os.dup(1), os.dup(2)
-        with log.open("wb") as sink:
-            os.dup2(sink.fileno(), 1)
-            os.dup2(sink.fileno(), 2)
-        try:
-            yield lambda: log.read_text(errors="replace")
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for target, original in enumerate(kept, start=1):
-                os.dup2(original, target)
-                os.close(original)
-
-
+# Arguments and results of functions that run in a process of their own, by name.
 Arrays = dict[str, np.ndarray]
 
 TIMEOUT_SECONDS = 300.0
-MEMORY_BYTES = 8 << 30  # of address space, of which native libraries reserve more than they use
+# Limit on the address space, not on the memory in use: native libraries reserve more than they use.
+MEMORY_BYTES = 8 << 30
 
-_ERROR = "error"  # key of a child's answer that stands for a UserError's message
+_ERROR = "error"  # in a child's answer, the key of an error's message
 
 
 def call(
@@ -63,28 +45,30 @@ def call(
     memory: int = MEMORY_BYTES,
     quiet: bool = True,
 ) -> Arrays:
-    """The answer of `function`, computed by another Python process.
+    """Calls a function in another Python process and returns its result.
 
     Args:
-      function: defined at the top of an importable module; takes and returns named arrays.
-      arguments: what numpy can make an array of; bytes as `np.frombuffer` gives them.
-      timeout: seconds, after which the process is killed; None for work that takes what it takes.
-      memory: bytes of address space it may use.
-      quiet: whether to keep to oneself what it says on stderr, such as its progress.
+      function: a function at the top level of an importable module; it takes and returns arrays by
+        name.
+      arguments: values that numpy can turn into arrays; give bytes as `np.frombuffer` does.
+      timeout: seconds after which the process is killed; None for no limit.
+      memory: bytes of address space that the process may use.
+      quiet: whether to suppress what it writes to stderr, such as progress bars.
 
     Raises:
-      UserError: the function raised, the process crashed or ran out of time; one line says which.
+      UserError: the function raised an error, or the process crashed or ran out of time; the
+        message is one line.
     """
     with tempfile.TemporaryDirectory() as folder:
         question, answer = Path(folder, "question.npz"), Path(folder, "answer.npz")
         np.savez(question, **arguments)
         command = [
-            # -P: the current folder may hold files from elsewhere, and none is to be imported.
+            # -P: modules in the current folder, which may be anybody's, are not imported.
             *(sys.executable, "-P", "-m", __name__),
             *(f"{function.__module__}:{function.__name__}", str(memory), folder),
         ]
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 command,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE if quiet else None,
@@ -92,17 +76,42 @@ def call(
             )
         except subprocess.TimeoutExpired:
             raise UserError(f"it took longer than {timeout:g} s and was stopped") from None
-        if done.returncode == 0:
+        if process.returncode == 0:
             result = _load(answer)
             if _ERROR in result:
                 raise UserError(" ".join(str(result[_ERROR]).split()))
             return result
-        said = (done.stderr or b"").decode(errors="replace")
-        lines = [" ".join(line.split()) for line in said.split("\n")]
-        last = next((line for line in reversed(lines) if line), "it said nothing")
-        if done.returncode < 0:
-            raise UserError(f"it crashed ({signal_name(-done.returncode)}): {last}")
+        text = (process.stderr or b"").decode(errors="replace")
+        lines = [" ".join(line.split()) for line in text.split("\n")]
+        last = next((line for line in reversed(lines) if line), "it printed no reason")
+        if process.returncode < 0:
+            raise UserError(f"it crashed ({signal_name(-process.returncode)}): {last}")
         raise UserError(last)
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[Callable[[], str]]:
+    """Redirects what this process, native code included, writes to stdout and stderr.
+
+    Yields:
+      A function that returns the text written so far; it works inside the context only.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "log")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        originals = os.dup(1), os.dup(2)
+        with log.open("wb") as sink:
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+        try:
+            yield lambda: log.read_text(errors="replace")
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, original in enumerate(originals, start=1):
+                os.dup2(original, descriptor)
+                os.close(original)
 
 
 def _load(path: Path) -> Arrays:
@@ -111,11 +120,18 @@ def _load(path: Path) -> Arrays:
 
 
 def _child(function: str, memory: str, folder: str) -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    allowed = int(memory) if most == resource.RLIM_INFINITY else min(int(memory), most)
-    resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+    """What the child process does: limits itself, calls the function, writes its result.
+
+    Args:
+      function: the function as ``module:name``.
+      memory: bytes of address space, as text.
+      folder: the folder with the arguments, where the result is written.
+    """
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    limit = int(memory) if hard_limit == resource.RLIM_INFINITY else min(int(memory), hard_limit)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is the caller's matter
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once at Ctrl-C; the caller reports it
     module, _, name = function.partition(":")
     try:
         result = getattr(import_module(module), name)(_load(Path(folder, "question.npz")))

@@ -1,4 +1,4 @@
-"""LiteRT.js in headless Chromium, with the code that the web package's page runs."""
+"""Runs models with LiteRT.js in headless Chromium, with the same code as the web package's page."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _PAGE = ("verify.html", "verify.js", "network.js")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model gave.
+    """The results of one model.
 
     Attributes:
-      outputs: (N, elements) as the model's output has them, not dequantized.
-      seconds: (N,), of each image.
-      memory_bytes: of the whole WebAssembly module, whose least is about 18 MB.
+      outputs: (N, elements), in the type of the model's output, not dequantized.
+      seconds: (N,), duration of the inference of each image.
+      memory_bytes: memory of the whole WebAssembly module, which is at least about 18 MB.
     """
 
     outputs: np.ndarray
@@ -34,7 +34,10 @@ class Outcome:
 
 
 def missing() -> str | None:
-    """Why nothing can be run here; None where it can. The first call may fetch LiteRT.js."""
+    """What is missing to run LiteRT.js here, as a message; None if nothing is.
+
+    The first call may download LiteRT.js.
+    """
     if browser.program() is None:
         return "not installed: Chromium or Chrome"
     try:
@@ -45,34 +48,34 @@ def missing() -> str | None:
 
 
 def run(
-    jobs: Sequence[tuple[bytes, np.ndarray]], *, timeout: float = TIMEOUT_SECONDS
+    models: Sequence[tuple[bytes, np.ndarray]], *, timeout: float = TIMEOUT_SECONDS
 ) -> list[Outcome | UserError]:
     """Runs models in one browser, one after the other.
 
     Args:
-      jobs: contents of .tflite files, each with its images (N, height, width, channels) as its
-        input wants them: int8, uint8 or float32.
-      timeout: seconds for all of them.
+      models: contents of .tflite files, each with its images (N, height, width, channels) in the
+        type of its input: int8, uint8 or float32.
+      timeout: seconds for all models together.
 
     Returns:
-      An outcome or the reason why there is none, a job.
+      For each model its results, or an error if it cannot be run.
 
     Raises:
-      UserError: LiteRT.js cannot be fetched, or the browser did not answer.
+      UserError: LiteRT.js cannot be downloaded, or the browser did not answer.
     """
-    described = []
+    descriptions = []
     served = {**web.runtime_files(), **web.page_files(_PAGE)}
-    for number, (model, images) in enumerate(jobs):
+    for number, (model, images) in enumerate(models):
         name, data = f"{number}.tflite", f"{number}.bin"
         served |= {name: model, data: images.tobytes()}
         kind = {"type": images.dtype.name, "count": len(images)}
-        described.append({"model": name, "images": data, **kind})
-    served["jobs.json"] = json.dumps(described).encode()
+        descriptions.append({"model": name, "images": data, **kind})
+    served["jobs.json"] = json.dumps(descriptions).encode()
     answer = browser.ask(served, "verify.html", timeout=timeout, isolated=True)
-    # A line of JSON, then all outputs as they are: masks would be long as text.
+    # The answer is one line of JSON, then the bytes of all outputs: masks as text would be long.
     head, _, outputs = answer.partition(b"\n")
     answers = json.loads(head)
-    if len(answers) != len(jobs):
+    if len(answers) != len(models):
         raise UserError(f"LiteRT.js cannot be loaded: {answers}")
     ends = np.cumsum([answer.get("bytes", 0) for answer in answers])
     return [

@@ -1,4 +1,13 @@
-"""Runs TFLite models with LiteRT; by default with its default delegate, XNNPACK."""
+"""LiteRT and MediaPipe in this process: each runner loads a `.tflite` file and runs images.
+
+- `Runner`: LiteRT's interpreter, with XNNPACK (its default delegate) or one of its own kernels.
+- `CompiledRunner`: LiteRT's CompiledModel, which replaces the interpreter in newer releases.
+- `MediaPipeRunner`: MediaPipe Tasks, as apps use it.
+
+All have `input`, `output` (`Interface`) and `infer`, which takes one image in the input's type.
+`quantize_images` and `dequantize_outputs` convert between real values and these types.
+`run_isolated` is for files from an unknown source.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +26,7 @@ from efficientnet_elite.export.packages import android
 from . import isolated
 
 REFERENCE_KERNELS = "reference kernels"
-# LiteRT's kernels by name, and what `OpResolverType` calls them.
+# By the name of a set of LiteRT's kernels, the member of `OpResolverType` that chooses it.
 KERNELS = {
     "XNNPACK": "BUILTIN",
     "builtin kernels": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
@@ -27,13 +36,13 @@ KERNELS = {
 
 @dataclass(frozen=True)
 class Interface:
-    """An input or output tensor: real value = scale * (integer - zero point).
+    """An input or output tensor; if quantized, real value = scale * (integer - zero point).
 
     Attributes:
-      shape: its dimensions.
-      dtype: of its elements.
-      scale: 0 where it is not quantized.
-      zero_point: see above.
+      shape: the dimensions, the batch of one included.
+      dtype: type of the elements.
+      scale: 0 if the tensor is not quantized.
+      zero_point: the integer that stands for zero.
     """
 
     shape: tuple[int, ...]
@@ -42,8 +51,16 @@ class Interface:
     zero_point: int
 
 
-def quantized(images: np.ndarray, tensor: Interface) -> np.ndarray:
-    """Images as the input tensor wants them, rounded to its steps."""
+def quantize_images(images: np.ndarray, tensor: Interface) -> np.ndarray:
+    """Converts images to the type of an input tensor.
+
+    Args:
+      images: (N, height, width, channels) float32, pixel / 128 - 1.
+      tensor: the input tensor.
+
+    Returns:
+      (N, height, width, channels), rounded to the tensor's steps and clipped to its range.
+    """
     if not tensor.scale:
         return np.asarray(images, tensor.dtype)
     limits = np.iinfo(tensor.dtype)
@@ -51,20 +68,20 @@ def quantized(images: np.ndarray, tensor: Interface) -> np.ndarray:
     return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
 
 
-def dequantized(values: np.ndarray, tensor: Interface) -> np.ndarray:
-    """What the integers of an output tensor stand for, float32."""
+def dequantize_outputs(values: np.ndarray, tensor: Interface) -> np.ndarray:
+    """Converts values of an output tensor to the real values, float32, that they stand for."""
     values = values.astype(np.float32)
     return (values - tensor.zero_point) * np.float32(tensor.scale) if tensor.scale else values
 
 
 class Runner:
-    """A loaded model with one image input and one output of logits.
+    """A model loaded by LiteRT's interpreter, with one image as input and logits as output.
 
-    Images go through one by one: the files have a static batch of one, and for networks of this
-    size one thread and one image at a time is as fast as anything else.
+    Images run one by one: the files have a static batch of one, and for networks of this size more
+    threads or larger batches would not be faster.
 
     Attributes:
-      input, output: the model's interface.
+      input, output: the model's input and output tensor.
     """
 
     def __init__(
@@ -74,11 +91,11 @@ class Runner:
 
         Args:
           model: the file's content or its path.
-          threads: threads an inference may use.
+          threads: number of threads that an inference may use.
           kernels: one of `KERNELS`.
 
         Raises:
-          UserError: LiteRT refuses the model.
+          UserError: LiteRT cannot load the model, or it has several inputs or outputs.
         """
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -91,8 +108,8 @@ class Runner:
                 **source,
                 num_threads=threads,
                 experimental_op_resolver_type=resolver,
-                # Without it ADD works in place, even where others still read what it overwrites
-                # through a RESHAPE (seen in LiteRT 2.3): no reference to judge others by.
+                # Otherwise ADD may overwrite its input although another operator still reads it
+                # through a RESHAPE (seen in LiteRT 2.3), and the reference would be wrong.
                 experimental_preserve_all_tensors=kernels == REFERENCE_KERNELS,
             )
             self._interpreter.allocate_tensors()
@@ -111,70 +128,81 @@ class Runner:
         self._indices = inputs[0]["index"], outputs[0]["index"]
         self.input, self.output = interface(inputs[0]), interface(outputs[0])
 
-    @property
-    def side(self) -> int:
-        """Height of the input in pixels."""
-        return self.input.shape[1]
-
     def infer(self, image: np.ndarray) -> np.ndarray:
-        """The output tensor (classes,) for an image that is quantized already."""
-        source, target = self._indices
-        self._interpreter.set_tensor(source, image[None])
+        """Runs one image.
+
+        Args:
+          image: (height, width, channels) in the type of `input`.
+
+        Returns:
+          The output in the type of `output`: (classes,), or (height, width, classes) of
+          segmentation networks.
+        """
+        input_index, output_index = self._indices
+        self._interpreter.set_tensor(input_index, image[None])
         self._interpreter.invoke()
-        return self._interpreter.get_tensor(target)[0]
+        return self._interpreter.get_tensor(output_index)[0]
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Logits of images, quantized and dequantized as the model says.
+        """Computes logits, converting images and logits to and from the model's types.
 
         Args:
           images: (N, height, width, channels) float32, pixel / 128 - 1.
 
         Returns:
-          (N, classes) float32; (N, height, width, classes) of segmentation networks.
+          (N, classes) float32, or (N, height, width, classes) of segmentation networks.
         """
         outputs = np.empty((len(images), *self.output.shape[1:]), self.output.dtype)
-        for index, image in enumerate(quantized(images, self.input)):
+        for index, image in enumerate(quantize_images(images, self.input)):
             outputs[index] = self.infer(image)
-        return dequantized(outputs, self.output)
+        return dequantize_outputs(outputs, self.output)
 
 
 def run(model: bytes | str | PathLike[str], images: np.ndarray, *, threads: int = 1) -> np.ndarray:
-    """Logits (N, classes) of images (N, height, width, channels); see `Runner`."""
+    """Loads a model with `Runner` and computes the logits of images, see `Runner.run`."""
     return Runner(model, threads).run(images)
 
 
 def run_isolated(model: bytes, pixels: np.ndarray) -> np.ndarray:
-    """As `run`, of a file that is not to be trusted: by a process of its own.
+    """Computes logits in a process of its own, for a file from an unknown source.
 
     Args:
       model: the file's content.
       pixels: (N, height, width, channels) uint8.
 
+    Returns:
+      (N, classes) float32, or (N, height, width, classes) of segmentation networks.
+
     Raises:
-      UserError: LiteRT refuses the model, or it crashes or takes too long.
+      UserError: LiteRT cannot load the model, the model takes images of another shape, or the
+        process crashes or takes longer than `isolated.TIMEOUT_SECONDS`.
     """
     arguments = {"model": np.frombuffer(model, np.uint8), "pixels": pixels}
-    return isolated.call(_run, arguments)["logits"]
+    return isolated.call(_run_in_child, arguments)["logits"]
 
 
-def _run(arguments: isolated.Arrays) -> isolated.Arrays:
+def _run_in_child(arguments: isolated.Arrays) -> isolated.Arrays:
+    """What the child process of `run_isolated` does."""
     runner = Runner(arguments["model"].tobytes())
     pixels = arguments["pixels"]
     if pixels.shape[1:] != runner.input.shape[1:]:
-        raise UserError(f"the model takes images of shape {runner.input.shape[1:]}")
+        raise UserError(
+            f"the images have the shape {pixels.shape[1:]}, but the model takes "
+            f"{runner.input.shape[1:]}: give images of that size"
+        )
     images = pixels.astype(np.float32) / np.float32(128) - 1
     return {"logits": runner.run(images)}
 
 
 def interface(detail: dict[str, Any]) -> Interface:
-    """What LiteRT's interpreter tells of an input or output."""
+    """An input or output tensor from the details that LiteRT's interpreter gives."""
     scale, zero_point = detail["quantization"]
     shape = tuple(int(size) for size in detail["shape"])
     return Interface(shape, np.dtype(detail["dtype"]), float(scale), int(zero_point))
 
 
 def interfaces(contents: inspect.Contents) -> tuple[list[Interface], ...]:
-    """A file's inputs and its outputs as the runners describe theirs."""
+    """The input tensors and the output tensors of a parsed file."""
     return tuple(
         [
             Interface(
@@ -190,10 +218,14 @@ def interfaces(contents: inspect.Contents) -> tuple[list[Interface], ...]:
 
 
 class CompiledRunner:
-    """LiteRT's CompiledModel on the CPU."""
+    """A model loaded by LiteRT's CompiledModel, on the CPU.
+
+    Attributes:
+      input, output: the model's input and output tensor.
+    """
 
     def __init__(self, model: bytes):
-        """Loads a model; UserError where LiteRT refuses it."""
+        """Loads a model from a file's content; UserError if LiteRT cannot."""
         from ai_edge_litert.compiled_model import CompiledModel
         from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 
@@ -201,29 +233,37 @@ class CompiledRunner:
         (self.input,), (self.output,) = interfaces(contents)
         try:
             self._model = CompiledModel.from_buffer(model, HardwareAccelerator.CPU)
-            (self._source,) = self._model.create_input_buffers(0)
-            (self._target,) = self._model.create_output_buffers(0)
+            (self._input_buffer,) = self._model.create_input_buffers(0)
+            (self._output_buffer,) = self._model.create_output_buffers(0)
         except (ValueError, RuntimeError) as error:
             raise UserError(f"CompiledModel cannot load the model: {error}") from error
 
     def infer(self, image: np.ndarray) -> np.ndarray:
-        """As `runtime.Runner.infer`."""
-        self._source.write(image[None])
-        self._model.run_by_index(0, [self._source], [self._target])
+        """Runs one image, see `Runner.infer`."""
+        self._input_buffer.write(image[None])
+        self._model.run_by_index(0, [self._input_buffer], [self._output_buffer])
         shape = self.output.shape[1:]
-        return self._target.read(math.prod(shape), self.output.dtype.type).reshape(shape)
+        return self._output_buffer.read(math.prod(shape), self.output.dtype.type).reshape(shape)
 
 
 class MediaPipeRunner:
-    """MediaPipe Tasks' ImageClassifier, or its ImageSegmenter for networks that give masks."""
+    """MediaPipe Tasks: the ImageClassifier, or the ImageSegmenter for segmentation networks.
+
+    Attributes:
+      input: the model's input tensor.
+      output: logits in float32: MediaPipe dequantizes them itself.
+    """
 
     def __init__(self, model: bytes):
-        """Loads a model, to which metadata is added; UserError where MediaPipe refuses it."""
+        """Adds the metadata that MediaPipe needs to a model and loads it.
+
+        Raises:
+          UserError: MediaPipe cannot load the model.
+        """
         self._mediapipe = import_module("mediapipe")
         tasks = import_module("mediapipe.tasks.python")
         contents = inspect.read(model)
         (self.input,), (logits,) = interfaces(contents)
-        # It dequantizes by itself.
         self.output = Interface(logits.shape, np.dtype(np.float32), 0.0, 0)
         labels = [str(index) for index in range(logits.shape[-1])]
         content = android.with_metadata(model, name="model", labels=labels)
@@ -235,9 +275,10 @@ class MediaPipeRunner:
             raise UserError(f"MediaPipe cannot load the model: {error}") from error
 
     def infer(self, image: np.ndarray) -> np.ndarray:
-        """As `runtime.Runner.infer`."""
+        """Runs one image, see `Runner.infer`."""
         if image.dtype != np.uint8:
-            image = np.rint((image + 1) * 128).astype(np.uint8)  # it normalises by the metadata
+            # MediaPipe takes pixels; the metadata tells it how to normalise them.
+            image = np.rint((image + 1) * 128).astype(np.uint8)
         picture = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, image)
         if self._masks:
             planes = self._task.segment(picture).confidence_masks
@@ -254,6 +295,6 @@ def _classifier(tasks: Any, base: Any) -> Any:
 
 
 def _segmenter(tasks: Any, base: Any) -> Any:
-    # Without an activation in the metadata its "confidences" are the logits.
+    # The metadata names no activation, so what MediaPipe calls confidences are the logits.
     options = tasks.vision.ImageSegmenterOptions(base, output_confidence_masks=True)
     return tasks.vision.ImageSegmenter.create_from_options(options)

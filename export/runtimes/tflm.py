@@ -1,8 +1,8 @@
-"""TensorFlow Lite for Microcontrollers (TFLM) on this machine: arena size and inference.
+"""TensorFlow Lite for Microcontrollers (TFLM) on this machine: inference and the arena's size.
 
-Uses the interpreter of the ``tflite-micro`` wheel, the very code that runs on the device but with
-its portable reference kernels. It may abort on a bad model, so it only ever runs in a process of
-its own (`isolated`).
+The interpreter is that of the ``tflite-micro`` wheel: the code that runs on devices, with its
+portable reference kernels. It may abort on a bad model, so it only runs in a process of its own
+(see `isolated`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from efficientnet_elite.errors import UserError
 from . import isolated, runtime
 from .isolated import Arrays, captured
 
-# Far more than any microcontroller has.
-GREATEST_ARENA = 64 << 20
-_ANY_ARENA = 1 << 30  # for networks that no microcontroller will see
-ALIGNMENT = 16  # of the arena, as TFLM wants it
-_PROBE_SECONDS = 60  # that an inference may take
+MAX_ARENA_BYTES = 64 << 20  # far more than any microcontroller has
+_MAX_ALLOCATION_BYTES = 1 << 30  # for `allocation`, which also serves large networks
+ALIGNMENT = 16  # bytes; TFLM aligns the arena to it
+_PROBE_SECONDS = 60  # time limit of loading and running a model once
 
 INSTALL = "TFLM is not installed: pip install --pre tflite-micro (Linux x86-64)"
 
@@ -38,29 +37,37 @@ def available() -> bool:
 
 
 def arena_bytes(model: bytes) -> int:
-    """Size of the smallest tensor arena with which TFLM loads and runs a model on this machine.
+    """Finds the smallest tensor arena in which TFLM loads and runs a model on this machine.
 
-    A multiple of 16, proved by loading and running the model in it. It is what TFLM's allocator
-    reports, or more: the memory that planning takes for a while does not count there. Beside the
-    activations the arena holds a few structs an operator and a tensor, whose pointers have 8 bytes
-    here and 4 on a microcontroller, so that for a 32-bit device the figure is an upper bound as
-    long as its kernels ask for no more scratch memory than the portable ones (CMSIS-NN's
-    convolutions ask for some).
+    The model is loaded and run in an arena of this size, which is the proof. It can be larger than
+    what TFLM's allocator reports, because memory that only planning needs is not reported.
+
+    For a 32-bit microcontroller the size is an upper bound as long as its kernels need no more
+    scratch memory than the portable ones (CMSIS-NN's convolutions need some): besides activations
+    the arena holds a few structs per operator and tensor, with pointers of 8 bytes here and 4 bytes
+    there.
+
+    Args:
+      model: content of a .tflite file.
+
+    Returns:
+      Bytes, a multiple of `ALIGNMENT`.
 
     Raises:
-      UserError: TFLM is not installed, or refuses the model, or it needs more than 64 MiB.
+      UserError: TFLM is not installed or cannot load the model, or the model needs more than
+        `MAX_ARENA_BYTES`.
     """
-    return int(_call(_measure, model=np.frombuffer(model, np.uint8))["arena"])
+    return int(_call(_find_smallest_arena, model=np.frombuffer(model, np.uint8))["arena"])
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """Bytes of an arena in use, by TFLM's own account.
+    """Bytes of an arena in use, as TFLM reports them.
 
     Attributes:
-      head: activations and scratch memory, as planned.
-      tail: what stays: records of tensors and operators, requantization factors. They are larger
-        here than on a 32-bit microcontroller.
+      head: activations and scratch memory, which share memory over time as TFLM has planned.
+      tail: memory in use all the time: records of tensors and operators, requantization factors. It
+        is larger here than on a 32-bit microcontroller.
     """
 
     head: int
@@ -68,84 +75,75 @@ class Allocation:
 
 
 def allocation(model: bytes) -> Allocation:
-    """What an arena is used for; UserError where TFLM is not installed or refuses the model."""
-    found = _call(_allocate, model=np.frombuffer(model, np.uint8))
-    return Allocation(int(found["head"]), int(found["tail"]))
-
-
-def run(model: bytes, images: np.ndarray, arena: int = GREATEST_ARENA) -> np.ndarray:
-    """Logits of images, computed by TFLM.
-
-    Args:
-      model: content of a .tflite file.
-      images: (N, height, width, channels) float32, pixel / 128 - 1.
-      arena: bytes of memory for its tensors.
-
-    Returns:
-      (N, classes) float32.
+    """Loads a model into a large arena and returns how much of it is used for what.
 
     Raises:
-      UserError: TFLM is not installed or refuses the model.
+      UserError: TFLM is not installed or cannot load the model.
     """
-    arguments = {"model": np.frombuffer(model, np.uint8), "images": images}
-    return _call(_infer, **arguments, arena=np.array(arena))["logits"]
+    sizes = _call(_allocation_sizes, model=np.frombuffer(model, np.uint8))
+    return Allocation(int(sizes["head"]), int(sizes["tail"]))
 
 
 class Runner:
-    """`runtime.Runner`'s counterpart in this very process: use it within an isolated one only.
+    """A model loaded by TFLM in this process, which must be an isolated one: TFLM may abort.
 
     Attributes:
-      input, output: the model's interface.
+      input, output: the model's input and output tensor.
     """
 
-    def __init__(self, model: bytes, arena: int = GREATEST_ARENA):
-        """Loads a model into an arena of so many bytes; UserError where TFLM refuses it."""
+    def __init__(self, model: bytes, arena: int = MAX_ARENA_BYTES):
+        """Loads a model.
+
+        Args:
+          model: content of a .tflite file.
+          arena: size of the arena in bytes.
+
+        Raises:
+          UserError: TFLM cannot load the model; the message has TFLM's reason.
+        """
         tflm = import_module("tflite_micro.python.tflite_micro.runtime")
-        with captured() as complaints:
+        with captured() as messages:
             try:
                 self._interpreter = tflm.Interpreter.from_bytes(model, arena_size=arena)
-            except Exception as error:  # its flatbuffer reader raises whatever comes along
-                lines = (" ".join(line.split()) for line in complaints().split("\n"))
+            except Exception as error:  # damaged files cause errors of many types
+                lines = (" ".join(line.split()) for line in messages().split("\n"))
                 reason = next(filter(None, lines), str(error))
                 raise UserError(f"TFLM cannot load the model: {reason}") from error
         self.input = _interface(self._interpreter.get_input_details(0))
         self.output = _interface(self._interpreter.get_output_details(0))
 
     def infer(self, image: np.ndarray) -> np.ndarray:
-        """As `runtime.Runner.infer`."""
+        """Runs one image, see `runtime.Runner.infer`."""
         self._interpreter.set_input(image[None], 0)
         self._interpreter.invoke()
         return self._interpreter.get_output(0)[0]
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        """As `runtime.Runner.run`."""
-        outputs = [self.infer(image) for image in runtime.quantized(images, self.input)]
-        return runtime.dequantized(np.stack(outputs), self.output)
-
     def allocated(self) -> dict[str, int]:
-        """Bytes of the arena in use: ``head``, ``tail``, ``total``."""
+        """Bytes of the arena in use: ``head``, ``tail`` (see `Allocation`) and ``total``."""
         with captured() as output:
             self._interpreter.print_allocations()
-            found = re.findall(r"Arena allocation (head|tail|total) (\d+) bytes", output())
-        return {part: int(size) for part, size in found}
+            sizes = re.findall(r"Arena allocation (head|tail|total) (\d+) bytes", output())
+        return {part: int(size) for part, size in sizes}
 
     def used(self) -> int:
-        """Bytes of the arena in use after an inference, a multiple of 16."""
+        """Bytes of the arena in use after an inference, rounded up to `ALIGNMENT`."""
         return -(-self.allocated()["total"] // ALIGNMENT) * ALIGNMENT
 
 
 def check() -> None:
-    """UserError where TFLM is not installed."""
+    """Raises UserError if TFLM is not installed."""
     if not available():
         raise UserError(INSTALL)
 
 
 def _call(function: Callable[[Arrays], Arrays], **arguments: np.ndarray) -> Arrays:
+    """Calls a function that uses TFLM in a process of its own."""
     check()
     return isolated.call(function, arguments)
 
 
-def _measure(arguments: Arrays) -> Arrays:
+def _find_smallest_arena(arguments: Arrays) -> Arrays:
+    """What the child process of `arena_bytes` does."""
     model = arguments["model"].tobytes()
     runner = Runner(model)
     image = np.zeros(runner.input.shape[1:], runner.input.dtype)
@@ -154,11 +152,11 @@ def _measure(arguments: Arrays) -> Arrays:
     least = runner.used()
     if _works(model, image, least):
         return {"arena": np.array(least)}
-    # Planning takes more than what stays where the activations are few.
+    # In networks with few activations, planning needs more memory than what is in use afterwards.
     step = ALIGNMENT
     while not _works(model, image, least + step):
         step *= 2
-    low, high = least + step // 2, least + step  # fails, works
+    low, high = least + step // 2, least + step  # `low` is too small, `high` suffices
     while high - low > ALIGNMENT:
         middle = (low + high) // 2 // ALIGNMENT * ALIGNMENT
         low, high = (low, middle) if _works(model, image, middle) else (middle, high)
@@ -166,8 +164,11 @@ def _measure(arguments: Arrays) -> Arrays:
 
 
 def _works(model: bytes, image: np.ndarray, arena: int) -> bool:
-    """Whether TFLM loads and runs a model in an arena of so many bytes."""
-    # In a copy of this process: where memory for planning is only just short TFLM may crash.
+    """Whether TFLM loads and runs a model in an arena of so many bytes.
+
+    It is tried in a copy of this process, because TFLM may crash if the arena is slightly too small
+    for planning.
+    """
     child = os.fork()
     if child == 0:
         status = 1
@@ -180,17 +181,14 @@ def _works(model: bytes, image: np.ndarray, arena: int) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
-def _allocate(arguments: Arrays) -> Arrays:
-    found = Runner(arguments["model"].tobytes(), _ANY_ARENA).allocated()
-    return {part: np.array(found[part]) for part in ("head", "tail")}
-
-
-def _infer(arguments: Arrays) -> Arrays:
-    runner = Runner(arguments["model"].tobytes(), int(arguments["arena"]))
-    return {"logits": runner.run(arguments["images"])}
+def _allocation_sizes(arguments: Arrays) -> Arrays:
+    """What the child process of `allocation` does."""
+    sizes = Runner(arguments["model"].tobytes(), _MAX_ALLOCATION_BYTES).allocated()
+    return {part: np.array(sizes[part]) for part in ("head", "tail")}
 
 
 def _interface(detail: dict[str, Any]) -> runtime.Interface:
+    """An input or output tensor from the details that TFLM's interpreter gives."""
     quantization = detail["quantization_parameters"]
     scales, zero_points = quantization["scales"], quantization["zero_points"]
     return runtime.Interface(

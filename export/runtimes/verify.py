@@ -110,12 +110,14 @@ class LiteRtJs:
         """As `Runtime.measure`."""
         contents = inspect.read(model)
         (image,), (logits,) = runtime.interfaces(contents)
-        jobs = [(model, runtime.quantized(images, image))]
+        jobs = [(model, runtime.quantize_images(images, image))]
         (outcome,) = litert_js.run(jobs, timeout=timeout)
         if isinstance(outcome, UserError):
             raise outcome
         return {
-            "logits": runtime.dequantized(outcome.outputs, logits).reshape(-1, *logits.shape[1:]),
+            "logits": runtime.dequantize_outputs(outcome.outputs, logits).reshape(
+                -1, *logits.shape[1:]
+            ),
             "seconds": outcome.seconds,
             "memory": np.array(outcome.memory_bytes),
         }
@@ -344,14 +346,14 @@ def _measure(arguments: Arrays) -> Arrays:
     model, images = arguments["model"].tobytes(), arguments["images"]
     (interface,), _ = runtime.interfaces(inspect.read(model))
     # One by one: all at once would cost more memory than the model does.
-    (first,) = runtime.quantized(images[:1], interface)
+    (first,) = runtime.quantize_images(images[:1], interface)
     before = _fresh_memory()
     runner = chosen.load(model)
     runner.infer(first)
     growth = _memory("VmHWM") - before
     outputs, seconds, end = [], [], time.monotonic() + float(arguments["time"])
     for number in range(len(images)):
-        (image,) = runtime.quantized(images[number : number + 1], interface)
+        (image,) = runtime.quantize_images(images[number : number + 1], interface)
         start = time.perf_counter()
         output = runner.infer(image)
         seconds.append(time.perf_counter() - start)
@@ -360,7 +362,7 @@ def _measure(arguments: Arrays) -> Arrays:
             break
     memory = runner.used() if isinstance(runner, tflm.Runner) else growth
     return {
-        "logits": runtime.dequantized(np.stack(outputs), runner.output),
+        "logits": runtime.dequantize_outputs(np.stack(outputs), runner.output),
         "seconds": np.array(seconds),
         "memory": np.array(memory),
     }

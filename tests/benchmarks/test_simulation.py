@@ -19,7 +19,7 @@ RECORDED = [
     )
     for level in (60, 66, 70, 71, 75)
 ]
-SCALE = Scale(candidates=60, group_size=6, epochs=30, round_epochs=5, workers=8)
+SCALE = Scale(candidates=60, group_size=6, epochs=30, round_epochs=2, workers=8)
 
 
 @pytest.fixture(scope="module")

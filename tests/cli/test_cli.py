@@ -189,6 +189,11 @@ def test_every_command_explains_its_flags(capsys, command):
         ("search --config=slow --workdir={0}", 2, "slow"),
         ("search --epochs=0 --workdir={0}", 1, "epochs=0"),
         ("search --round_epochs=99 --workdir={0}", 1, "round_epochs=99"),
+        (
+            "search --rule=best --first_elimination=3 --workdir={0}",
+            1,
+            "first_elimination has no effect under the rule best: leave it out",
+        ),
         ("search --max_candidates=0 --workdir={0}", 1, "max_candidates=0"),
         ("search --base_resolution=4 --workdir={0}", 1, "base_resolution=4"),
         ("search --dataset=cats --workdir={0}", 1, "cats"),

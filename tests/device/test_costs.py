@@ -1,4 +1,4 @@
-"""Costs of networks: what specs say, against brute force, converted files and TFLM itself."""
+"""Costs of networks: predictions compared with brute force, converted files and TFLM itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from efficientnet_elite.device import costs, memory
 from efficientnet_elite.device.lowering import Program, lower
 from efficientnet_elite.device.memory import Buffer
-from efficientnet_elite.device.ordering import converted
+from efficientnet_elite.device.ordering import converter_order
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, measure
 from efficientnet_elite.export.packages import ethos_u
@@ -29,12 +29,12 @@ SMALL = spec_by_name("elite9", classes=10, base_resolution=32)
 
 @st.composite
 def programs(draw) -> Program:
-    """A few operators that read any of the tensors before them."""
+    """Programs of a few operators, which each read some of the tensors before them."""
     program = Program()
     size = st.integers(1, 9)
-    program.tensor((draw(size),))
-    for made in range(1, draw(st.integers(1, 6)) + 1):
-        inputs = draw(st.lists(st.integers(0, made - 1), min_size=1, max_size=3, unique=True))
+    program.add_tensor((draw(size),))
+    for tensors in range(1, draw(st.integers(1, 6)) + 1):
+        inputs = draw(st.lists(st.integers(0, tensors - 1), min_size=1, max_size=3, unique=True))
         program.emit("ADD", tuple(inputs), (draw(size),))
     return program
 
@@ -45,17 +45,17 @@ def live_bytes(program: Program, step: int) -> int:
     total = 0
     for tensor, size in enumerate(program.sizes):
         written = tensor  # tensor i is written by operator i - 1, at step i; the image at step 0
-        read = [at for at, inputs in enumerate(readers, start=1) if tensor in inputs]
-        if written <= step <= max([written, *read]):
+        reads = [number for number, inputs in enumerate(readers, start=1) if tensor in inputs]
+        if written <= step <= max([written, *reads]):
             total += size
     return total
 
 
 @given(programs())
-def test_peak_is_what_lives_at_once(program):
+def test_peak_is_the_most_that_is_live_at_a_step(program):
     steps = range(len(program.operators) + 1)
-    brute = max(live_bytes(program, step) for step in steps)
-    assert memory.peak(memory.activations(program)) == brute
+    expected = max(live_bytes(program, step) for step in steps)
+    assert memory.peak_bytes(memory.activation_buffers(program)) == expected
 
 
 buffers = st.lists(
@@ -71,7 +71,7 @@ buffers = st.lists(
 
 
 def lowest(order) -> int:
-    """Height where buffers are placed in a given order, each as low as it can be."""
+    """Bytes that buffers take if they are placed in a given order, each as low as possible."""
     placed: list[tuple[int, Buffer]] = []
     for buffer in order:
         ends = [0, *(offset + other.size for offset, other in placed)]
@@ -81,7 +81,7 @@ def lowest(order) -> int:
             if all(
                 start + buffer.size <= other_offset or other_offset + other.size <= start
                 for other_offset, other in placed
-                if other.meets(buffer)
+                if other.overlaps(buffer)
             )
         )
         placed.append((offset, buffer))
@@ -90,22 +90,24 @@ def lowest(order) -> int:
 
 @settings(max_examples=40, deadline=None)
 @given(buffers)
-def test_no_plan_is_below_the_peak_and_the_greedy_one_is_a_plan(found):
-    # The best plan arises from placing its buffers by their offsets, each as low as it can be.
-    best = min(lowest(order) for order in permutations(found))
-    offsets = memory.greedy(found)
-    assert memory.peak(found) <= best <= memory.height(found, offsets)
-    for i, (a, at) in enumerate(zip(found, offsets, strict=True)):
-        for b, other in zip(found[:i], offsets[:i], strict=True):
-            assert not a.meets(b) or at + a.size <= other or other + b.size <= at
+def test_no_plan_is_below_the_peak_and_the_greedy_plan_is_valid(to_place):
+    # The best plan is the result of placing its buffers in the order of their offsets, each as low
+    # as possible.
+    best = min(lowest(order) for order in permutations(to_place))
+    offsets = memory.greedy_offsets(to_place)
+    assert memory.peak_bytes(to_place) <= best <= memory.plan_bytes(to_place, offsets)
+    for i, (a, a_offset) in enumerate(zip(to_place, offsets, strict=True)):
+        for b, b_offset in zip(to_place[:i], offsets[:i], strict=True):
+            apart = a_offset + a.size <= b_offset or b_offset + b.size <= a_offset
+            assert not a.overlaps(b) or apart
 
 
 def test_sizes_are_rounded_up_in_a_plan():
-    found = [Buffer(17, 0, 1), Buffer(1, 1, 1)]
-    assert memory.greedy(found) == [0, 32]
-    assert memory.height(found, [0, 32]) == 48
-    assert memory.peak(found) == 18
-    assert memory.peak([]) == memory.height([], []) == 0
+    pair = [Buffer(17, 0, 1), Buffer(1, 1, 1)]
+    assert memory.greedy_offsets(pair) == [0, 32]
+    assert memory.plan_bytes(pair, [0, 32]) == 48
+    assert memory.peak_bytes(pair) == 18
+    assert memory.peak_bytes([]) == memory.plan_bytes([], []) == 0
 
 
 def test_what_the_converter_folds_and_fuses():
@@ -119,8 +121,8 @@ def test_what_the_converter_folds_and_fuses():
         "CONV_2D", "CONV_2D", "LOGISTIC", "MUL", "ADD"
     ]  # fmt: skip
     assert [operator.fused for operator in program.operators] == ["relu6", None, None, None, "relu"]
-    # MUL: its two inputs and its output, and the map that the residual waits for.
-    assert memory.peak(memory.activations(program)) == 4 * (8 * 8 * 4)
+    # At MUL: its two inputs, its output, and the input of the residual connection.
+    assert memory.peak_bytes(memory.activation_buffers(program)) == 4 * (8 * 8 * 4)
 
 
 def test_a_shared_activation_is_computed_once():
@@ -129,7 +131,7 @@ def test_a_shared_activation_is_computed_once():
     first = graph.apply("one", ops.Activation("sigmoid"), x)
     second = graph.apply("two", ops.Activation("sigmoid"), x)
     graph.apply("add", ops.Add(), first, second)
-    assert lower(graph).kinds() == {"ADD": 1, "LOGISTIC": 1, "MAX_POOL_2D": 1}
+    assert lower(graph).operator_counts() == {"ADD": 1, "LOGISTIC": 1, "MAX_POOL_2D": 1}
 
 
 def test_an_unknown_operation():
@@ -143,7 +145,7 @@ def test_metrics_of_the_smallest_member():
     spec = spec_by_name("elite9")
     assert costs.of(spec, "params") == spec.params
     assert costs.of(spec, "macs") == spec.macs
-    # swish of the first expansion: the map, its sigmoid and their product.
+    # The peak is at the swish of the first expansion: the map, its sigmoid and their product.
     assert costs.of(spec, "peak_bytes") == 3 * 112 * 112 * 48
     assert 1.1 * spec.params < costs.of(spec, "size_bytes") < 1.5 * spec.params
     assert costs.of(spec, "arena_bytes") > costs.of(spec, "peak_bytes")
@@ -182,7 +184,7 @@ def test_an_untrained_file_is_written_once(file):
 def test_estimates_of_a_converted_network(file):
     content = file.read_bytes()
     inspect.check_full_int8(inspect.read(content))
-    assert lower(SMALL.graph).kinds() == inspect.operators(content)
+    assert lower(SMALL.graph).operator_counts() == inspect.operators(content)
     assert costs.of(SMALL, "size_bytes") == pytest.approx(len(content), rel=0.01)
 
 
@@ -212,24 +214,24 @@ def test_cycles_by_vela(file, tmp_path):
 @pytest.mark.parametrize("name", ["ghostnet-0.5", "amoebanet-a", "espnetv2", "condensenet-cifar"])
 def test_nothing_is_read_before_it_is_written(name):
     nodes = spec_by_name(name, classes=10, base_resolution=64).graph.nodes
-    order = converted(nodes)
+    order = converter_order(nodes)
     place = {index: position for position, index in enumerate([-1, *order])}
     assert sorted(order) == list(range(len(nodes)))
     assert all(place[source] < place[i] for i in order for source in nodes[i].inputs)
     assert order[-1] == len(nodes) - 1
 
 
-def test_of_branches_the_one_named_first_runs_first():
+def test_the_branch_with_the_first_name_runs_first():
     graph = Graph((8, 8, 4))
     right = graph.apply("right", ops.MaxPool(3, 1), graph.image)
     left = graph.apply("left", ops.AveragePool(3, 1), graph.image)
     graph.apply("join", ops.Add(), right, left)
-    assert converted(graph.nodes) == [1, 0, 2]
+    assert converter_order(graph.nodes) == [1, 0, 2]
 
 
 @pytest.mark.slow
 def test_activations_do_not_grow_in_an_untrained_network():
-    """GhostNet's sums did: XNNPACK refuses scales that are too far apart."""
+    """In GhostNet they did, by its additions: XNNPACK refuses scales that are too far apart."""
     spec = spec_by_name("ghostnet-0.5", classes=10, base_resolution=64)
     content = measure.int8_bytes(spec)
     assert measure.int8_bytes(spec) == content
@@ -250,9 +252,9 @@ def test_estimates_of_more_networks(name, tmp_path):
     path = measure.int8_file(spec, tmp_path)
     content = path.read_bytes()
     arena = tflm.allocation(content)
-    assert lower(spec.graph).kinds() == inspect.operators(content)
+    assert lower(spec.graph).operator_counts() == inspect.operators(content)
     assert memory.head_bytes(lower(spec.graph)) == arena.head
-    # Slopes that are equal before training are one constant in the file.
+    # PReLU slopes, which are all equal before training, are one constant in the file.
     tolerance = 0.15 if name.startswith("espnet") else 0.02
     assert costs.of(spec, "size_bytes") == pytest.approx(len(content), rel=tolerance)
     assert costs.of(spec, "arena_bytes") == pytest.approx(arena.head + arena.tail, rel=0.02)

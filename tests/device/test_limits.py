@@ -101,7 +101,7 @@ def test_selection_groups_what_is_left_and_measures_only_that():
     assert asked == [("latency_ms", small)]
     kept = {candidate.name for candidate in found.candidates}
     assert kept == {spec.name for spec in SPECS if spec.params <= 3e6 and spec.macs <= 1.5e6}
-    assert kept.isdisjoint(found.cut) and len(kept) + len(found.cut) == len(SPECS)
+    assert kept.isdisjoint(found.excluded) and len(kept) + len(found.excluded) == len(SPECS)
     assert {candidate.group for candidate in found.candidates} >= {0, 2}
     # Nothing but the pool: as it was before there were limits.
     whole = select("elite", base_resolution=224, classes=1000)
@@ -192,8 +192,8 @@ def test_the_pool_says_why_each_was_cut():
     assert len(rows) == len(SPECS)
     for row in rows:
         over = row["params"] > 3e6
-        assert (row["group"] is None) == over == (row["cut"] is not None)
-        assert not over or row["cut"].startswith("parameters ")
+        assert (row["group"] is None) == over == (row["excluded"] is not None)
+        assert not over or row["excluded"].startswith("parameters ")
         assert row["peak_bytes"] > 0
     done = models("--max_params_m=3")
     assert "not trained because" in done.stdout.splitlines()[0]
@@ -216,8 +216,10 @@ def test_a_search_never_trains_what_is_over_a_limit(tmp_path):
     with Ledger(tmp_path) as ledger:
         meta, trained = ledger.meta(), ledger.candidates()
     assert meta["config"]["limits"]["size_kb"] == 1000
-    assert meta["cut"] and f"{len(meta['cut'])} candidates are over a limit" in done.stderr
-    assert all(reason.endswith("> 1,000 kB") for reason in meta["cut"].values())
+    assert (
+        meta["excluded"] and f"{len(meta['excluded'])} candidates are over a limit" in done.stderr
+    )
+    assert all(reason.endswith("> 1,000 kB") for reason in meta["excluded"].values())
     assert all(costs.of(candidate.spec, "size_bytes") <= 1e6 for candidate in trained)
     done = elite("search", *SEARCH_FLAGS, "--max_size_kb=900", f"--workdir={tmp_path}")
     assert done.returncode == 1 and "limits.size_kb=1000" in done.stderr

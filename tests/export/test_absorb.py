@@ -105,7 +105,10 @@ def test_files_take_the_pixel_and_cost_one_operator(name, pixels):
     images = tiny_tflite.normalised(pixels)
     expected = np.asarray(model(pixels.astype(np.float32), training=False))
     counts = {}
-    networks = (absorb.absorb(model, "0..255").model, absorb.attached(model, "0..255"))
+    networks = (
+        absorb.absorb(model, "0..255").model,
+        absorb.with_normalisation_operators(model, "0..255"),
+    )
     for how, network in zip(("absorbed", "operators"), networks, strict=True):
         in_float, int8 = convert.to_tflite_pair(network, images)
         got = runtime.run(in_float, images)
@@ -200,5 +203,5 @@ def test_the_output_is_what_was_asked_for(kind):
     )
     again = convert.with_output(logits, "softmax")
     np.testing.assert_allclose(np.asarray(again(x)), expected, atol=1e-6)
-    with pytest.raises(ValueError, match="no output"):
+    with pytest.raises(ValueError, match="not one of: logits, softmax"):
         convert.with_output(model, "sigmoid")

@@ -238,7 +238,7 @@ def test_a_file_that_does_not_load_spoils_no_other(chromium):
     content, in_int8 = tiny_tflite.pair()
     images = tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1420])
     runner = runtime.Runner(in_int8)
-    pixels = runtime.quantized(images, runner.input)
+    pixels = runtime.quantize_images(images, runner.input)
     broken, whole, int8 = litert_js.run(
         [(content[: len(content) // 2], images), (content, images), (in_int8, pixels)]
     )

@@ -9,8 +9,8 @@ import pytest
 
 from efficientnet_elite.export import formats
 from efficientnet_elite.export.packages import packages
-from efficientnet_elite.export.runtimes import runtime, tflm
-from tests.support import tiny_masks
+from efficientnet_elite.export.runtimes import runtime
+from tests.support import tflm_runs, tiny_masks
 from tests.support.micro import check_syntax, compiled, needs_compiler, output
 from tests.support.tiny_masks import model_file
 
@@ -48,7 +48,7 @@ def test_the_mask_is_that_of_python(micro, tmp_path):
     program = compiled(PROGRAM, source, source / "net_tiny_model.cc")
     images, _ = tiny_masks.scenes()
     runner = runtime.Runner(tiny_masks.converted()[formats.INT8])
-    elements = np.stack([runner.infer(i) for i in runtime.quantized(images, runner.input)])
+    elements = np.stack([runner.infer(i) for i in runtime.quantize_images(images, runner.input)])
     mask = np.frombuffer(output(program, given=elements.tobytes()), np.uint8)
     expected = runner.run(images).argmax(-1)
     np.testing.assert_array_equal(mask.reshape(expected.shape), expected)
@@ -69,4 +69,4 @@ def test_the_package_speaks_of_masks_throughout(micro):
     assert "Segment(rgb, width, height, mask)" in (folder / "README.md").read_text()
     images, _ = tiny_masks.scenes()
     model = tiny_masks.converted()[formats.INT8]
-    assert tflm.run(model, images[:1], micro.arena_bytes).shape == (1, SIDE, SIDE, len(LABELS))
+    assert tflm_runs.run(model, images[:1], micro.arena_bytes).shape == (1, SIDE, SIDE, len(LABELS))

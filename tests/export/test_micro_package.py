@@ -22,7 +22,7 @@ from efficientnet_elite.export import inspect, measure
 from efficientnet_elite.export.packages import micro
 from efficientnet_elite.export.runtimes import runtime, tflm
 from efficientnet_elite.networks.names import spec_by_name
-from tests.support import tiny_tflite
+from tests.support import tflm_runs, tiny_tflite
 from tests.support.micro import COMPILER, STRICT, check_syntax, compiled, needs_compiler, output
 
 pytest.importorskip("tflite_micro", reason="pip install --pre tflite-micro")
@@ -117,7 +117,7 @@ def test_preprocessing_is_that_of_the_evaluation(program, image):
 def test_postprocessing_is_that_of_python(program):
     images = tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1500])
     runner = runtime.Runner(int8())
-    elements = np.stack([runner.infer(i) for i in runtime.quantized(images, runner.input)])
+    elements = np.stack([runner.infer(i) for i in runtime.quantize_images(images, runner.input)])
     logits = runner.run(images)
     lines = output(program, "after", given=elements.tobytes()).decode().splitlines()
     assert len(lines) == len(images)
@@ -210,9 +210,9 @@ def test_the_arena_is_the_smallest_that_works(package):
     (arena,) = re.findall(r"kArenaBytes = (\d+);", (package / "src/net_tiny_config.h").read_text())
     assert int(arena) == tflm.arena_bytes(int8())
     images = tiny_tflite.normalised(tiny_tflite.digits()[0][:2])
-    tflm.run(int8(), images, int(arena))
+    tflm_runs.run(int8(), images, int(arena))
     with pytest.raises(UserError, match="TFLM cannot load the model: Failed to"):
-        tflm.run(int8(), images, int(arena) - tflm.ALIGNMENT)
+        tflm_runs.run(int8(), images, int(arena) - tflm.ALIGNMENT)
 
 
 def test_an_arena_in_which_tflm_crashes_is_too_small():
@@ -220,7 +220,7 @@ def test_an_arena_in_which_tflm_crashes_is_too_small():
     spec = spec_by_name("mobilenetv3-small-minimalistic-w3d4r2", base_resolution=8, classes=10)
     model = measure.int8_bytes(spec)
     image = np.zeros((1, *spec.input_shape), np.float32)
-    assert tflm.run(model, image, tflm.arena_bytes(model)).shape == (1, 10)
+    assert tflm_runs.run(model, image, tflm.arena_bytes(model)).shape == (1, 10)
 
 
 def test_arduino_finds_tflm_by_the_sketchs_first_header(package):

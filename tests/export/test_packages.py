@@ -15,6 +15,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats, inspect
 from efficientnet_elite.export.runtimes import tflm
 from efficientnet_elite.export.workdir import export_champions
+from tests.support import tflm_runs
 
 
 @pytest.mark.parametrize(
@@ -121,9 +122,9 @@ def test_packages_of_a_champion(searched, tmp_path, capsys):
     model = (folder / f"{champion}.int8.tflite").read_bytes()
     side = inspect.image_side(inspect.read(model))
     images = np.zeros((1, side, side, 3), np.float32)
-    assert tflm.run(model, images, arena).shape == (1, 10)
+    assert tflm_runs.run(model, images, arena).shape == (1, 10)
     with pytest.raises(UserError, match="TFLM cannot load the model"):
-        tflm.run(model, images, arena - tflm.ALIGNMENT)
+        tflm_runs.run(model, images, arena - tflm.ALIGNMENT)
 
     again = package("android")
     assert set(again) - set(exported) == {f"{champion}.int8.uint8.tflite"}

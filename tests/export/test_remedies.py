@@ -88,7 +88,9 @@ def test_models_within_a_model_and_plain_functions_are_seen_through():
         np.abs(np.asarray(a) - b.kernel).max() > 0.01 for a, b in zip(changed, before, strict=True)
     )
     twin = qat.Twin(model, images)
-    assert all(isinstance(twin.student.get_layer(name), qat.RoundedWeights) for name in kernels)
+    assert all(
+        isinstance(twin.student.get_layer(name), qat.FakeQuantizedWeights) for name in kernels
+    )
     alone = folding.fold(inner)
     np.testing.assert_allclose(
         alone(np.ones((1, SIDE, SIDE, 6))), inner(np.ones((1, SIDE, SIDE, 6)))
@@ -231,13 +233,13 @@ def test_gradients_pass_through_rounding():
 
     values, low, high = (tf.Variable(v) for v in ([-3.0, 0.1, 0.4, 3.0], -1.0, 1.0))
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(qat.rounded(values, low, high))
+        total = tf.reduce_sum(qat.fake_quantize_activations(values, low, high))
     by_value, by_low, by_high = tape.gradient(total, [values, low, high])
     np.testing.assert_allclose(by_value, [0, 1, 1, 0], atol=1e-5)
     assert by_low != 0 != by_high
     kernel = tf.Variable([[0.3, -2.0], [1.0, 0.7]])
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(qat.rounded_weights(kernel, -1) * [[1.0, 2.0], [3.0, 4.0]])
+        total = tf.reduce_sum(qat.fake_quantize_weights(kernel, -1) * [[1.0, 2.0], [3.0, 4.0]])
     gradient = tape.gradient(total, kernel).numpy()
     np.testing.assert_allclose(gradient[[0, 1], [0, 1]], [1, 4], rtol=0.02)
 
@@ -269,9 +271,9 @@ def test_fine_tuning_lowers_the_noise_of_int8():
 def test_chosen_layers_stay_in_float_and_help():
     model, images = wide(spec("swish", squeeze=3), 1.5)
     plain = remedies.Quantization(model, quantizer.calibrate(model, images))
-    ranked = mixed.harms(plain.calibrated, {}, images)
+    ranked = mixed.noise_by_layer(plain.calibrated, {}, images)
     assert list(ranked.values()) == sorted(ranked.values(), reverse=True)
-    chosen = list(mixed.choices(ranked))
+    chosen = list(mixed.float_layer_choices(ranked))
     assert [len(names) for names in chosen] == [1, 2, 4, 8, len(ranked) // 2]
     kept = remedies.Quantization(model, plain.calibrated, float_layers=chosen[-1])
     content = inspect.read(kept.checked())

@@ -41,7 +41,7 @@ def small(name: str) -> ArchSpec:
     """The smallest network of a family or variant that has each of its blocks."""
     if name in MASKS:
         return segmentation.FAMILIES[name].build(name, WIDTH, DEPTH, SIDE, CLASSES)
-    base, variant = variants.parse(name)
+    base, variant = variants.split_variant(name)
     family = FAMILIES[base]
     # EfficientNet's dropout goes by its published names.
     known = base if family.coefficients else next(iter(family.published))

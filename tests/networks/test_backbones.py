@@ -1,4 +1,4 @@
-"""Every family: published counts to the unit, Keras models against specs, pools, variants."""
+"""Every family: published counts to the unit, pools and variants."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import scaling
 from efficientnet_elite.networks.families import FAMILIES
-from efficientnet_elite.networks.families.variants import Variant, parse
+from efficientnet_elite.networks.families.variants import Variant, split_variant
 from efficientnet_elite.networks.names import pool_resolutions, spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
@@ -96,8 +96,8 @@ peleenet 304 2811976 924673024
 """
 ROWS = [line.split() for line in COUNTS.split("\n") if line]
 
-# Resolution, trainable parameters and multiply-accumulates in millions where only rounded figures
-# are public; meters differ by up to a percent in what else they count.
+# Resolution, trainable parameters and multiply-accumulates in millions of networks of which only
+# rounded figures are public. Programs that count MACs differ by up to a percent in what they count.
 ROUNDED = {
     "tinynet-a": (192, "6.19", "339"),
     "tinynet-b": (188, "3.73", "202"),
@@ -139,8 +139,8 @@ def test_published_counts_as_rounded(name):
     assert spec.macs / 1e6 == pytest.approx(float(macs), rel=0.01, abs=0.5)
 
 
-def test_eca_costs_its_kernels_alone():
-    """31 weights: kernel 1 in the ten blocks under 96 channels, 3 in the seven others."""
+def test_channel_attention_adds_only_its_kernels():
+    """31 weights: kernel 1 in the ten blocks of fewer than 96 channels, 3 in the seven others."""
     plain, gated = spec_by_name("mobilenetv2"), spec_by_name("ecamobilenetv2")
     assert gated.params - plain.params == 10 * 1 + 7 * 3
 
@@ -168,8 +168,8 @@ def test_a_familys_pool(family):
         assert max(c.spec.macs for c in pool) == pool[0].spec.macs
 
 
-def test_coefficients_come_of_a_familys_own_operators():
-    """MobileNetV2: stages of 1, 2, 3, 4, 3, 3, 1 blocks between stem and top, 19 operators."""
+def test_coefficients_follow_from_the_operators_of_the_family():
+    """MobileNetV2 has 19 operators: 1, 2, 3, 4, 3, 3 and 1 blocks between stem and top."""
     repeats = (1, 1, 2, 3, 4, 3, 3, 1, 1)
     coefficients = FAMILIES["mobilenetv2"].coefficients
     assert [scaling.total_operators(repeats, d) for d in coefficients.depth] == [19, 18, 15, 13]
@@ -201,7 +201,7 @@ def test_mixed_pools(pool, families):
 
 
 def test_networks_that_do_not_fit_their_input_are_left_out():
-    """PeleeNet halves without padding: at 32 pixels only its largest inputs are enough."""
+    """PeleeNet pools without padding: at 32 pixels only its largest input side is enough."""
     pool = pool_candidates("peleenet", base_resolution=32, classes=10)
     assert {c.spec.resolution for c in pool} == {32}
     for call in (
@@ -213,7 +213,7 @@ def test_networks_that_do_not_fit_their_input_are_left_out():
 
 
 @pytest.mark.parametrize("name", ["elit", "mobilenet", "elite,", "elite-relu7", "mobilenetv2-0.4"])
-def test_unknown_names_are_a_users_error(name):
+def test_unknown_names_are_user_errors(name):
     with pytest.raises(UserError, match="unknown pool"):
         pool_candidates(name)
     with pytest.raises(UserError, match="unknown model"):
@@ -250,11 +250,11 @@ def test_the_command_lists_a_pool_without_a_framework():
     ],
 )
 def test_names_of_variants(name, base, variant):
-    assert parse(name) == (base, variant)
+    assert split_variant(name) == (base, variant)
     assert base + variant.suffix == name
 
 
-def test_a_variant_differs_in_what_it_says():
+def test_a_variant_changes_only_activations_and_squeeze_excite():
     faithful, variant = spec_by_name("elite9"), spec_by_name("elite9-relu6-nose")
     assert variant.name == "elite9-relu6-nose"
 
@@ -273,7 +273,7 @@ def test_a_variant_differs_in_what_it_says():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_variants_activation_is_everywhere(family):
-    """Inside gates too; only their ends, which make factors of sums, stay."""
+    """It is also inside of gates; only the sigmoids that end them remain."""
     name, _ = next(iter(FAMILIES[family].pool(224)))
     nodes = spec_by_name(f"{name}-hard_swish").graph.nodes
     kinds = {n.op.kind for n in nodes if type(n.op).__name__ == "Activation"}

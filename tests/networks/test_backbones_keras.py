@@ -1,4 +1,4 @@
-"""Every family's Keras models against their specs and against keras.applications'."""
+"""Keras models of every family, compared with their specs and with keras.applications."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from efficientnet_elite.export import inspect
-from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.export.int8.convert import to_tflite
 from efficientnet_elite.networks.blocks import (
     EESP,
     REGISTRY,
@@ -40,13 +40,13 @@ from tests.support.counting import check_counts, macs_of_layers, weighted
 
 
 def smallest(family: str) -> ArchSpec:
-    """The narrowest, shallowest network of a family's pool at its smallest input."""
+    """The cheapest network of the pool of a family."""
     pool = FAMILIES[family].pool(64)
     name, _ = min(pool, key=lambda item: item[1].width * item[1].depth * item[1].resolution)
     return spec_by_name(name, base_resolution=64, classes=5)
 
 
-# Differ from another one in figures alone, or have tests of their own.
+# Families that differ from another one only in their numbers, or that have other tests.
 SELDOM = {
     "elite", "hf", "efficientnet", "tinynet", "mobilenetv2", "mobilenetv3-large",
     "mobilenetv3-large-minimalistic", "mobilenetv3-small-minimalistic", "mnasnet-a1", "mnasnet-b1",
@@ -70,7 +70,7 @@ def test_keras_counts_what_the_spec_counts(family):
     ["elite", "squeezenet-1.0", "squeezenet-1.1", "condensenet-cifar", "condensenext-cifar"],
 )
 def test_training_begins_without_a_preference(family):
-    """A loss near the logarithm of the number of classes, whatever makes the logits."""
+    """The first loss is near the logarithm of the number of classes, with every classifier."""
     spec = training_form(smallest(family))
     images = np.random.default_rng(0).uniform(-1, 1, (16, *spec.input_shape)).astype(np.float32)
     logits = build(spec)(images, training=True).numpy()
@@ -79,7 +79,7 @@ def test_training_begins_without_a_preference(family):
     keras.backend.clear_session()
 
 
-# A network each of the blocks that no other test builds.
+# Networks of the blocks that no other test builds.
 NETWORKS = {
     "mobile": (
         ConvBlock("stem", 16, 3, 2, "relu6"),
@@ -133,7 +133,7 @@ NETWORKS = {
     ),
 }  # fmt: skip
 
-# Beyond these a microcontroller's runtime may have no kernel.
+# A runtime for microcontrollers may have no kernels of other operators.
 OPERATORS = {
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
     "GATHER", "HARD_SWISH", "LOGISTIC", "MAX_POOL_2D", "MEAN", "MUL", "PAD", "PRELU", "RESHAPE",
@@ -150,20 +150,20 @@ def test_every_kind_of_block_in_keras_and_int8(name):
     assert macs_of_layers(model) == spec.macs
     images = np.random.default_rng(0).uniform(-1, 0.99, (8, 32, 32, 3)).astype(np.float32)
     assert np.isfinite(model(images, training=True).numpy()).all()
-    blob = convert.to_tflite(model, calibration=images)
+    blob = to_tflite(model, calibration=images)
     inspect.check_full_int8(inspect.read(blob))
     assert inspect.operators(blob).keys() <= OPERATORS
 
 
-def test_the_networks_above_hold_every_block_of_these_families():
-    drawn = {type(block).__name__ for blocks in NETWORKS.values() for block in blocks}
+def test_these_networks_have_every_block_of_the_families():
+    tested = {type(block).__name__ for blocks in NETWORKS.values() for block in blocks}
     used = {
         type(block).__name__
         for family in FAMILIES
         for block in pool_candidates(family)[0].spec.blocks
     }
-    assert used - drawn <= {"Cell", "ActivationBlock"}
-    assert used | drawn <= REGISTRY.keys()
+    assert used - tested <= {"Cell", "ActivationBlock"}
+    assert used | tested <= REGISTRY.keys()
 
 
 APPLICATIONS = {
@@ -187,7 +187,7 @@ RAW = {**BARE, "include_preprocessing": False}
 
 
 def check_outputs(name: str, reference: keras.Model) -> None:
-    """Copies random weights of keras.applications' model into ours and compares the logits."""
+    """Copies random weights of a model of keras.applications into ours and compares the logits."""
     ours = build(spec_by_name(name).resized(reference.input_shape[1:]))
     random = np.random.default_rng(0)
     for theirs, mine in zip(weighted(reference), weighted(ours), strict=True):
@@ -197,7 +197,7 @@ def check_outputs(name: str, reference: keras.Model) -> None:
             values = [random.uniform(*b, v.shape) for b, v in zip(bounds, values, strict=True)]
             theirs.set_weights(values)
             assert theirs.epsilon == mine.epsilon
-        # A 1x1 convolution behind the pool there is a fully connected layer here.
+        # Their 1x1 convolution after the pooling is a fully connected layer here.
         mine.set_weights([v.reshape(w.shape) for v, w in zip(values, mine.weights, strict=True)])
     images = random.uniform(-1, 1, (2, *reference.input_shape[1:])).astype(np.float32)
     want = np.asarray(reference(images)).reshape(2, -1)

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from keras.src.applications import nasnet
 
-from efficientnet_elite.networks import build as models
 from efficientnet_elite.networks.blocks import ActivationBlock, Cell, Classifier, ConvBlock
-from efficientnet_elite.networks.blocks.cells import Gene, Genotype, parse
+from efficientnet_elite.networks.blocks.cells import Gene, Genotype, parse_genotype
+from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES, cells, searched
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from tests.support.networks import int8_correlation, noise, normalise
 
 # At 224 x 224 with 1000 classes: trainable parameters, all parameters, multiply-accumulates. The
-# first four equal the publications to their digits (NASNet-A: keras.applications too).
+# first four agree with all printed digits of the publications, NASNet-A also with
+# keras.applications.
 COUNTS = {
     "nasnet-a": (5289978, 5326716, 563638816),
     "amoebanet-a": (5086930, 5122936, 554687204),
@@ -37,7 +38,7 @@ def small(name: str, resolution: int = 33) -> ArchSpec:
     return FAMILIES[name].build(name, 0.25, 0.2, resolution, 5)
 
 
-def test_every_network_is_counted():
+def test_every_network_has_published_counts():
     assert NETWORKS.keys() == COUNTS.keys()
 
 
@@ -66,15 +67,15 @@ def test_specs_survive_json(name):
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_scaling_reaches_every_axis(name):
-    build = FAMILIES[name].build
-    whole = build("whole", 1.0, 1.0, 96, 10)
+    build_spec = FAMILIES[name].build
+    full = build_spec("full", 1.0, 1.0, 96, 10)
     for setting in ((0.5, 1.0, 96), (1.0, 0.5, 96)):
-        part = build("part", *setting, 10)
-        assert part.params < whole.params
-        assert part.macs < whole.macs
-    coarse = build("coarse", 1.0, 1.0, 64, 10)
-    assert coarse.params == whole.params
-    assert coarse.macs < whole.macs
+        scaled = build_spec("scaled", *setting, 10)
+        assert scaled.params < full.params
+        assert scaled.macs < full.macs
+    coarse = build_spec("coarse", 1.0, 1.0, 64, 10)
+    assert coarse.params == full.params
+    assert coarse.macs < full.macs
 
 
 @pytest.mark.parametrize("name", [n.name for n in cells.NETWORKS])
@@ -92,9 +93,9 @@ def test_depth_keeps_the_reductions(name):
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_keras_models_equal_their_specs(name):
-    """Shallow and narrow, on a side whose maps are odd: every operation is there nevertheless."""
+    """Shallow and narrow networks with maps of odd sides, which still have every operation."""
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     assert model.count_params() == spec.params
     for node in spec.graph.nodes:
         assert model.get_layer(node.name).output.shape[1:] == node.shape, node.name
@@ -104,15 +105,15 @@ def test_keras_models_equal_their_specs(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nasnet-a", "amoebanet-b", "darts-v2"])
 def test_int8_files_agree(name):
-    """Factorised reduction, pools, concatenations, bottlenecks, dilation: all of it in int8."""
+    """Factorised reductions, poolings, concatenations, bottlenecks and dilation in int8."""
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     normalise(model, noise(spec))
     assert int8_correlation(model, noise(spec)) > 0.9
 
 
 def test_genotypes_are_read():
-    assert parse("s5 0 + id 1, a3 2 + c1 0 -> 1 3") == Genotype(
+    assert parse_genotype("s5 0 + id 1, a3 2 + c1 0 -> 1 3") == Genotype(
         ((Gene("s5", 0), Gene("id", 1)), (Gene("a3", 2), Gene("c1", 0))), (1, 3)
     )
 
@@ -120,12 +121,12 @@ def test_genotypes_are_read():
 @pytest.mark.parametrize("text", ["", "s5 0", "s5 0 + s3", "s5 0 + s3 1 -> x", "s5 0 s3 1 -> 2"])
 def test_malformed_genotypes_are_refused(text):
     with pytest.raises(ValueError):
-        parse(text)
+        parse_genotype(text)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_cell_computes_what_kerass_nasnet_cell_does(stride):
-    """With the same weights, behind inputs of one size (stride 1) and of two."""
+    """With the same weights, and two inputs of the same size (stride 1) or of two sizes."""
     spec = ArchSpec(
         "cells",
         (8, 8, 3),
@@ -136,7 +137,7 @@ def test_a_cell_computes_what_kerass_nasnet_cell_does(stride):
             Classifier("predictions", 2),
         ),
     )
-    ours = models.build(spec)
+    ours = build(spec)
     older, newer, result = (
         ours.get_layer(name).output
         for name in ("older_activation", "newer_activation", "cell_concat")

@@ -1,4 +1,4 @@
-"""CondenseNet and CondenseNeXt: exact counts, learned groups, training, deployment, int8."""
+"""CondenseNet and CondenseNeXt: exact counts, learned groups, training, deployed form, int8."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
-from efficientnet_elite.export.int8 import convert
+from efficientnet_elite.export.int8.convert import to_tflite
 from efficientnet_elite.networks import condense, ops
 from efficientnet_elite.networks.blocks import (
     Block,
@@ -67,15 +67,15 @@ def test_condensenext_on_imagenet():
     assert round(spec.macs / 1e6, 2) == 386.36
 
 
-def test_what_condensenexts_published_figures_leave_out():
-    """0.18 M and 26 M MACs: the learned convolutions, which its authors' meter never visits."""
+def test_condensenexts_published_figures_leave_the_learned_convolutions_out():
+    """The published 0.18 M parameters and 26 M MACs come from a counter that skips these layers."""
     spec = published("condensenext-cifar")
-    metered = [n for n in spec.graph.nodes if not isinstance(n.op, ops.DepthwiseConv)]
-    assert sum(node.params for node in metered) == 193530
-    assert sum(node.macs for node in metered) == 25222976
+    counted = [n for n in spec.graph.nodes if not isinstance(n.op, ops.DepthwiseConv)]
+    assert sum(node.params for node in counted) == 193530
+    assert sum(node.macs for node in counted) == 25222976
 
 
-# -- what is kept ----------------------------------------------------------------------------------
+# -- which channels remain -------------------------------------------------------------------------
 
 
 def tiny(kind: str) -> ArchSpec:
@@ -97,57 +97,57 @@ KINDS = ("condensenet", "condensenext")
 @given(st.data())
 def test_every_group_keeps_its_strongest_channels(data):
     channels, groups = data.draw(st.integers(1, 12)), data.draw(st.sampled_from((1, 2, 4)))
-    kept = data.draw(st.integers(groups, groups * channels))
+    connections = data.draw(st.integers(groups, groups * channels))
     stages = data.draw(st.integers(1, 4))
-    op = ops.LearnedConv(2 * groups, kept, stages, groups=groups)
+    op = ops.LearnedConv(2 * groups, connections, stages, groups=groups)
     layer = LearnedConv(op)
     layer.build((None, 1, 1, channels))
     random = np.random.default_rng(data.draw(st.integers(0, 9)))
     kernel = random.normal(size=(1, 1, channels, 2 * groups)).astype(np.float32)
     layer.kernel.assign(kernel)
-    layer.condense(stages)
-    chosen = layer.kept()
-    assert sum(map(len, chosen)) == kept
-    assert tuple(map(len, chosen)) == op.left(channels, stages)
-    for group, own in enumerate(chosen):
+    layer.drop_channels(stages)
+    by_group = layer.channels_by_group()
+    assert sum(map(len, by_group)) == connections
+    assert tuple(map(len, by_group)) == op.channels_left(channels, stages)
+    for group, remaining in enumerate(by_group):
         norms = np.abs(kernel[0, 0, :, group::groups]).sum(-1)
-        assert set(own) == set(np.argsort(norms)[channels - len(own) :])
+        assert set(remaining) == set(np.argsort(norms)[channels - len(remaining) :])
 
 
-def test_stages_stand_evenly_in_the_first_half():
-    """Condensation 4: a quarter of the channels goes after a sixth, a third and half of it."""
+def test_stages_are_evenly_spaced_in_the_first_half():
+    """Condensation 4 drops a quarter of the channels after 1/6, 1/3 and 1/2 of the training."""
     model = build(training_form(tiny("condensenet")))
     (first, *_, classifier) = condense.learned_layers(model)
-    left = []
+    connections = []
     for step in range(12):
-        condense.condense([first, classifier], step, 12)
-        left.append([int(np.sum(layer.mask)) for layer in (first, classifier)])
+        condense.drop_due_channels([first, classifier], step, 12)
+        connections.append([int(np.sum(layer.mask)) for layer in (first, classifier)])
     # 16 channels to 4 groups; 32 features.
-    assert left == [[64, 32]] * 2 + [[48, 32]] * 2 + [[32, 32]] * 2 + [[16, 16]] * 6
+    assert connections == [[64, 32]] * 2 + [[48, 32]] * 2 + [[32, 32]] * 2 + [[16, 16]] * 6
 
 
 def test_what_was_dropped_stays_dropped():
-    """A later stage chooses among what is left, whatever the weights have become."""
-    layer = LearnedConv(ops.LearnedConv(2, kept=1, stages=2))
+    """A later stage chooses among the channels left, even if dropped weights have grown larger."""
+    layer = LearnedConv(ops.LearnedConv(2, connections=1, stages=2))
     layer.build((None, 1, 1, 3))
     layer.kernel.assign(np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1) * np.ones((1, 1, 3, 2)))
-    layer.condense(1)
-    assert layer.kept() == [[1, 2]]
+    layer.drop_channels(1)
+    assert layer.channels_by_group() == [[1, 2]]
     layer.kernel.assign(np.array([9.0, 2.0, 1.0]).reshape(1, 1, 3, 1) * np.ones((1, 1, 3, 2)))
-    layer.condense(2)
-    assert layer.kept() == [[1]]
+    layer.drop_channels(2)
+    assert layer.channels_by_group() == [[1]]
     x = np.array([5.0, 7.0, 11.0], np.float32).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(np.ravel(layer(x)), [14, 14])
 
 
 def test_group_lasso_against_its_formula():
-    layer = LearnedConv(ops.LearnedConv(4, kept=4, stages=1, groups=2))
+    layer = LearnedConv(ops.LearnedConv(4, connections=4, stages=1, groups=2))
     layer.build((None, 1, 1, 3))
     kernel = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
     layer.kernel.assign(kernel)
     norms = [np.linalg.norm(kernel[0, 0, :, group::2], axis=-1) for group in (0, 1)]
     assert float(layer.group_lasso()) == pytest.approx(np.sum(norms), rel=1e-5)
-    layer.condense(1)
+    layer.drop_channels(1)
     with tf.GradientTape() as tape:
         value = layer.group_lasso()
     gradient = tape.gradient(value, layer.kernel.value).numpy()
@@ -175,11 +175,11 @@ def test_deployed_and_trained_compute_the_same(kind, tmp_path):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
     layers = condense.learned_layers(model)
-    condense.condense(layers, 4, 10)
-    with pytest.raises(UserError, match=f"{kind} is still condensing"):
-        condense.convert(model, spec)
-    condense.condense(layers, 5, 10)
-    target, deployed = condense.convert(model, spec)
+    condense.drop_due_channels(layers, 4, 10)
+    with pytest.raises(UserError, match=f"{kind} still drops connections"):
+        condense.deployed_form(model, spec)
+    condense.drop_due_channels(layers, 5, 10)
+    target, deployed = condense.deployed_form(model, spec)
     assert target.count_params() == deployed.params == spec.params
     assert deployed.macs == spec.macs
     assert ArchSpec.from_json(deployed.to_json()) == deployed
@@ -191,8 +191,7 @@ def test_deployed_and_trained_compute_the_same(kind, tmp_path):
         built.save(tmp_path / "saved.keras")
         again = keras.saving.load_model(tmp_path / "saved.keras")
         np.testing.assert_allclose(again(images), expected, atol=1e-5)
-    blob = convert.to_tflite(target, calibration=images)
-    operators = inspect.operators(blob)
+    operators = inspect.operators(to_tflite(target, calibration=images))
     learned = len(layers)
     assert operators["GATHER"] == learned
     assert ("TRANSPOSE" in operators) == (kind == "condensenet")
@@ -204,7 +203,7 @@ def test_other_networks_are_their_own_training_form():
     spec = spec_by_name("elite9", base_resolution=32)
     assert training_form(spec) == spec
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    assert condense.convert(model, spec) == (model, spec)
+    assert condense.deployed_form(model, spec) == (model, spec)
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -238,7 +237,7 @@ def test_training_condenses_resumes_and_deploys(digits, tmp_path):
     first.run(1, lambda epoch: None)
     masks = [np.asarray(layer.mask) for layer in condense.learned_layers(first.model)]
     assert not masks[0].all()
-    with pytest.raises(UserError, match="still condensing"):
+    with pytest.raises(UserError, match="still drops connections"):
         load_averaged(first.checkpoint)
     resumed = trainer("halted")
     again = [np.asarray(layer.mask) for layer in condense.learned_layers(resumed.model)]

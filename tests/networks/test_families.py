@@ -1,4 +1,4 @@
-"""The families' exact figures, and their Keras models against specs and keras.applications."""
+"""eLite and HF: exact counts, Keras models, the public factories, specs and pools."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from efficientnet_elite.search.candidates import Candidate, pool_candidates, sam
 from tests.support.counting import macs_of_layers, weighted
 
 POOLS = {"elite": pool_candidates("elite"), "hf": pool_candidates("hf")}
-EVERYBODY = [candidate for pool in POOLS.values() for candidate in pool]
+ALL_CANDIDATES = [candidate for pool in POOLS.values() for candidate in pool]
 
-# Table 5 of arXiv 2009.07409: parameters and multiply-accumulates in millions, first to the digits
-# that the counting rules give, then as printed.
+# Table 5 of arXiv 2009.07409: parameters and multiply-accumulates in millions, first as counted by
+# this project, then as printed.
 TABLE_5 = {
     "elite0": ("5.331", "385.81", "5.33", "385.81"),
     "elite1": ("4.738", "362.62", "4.74", "362.62"),
@@ -90,19 +90,19 @@ def test_pools_are_complete_and_distinct(family, size, members):
 
 
 def test_every_network_has_a_name_of_its_indices():
-    """Members too, the published label of eLite4's setting for one; in no pool twice."""
+    """Published networks have such a name too, but appear in a pool only once."""
     for member, indices in (("elite4", "elite-w2d3r2"), ("hf5", "hf-w1d4r2")):
         assert spec_by_name(indices).blocks == spec_by_name(member).blocks
         assert spec_by_name(indices).input_shape == spec_by_name(member).input_shape
-        assert indices not in {candidate.name for candidate in EVERYBODY}
+        assert indices not in {candidate.name for candidate in ALL_CANDIDATES}
     assert spec_by_name("mobilenetv2-w1d1r1").graph.macs == spec_by_name("mobilenetv2").macs
-    # Sides that coincide at few pixels, of which a pool takes one, are known by all their names.
+    # At few pixels several sides coincide. A pool has only one of them, but all names are known.
     assert spec_by_name("elite-w2d3r2", base_resolution=8).resolution == 8
     assert spec_by_name("elite4", base_resolution=8).resolution == 8
 
 
 def test_small_images_make_a_pool_without_repetitions():
-    """At 8 pixels the four coefficients round to 8, 8, 7 and 5: three resolutions are left."""
+    """At 8 pixels the four coefficients give the sides 8, 8, 7 and 5: three resolutions remain."""
     pool = pool_candidates("elite", base_resolution=8, classes=10)
     assert sorted({c.spec.resolution for c in pool}) == [5, 7, 8]
     assert len({(c.spec.input_shape, c.spec.blocks) for c in pool}) == len(pool) == 48
@@ -131,13 +131,13 @@ def test_sample_fills_every_group_and_grows():
         lambda: pool_candidates("elite", method="weight"),
     ],
 )
-def test_impossible_pools_are_a_users_error(call):
+def test_impossible_pools_are_user_errors(call):
     with pytest.raises(UserError):
         call()
 
 
 def test_specs_survive_json():
-    for candidate in EVERYBODY:
+    for candidate in ALL_CANDIDATES:
         again = ArchSpec.from_json(candidate.spec.to_json())
         assert again == candidate.spec
         assert (again.params, again.macs) == (candidate.spec.params, candidate.spec.macs)
@@ -146,7 +146,7 @@ def test_specs_survive_json():
 @pytest.mark.parametrize(
     ("old", "new"), [('"MBConv"', '"Fancy"'), ('"MBConv"', '"Graph"'), ('"squeeze"', '"squash"')]
 )
-def test_a_spec_of_another_version_is_a_users_error(old, new):
+def test_a_spec_of_another_version_is_a_user_error(old, new):
     with pytest.raises(UserError, match="another version"):
         ArchSpec.from_json(SMALL.to_json().replace(old, new))
 
@@ -163,12 +163,12 @@ def check_counts(candidate):
 
 
 def rotation() -> list[Candidate]:
-    """Every network (width, depth, channel rule) at one resolution: a third of all 96.
+    """Every combination of width, depth and channel rule at one resolution: a third of all 96.
 
-    Which one moves on with the day and the network, so that all combinations come up in four days.
+    The resolution changes with the day and the network, so that four days test all candidates.
     """
     by_network: dict[tuple, list] = {}
-    for c in EVERYBODY:
+    for c in ALL_CANDIDATES:
         by_network.setdefault((c.family, c.width, c.depth), []).append(c)
     today = date.today().toordinal()
     return [cs[(today + i) % len(cs)] for i, cs in enumerate(by_network.values())]
@@ -180,15 +180,15 @@ def test_keras_counts_what_the_spec_counts(candidate):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("candidate", EVERYBODY, ids=lambda c: c.name)
+@pytest.mark.parametrize("candidate", ALL_CANDIDATES, ids=lambda c: c.name)
 def test_keras_counts_what_the_spec_counts_for_all(candidate):
     check_counts(candidate)
 
 
 def test_resolution_changes_no_weights():
-    """What lets `rotation` stand for all candidates' parameters."""
+    """Therefore `rotation` may test each network at one resolution."""
     networks: dict[tuple, set[int]] = {}
-    for c in EVERYBODY:
+    for c in ALL_CANDIDATES:
         networks.setdefault((c.family, c.width, c.depth), set()).add(c.spec.params)
     assert len(networks) == 32
     assert all(len(params) == 1 for params in networks.values())
@@ -201,7 +201,7 @@ def test_elite0_is_efficientnet_b0():
     random = np.random.default_rng(0)
     for theirs, mine in pairs:
         assert type(theirs) is type(mine)
-        if isinstance(theirs, layers.BatchNormalization):  # statistics and scales that matter
+        if isinstance(theirs, layers.BatchNormalization):  # values that change the outputs
             size = theirs.gamma.shape
             low_high = ((0.7, 1.3), (-0.3, 0.3), (-0.3, 0.3), (0.5, 1.5))
             theirs.set_weights([random.uniform(*bounds, size) for bounds in low_high])
@@ -209,8 +209,8 @@ def test_elite0_is_efficientnet_b0():
         mine.set_weights(theirs.get_weights())
     assert ours.count_params() == sum(layer.count_params() for layer, _ in pairs)
     pixels = random.integers(0, 256, (3, 224, 224, 3)).astype(np.float32)
-    # Without weights the reference's preprocessing is x / 255, and a Normalization that does
-    # nothing; ours stands outside the network.
+    # Without pretrained weights, the preprocessing of the reference is x / 255 and a Normalization
+    # that does nothing. Our network has no preprocessing.
     want = reference.predict(pixels, verbose=0)
     got = ours.predict(pixels / 255, verbose=0)
     assert np.ptp(want) > 0.1
@@ -295,7 +295,7 @@ def test_on_an_input_tensor(elite9):
         {"input_tensor": keras.Input((40, 40, 3)), "input_shape": (96, 96, 3)},
     ],
 )
-def test_an_input_of_no_size_or_of_two(options):
+def test_missing_or_contradicting_input_sizes(options):
     with pytest.raises(UserError, match="input_shape=") as error:
         efficientnet_elite.ELite9(include_top=False, **options)
     assert "\n" not in str(error.value)
@@ -331,14 +331,16 @@ def test_seeds():
     def weights(seed):
         return build(SMALL, seed=seed).get_weights()
 
-    one, again, other = weights(1), weights(1), weights(2)
-    for a, b, c in zip(one, again, other, strict=True):
+    first, repeated, other = weights(1), weights(1), weights(2)
+    for a, b, c in zip(first, repeated, other, strict=True):
         np.testing.assert_array_equal(a, b)
         if a.ndim > 1:
             assert np.abs(a - c).max() > 0
     model = build(SMALL, seed=1)
-    twins = [np.array(model.get_layer(f"{name}_expand_conv").kernel) for name in ("one", "two")]
-    assert np.abs(twins[0] - twins[1]).max() > 0
+    same_shape = [
+        np.array(model.get_layer(f"{name}_expand_conv").kernel) for name in ("one", "two")
+    ]
+    assert np.abs(same_shape[0] - same_shape[1]).max() > 0
 
 
 def test_seeded_dropout():

@@ -1,4 +1,4 @@
-"""Grouped convolutions as several plain ones."""
+"""Grouped convolutions that are computed as several plain convolutions for training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from efficientnet_elite.networks import layers
 from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.layers import unsplit_groups
 from efficientnet_elite.search.candidates import pool_candidates
 
 SPEC = next(
@@ -21,12 +21,12 @@ IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, *SPEC.input_shape)).astype(
 
 @pytest.fixture(scope="module")
 def pair() -> tuple[keras.Model, keras.Model]:
-    """One network, as it is deployed and as it is trained."""
+    """One network with grouped convolutions, and with these split as for training."""
     return build(SPEC, seed=1), build(SPEC, seed=1, split_groups=True)
 
 
-def compiled(model: keras.Model, *, training: bool) -> int:
-    """How many functions of the traced model are compiled by XLA."""
+def count_compiled(model: keras.Model, *, training: bool) -> int:
+    """Number of functions of the traced model that XLA compiles."""
     traced = tf.function(lambda x: model(x, training=training)).get_concrete_function(IMAGES)
     called = [traced.graph, *(f.graph for f in traced.graph._functions.values())]
     return sum(
@@ -36,20 +36,20 @@ def compiled(model: keras.Model, *, training: bool) -> int:
     )
 
 
-def test_the_same_weights_give_the_same_answer(pair):
+def test_the_same_weights_give_the_same_outputs(pair):
     whole, split = pair
     assert [v.shape for v in whole.variables] == [v.shape for v in split.variables]
     for one, other in zip(whole.variables, split.variables, strict=True):
         np.testing.assert_array_equal(one, other)
     for training in (False, True):
-        answers = [np.asarray(model(IMAGES, training=training)) for model in pair]
-        np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-4)
+        outputs = [np.asarray(model(IMAGES, training=training)) for model in pair]
+        np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-4)
 
 
-def test_only_whole_ones_are_compiled(pair):
+def test_xla_compiles_only_convolutions_that_are_not_split(pair):
     whole, split = pair
-    assert compiled(whole, training=True) > 10
-    assert compiled(split, training=True) == 0
-    with layers.whole(split):
-        assert compiled(split, training=False) > 10
-    assert compiled(split, training=False) == 0
+    assert count_compiled(whole, training=True) > 10
+    assert count_compiled(split, training=True) == 0
+    with unsplit_groups(split):
+        assert count_compiled(split, training=False) > 10
+    assert count_compiled(split, training=False) == 0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from efficientnet_elite.networks import scaling
 from efficientnet_elite.networks.families.efficientnet import REPEATS, TABLE_3
 from efficientnet_elite.networks.names import pool_resolutions
+from efficientnet_elite.networks.scaling import Coefficients
 
 channel_counts = st.integers(1, 4096)
 coefficients = st.floats(0.05, 2.0)
@@ -22,16 +23,32 @@ def test_operators_of_table_3():
     assert scaling.round_repeats(4, 0.6) == 3  # Table 2 prints 2
 
 
+def step_by_step() -> Coefficients:
+    """Eqs. 2 and 3 where each step continues from the coefficient that Table 3 prints before it."""
+    depth = scaling.depth_steps(REPEATS)
+    operators = [scaling.total_operators(REPEATS, d) for d in depth]
+    ratios = [after / before for before, after in pairwise(operators)]
+
+    def continued(printed: tuple[float, ...], to_depth: float) -> tuple[float, ...]:
+        return 1.0, *(p * ratio * to_depth for p, ratio in zip(printed, ratios, strict=False))
+
+    return Coefficients(
+        continued(TABLE_3.width, scaling.WIDTH_TO_DEPTH),
+        depth,
+        continued(TABLE_3.resolution, scaling.RESOLUTION_TO_DEPTH),
+    )
+
+
 def test_table_3_follows_from_equations_2_and_3():
-    derived = scaling.derive(REPEATS, printed=TABLE_3)
-    assert derived.depth == TABLE_3.depth == scaling.depth_steps(REPEATS)
+    derived = step_by_step()
+    assert derived.depth == TABLE_3.depth == scaling.derive_coefficients(REPEATS).depth
     assert [round(w, 4) for w in derived.width] == [1.0, 0.8657, 0.7009, 0.5141]
     assert [round(r, 4) for r in derived.resolution] == [1.0, 0.9051, 0.7653, 0.5873]
 
 
 def test_where_print_and_derivation_differ():
     """Only w2 and r3 do not round to what is printed."""
-    derived = scaling.derive(REPEATS, printed=TABLE_3)
+    derived = step_by_step()
 
     def differing(ours, printed, digits):
         return {
@@ -44,9 +61,9 @@ def test_where_print_and_derivation_differ():
     assert differing(derived.resolution, TABLE_3.resolution, (1, 3, 3, 3)) == {3: (0.765, 0.766)}
 
 
-def test_the_chain_of_its_own_leaves_print_further():
+def test_unrounded_derivation_differs_from_print_in_one_more_coefficient():
     """Continuing from 0.8657 instead of the printed 0.8666 misses w3 as well."""
-    alone = scaling.derive(REPEATS)
+    alone = scaling.derive_coefficients(REPEATS)
     assert [round(w, 3) for w in alone.width] == [1.0, 0.866, 0.700, 0.514]
     assert [round(r, 3) for r in alone.resolution] == [1.0, 0.905, 0.765, 0.587]
     steps = [b / a for a, b in pairwise([18, 17, 15, 12])]
@@ -77,7 +94,7 @@ def test_round_filters(channels, width, divisor):
     rounded = scaling.round_filters(channels, width, divisor)
     assert rounded % divisor == 0
     assert rounded >= max(divisor, 0.9 * product)
-    # The nearest multiple, unless the 90 % rule or the minimum has lifted it.
+    # The nearest multiple, unless the 90 % rule or the minimum has raised it.
     assert (
         rounded - product <= divisor / 2
         or rounded == divisor
@@ -100,10 +117,13 @@ def test_nearest_multiple(channels, width, divisor):
 @given(channel_counts, channel_counts, coefficients)
 def test_round_filters_is_monotone(a, b, width):
     low, high = sorted((a, b))
-    # The 90 % rule may lift a smaller product over the plain rounding of a larger one by no more
-    # than one step, and only where the products lie within a step of each other.
-    ours, theirs = scaling.round_filters(low, width), scaling.round_filters(high, width)
-    assert ours <= theirs or high * width - low * width < 8
+    # The 90 % rule may raise a smaller product above the plain rounding of a larger one, but only
+    # where the two products are less than one step apart.
+    rounded_low, rounded_high = (
+        scaling.round_filters(low, width),
+        scaling.round_filters(high, width),
+    )
+    assert rounded_low <= rounded_high or high * width - low * width < 8
 
 
 @pytest.mark.parametrize(
@@ -111,7 +131,7 @@ def test_round_filters_is_monotone(a, b, width):
     [(32, 1.0, 32), (44, 1.0, 48), (10, 1.0, 16), (1, 0.1, 8), (1280, 0.514, 656)],
 )
 def test_round_filters_by_hand(channels, width, result):
-    """44 lies half way and goes up; 10 would become 8, under 90 % of it."""
+    """44 is half way between multiples and rounds up; 10 would become 8, less than 90 % of it."""
     assert scaling.round_filters(channels, width) == result
 
 
@@ -119,7 +139,7 @@ def test_round_filters_by_hand(channels, width, result):
 @example(5, 10, 6)
 @example(50, 10, 11)  # 55.00000000000001
 def test_round_repeats_is_an_exact_ceiling(repeats, tenths_of, tenths):
-    """Against integers: float noise must not add a block."""
+    """Compared with integer arithmetic: floating-point error must not add a block."""
     assert scaling.round_repeats(repeats, tenths / 10) == -(-repeats * tenths // 10)
     assert scaling.round_repeats(repeats * tenths_of, 1 / tenths_of) == repeats
 
@@ -158,14 +178,14 @@ def test_depth_steps(repeats, count):
         assert operators(step) < operators(previous)
         tenths = round(step * 10)
         assert step == tenths / 10
-        # None between them would do: each is the next one.
+        # No multiplier between two steps has fewer operators than the first of them.
         for between in range(tenths + 1, round(previous * 10)):
             assert operators(between / 10) == operators(previous)
 
 
 @given(st.lists(st.integers(1, 9), min_size=4, max_size=12))
 def test_derived_coefficients_fall(repeats):
-    derived = scaling.derive(repeats)
+    derived = scaling.derive_coefficients(repeats)
     assert len(derived.width) == len(derived.depth) == len(derived.resolution)
     for values in (derived.width, derived.depth, derived.resolution):
         assert values[0] == 1.0

@@ -1,4 +1,4 @@
-"""Segmentation: exact counts, Keras models, int8; masks, mIoU, training, search."""
+"""Segmentation: exact counts, Keras models, int8 files, masks, mIoU, training and search."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from efficientnet_elite.data import IGNORED, geometry
 from efficientnet_elite.data.rendered.masks import MasksConfig, pixel_labels, render_masked
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.champion import export_model
-from efficientnet_elite.networks import build as models
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks import LRASPP, ConvBlock, MBConv
+from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.families.segmentation import FAMILIES as SEGMENTATION
-from efficientnet_elite.networks.families.segmentation import SEGMENTERS, ESPNet
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
@@ -36,8 +35,8 @@ from efficientnet_elite.training.trainer import Trainer, load_averaged
 from tests.support.command import elite
 from tests.support.networks import int8_correlation, noise, normalise
 
-# (name, width, (height, width) in pixels, classes) to all parameters and multiply-accumulates:
-# those of the authors' code, without what it creates and never uses.
+# (name, width, (height, width) in pixels, classes) to all parameters and multiply-accumulates, as
+# in the code of the authors without the weights that it never uses. ESPNet-C is the encoder alone.
 COUNTS = {
     ("espnet-c-3", 1.0, (512, 1024), 20): (189781, 2159435776),
     ("espnet-c-5", 1.0, (512, 1024), 20): (255061, 2683723776),
@@ -45,54 +44,61 @@ COUNTS = {
     ("espnet-3", 1.0, (512, 1024), 20): (205141, 3398721536),
     ("espnet-5", 1.0, (512, 1024), 20): (270421, 3923009536),
     ("espnet-8", 1.0, (512, 1024), 20): (368341, 4709441536),
-    ("espnetv2", 0.5, (384, 384), 21): (87563, 168071388),
-    ("espnetv2", 0.5, (512, 1024), 20): (87552, 596248176),
-    ("espnetv2", 1.0, (384, 384), 21): (246999, 305617116),
-    ("espnetv2", 1.0, (512, 1024), 20): (246988, 1085283952),
-    ("espnetv2", 1.5, (384, 384), 21): (487143, 482238172),
-    ("espnetv2", 1.5, (512, 1024), 20): (487132, 1713255536),
-    ("espnetv2", 2.0, (384, 384), 21): (813815, 759129308),
-    ("espnetv2", 2.0, (512, 1024), 20): (813804, 2697742960),
+    ("espnetv2-seg", 0.5, (384, 384), 21): (87563, 168071388),
+    ("espnetv2-seg", 0.5, (512, 1024), 20): (87552, 596248176),
+    ("espnetv2-seg", 1.0, (384, 384), 21): (246999, 305617116),
+    ("espnetv2-seg", 1.0, (512, 1024), 20): (246988, 1085283952),
+    ("espnetv2-seg", 1.5, (384, 384), 21): (487143, 482238172),
+    ("espnetv2-seg", 1.5, (512, 1024), 20): (487132, 1713255536),
+    ("espnetv2-seg", 2.0, (384, 384), 21): (813815, 759129308),
+    ("espnetv2-seg", 2.0, (512, 1024), 20): (813804, 2697742960),
     ("lraspp-mobilenetv3-large", 1.0, (520, 520), 21): (3246194, 2086219688),
     ("lraspp-mobilenetv3-large", 1.0, (1024, 2048), 19): (3245854, 15774900096),
     ("lraspp-mobilenetv3-small", 1.0, (1024, 2048), 19): (1090014, 5064171520),
 }
 
 
+def network(name: str, width: float, depth: float, side: int, classes: int) -> ArchSpec:
+    """A network of a family, or the encoder of an ESPNet (``espnet-c-...``)."""
+    whole = SEGMENTATION[name.replace("-c-", "-")].build(name, width, depth, side, classes)
+    return replace(whole, blocks=whole.blocks[:-1]) if "-c-" in name else whole
+
+
 def small(name: str) -> ArchSpec:
-    return SEGMENTERS[name](name, 0.25, 0.4, 64, 3)
+    return network(name, 0.25, 0.4, 64, 3)
 
 
 @pytest.mark.parametrize("setting", COUNTS, ids=str)
 def test_published_settings(setting):
     name, width, (height, across), classes = setting
-    spec = SEGMENTERS[name](name, width, 1.0, 64, classes).resized((height, across, 3))
+    spec = network(name, width, 1.0, 64, classes).resized((height, across, 3))
     assert (spec.params, spec.macs) == COUNTS[setting]
-    share = 8 if name.startswith("espnet-c") else 1
-    assert spec.graph.nodes[-1].shape == (height // share, across // share, classes)
+    reduction = 8 if name.startswith("espnet-c") else 1
+    assert spec.graph.nodes[-1].shape == (height // reduction, across // reduction, classes)
     assert spec.classes == classes
 
 
 def test_espnets_two_decoders():
-    """Its authors' training code joins 19 channels at half the image's side, its test code 16."""
-    spec = ESPNet(8, "level1_join").build("train", 1.0, 1.0, 64, 20).resized((512, 1024, 3))
+    """At half the side, the authors' training code reads 19 channels and their test code 16."""
+    spec = network("espnet-8", 1.0, 1.0, 64, 20).resized((512, 1024, 3))
+    decoder = replace(spec.blocks[-1], half="level1_join")
+    spec = replace(spec, blocks=(*spec.blocks[:-1], decoder))
     assert (spec.params, spec.macs) == (368881, 4780220416)
 
 
-@pytest.mark.parametrize("name", SEGMENTERS)
+@pytest.mark.parametrize("name", [*SEGMENTATION, "espnet-c-3", "espnet-c-5", "espnet-c-8"])
 def test_specs_survive_json_and_scale(name):
-    build = SEGMENTERS[name]
-    whole = build(name, 1.0, 1.0, 64, 3)
-    assert ArchSpec.from_json(whole.to_json()) == whole
-    for part in (build(name, 0.5, 1.0, 64, 3), build(name, 1.0, 0.5, 64, 3)):
-        assert part.params < whole.params
-        assert part.macs < whole.macs
-        assert part.graph.nodes[-1].shape == whole.graph.nodes[-1].shape
+    full = network(name, 1.0, 1.0, 64, 3)
+    assert ArchSpec.from_json(full.to_json()) == full
+    for scaled in (network(name, 0.5, 1.0, 64, 3), network(name, 1.0, 0.5, 64, 3)):
+        assert scaled.params < full.params
+        assert scaled.macs < full.macs
+        assert scaled.graph.nodes[-1].shape == full.graph.nodes[-1].shape
 
 
 def test_the_dilated_backbone_keeps_a_sixteenth_of_the_image():
-    """Nothing strided behind a sixteenth, all of the last stage dilated; weights are the same."""
-    spec = SEGMENTERS["lraspp-mobilenetv3-large"]("x", 1.0, 1.0, 224, 10)
+    """No stride after a sixteenth; all blocks of the last stage are dilated; same weights."""
+    spec = network("lraspp-mobilenetv3-large", 1.0, 1.0, 224, 10)
     dilated = [
         node
         for node in spec.graph.nodes
@@ -100,15 +106,17 @@ def test_the_dilated_backbone_keeps_a_sixteenth_of_the_image():
     ]
     assert [node.shape for node in dilated] == [(14, 14, 672), (14, 14, 960), (14, 14, 960)]
     classifier = FAMILIES["mobilenetv3-large"].build("x", 1.0, 1.0, 224, 10)
-    plain = [node for node in classifier.graph.nodes if node.name.startswith("block")]
-    own = [node for node in spec.graph.nodes if node.name.startswith("block")]
-    assert [node.params for node in own] == [node.params for node in plain]
+    backbones = [
+        [node.params for node in network_spec.graph.nodes if node.name.startswith("block")]
+        for network_spec in (spec, classifier)
+    ]
+    assert backbones[0] == backbones[1]
 
 
-@pytest.mark.parametrize("name", ["espnet-3", "espnetv2", "lraspp-mobilenetv3-small"])
+@pytest.mark.parametrize("name", ["espnet-3", "espnetv2-seg", "lraspp-mobilenetv3-small"])
 def test_keras_models_equal_their_specs(name):
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     normalise(model, noise(spec))
     assert model.count_params() == spec.params
     for node in spec.graph.nodes:
@@ -117,15 +125,15 @@ def test_keras_models_equal_their_specs(name):
     logits = np.asarray(model(image))
     assert logits.shape == (1, 64, 64, 3)
     assert np.isfinite(logits).all()
-    # Resizing must not switch what follows it to training's batch statistics.
+    # Resizing must not make the batch normalisation after it use the statistics of the batch.
     np.testing.assert_array_equal(logits, model(image, training=False))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["espnet-3", "espnetv2", "lraspp-mobilenetv3-small"])
+@pytest.mark.parametrize("name", ["espnet-3", "espnetv2-seg", "lraspp-mobilenetv3-small"])
 def test_int8_files_agree(name):
     spec = small(name)
-    model = models.build(spec)
+    model = build(spec)
     normalise(model, noise(spec))
     assert int8_correlation(model, noise(spec)) > 0.9
 
@@ -149,7 +157,7 @@ SCENES = MasksConfig(classes=3, images=40, size=48, seed=5)
 
 
 def test_masks_have_room_for_their_classes():
-    """255 is no class of a pixel."""
+    """Value 255 of a mask is ignored, so classes end at 254."""
     most = MasksConfig(classes=254, images=254, size=32)
     assert 254 in np.unique(render_masked(most, 253)[1])
     with pytest.raises(UserError, match="classes=255 is more than 254"):
@@ -165,7 +173,7 @@ def test_scenes_repeat_and_show_their_class():
         assert Image.open(io.BytesIO(encoded)).size == mask.shape[::-1]
         values = set(np.unique(mask))
         assert {0, 1 + index % 3, IGNORED} <= values <= {0, 1, 2, 3, IGNORED}
-        # Outlines alone are of no class.
+        # Only outlines are ignored.
         assert (mask == IGNORED).mean() < 0.15
     assert render_masked(replace(SCENES, seed=6), 0)[0] != render_masked(SCENES, 0)[0]
     with pytest.raises(IndexError):
@@ -173,7 +181,7 @@ def test_scenes_repeat_and_show_their_class():
 
 
 def test_masks_lie_on_their_objects():
-    """Pixels of the mask differ in colour from the background beside them more than noise does."""
+    """Colours differ more between object and background than between neighbouring pixels."""
     contrasts = []
     for index in range(12):
         encoded, mask = render_masked(SCENES, index)
@@ -197,19 +205,19 @@ def test_mean_iou_against_its_definition(drawn):
     classes, pairs = drawn
     choices, truth = np.array(pairs).T
     counted = [(c, t) for c, t in pairs if t != IGNORED]
-    shares = []
+    expected = []
     for k in range(classes):
         both = sum(c == t == k for c, t in counted)
         either = sum(k in (c, t) for c, t in counted)
         if either:
-            shares.append(both / either)
+            expected.append(both / either)
     matrix = confusion(choices, truth, classes)
     assert matrix.sum() == len(counted)
-    each = class_iou(matrix)
-    assert each.shape == (classes,)
-    assert each[~np.isnan(each)].tolist() == pytest.approx(shares)
-    # A part of ignored pixels alone has no score to get.
-    assert mean_iou(matrix) == pytest.approx(np.mean(shares) if shares else 0.0)
+    ious = class_iou(matrix)
+    assert ious.shape == (classes,)
+    assert ious[~np.isnan(ious)].tolist() == pytest.approx(expected)
+    # If all pixels are ignored, the score is 0.
+    assert mean_iou(matrix) == pytest.approx(np.mean(expected) if expected else 0.0)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 12), st.data())
@@ -222,13 +230,15 @@ def test_nearest_takes_the_pixel_under_each_centre(height, width, resolution, dr
         drawn.draw(st.floats(0.5, width / 2, width=32)),
     ]
     mask = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    found = geometry.nearest(tf.constant(mask), tf.constant(box, tf.float32), resolution).numpy()
+    resampled = geometry.nearest(
+        tf.constant(mask), tf.constant(box, tf.float32), resolution
+    ).numpy()
     centres = (np.arange(resolution, dtype=np.float32) + 0.5) / np.float32(resolution)
     rows, columns = (
         np.minimum((np.float32(box[a]) + centres * np.float32(box[2 + a])).astype(int), last)
         for a, last in ((0, height - 1), (1, width - 1))
     )
-    np.testing.assert_array_equal(found, mask[np.ix_(rows, columns)])
+    np.testing.assert_array_equal(resampled, mask[np.ix_(rows, columns)])
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +249,7 @@ def masked():
 
 
 def test_images_and_masks_move_together(masked):
-    """An image made of its own mask stays so through crop and flip."""
+    """An image that shows its mask as grey levels still does so after crop and flip."""
     assert masked.labels[0] == "background" and masked.num_classes == 3
     assert masked.masks and sum(masked.sizes.values()) == 120
     part = masked.parts["train"]
@@ -260,7 +270,7 @@ def test_images_and_masks_move_together(masked):
             assert masks.shape == (16, 32, 32)
             pixels = (images.numpy()[..., 0] + 1) * 128
             inner = masks.numpy() != IGNORED
-            # But for the filter's blur at the outlines.
+            # All but the outlines, which the resampling of the image blurs.
             close = np.abs(pixels - masks.numpy() * 100)[inner] < 30
             assert close.mean() > 0.93
 
@@ -270,8 +280,8 @@ def test_ignored_pixels_do_not_train():
     logits = tf.constant(np.random.default_rng(0).normal(size=(1, 2, 2, 3)), tf.float32)
     labels = tf.constant([[[0, IGNORED], [2, 1]]])
     rows = tf.reshape(logits, (4, 3))
-    kept = tf.gather(rows, [0, 2, 3])
-    expected = tf.nn.sparse_softmax_cross_entropy_with_logits([0, 2, 1], kept)
+    counted = tf.gather(rows, [0, 2, 3])
+    expected = tf.nn.sparse_softmax_cross_entropy_with_logits([0, 2, 1], counted)
     assert float(judge.loss(logits, labels, 0.0)) == pytest.approx(float(tf.reduce_mean(expected)))
     with tf.GradientTape() as tape:
         tape.watch(logits)
@@ -343,23 +353,23 @@ def test_training_resuming_and_export(masked, tmp_path):
     sidecar = json.loads(exported.sidecar_path.read_text())
     verified = sidecar["verification"]
     assert verified["score"] == "mIoU"
-    found = [share for share in verified["int8_class_iou"] if share is not None]
+    ious = [iou for iou in verified["int8_class_iou"] if iou is not None]
     assert len(verified["int8_class_iou"]) == masked.num_classes
-    assert np.mean(found) == pytest.approx(verified["int8_accuracy"])
+    assert np.mean(ious) == pytest.approx(verified["int8_accuracy"])
     side = TINY.resolution
     assert sidecar["output"]["shape"] == [1, side, side, 3]
 
 
-def test_what_is_for_classifiers_alone_is_refused(tmp_path, capsys):
+def test_options_for_classifiers_only_are_refused(tmp_path, capsys):
     with Ledger(tmp_path, create=True) as ledger:
         ledger.start([], {"data": {"score": "mIoU"}})
     arguments = ["export", f"--workdir={tmp_path}", "--max_accuracy_drop=1"]
     assert cli.main([*arguments, "--remedies=qat"]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert said[-1].endswith("networks for masks do not have: leave --remedies out")
-    assert cli.main(arguments) == 1  # with the default remedies there is none to leave out
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].endswith("networks for masks do not have: leave --remedies out")
+    assert cli.main(arguments) == 1  # the default remedies are not refused
     assert "champions.json is missing" in capsys.readouterr().err
-    models.build(TINY).save(tmp_path / "net.keras")
+    build(TINY).save(tmp_path / "net.keras")
     dataset = "rendered_masks:classes=2,images=120,size=48"
     assert cli.main(["export", f"--model={tmp_path}/net.keras", f"--dataset={dataset}"]) == 1
     assert ".keras files are taken for classifiers" in capsys.readouterr().err

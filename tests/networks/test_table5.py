@@ -82,7 +82,7 @@ def test_both_differences_are_named():
 
 def test_figures_are_whole_and_the_same_each_time(tmp_path):
     comparisons = [COMPARISONS[title] for title in ("eLite0", "eLite9", "Mnas-small", "NASNet-A")]
-    first, second = (drawing.write(tmp_path / name, comparisons) for name in ("a", "b"))
+    first, second = (drawing.write_figures(tmp_path / name, comparisons) for name in ("a", "b"))
     assert [path.name for path in first] == [
         f"table5-figure{number}.{kind}" for number in (1, 7) for kind in ("png", "svg")
     ]

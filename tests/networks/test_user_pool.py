@@ -1,4 +1,4 @@
-"""Pools of a user's own Keras models."""
+"""Pools of Keras models of the user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.counting import check_counts
 
 @pytest.fixture(scope="module")
 def mynets(tmp_path_factory):
-    """The documented example as a file of its own in a folder of its own."""
+    """A folder with the example of docs/families.md as module ``mynets``, and faulty pools."""
     text = (Path(__file__).parents[2] / "docs" / "families.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     folder = tmp_path_factory.mktemp("own")
@@ -51,7 +51,7 @@ def mynets(tmp_path_factory):
     return folder
 
 
-def test_a_pool_of_ones_own_models(mynets, monkeypatch):
+def test_a_pool_of_user_models(mynets, monkeypatch):
     monkeypatch.syspath_prepend(mynets)
     pool = pool_candidates("mynets:pool", base_resolution=32, classes=5)
     assert [c.name for c in pool] == ["plain-8", "plain-16", "plain-32"]
@@ -60,15 +60,15 @@ def test_a_pool_of_ones_own_models(mynets, monkeypatch):
     spec = pool[1].spec
     assert ArchSpec.from_json(spec.to_json()) == spec
     check_counts(spec)
-    one, again = (build(spec, seed=3).get_weights() for _ in range(2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
-    assert np.abs(one[0] - build(spec, seed=4).get_weights()[0]).max() > 0
+    first, second = (build(spec, seed=3).get_weights() for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert np.abs(first[0] - build(spec, seed=4).get_weights()[0]).max() > 0
     mixed = pool_candidates("elite,mynets:pool", base_resolution=32, classes=5)
     assert {c.family for c in mixed} == {"elite", "mynets:pool"}
 
 
 @pytest.mark.parametrize(
-    ("pool", "said"),
+    ("pool", "message"),
     [
         ("mynets:absent", "absent"),
         ("nowhere:pool", "nowhere"),
@@ -77,23 +77,26 @@ def test_a_pool_of_ones_own_models(mynets, monkeypatch):
         ("mynets:odd", "cannot count"),
         ("mynets:sure", "ends in Softmax: it must return logits"),
         ("mynets:ready", "ends in softmax: it must return logits"),
-        ("mynets:unnamed", "is no name"),
+        ("mynets:unnamed", "is not allowed as a name"),
         ("mynets:again,elite", "two networks called 'elite9'"),
-        ("mynets:numbers", "gives no model 'a': 'int' object is not callable"),
-        ("mynets:broken", r"gives no model 'a': no memory of it \(mynets.py, line \d+\)"),
+        ("mynets:numbers", "cannot build model 'a': 'int' object is not callable"),
+        (
+            "mynets:broken",
+            r"cannot build model 'a': no memory of it \(mynets.py, line \d+\)",
+        ),
         ("slip:pool", r"expected ':' \(slip.py, line 1\)"),
     ],
 )
-def test_what_is_no_pool_of_models_is_a_users_error(mynets, monkeypatch, pool, said):
+def test_faulty_pools_are_user_errors(mynets, monkeypatch, pool, message):
     monkeypatch.syspath_prepend(mynets)
-    with pytest.raises(UserError, match=said) as error:
+    with pytest.raises(UserError, match=message) as error:
         pool_candidates(pool, base_resolution=32, classes=5)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
-def test_a_search_over_ones_own_models(mynets, tmp_path):
-    """From another folder's models to verified int8 champions, in the command's own process."""
+def test_a_search_over_user_models(mynets, tmp_path):
+    """The command finds the models in its working directory and exports int8 champions."""
     command = (
         "search --config=quick --pool=mynets:pool --base_resolution=16 --epochs=4 --groups=1 "
         f"--max_candidates=3 --workdir={tmp_path}"

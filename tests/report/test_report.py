@@ -35,7 +35,7 @@ def test_a_finished_search(tmp_path):
     sidecar(tmp_path, first, 0.925, 2_345_678)
     sidecar(tmp_path, second, 0.875, 1_234_567)
     benchmark(tmp_path, row(first, 2_345_678, 12.34), row(second, 1_234_567, 5.678, "/tmp/x/"))
-    page = Page(report.write(tmp_path))
+    page = Page(report.write_page(tmp_path))
     for expected in (
         "the smallest champion within 1 point of the best float32 validation accuracy",
         "92.50",
@@ -54,7 +54,7 @@ def test_a_finished_search(tmp_path):
         "f00d",
         "No image was skipped.",
         "1 min 01 s",
-        "out in round 1, ranked 3 of 3",
+        "eliminated in round 1, ranked 3 of 3",
     ):
         assert expected in page.text, expected
     assert page.tags.count("svg") == 6
@@ -81,7 +81,7 @@ def test_the_page_loads_nothing_and_its_ids_are_unique(tmp_path):
     first, second = search(tmp_path)
     sidecar(tmp_path, first, 0.9, 2000)
     sidecar(tmp_path, second, 0.8, 1000)
-    page = Page(report.write(tmp_path))
+    page = Page(report.write_page(tmp_path))
     assert "script" not in page.tags
     assert not {"link", "img", "iframe", "object", "image"} & set(page.tags)
     ids = [value for key, value in page.attributes if key == "id"]
@@ -100,7 +100,7 @@ def test_the_page_loads_nothing_and_its_ids_are_unique(tmp_path):
 
 def test_figures_follow_the_theme(tmp_path):
     search(tmp_path)
-    page = Page(report.write(tmp_path))
+    page = Page(report.write_page(tmp_path))
     drawn = "".join(re.findall(r"<svg.*?</svg>", page.source, re.DOTALL))
     assert "var(--accent)" in drawn
     assert not set(re.findall(r"#[0-9a-f]{6}\b", drawn)) & set(markup.LIGHT.values())
@@ -116,7 +116,7 @@ def test_hostile_texts_stay_texts(tmp_path):
     sidecar(workdir, champions[0], 0.9, 1000)
     bad = row(champions[0], 1000, 1.0) | {"error": HOSTILE, "model": f"/{HOSTILE.split('/')[-1]}"}
     benchmark(workdir, row(champions[0], 1000, 1.0), bad)
-    page = Page(report.write(workdir))
+    page = Page(report.write_page(workdir))
     assert "script" not in page.tags
     assert "img" not in page.tags
     assert page.text.count(HOSTILE) == 3  # as label, as reason and as error
@@ -125,7 +125,7 @@ def test_hostile_texts_stay_texts(tmp_path):
 
 def test_before_the_first_epoch(tmp_path):
     search(tmp_path, budget=0)
-    page = Page(report.write(tmp_path))
+    page = Page(report.write_page(tmp_path))
     assert "No group has a champion yet" in page.text
     assert "No epoch has been trained yet in group 0, 1" in page.text
     assert "0 % of the training done" in page.text.replace("\u00a0", " ")
@@ -135,7 +135,7 @@ def test_before_the_first_epoch(tmp_path):
 @pytest.mark.parametrize("budget", range(1, 24, 3))
 def test_at_any_time_of_a_search(tmp_path, budget):
     search(tmp_path, budget=budget, size=4)
-    page = Page(report.write(tmp_path))
+    page = Page(report.write_page(tmp_path))
     assert page.tags.count("svg") == len(list((tmp_path / "report").iterdir()))
 
 
@@ -172,10 +172,10 @@ def test_old_figures_go(tmp_path):
     first, second = search(tmp_path)
     for name in (first, second):
         sidecar(tmp_path, name, 0.9, 1000)
-    report.write(tmp_path)
+    report.write_page(tmp_path)
     assert (tmp_path / "report" / "accuracy-size.png").is_file()
     (tmp_path / "export" / first / f"{first}.json").unlink()
-    report.write(tmp_path)
+    report.write_page(tmp_path)
     assert not (tmp_path / "report" / "accuracy-size.png").exists()
 
 
@@ -184,7 +184,7 @@ def test_a_benchmark_of_other_files_is_not_believed(tmp_path):
     sidecar(tmp_path, first, 0.9, 1000)
     benchmark(tmp_path, row(first, 999, 12.34))
     page = unillustrated(tmp_path)
-    assert f"{first}.int8.tflite has been exported anew since the benchmark" in page.text
+    assert f"{first}.int8.tflite has been exported again since the benchmark" in page.text
     assert "12.3" not in page.text
 
 
@@ -206,14 +206,14 @@ def test_damaged_files_are_told(tmp_path, which, content):
 
 def test_no_search(tmp_path):
     with pytest.raises(UserError, match="no search"):
-        report.write(tmp_path)
+        report.write_page(tmp_path)
 
 
 def test_the_same_search_gives_the_same_figures(tmp_path):
     search(tmp_path)
-    report.write(tmp_path)
+    report.write_page(tmp_path)
     before = {p.name: p.read_bytes() for p in (tmp_path / "report").iterdir()}
-    report.write(tmp_path)
+    report.write_page(tmp_path)
     assert {p.name: p.read_bytes() for p in (tmp_path / "report").iterdir()} == before
 
 

@@ -12,6 +12,7 @@ import pytest
 from efficientnet_elite import report
 from efficientnet_elite.cli import main
 from efficientnet_elite.report import data, tradeoff
+from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.summary import summarize
 from tests.support.reports import (
@@ -77,13 +78,13 @@ def test_what_the_search_measured_counts_too(tmp_path):
     measured = {"tflm_arena_bytes": dict.fromkeys(names, 300_000)}
     reasons = {"elite9": "size 1,312 kB > 900.00 kB"}
     with Ledger(tmp_path) as ledger:
-        for key, value in (("measured", measured), ("cut", reasons)):
+        for key, value in (("measured", measured), ("excluded", reasons)):
             ledger._db.execute("INSERT INTO meta VALUES (?, ?)", (key, json.dumps(value)))
     options = report.gather(tmp_path).options
     assert [option.costs["tflm_arena_bytes"] for option in options.rows] == [300_000] * 2
     page = unillustrated(tmp_path)
     assert "TFLM arena" in page.text
-    assert "1 candidate of the pool over a limit and not trained elite9 size 1,312" in page.text
+    assert "1 candidate of the pool excluded: over a limit elite9 size 1,312" in page.text
     tables = json.loads(report.write_data(tmp_path).read_text())["tables"]
     assert tables["over_limits"]["rows"] == [{"name": "elite9", "reason": reasons["elite9"]}]
 
@@ -114,7 +115,7 @@ def test_a_search_by_int8_is_judged_by_int8(tmp_path):
     assert [option.accuracy for option in options.rows] == pytest.approx([0.6, 0.8])
     page = unillustrated(tmp_path)
     assert "The accuracy is that of int8 on the validation part" in page.text
-    assert "in the last cuts that of int8" in page.text
+    assert "the last eliminations used that of the int8" in page.text
     sidecar(tmp_path, names[0], 0.9, 1000)
     sidecar(tmp_path, names[1], 0.8, 2000)
     page = unillustrated(tmp_path)
@@ -134,7 +135,7 @@ def test_masks_are_judged_by_miou(tmp_path):
     names = search(tmp_path, score="mIoU")
     for name in names:
         sidecar(tmp_path, name, 0.5, 1000, score="mIoU")
-    page = Page(report.write(tmp_path))
+    page = Page(report.write_page(tmp_path))
     for expected in ("int8 test mIoU", "mIoU against file size", "What mIoU costs", "mIoU, %"):
         assert expected in page.text, expected
     assert "intersection over their union" in page.text
@@ -182,7 +183,7 @@ def test_json(finished):
     assert found["benchmark"]["host"]["cpu"] == "Board & Co"
     tables = found["tables"]
     assert set(tables) == {
-        "champions", "pareto", "candidates", "curves", "cuts", "decisions", "rules",
+        "champions", "pareto", "candidates", "curves", "eliminations", "decisions", "rules",
         "rule_choices", "noise", "replica_curves", "plan", "costs", "times", "skipped_images",
     }  # fmt: skip
     for table in tables.values():
@@ -200,7 +201,9 @@ def test_json(finished):
     assert tables["plan"]["rows"][0]["spent"] == len(trained)
     assert found["search"]["noise"] == summary.noise > 0
     decided = [d for group in summary.groups for d in group.decisions]
-    assert [line["reason"] for line in tables["decisions"]["rows"]] == [d.reason for d in decided]
+    assert [line["reason"] for line in tables["decisions"]["rows"]] == [
+        decision_text(d) for d in decided
+    ]
     exported, missing = tables["champions"]["rows"]
     assert exported["int8_accuracy_low"] < exported["int8_accuracy"] == 0.925
     assert exported["int8_median_ms"] == 12.34
@@ -230,7 +233,7 @@ def test_tables_without_rows_go(finished):
     report.write_tables(finished)
     stale = finished / "report" / "skipped_images.csv"
     stale.rename(finished / "report" / "other.csv")
-    report.write(finished)
+    report.write_page(finished)
     assert (finished / "report" / "other.csv").exists()  # no business of the page
     written = report.write_tables(finished)
     assert sorted(written) == sorted((finished / "report").glob("*.csv"))

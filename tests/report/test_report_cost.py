@@ -8,13 +8,13 @@ from statistics import stdev
 import pytest
 
 from efficientnet_elite import report
-from efficientnet_elite.report.bracket import bracket, cuts
-from efficientnet_elite.report.cost import Planned
+from efficientnet_elite.report.bracket import bracket
+from efficientnet_elite.report.cost import ForecastCheck
 from efficientnet_elite.search.budget import Forecast, Pace
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.summary import summarize
 from efficientnet_elite.search.tournament import Halt
-from tests.support.reports import group_of, search, texts, unillustrated
+from tests.support.reports import group_of, rounds_of, search, texts, unillustrated
 
 # -- costs -----------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ def test_replicas_cost_too(tmp_path):
     # Seven epochs of the candidates, and two replicas of one of them for an epoch each.
     assert (first.replicas, first.epochs_planned, first.epochs_trained) == (2, Forecast(9, 9), 9)
     assert (first.epochs_left, first.epochs_off, first.seconds) == (0, 0.0, 18.0)
-    (epochs,) = contents.plan
+    (epochs,) = contents.forecast_checks
     assert (epochs.least, epochs.most) == (total.epochs_planned.least, total.epochs_planned.most)
     assert (epochs.spent, epochs.left, epochs.verdict) == (18, 0, "within")
     median = sorted(m.macs for m in group_of(tmp_path).members)[1]
@@ -92,13 +92,13 @@ def test_a_forecast_in_hours_is_compared_with_training_and_building(tmp_path):
         ledger._db.execute("DELETE FROM timings")
         ledger.record_timing("graph building", "g0a", 30.0)
         ledger.record_timing("export", "g0a", 500.0)
-    _, seconds = report.gather(tmp_path).plan
+    _, seconds = report.gather(tmp_path).forecast_checks
     assert (seconds.least, seconds.most, seconds.budget) == (44.0, 44.0, 3600.0)
     assert (seconds.spent, seconds.left, seconds.verdict) == (44.0, 0.0, "within")
     assert seconds.clock == 90.0
     told = (
         "Forecast: 44 s of training on one worker, within a budget of 1 h 00 min; actual: 44 s, as "
-        "forecast. By the clock, all that came before training included: 1 min 30 s, without"
+        "forecast. The search took 1 min 30 s by the clock, including all that came before training"
     )
     assert told in unillustrated(tmp_path).text
 
@@ -109,7 +109,7 @@ def test_a_forecast_in_hours_is_compared_with_training_and_building(tmp_path):
      (15, 3, None), (15, None, None)],
 )  # fmt: skip
 def test_verdict_on_a_forecast(spent, left, verdict):
-    assert Planned("epochs", 10, 20, None, spent, left).verdict == verdict
+    assert ForecastCheck("epochs", 10, 20, None, spent, left).verdict == verdict
 
 
 def test_what_a_budget_has_changed_is_told(tmp_path):
@@ -133,15 +133,17 @@ def test_time_was_up(tmp_path):
     contents = report.gather(tmp_path)
     assert sum(cost.epochs_left for cost in contents.costs[:2]) == contents.summary.epochs_left
     page = unillustrated(tmp_path)
-    assert "Group 0: the race was ended in round 1." in page.text
-    assert "Group 1: the race was ended in round 1, the champion was trained for 3" in page.text
+    assert "Group 0: the tournament was ended in round 1." in page.text
+    assert (
+        "Group 1: the tournament was ended in round 1, the champion was trained for 3" in page.text
+    )
     tables = json.loads(report.write_data(tmp_path).read_text())["tables"]
     assert [list(line.values()) for line in tables["halts"]["rows"]] == [
         [0, 1, 1, None],
         [1, 1, 0, 3],
     ]
     # Nobody has a score there, but neither has anybody failed.
-    drawn = texts(bracket(group_of(tmp_path, 1), cuts(group_of(tmp_path, 1))))
+    drawn = texts(bracket(group_of(tmp_path, 1), rounds_of(group_of(tmp_path, 1))))
     assert "failed" not in drawn
     assert ("class", "failed") not in page.attributes
 
@@ -152,11 +154,11 @@ def test_time_was_up(tmp_path):
 def test_measured_noise_is_shown_with_its_trainings(tmp_path):
     search(tmp_path, groups=1, size=3, seeds=3)
     contents = report.gather(tmp_path)
-    middle = contents.repeats[0].candidate
-    assert [(r.candidate, r.seed, r.epoch) for r in contents.repeats] == [
+    middle = contents.trainings[0].candidate
+    assert [(r.candidate, r.seed, r.epoch) for r in contents.trainings] == [
         (middle, seed, 1) for seed in range(3)
     ]
-    scores = [repeat.score for repeat in contents.repeats]
+    scores = [repeat.score for repeat in contents.trainings]
     assert contents.summary.noise == pytest.approx(stdev(scores))
     page = unillustrated(tmp_path)
     told = f"measured: {100 * stdev(scores):.2f} points, by 3 trainings of 1 network"
@@ -170,8 +172,8 @@ def test_the_trainings_have_the_scores_that_make_the_noise(tmp_path):
     with Ledger(tmp_path) as ledger:
         ledger._db.execute("UPDATE epochs SET train_loss = 1.5 - validation_accuracy")
     found = report.gather(tmp_path)
-    scores = [repeat.score for repeat in found.repeats]
-    accuracies = [found.epochs[repeat.name][0].validation_accuracy for repeat in found.repeats]
+    scores = [repeat.score for repeat in found.trainings]
+    accuracies = [found.epochs[repeat.name][0].validation_accuracy for repeat in found.trainings]
     assert scores != pytest.approx(accuracies, abs=1e-4)  # the level after one epoch
     assert found.summary.noise == pytest.approx(stdev(scores))
 
@@ -182,11 +184,11 @@ def test_noise_that_is_not_known_yet(tmp_path):
         (replica,) = ledger.replicas()
         ledger._db.execute("DELETE FROM epochs WHERE candidate=?", (replica.name,))
     contents = report.gather(tmp_path)
-    assert [repeat.score is None for repeat in contents.repeats] == [False, True]
+    assert [repeat.score is None for repeat in contents.trainings] == [False, True]
     page = unillustrated(tmp_path)
     assert "The noise of a score is being measured: 1 of 2 trainings" in page.text
     with Ledger(tmp_path) as ledger:
         ledger.record_failure(replica.name, 1, "diverged")
     page = unillustrated(tmp_path)
-    assert "No two trainings of one network came to the first cut" in page.text
+    assert "No two trainings of one network reached the first elimination" in page.text
     assert "failed: diverged" in page.text

@@ -15,18 +15,29 @@ from hypothesis import strategies as st
 from efficientnet_elite import cli
 from efficientnet_elite.config import EngineConfig, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search import budget, run
-from efficientnet_elite.search.budget import Cost, Pace, TooSmallError, forecast, plan
+from efficientnet_elite.search import run
+from efficientnet_elite.search.audit import audit
+from efficientnet_elite.search.budget import (
+    Pace,
+    TooSmallError,
+    TrainingCost,
+    forecast,
+    forecast_epochs,
+    plan_search,
+)
+from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.display import Display
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.protocol import EpochDone
-from efficientnet_elite.search.ledger import FILE_NAME, Ledger, Replica
-from efficientnet_elite.search.planning import MARGIN, planned, replicas
-from efficientnet_elite.search.replay import audit
+from efficientnet_elite.search.ledger import FILE_NAME, Ledger
+from efficientnet_elite.search.noise import Noise, Replica, pooled_noise
+from efficientnet_elite.search.planning import MARGIN, choose_replicas, plan_candidates
+from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.rules import RULES
+from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.summary import summarize
 from efficientnet_elite.search.summary_text import as_text
-from efficientnet_elite.search.tournament import Noise, Schedule, measured_noise, standing
+from efficientnet_elite.search.tournament import standing
 from tests.support.command import elite
 from tests.support.invented import POOL, Invented, Simulated, ledger_of
 
@@ -39,7 +50,7 @@ def schedules(draw):
 
 
 # Eighths: their sums are exact.
-COSTS = st.builds(lambda a, b: Cost(a / 8, b / 8), st.integers(1, 80), st.integers(0, 40))
+COSTS = st.builds(lambda a, b: TrainingCost(a / 8, b / 8), st.integers(1, 80), st.integers(0, 40))
 
 
 @given(st.integers(1, 12), schedules(), st.randoms(use_true_random=False))
@@ -48,12 +59,12 @@ def test_what_a_group_is_trained_for_lies_within_its_forecast(size, schedule, ra
     members = [f"m{i}" for i in range(size)]
     scores: dict[str, list[float]] = {name: [] for name in members}
     losses: dict[str, list[float]] = {name: [] for name in members}
-    while (table := standing(members, scores, schedule, losses=losses)).jobs:
-        for job in table.jobs:
+    while (table := standing(members, scores, schedule, losses=losses)).pending:
+        for job in table.pending:
             while len(scores[job.candidate]) < job.until_epoch:
                 scores[job.candidate].append(random.choice([0.25, 0.5, 0.75]))
                 losses[job.candidate].append(random.choice([0.1, 1.0, 2.0]))
-    found = budget.epochs(size, schedule)
+    found = forecast_epochs(size, schedule)
     assert found.least <= sum(map(len, scores.values())) <= found.most
     if schedule.rule != "race":
         assert found.least == found.most == found.expected
@@ -77,18 +88,18 @@ def test_a_plan_keeps_its_budget_and_every_group(members, schedule, share, worke
 
     whole = cost(len(entrants), schedule).most
     try:
-        made = plan(entrants, schedule, share * whole, workers=workers)
+        made = plan_search(entrants, schedule, share * whole, workers=workers)
     except TooSmallError as error:
         assert error.least > share * whole
         assert error.groups == len(members)
-        again = plan(entrants, schedule, error.least, workers=workers)
+        again = plan_search(entrants, schedule, error.least, workers=workers)
         assert again.count >= len(members)
         return
     assert made.forecast == cost(made.count, made.schedule)
     assert made.forecast.least <= made.forecast.expected <= made.forecast.most <= share * whole
     assert {group for group, _ in entrants[: made.count]} == set(range(len(members)))
     assert made.schedule.epochs == schedule.epochs
-    floor = min(schedule.round_epochs, budget.SHORTEST)
+    floor = min(schedule.round_epochs, RULES[schedule.rule].shortest_round)
     assert floor <= made.schedule.round_epochs <= schedule.round_epochs
     if made.count < len(entrants):
         assert made.schedule.round_epochs == floor
@@ -101,16 +112,18 @@ def test_a_plan_keeps_its_budget_and_every_group(members, schedule, share, worke
 def test_by_hand():
     """Rounds first, then candidates, in their order; never a champion's training."""
     schedule = Schedule(10, 40, "average")
-    entrants = [(0, Cost()), (1, Cost())] * 4  # 4 + 4
-    assert plan(entrants, schedule, 200).forecast.expected == 2 * (4 * 10 + 2 * 10 + 20)
-    made = plan(entrants, schedule, 130)
+    entrants = [(0, TrainingCost()), (1, TrainingCost())] * 4  # 4 + 4
+    assert plan_search(entrants, schedule, 200).forecast.expected == 2 * (4 * 10 + 2 * 10 + 20)
+    made = plan_search(entrants, schedule, 130)
     assert (made.schedule.round_epochs, made.count, made.forecast.most) == (6, 8, 128)
-    made = plan(entrants, schedule, 110)  # rounds of 4: 112 with all, 8 + 36 = 44 less by one
+    made = plan_search(
+        entrants, schedule, 110
+    )  # rounds of 4: 112 with all, 8 + 36 = 44 less by one
     assert (made.schedule.round_epochs, made.count) == (4, 7)
     assert made.forecast.most == (4 * 4 + 2 * 4 + 32) + (3 * 4 + 2 * 4 + 32)
-    assert plan(entrants, schedule, 80).count == 2
+    assert plan_search(entrants, schedule, 80).count == 2
     with pytest.raises(TooSmallError, match="2 groups need at least 80"):
-        plan(entrants, schedule, 79)
+        plan_search(entrants, schedule, 79)
 
 
 @settings(deadline=None, max_examples=25)  # ledgers on disk
@@ -119,7 +132,9 @@ def test_time_on_several_workers(workers, sizes):
     """A whole search on an invented clock ends within the range that was forecast."""
     schedule = Schedule(2, 7, "average")
     costs = {
-        f"{g}{'abcde'[i]}": Cost(1.0 + i, 1.0 + i) for g, n in enumerate(sizes) for i in range(n)
+        f"{g}{'abcde'[i]}": TrainingCost(1.0 + i, 1.0 + i)
+        for g, n in enumerate(sizes)
+        for i in range(n)
     }
     groups = [[costs[f"{g}{'abcde'[i]}"] for i in range(n)] for g, n in enumerate(sizes)]
     config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=7))
@@ -136,7 +151,7 @@ def test_time_on_several_workers(workers, sizes):
 def test_pace():
     straight = Pace.fit({100: 3.0, 200: 4.0, 400: 6.0}, build=2.0)
     assert (straight.epoch, straight.per_mac) == pytest.approx((2.0, 0.01))
-    assert straight.cost(300) == Cost(pytest.approx(5.0), 2.0)
+    assert straight.cost_of(300) == TrainingCost(pytest.approx(5.0), 2.0)
     assert Pace.fit({100: 3.0}, 1.0) == Pace(pytest.approx(0.0), pytest.approx(0.03), 1.0)
     steep = Pace.fit({100: 1.0, 200: 5.0}, 1.0)  # a negative overhead is none
     assert (steep.epoch, steep.per_mac) == pytest.approx((0.0, 0.02))
@@ -144,36 +159,37 @@ def test_pace():
     assert (falling.epoch, falling.per_mac) == pytest.approx((4.5, 0.0))
 
 
-CONFIG = SearchConfig(groups=3, round_epochs=6, max_candidates=30, train=TrainConfig(epochs=20))
+CONFIG = SearchConfig(
+    groups=3, rule="average", round_epochs=6, max_candidates=30, train=TrainConfig(epochs=20)
+)
 PACE = Pace(epoch=1.0, per_mac=0.0, build=2.0)
 
 
 def test_planned_for_a_search():
     some = POOL[:30]
     groups = {c.group for c in some}
-    kept, record = planned(some, CONFIG)
+    kept, record, text = plan_candidates(some, CONFIG)
     assert kept == tuple(some)
-    assert record["words"].startswith("forecast: ")
-    assert "budget" not in record["words"]
+    assert text.startswith("forecast: ")
+    assert "budget" not in text
     tight = len(groups) * 20 + 10
-    kept, record = planned(some, replace(CONFIG, budget_epochs=tight))
+    kept, record, text = plan_candidates(some, replace(CONFIG, budget_epochs=tight))
     assert {c.group for c in kept} == groups
     assert list(kept) == [c for c in some if c in kept], "the order is kept"
     assert record["epochs"]["most"] <= tight
     assert record["candidates"] == len(kept) < 30
-    assert (
-        f"to keep the budget: rounds of 4 epochs instead of 6, {len(kept)} candidates of 30"
-        in (record["words"])
+    assert f"to keep the budget: rounds of 4 epochs instead of 6, {len(kept)} candidates of 30" in (
+        text
     )
     hours = (20 + 2) * len(groups) / 3600 / (1 - MARGIN)  # a champion's epochs, and its graph
-    kept, record = planned(some, replace(CONFIG, budget_hours=1.0001 * hours), PACE)
+    kept, record, text = plan_candidates(some, replace(CONFIG, budget_hours=1.0001 * hours), PACE)
     assert len(kept) == len(groups)
     assert record["pace"] == {"epoch": 1.0, "per_mac": 0.0, "build": 2.0}
     assert record["seconds"]["most"] == pytest.approx(22 * len(groups))
     with pytest.raises(UserError, match=r"budget_hours=.*: champions in \d+ groups need"):
-        planned(some, replace(CONFIG, budget_hours=0.999 * hours), PACE)
+        plan_candidates(some, replace(CONFIG, budget_hours=0.999 * hours), PACE)
     with pytest.raises(UserError, match=f"need {len(groups) * 20} at least") as error:
-        planned(some, replace(CONFIG, budget_epochs=3))
+        plan_candidates(some, replace(CONFIG, budget_epochs=3))
     assert "\n" not in str(error.value)
 
 
@@ -186,17 +202,17 @@ def test_a_refusal_names_a_budget_that_is_enough(groups, epochs, seconds):
 
     def needed(config, pace=None):
         with pytest.raises(UserError, match=r" need [0-9.]+ at least") as error:
-            planned(pool, config, pace)
+            plan_candidates(pool, config, pace)
         return str(error.value).split(" need ")[1].split()[0]
 
     if groups * epochs > 1:
         least = int(needed(replace(config, budget_epochs=1)))
         assert least == groups * epochs
-        kept, _ = planned(pool, replace(config, budget_epochs=least))
+        kept, _, _ = plan_candidates(pool, replace(config, budget_epochs=least))
         assert len(kept) >= groups
     hours = float(needed(replace(config, budget_hours=1e-9), pace))
     assert hours <= 1.01 * groups * (epochs + 1) * seconds / 3600 / (1 - MARGIN)
-    kept, _ = planned(pool, replace(config, budget_hours=hours), pace)
+    kept, _, _ = plan_candidates(pool, replace(config, budget_hours=hours), pace)
     assert len(kept) >= groups
 
 
@@ -212,12 +228,12 @@ def test_a_whole_search_within_its_budget(tmp_path):
     """The ledger's plan, not the setting, says how long rounds are; the audit agrees."""
     pool = [replace(c, group=place % 3) for place, c in enumerate(POOL[:30])]
     config = replace(CONFIG, budget_epochs=150)
-    kept, record = planned(pool, config)
+    kept, record, _ = plan_candidates(pool, config)
     with Ledger(tmp_path, create=True) as ledger:
         ledger.start(kept, {"config": asdict(config), "plan": record})
         champions = drive(ledger, Invented(), tmp_path, progress=False)
         summary = summarize(ledger)
-        found = audit(ledger)
+        found = audit(read_record(ledger))
     assert [(c["group"], c["epochs"]) for c in champions] == [(0, 20), (1, 20), (2, 20)]
     assert summary.round_epochs == record["round_epochs"] == 4
     assert record["epochs"]["least"] <= summary.epochs_done <= record["epochs"]["most"] <= 150
@@ -247,16 +263,19 @@ def test_what_is_impossible_leaves_no_ledger(tmp_path, capsys, flags, said):
 # -- replicas: noise measured with several seeds --------------------------------------------------
 
 
-def test_repeatsare_of_the_median_candidate_of_every_group_that_is_cut():
+def test_repeats_are_of_the_median_candidate_of_every_group_that_is_cut():
     pool = [replace(c, group=place) for place, c in zip((0, 0, 0, 1), POOL, strict=False)]
     (median,) = sorted(pool[:3], key=lambda c: c.spec.macs)[1:2]
-    assert replicas(pool, 3) == [
+    assert choose_replicas(pool, 3) == [
         Replica(f"{median.name}-seed{seed}", median.name, seed) for seed in (1, 2)
     ]
-    assert replicas(pool, 1) == []
-    # Two more trainings up to the first cut.
-    once = forecast([[Cost()] * 3, [Cost()]], Schedule(2, 6))
-    assert forecast([[Cost()] * 3, [Cost()]], Schedule(2, 6), seeds=3).least == once.least + 4
+    assert choose_replicas(pool, 1) == []
+    # Two more trainings up to the first elimination.
+    once = forecast([[TrainingCost()] * 3, [TrainingCost()]], Schedule(2, 6))
+    assert (
+        forecast([[TrainingCost()] * 3, [TrainingCost()]], Schedule(2, 6), seeds=3).least
+        == once.least + 4
+    )
 
 
 def test_a_candidate_with_the_name_of_a_replica_is_refused():
@@ -265,24 +284,24 @@ def test_a_candidate_with_the_name_of_a_replica_is_refused():
     others = [c for c in (first, second, third) if c is not median]
     clash = replace(others[0], name=f"{median.name}-seed2")
     pool = [median, clash, others[1]]
-    assert len(replicas(pool, 2)) == 1
+    assert len(choose_replicas(pool, 2)) == 1
     with pytest.raises(
         UserError, match=f"seeds=3: candidate {clash.name} has the name of"
     ) as error:
-        replicas(pool, 3)
+        choose_replicas(pool, 3)
     assert str(error.value).endswith("rename it")
 
 
 def test_the_noise_is_that_of_the_score_that_ranks():
     """`race`: half the best accuracy, half the train loss, in which these two agree."""
-    schedule, names = Schedule(10, 50, "race"), ["a", "a-seed1"]
+    schedule, names = Schedule(2, 50, "race"), ["a", "a-seed1"]
     scores = {"a": [0.1, 0.3, 0.4, 0.5], "a-seed1": [0.1, 0.3, 0.6, 0.7, 0.1]}
     losses = {"a": [2.0, 1.5, 1.0, 0.8], "a-seed1": [2.0, 1.5, 1.0, 0.8, 9.0]}
-    found = measured_noise([names], scores, losses, schedule, {})
+    found = pooled_noise([names], scores, losses, schedule, {})
     assert found == Noise(False, pytest.approx(0.1 / sqrt(2)))
     shorter = {**scores, "a": scores["a"][:3]}
-    assert measured_noise([names], shorter, losses, schedule, {}) == Noise(True, None)
-    assert measured_noise([names], shorter, losses, schedule, {"a": "nan"}) == Noise(False, None)
+    assert pooled_noise([names], shorter, losses, schedule, {}) == Noise(True, None)
+    assert pooled_noise([names], shorter, losses, schedule, {"a": "nan"}) == Noise(False, None)
 
 
 class Seeded(Invented):
@@ -303,7 +322,7 @@ def repeated(workdir, executor, rule="average"):
     config = SearchConfig(round_epochs=2, rule=rule, train=TrainConfig(epochs=6))
     with ledger_of(workdir, {0: "abcd", 1: "ab"}, config, REPLICAS) as ledger:
         champions = drive(ledger, executor, workdir, progress=False)
-        assert audit(ledger).difference is None
+        assert audit(read_record(ledger)).difference is None
         assert summarize(ledger).finished
         return ledger.decisions(), ledger.epochs(), [c["name"] for c in champions]
 
@@ -321,7 +340,7 @@ def test_measured_noise_replaces_the_estimate(tmp_path):
     assert not any(first[name].close for name in ("0a", "0b", "0c", "0d"))  # 0.2 apart
     (second, third) = (d for d in decisions[0] if d.round == 2)
     assert second.close
-    assert third.reason.endswith("too close to call: 0.1 apart, noise 0.12")
+    assert decision_text(third).endswith("too close to call: 0.1 apart, noise 0.12")
     with Ledger(tmp_path) as ledger:
         state = summarize(ledger)
     assert state.noise == pytest.approx(0.125)
@@ -346,7 +365,7 @@ def test_a_running_search_measures_the_noise_of_the_score_that_ranks(tmp_path):
     decisions, _, _ = repeated(tmp_path, Telling({**FLAT, "0b-seed1": 0.75}), "race")
     with Ledger(tmp_path) as ledger:
         noise = summarize(ledger).noise
-    assert any(d.reason.endswith(f"noise {noise:.2g}") for d in decisions[0])
+    assert any(decision_text(d).endswith(f"noise {noise:.2g}") for d in decisions[0])
 
 
 def test_replicas_are_a_part_of_the_progress(tmp_path, monkeypatch):
@@ -383,7 +402,7 @@ def test_no_group_is_cut_before_the_noise_is_known(tmp_path):
 
 @settings(deadline=None, max_examples=15)
 @given(st.integers(2, 4), st.sampled_from(list(RULES)))
-def test_repeatson_several_workers(workers, rule):
+def test_repeats_on_several_workers(workers, rule):
     """The same decisions as with one, also where a worker is lost."""
     with TemporaryDirectory() as folder:
         found = [
@@ -421,7 +440,7 @@ def test_a_real_search_within_hours(tmp_path, batch_size):
     with Ledger(tmp_path) as ledger:
         meta, spent, repeats = ledger.meta(), ledger.timings(), ledger.replicas()
         trained = sum(map(len, ledger.epochs().values()))
-        assert audit(ledger).difference is None
+        assert audit(read_record(ledger)).difference is None
     recorded = meta["plan"]
     assert recorded["candidates"] == 4
     assert recorded["epochs"]["least"] <= trained <= recorded["epochs"]["most"]

@@ -158,7 +158,8 @@ FLAGS = (
     "--pool=elite",
     "--seed=290",
     "--epochs=30",
-    "--round_epochs=4",
+    "--round_epochs=2",
+    "--first_elimination=4",
     "--noexport",
 )
 

@@ -11,16 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.config import SearchConfig, TrainConfig
+from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.budget import Pace, forecast
-from efficientnet_elite.search.cuts import Decision
-from efficientnet_elite.search.deadline import longest
+from efficientnet_elite.search.deadline import longest_time
+from efficientnet_elite.search.decisions import Cause, decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.protocol import Failed, Stepped
-from efficientnet_elite.search.ledger import Replica
-from efficientnet_elite.search.replay import audit
+from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.rules import RULES
+from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.summary import State, standings, summarize
-from efficientnet_elite.search.tournament import Halt, Job, Schedule, standing
+from efficientnet_elite.search.tournament import Halt, Pending, standing
 from tests.support.invented import Invented, Simulated, ledger_of
 
 # -- decisions -------------------------------------------------------------------------------------
@@ -44,8 +46,8 @@ def test_a_halt_crowns_the_best_of_its_epoch():
         ("b", 1, True), ("c", 2, False), ("a", 3, False)
     ]  # fmt: skip
     assert {d.epoch for d in result.decisions} == {1}
-    assert all(d.reason.endswith("; time is up") for d in result.decisions)
-    assert result.jobs == (Job("b", 10),)
+    assert all(decision_text(d).endswith("; time is up") for d in result.decisions)
+    assert result.pending == (Pending("b", 10),)
     # What comes in later changes nothing, whoever it is of.
     late = {**rising(a=0.9, c=0.9), "b": scores["b"] + [0.1] * 5}
     late = {name: scores[name] + own[len(scores[name]) :] for name, own in late.items()}
@@ -67,15 +69,9 @@ def test_who_has_not_begun_can_neither_win_nor_take_over():
     scores = {"b": [0.2], "c": [0.1]}
     result = standing("abc", scores, SCHEDULE, halt=Halt(1, 1))
     assert result.champion == "b"
-    assert result.decisions[-1] == Decision(
-        1,
-        1,
-        "a",
-        pytest.approx(float("nan"), nan_ok=True),
-        3,
-        False,
-        "without a score when time was up",
-    )
+    late = result.decisions[-1]
+    assert (late.round, late.epoch, late.candidate, late.rank) == (1, 1, "a", 3)
+    assert (late.survives, late.scored, late.cause) == (False, False, Cause.LATE)
     failed = {"b": "nan", "c": "nan"}
     result = standing("abc", scores, SCHEDULE, halt=Halt(1, 1), failed=failed)
     assert (result.champion, result.finished) == (None, True)
@@ -83,11 +79,14 @@ def test_who_has_not_begun_can_neither_win_nor_take_over():
 
 def test_where_nobody_has_begun_the_cheapest_goes_on():
     result = standing("abc", {}, SCHEDULE, halt=Halt(1, 0, 1))
-    assert result.jobs == (Job("a", 1),)
-    assert result.decisions[0].reason == "without a score when time was up; the cheapest goes on"
+    assert result.pending == (Pending("a", 1),)
+    assert (
+        decision_text(result.decisions[0])
+        == "without a score when time was up; the cheapest goes on"
+    )
     assert standing("abc", {"a": [0.3]}, SCHEDULE, halt=Halt(1, 0, 1)).finished
     heir = standing("abc", {}, SCHEDULE, halt=Halt(1, 0, 1), failed={"a": "no memory"})
-    assert heir.jobs == (Job("b", 1),)
+    assert heir.pending == (Pending("b", 1),)
 
 
 def test_a_failure_after_the_end_of_a_race_does_not_rewrite_it():
@@ -120,9 +119,12 @@ def test_a_champion_that_has_had_its_time_cannot_lose_any_more():
 
 def test_int8_is_not_waited_for():
     scores = cut(rising(a=0.5, b=0.7), a=4, b=4)
-    assert standing("ab", scores, SCHEDULE, int8={}).jobs == (Job("a", 4, True), Job("b", 4, True))
+    assert standing("ab", scores, SCHEDULE, int8={}).pending == (
+        Pending("a", 4, True),
+        Pending("b", 4, True),
+    )
     result = standing("ab", scores, SCHEDULE, int8={}, halt=Halt(1, 4))
-    assert result.jobs == (Job("b", 10, int8=True),)
+    assert result.pending == (Pending("b", 10, int8=True),)
     assert standing("ab", scores, SCHEDULE, int8={}, halt=Halt(1, 4, 4)).finished
 
 
@@ -130,9 +132,9 @@ def test_int8_is_not_waited_for():
 
 
 def test_chains_of_work():
-    assert longest([], 3) == 0
-    assert longest([4, 2], 1) == 6
-    assert longest([4, 2], 2) == 5
+    assert longest_time([], 3) == 0
+    assert longest_time([4, 2], 1) == 6
+    assert longest_time([4, 2], 2) == 5
 
 
 class Killed(Exception):
@@ -194,7 +196,7 @@ def test_the_budget_is_kept(groups, workers, rule, repeat, share, slower, since,
             costs, schedule = costs_of(ledger), Schedule(4, 12, rule)
             by_group: dict[int, list] = {}
             for c in ledger.candidates():
-                by_group.setdefault(c.group, []).append(PACE.cost(c.spec.macs))
+                by_group.setdefault(c.group, []).append(PACE.cost_of(c.spec.macs))
             seeds = 1 + len(replicas)
             most = forecast(list(by_group.values()), schedule, workers=workers, seeds=seeds).most
         workdir = workdir / "run"
@@ -223,7 +225,7 @@ def test_the_budget_is_kept(groups, workers, rule, repeat, share, slower, since,
                 spent = before + second.now
             else:
                 spent = first.now
-            assert audit(ledger).difference is None
+            assert audit(read_record(ledger)).difference is None
             assert summarize(ledger).finished
             tables, halts = standings(ledger), ledger.halts()
             trained = {name: len(own) for name, own in ledger.epochs().items()}
@@ -246,7 +248,7 @@ def test_a_search_that_keeps_its_plan_is_let_alone(groups, rule, slower):
             with hours_for(workdir / "plan", groups, 1.0, rule) as ledger:
                 costs, by_group = costs_of(ledger), {}
                 for c in ledger.candidates():
-                    cost = PACE.cost(2 * c.spec.macs)  # an epoch, and building shared by epochs
+                    cost = PACE.cost_of(2 * c.spec.macs)  # an epoch, and building shared by epochs
                     by_group.setdefault(c.group, []).append(cost)
             most = forecast(list(by_group.values()), Schedule(4, 12, rule)).most
             with hours_for(workdir, groups, most if hours else 1e12, rule) as ledger:
@@ -277,8 +279,8 @@ def test_a_machine_that_becomes_slower(tmp_path):
         assert [champion["group"] for champion in champions] == [0, 1]
         halts = ledger.halts()
         assert all(0 < halt.end < 20 for halt in halts.values())
-        assert any("time is short, its race ends" in text for text in said)
-        assert any("time is up, its champion has been trained for" in text for text in said)
+        assert any("time is short: the tournament ends" in text for text in said)
+        assert any("time is up: the champion has been trained for" in text for text in said)
         assert summarize(ledger).finished
 
 
@@ -306,7 +308,7 @@ def test_a_champion_that_fails_in_its_last_epoch_keeps_what_it_has(tmp_path):
         name, trained = champion["name"], len(ledger.epochs()[champion["name"]])
         assert set(ledger.failures()) == {name}
         assert ledger.halts()[0].end == trained > 12
-        assert audit(ledger).difference is None
+        assert audit(read_record(ledger)).difference is None
         (shown,) = (m for m in summarize(ledger).members if m.name == name)
         assert shown.state is State.CHAMPION
 
@@ -334,5 +336,5 @@ def test_real_time(tmp_path):
         champions = drive(ledger, Invented(seconds=0.1), tmp_path, progress=False)
         assert len(champions) == 2
         assert {halt.end for halt in ledger.halts().values()} - {None}
-        assert audit(ledger).difference is None
+        assert audit(read_record(ledger)).difference is None
         assert ledger.meta()["elapsed"] > 1.0

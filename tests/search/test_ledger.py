@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import outlook, summary, tournament
 from efficientnet_elite.search.candidates import pool_candidates
-from efficientnet_elite.search.cuts import Decision
+from efficientnet_elite.search.decisions import Cause, Decision
 from efficientnet_elite.search.ledger import FILE_NAME, Epoch, Ledger
-from efficientnet_elite.search.tournament import Schedule
+from efficientnet_elite.search.record import curves
+from efficientnet_elite.search.schedule import schedule_of
 
 POOL = pool_candidates("elite", base_resolution=32, classes=10)[:4]
 NAMES = [candidate.name for candidate in POOL]
@@ -39,8 +39,8 @@ def test_round_trip(ledger):
     ledger.record_epoch(first)
     ledger.record_failure(NAMES[1], 1, "diverged")
     decisions = [
-        Decision(1, 2, NAMES[0], 0.3, 1, True, "first"),
-        Decision(1, 2, NAMES[2], 0.2, 2, False, "second"),
+        Decision(1, 2, NAMES[0], 0.3, 1, True, close=True, rule="race", gap=0.1, noise=0.2),
+        Decision(1, 2, NAMES[2], 0.2, 2, False, cause=Cause.LATE, halted=True),
     ]
     ledger.record_decisions(7, decisions)
     ledger.record_timing("export", "", 1.5)
@@ -60,11 +60,11 @@ def test_the_first_record_stands(ledger):
     record(ledger, NAMES[0], 0.9)
     ledger.record_failure(NAMES[0], 2, "first")
     ledger.record_failure(NAMES[0], 3, "second")
-    ledger.record_decisions(0, [Decision(1, 1, NAMES[0], 0.5, 1, True, "first")])
-    ledger.record_decisions(0, [Decision(1, 1, NAMES[0], 0.9, 2, False, "second")])
+    ledger.record_decisions(0, [Decision(1, 1, NAMES[0], 0.5, 1, True, rule="first")])
+    ledger.record_decisions(0, [Decision(1, 1, NAMES[0], 0.9, 2, False, rule="second")])
     assert ledger.scores() == {NAMES[0]: [0.5]}
     assert ledger.failures() == {NAMES[0]: "first"}
-    assert [d.reason for d in ledger.decisions()[0]] == ["first"]
+    assert [d.rule for d in ledger.decisions()[0]] == ["first"]
 
 
 def test_epochs_count_up_to_the_first_gap(ledger):
@@ -77,7 +77,9 @@ def test_epochs_count_up_to_the_first_gap(ledger):
 
 
 def test_nan_scores(ledger):
-    ledger.record_decisions(0, [Decision(1, 2, NAMES[0], float("nan"), 1, False, "failed")])
+    ledger.record_decisions(
+        0, [Decision(1, 2, NAMES[0], float("nan"), 1, False, cause=Cause.FAILED)]
+    )
     (decision,) = ledger.decisions()[0]
     assert isnan(decision.score)
 
@@ -117,7 +119,7 @@ def another_tools(path: Path):
         (lambda path: path.touch(), "holds no search yet: check --workdir"),
         (another_tools, "is no ledger of this tool: check --workdir"),
         (no_database, "cannot be used as a ledger"),
-        (other_version, r"another version of this tool \(format 99, this one reads 4\)"),
+        (other_version, r"another version of this tool \(format 99, this one reads 4 to 5\)"),
     ],
     ids=["missing", "empty", "another tool's", "no database", "other version"],
 )
@@ -192,9 +194,8 @@ def test_reading_beside_a_writing_process(ledger):
 
 def test_decisions_of_a_real_search_can_be_replayed(searched):
     with Ledger(searched) as ledger:
-        config = SearchConfig.from_dict(ledger.meta()["config"])
-        schedule = Schedule(config.round_epochs, config.train.epochs, config.rule)
-        (scores, losses), stored = summary.curves(ledger.epochs()), ledger.decisions()
+        schedule = schedule_of(ledger.meta())
+        (scores, losses), stored = curves(ledger.epochs()), ledger.decisions()
         groups: dict[int, list[str]] = {}
         for candidate in ledger.candidates():
             groups.setdefault(candidate.group, []).append(candidate.name)
@@ -207,4 +208,4 @@ def test_decisions_of_a_real_search_can_be_replayed(searched):
     assert sorted(map(len, groups.values())) == [1, 2]
     assert stored == replayed
     assert stored == {g: list(s.decisions) for g, s in standings.items() if s.decisions}
-    assert sum(map(len, scores.values())) == outlook.forecast([1, 2], schedule)
+    assert sum(map(len, scores.values())) == outlook.least_epochs([1, 2], schedule)

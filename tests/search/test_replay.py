@@ -11,19 +11,23 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from efficientnet_elite.benchmarks.studies import curves as invented
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search import replay, rules
+from efficientnet_elite.search import replay
+from efficientnet_elite.search.audit import Audit, audit
+from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.ledger import FILE_NAME, Epoch, Ledger
-from efficientnet_elite.search.replay import Curve, Play
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.replay import Curve, GroupResult
 from efficientnet_elite.search.rules import RULES
 from efficientnet_elite.search.summary import standings
 from tests.support.command import elite
-from tests.support.invented import ledger_of
+from tests.support.invented import Invented, ledger_of
 
 HEADER = "model,epoch,validation_accuracy"
 
@@ -126,12 +130,14 @@ def test_a_group_by_hand():
     group = read(
         text({"a": [10, 20, 90, 90], "b": [40, 30, 80, 80], "c": [30, 35, 70, 70], "d": [5] * 4})
     )
-    found = replay.player(RULES["last"], 1)(group)
-    assert found == Play("c", {"a": 1, "d": 1, "b": 2, "c": 4}, crowned=2, cuts=2, close=0)
-    result = replay.measure("last", replay.player(RULES["last"], 1), [group, group])
+    found = replay.player("last", 1)(group)
+    assert found == GroupResult(
+        "c", {"a": 1, "d": 1, "b": 2, "c": 4}, crowned=2, eliminations=2, close=0
+    )
+    result = replay.play_all("last", replay.player("last", 1), [group, group])
     assert (result.regret.mean, result.regret.error, result.near.mean) == (20, 0, 0)
     assert (result.search_epochs.mean, result.total_epochs.mean) == (1 + 1 + 2 + 2, 8)
-    assert replay.player(RULES["best"], 1)(group).chosen == "b"
+    assert replay.player("best", 1)(group).chosen == "b"
 
 
 def test_agreement_by_hand():
@@ -157,8 +163,8 @@ def test_the_future_is_not_looked_at(pool):
         Curve(c.model, c.accuracies[:32] + tuple(100 - a for a in c.accuracies[32:]), c.losses)
         for c in group
     ]
-    for rule in RULES.values():
-        play = replay.player(rule, 10)
+    for rule in RULES:
+        play = replay.player(rule)
         assert play(group) == play(upside_down)
 
 
@@ -172,8 +178,7 @@ def test_the_recommended_rule_finds_no_less_for_fewer_epochs():
         ]
         groups += replay.draw(curves, 60, 8, seed)
     paper, race = (
-        replay.measure(name, replay.player(rules.find(name), 10), groups)
-        for name in ("average", "recommended")
+        replay.play_all(name, replay.player(name), groups) for name in ("average", "recommended")
     )
     assert race.total_epochs.mean < 0.8 * paper.total_epochs.mean
     assert race.regret.mean < paper.regret.mean
@@ -281,7 +286,7 @@ def test_ray_tune_plays(pool):
     from efficientnet_elite.search import peers
 
     group = replay.draw(read(pool.read_text()), 1, 8, seed=0)[0]
-    played = peers.players()
+    played = peers.peer_players()
     halving = check("ASHA", played["Ray Tune ASHA 10/2"], group)
     assert min(halving.epochs.values()) == 10  # the first rung
     early = check("ASHA", played["Ray Tune ASHA 1/4"], group)
@@ -293,7 +298,7 @@ def test_optuna_plays(pool):
     from efficientnet_elite.search import peers
 
     group = replay.draw(read(pool.read_text()), 1, 8, seed=0)[0]
-    played = {name: play for name, play in peers.players().items() if "Optuna" in name}
+    played = {name: play for name, play in peers.peer_players().items() if "Optuna" in name}
     assert len(played) == 3
     for name, play in played.items():
         found = check(name, play, group)
@@ -306,7 +311,7 @@ def test_peers_that_are_not_installed(monkeypatch):
 
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'efficientnet-elite\[peers\]'"):
-        peers.players()
+        peers.peer_players()
 
 
 # -- invented curves -----------------------------------------------------------------------------
@@ -348,18 +353,18 @@ def test_an_audit_beside_a_running_search_is_of_one_moment(tmp_path, monkeypatch
     config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
     with ledger_of(tmp_path, {0: "ab"}, config) as ledger, Ledger(tmp_path) as reader:
 
-        def judged_meanwhile(read):
-            found = standings(read)  # of what there is at first
+        def read_meanwhile():
+            found = Ledger.epochs(reader)  # of what there is at first
             for name in ("0a", "0b"):
                 for epoch in (1, 2):
                     ledger.record_epoch(Epoch(name, epoch, 0.5, 1.0, 1.0))
             ledger.record_decisions(0, standings(ledger)[0].decisions)
             return found
 
-        monkeypatch.setattr(replay, "standings", judged_meanwhile)
-        assert replay.audit(reader) == replay.Audit(0, 1, None)
+        monkeypatch.setattr(reader, "epochs", read_meanwhile)
+        assert audit(read_record(reader)) == Audit(0, 1, None)
         monkeypatch.undo()
-        assert replay.audit(reader) == replay.Audit(2, 1, None)
+        assert audit(read_record(reader)) == Audit(2, 1, None)
 
 
 def test_scores_of_older_versions_may_differ_in_their_last_bit(tmp_path):
@@ -371,7 +376,7 @@ def test_scores_of_older_versions_may_differ_in_their_last_bit(tmp_path):
         first, second = standings(ledger)[0].decisions
         older = dataclasses.replace(first, score=math.nextafter(first.score, 1))
         ledger.record_decisions(0, [older, second])
-        assert replay.audit(ledger).difference is None
+        assert audit(read_record(ledger)).difference is None
 
 
 def test_a_decision_that_nothing_supports(searched, tmp_path):
@@ -379,7 +384,31 @@ def test_a_decision_that_nothing_supports(searched, tmp_path):
     with Ledger(workdir) as ledger:
         group, (decision, *_) = next(iter(ledger.decisions().items()))
         extra = next(d for d in ledger.decisions()[group] if not d.survives)
-        ledger.record_decisions(group, [type(extra)(99, 3, extra.candidate, 0.5, 1, True, "why")])
-        found = replay.audit(ledger)
+        ledger.record_decisions(group, [type(extra)(99, 3, extra.candidate, 0.5, 1, survives=True)])
+        found = audit(read_record(ledger))
     assert decision.round == 1
     assert "round 99" in found.difference and found.difference.endswith("the epochs give nothing")
+
+
+def test_a_continued_search_reads_its_ledger_once(tmp_path, monkeypatch):
+    config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
+    reads = Counter()
+    for name in ("epochs", "int8", "failures", "halts", "decisions", "replicas"):
+        original = getattr(Ledger, name)
+
+        def counted(ledger, name=name, original=original):
+            reads[name] += 1
+            return original(ledger)
+
+        monkeypatch.setattr(Ledger, name, counted)
+
+    class Stopped(Invented):
+        def wait(self, on_event):
+            raise KeyboardInterrupt
+
+    with ledger_of(tmp_path, {0: "ab"}, config) as ledger:
+        for name in ("0a", "0b"):
+            ledger.record_epoch(Epoch(name, 1, 0.5, 1.0, 1.0))
+        with pytest.raises(KeyboardInterrupt):
+            drive(ledger, Stopped(), tmp_path, progress=False)
+    assert set(reads.values()) == {1}

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from statistics import stdev
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from efficientnet_elite.cli import common, search
 from efficientnet_elite.config import PRESETS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import rules
-from efficientnet_elite.search.outlook import forecast
+from efficientnet_elite.search.decisions import decision_text
+from efficientnet_elite.search.outlook import least_epochs
 from efficientnet_elite.search.rules import RULES, fluctuation
-from efficientnet_elite.search.tournament import Schedule, standing
+from efficientnet_elite.search.schedule import Schedule, make_schedule, with_rule_defaults
+from efficientnet_elite.search.tournament import standing
 
 RACE = RULES["race"]
 
@@ -28,10 +32,10 @@ def test_scores_by_hand():
 
 
 def test_every_rule_is_found_by_its_name():
-    assert [rules.find(name).name for name in RULES] == list(RULES)
-    assert rules.find("recommended") is RULES[rules.RECOMMENDED]
+    assert [rules.find_rule(name).name for name in RULES] == list(RULES)
+    assert rules.find_rule("recommended") is RULES[rules.RECOMMENDED]
     with pytest.raises(UserError, match=r"no rule 'fastest': use average, .* or recommended"):
-        rules.find("fastest")
+        rules.find_rule("fastest")
 
 
 def test_presets_use_the_recommended_rule_and_the_papers_its_own():
@@ -60,38 +64,61 @@ def test_fluctuation_sees_neither_a_rise_nor_a_collapse_nor_the_far_past():
 
 def test_an_average_and_a_best_are_less_noisy_than_an_epoch():
     curves = [[0.5, 0.6] * 8] * 2
-    error = RULES["last"].error(curves, losses=True)
+    error = RULES["last"].noise(curves, losses=True)
     assert error > 0
-    assert RULES["average"].error(curves, losses=True) == pytest.approx(error / 4)
+    assert RULES["average"].noise(curves, losses=True) == pytest.approx(error / 4)
     noise = random.Random(0)
     bests = [max(noise.gauss(0, 1) for _ in range(10)) for _ in range(10000)]
-    best = RULES["best"].error(curves, losses=True)
+    best = RULES["best"].noise(curves, losses=True)
     assert best == pytest.approx(error * stdev(bests), rel=0.03)
-    assert RACE.error(curves, losses=True) == best
-    assert RACE.error(curves, losses=False) == error
+    assert RACE.noise(curves, losses=True) == best
+    assert RACE.noise(curves, losses=False) == error
 
 
 # -- the race ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("round_epochs", "epochs", "losses", "cuts"),
+    ("round_epochs", "first", "epochs", "losses", "eliminations"),
     [
-        (10, 200, True, [4, 6, 8, 10]),
-        (10, 200, False, [7, 9, 12, 16]),
-        (20, 120, True, [8, 12, 16, 20]),
-        (20, 120, False, [14, 19, 25, 33]),
-        (5, 120, False, [7, 9, 12, 16]),
-        (1, 9, False, [2, 3, 4, 5]),
-        (5, 40, True, [4, 6, 8, 10]),  # little is told apart in two or three epochs
-        (3, 10, True, [3, 5, 7, 9]),
-        (1, 3, True, [1, 2, 3, 3]),
-        (10, 10, True, [4, 6, 8, 10]),
+        (2, None, 200, True, [4, 6, 8, 10]),
+        (2, None, 200, False, [7, 9, 12, 16]),
+        (4, None, 120, True, [8, 12, 16, 20]),
+        (4, None, 120, False, [14, 19, 25, 33]),
+        (1, None, 9, False, [3, 4, 5, 7]),
+        (2, 3, 10, True, [3, 5, 7, 9]),
+        (1, 1, 3, True, [1, 2, 3, 3]),
+        (2, None, 10, True, [4, 6, 8, 10]),
+        (3, 5, 40, False, [5, 8, 11, 15]),
     ],
 )
-def test_cuts_of_the_race(round_epochs, epochs, losses, cuts):
-    found = [RACE.cut(n, round_epochs, epochs, losses=losses) for n in range(1, 5)]
-    assert found == cuts
+def test_eliminations_of_the_race(round_epochs, first, epochs, losses, eliminations):
+    found = [
+        RACE.elimination_epoch(n, round_epochs, epochs, losses=losses, first=first)
+        for n in range(1, 5)
+    ]
+    assert found == eliminations
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("losses", [True, False])
+def test_every_parameter_of_a_rule_changes_the_search(rule, losses):
+    """No two lengths of rounds mean the same eliminations, and so with every other parameter."""
+    found = {}
+    for name in RULES[rule].parameters:
+        for value in range(1, 21):
+            schedule = make_schedule(rule, 200, **{name: value})
+            epochs = [schedule.elimination_epoch(n, losses=losses) for n in (1, 2, 3)]
+            assert found.setdefault((name, *epochs), value) == value
+
+
+def test_a_parameter_without_effect_is_refused():
+    assert "first_elimination" in RACE.parameters
+    with pytest.raises(UserError, match="first_elimination has no effect under the rule average"):
+        make_schedule("average", 10, 2, first_elimination=3)
+    assert make_schedule("average", 40).round_epochs == 10
+    assert make_schedule("race", 40).round_epochs == 2
+    assert make_schedule("race", 1).round_epochs == 1
 
 
 def test_a_train_loss_speaks_in_accuracies():
@@ -157,22 +184,22 @@ def test_without_losses_the_steadier_of_two_wins_over_one_lucky_epoch():
     steady = [0.4 + 0.01 * epoch for epoch in range(12)]
     lucky = [*(0.3 + 0.01 * epoch for epoch in range(11)), 0.55]
     assert max(lucky) > max(steady)
-    table = standing("ab", {"a": lucky, "b": steady}, Schedule(10, 12, "race"))
+    table = standing("ab", {"a": lucky, "b": steady}, Schedule(2, 12, "race"))
     assert table.champion == "b"
 
 
 def test_a_race_of_equals_ends_and_says_that_it_was_close():
     wave = [0.5, 0.6] * 20
     scores = dict.fromkeys("abcd", wave)
-    table = standing("abcd", scores, Schedule(10, 40, "race"))
+    table = standing("abcd", scores, Schedule(2, 40, "race"))
     assert table.champion == "a"
     assert {d.round for d in table.decisions} == set(range(1, 9))  # the last epoch's is the last
     assert all(d.close for d in table.decisions if d.candidate in "bc")
-    assert "too close to call" in table.decisions[1].reason
+    assert "too close to call" in decision_text(table.decisions[1])
     clear = {"a": [0.1 * e for e in range(40)], "b": [0.05 * e for e in range(40)]}
-    (first, second) = standing("ab", clear, Schedule(10, 40, "race")).decisions
+    (first, second) = standing("ab", clear, Schedule(2, 40, "race")).decisions
     assert (first.candidate, first.close, second.close) == ("a", False, False)
-    assert "too close" not in first.reason
+    assert "too close" not in decision_text(first)
 
 
 @given(
@@ -197,17 +224,38 @@ def test_every_rule_comes_to_an_end_within_its_forecast(
         decisions = [repr(decision) for decision in table.decisions]
         assert decisions[: len(seen)] == seen, "a decision has changed"
         seen = decisions
-        if not table.jobs:
+        if not table.pending:
             break
-        name = chance.choice(table.jobs).candidate
+        name = chance.choice(table.pending).candidate
         scores[name].append(chance.choice([0.25, 0.5, 0.75]))
         told[name].append(chance.choice([0.1, 1.0, 2.0]))
     trained = sum(map(len, scores.values()))
-    planned = forecast([size], schedule, losses=losses)
+    planned = least_epochs([size], schedule, losses=losses)
     assert len(scores[table.champion]) == epochs
     if rule == "race":
         looks = (size - 1).bit_length() + (3 if losses else 7)
-        last = RACE.cut(max(looks, 1), round_epochs, epochs, losses=losses)
+        last = RACE.elimination_epoch(max(looks, 1), round_epochs, epochs, losses=losses)
         assert planned <= trained <= epochs + (size - 1) * last
     else:
         assert trained == planned
+
+
+@pytest.mark.parametrize(
+    ("flags", "eliminations"),
+    [
+        (["--config=quick"], [3, 5, 7, 9, 10]),
+        (["--config=paper", "--epochs=35"], [10, 20, 30, 35]),
+        (["--config=quick", "--rule=average"], [2, 4, 6, 8, 10]),
+        (["--config=quick", "--round_epochs=1"], [2, 3, 4, 5]),
+        (["--config=paper", "--epochs=10", "--rule=race"], [4, 6, 8, 10]),
+    ],
+)
+def test_presets_and_flags_decide_when_eliminations_are(flags, eliminations):
+    values = deepcopy(search.FLAGS)  # which other tests in this process parse, too
+    values(["elite search", *flags, "--workdir=unused"])
+    config = with_rule_defaults(common.search_config(values))
+    schedule = make_schedule(
+        config.rule, config.train.epochs, config.round_epochs, config.first_elimination
+    )
+    rounds = range(1, len(eliminations) + 1)
+    assert [schedule.elimination_epoch(number) for number in rounds] == eliminations

@@ -28,8 +28,9 @@ from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import Classifier, ConvBlock
 from efficientnet_elite.networks.spec import ArchSpec
-from efficientnet_elite.search import replay
 from efficientnet_elite.search import run as search
+from efficientnet_elite.search.audit import audit
+from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors import local
 from efficientnet_elite.search.executors.local import LocalExecutor
@@ -39,10 +40,11 @@ from efficientnet_elite.search.executors.protocol import (
     Failed,
     Finished,
     Ready,
-    Task,
     Warned,
+    WorkItem,
 )
 from efficientnet_elite.search.ledger import FILE_NAME, Ledger
+from efficientnet_elite.search.record import read_record
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.outcome import EpochResult, OutOfMemory
 from tests.support.command import SEARCH_FLAGS, elite
@@ -329,14 +331,16 @@ def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, failed,
         found = drive(ledger, executor, tmp_path, progress=False, on_message=said.append)
         assert ledger.failures() == dict.fromkeys(failed, "the loss became nan")
         decisions = ledger.decisions()[0]
-        assert replay.audit(ledger).difference is None
+        assert audit(read_record(ledger)).difference is None
     assert [(c["name"], c["epochs"]) for c in found] == [(name, 6) for name in champions]
-    blamed = sorted(d.candidate for d in decisions if d.reason == "failed: the loss became nan")
+    blamed = sorted(
+        d.candidate for d in decisions if decision_text(d) == "failed: the loss became nan"
+    )
     assert set(failed) - set(blamed) == (set() if champions else {"0d"})  # nobody is left to follow
     lines = [f"{name} has failed and is eliminated: the loss became nan" for name in failed]
     assert sorted(said) == lines
     assert set(executor.retired) == {"0a", "0b", "0c", "0d"}
-    heirs = {d.candidate for d in decisions if d.reason.startswith("takes over")}
+    heirs = {d.candidate for d in decisions if decision_text(d).startswith("takes over")}
     assert set(executor.too_late) == heirs
 
 
@@ -363,7 +367,7 @@ def test_decisions_of_other_rules_are_not_overruled(tmp_path):
         drive(ledger, Invented(ACCURACIES), tmp_path, progress=False)
         ledger._db.execute("UPDATE decisions SET rank = 3 - rank, survives = 1 - survives")
         before = ledger.decisions(), ledger.epochs()
-        with pytest.raises(UserError, match=r"decided otherwise .*: continue with the version"):
+        with pytest.raises(UserError, match=r"do not follow from .*: continue with the version"):
             drive(ledger, Invented(ACCURACIES), tmp_path, progress=False)
         assert (ledger.decisions(), ledger.epochs()) == before
 
@@ -402,7 +406,7 @@ def test_memory_that_others_hold_is_nobodys_fault(tmp_path, monkeypatch):
 
     def run(name):
         events = []
-        executor.submit(0, Task(replace(spec, name=name), 0, 1, tmp_path / name))
+        executor.submit(0, WorkItem(replace(spec, name=name), 0, 1, tmp_path / name))
         executor.wait(lambda slot, event: events.append(event))
         return events[-1]
 
@@ -421,7 +425,7 @@ def test_the_executor_keeps_what_it_has_built(tmp_path):
 
     def run(until):
         events = []
-        executor.submit(0, Task(spec, 0, until, path))
+        executor.submit(0, WorkItem(spec, 0, until, path))
         executor.wait(lambda slot, event: events.append(event))
         return [event for event in events if isinstance(event, Built | EpochDone | Finished)]
 
@@ -440,14 +444,14 @@ def test_the_executor_keeps_what_it_has_built(tmp_path):
     executor.retire(0, "s")
     path.write_bytes(path.read_bytes()[:-100])
     again = []
-    executor.submit(0, Task(spec, 2, 2, path))
+    executor.submit(0, WorkItem(spec, 2, 2, path))
     executor.wait(lambda slot, event: again.append(event))
     assert isinstance(again[0], Warned)
     scores = [event.result.train_loss for event in again if isinstance(event, EpochDone)]
     assert scores == [first.result.train_loss, second.result.train_loss]
 
     executor.retire(0, "s")
-    executor.submit(0, Task(spec, 0, 1, tmp_path / "other.npz", seed=1))
+    executor.submit(0, WorkItem(spec, 0, 1, tmp_path / "other.npz", seed=1))
     executor.wait(lambda slot, event: again.append(event))
     (other,) = (event.result for event in again[-2:] if isinstance(event, EpochDone))
     assert other.train_loss != first.result.train_loss

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.pool import ProcessPool
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.tournament import FINALISTS, Job, Schedule, standing
+from efficientnet_elite.search.schedule import Schedule
+from efficientnet_elite.search.tournament import FINALISTS, Pending, standing
 from efficientnet_elite.training.outcome import Int8Result
 from tests.support.int8_searches import CONFIG, GROUPS, invented, outcome, search, work
 from tests.support.invented import ledger_of
@@ -50,8 +52,8 @@ def test_int8_chooses_another_champion():
     assert result.champion == "b"
     first, second = result.decisions
     assert (first.score, second.score) == (0.79, 0.7)
-    assert "with int8 at -1.00 points, ranks 1 of 2" in first.reason
-    assert "with int8 at -20.00 points, ranks 2 of 2" in second.reason
+    assert "with int8 at -1.00 points, ranks 1 of 2" in decision_text(first)
+    assert "with int8 at -20.00 points, ranks 2 of 2" in decision_text(second)
 
 
 def test_the_rules_smoothing_is_kept():
@@ -69,14 +71,14 @@ def test_cuts_among_many_are_made_in_float():
     assert FINALISTS == 4
     scores = flat(a=0.9, b=0.8, c=0.7, d=0.6, e=0.5)
     before = standing("abcde", {}, SCHEDULE, int8={})
-    assert before.jobs == tuple(Job(name, 1) for name in "abcde")
+    assert before.pending == tuple(Pending(name, 1) for name in "abcde")
     result = standing("abcde", scores, SCHEDULE, int8={})
     assert [d.candidate for d in result.decisions] == [*"abcde"]
-    assert result.jobs == tuple(Job(name, 2, int8=True) for name in "abc")
+    assert result.pending == tuple(Pending(name, 2, int8=True) for name in "abc")
     # The last one to be measured is waited for; e leads in int8, but has left.
     int8 = measured(scores, a=0.1, b=0.6, c=0.5, e=0.99)
     del int8["c"][2]
-    assert standing("abcde", scores, SCHEDULE, int8=int8).jobs == (Job("c", 2, int8=True),)
+    assert standing("abcde", scores, SCHEDULE, int8=int8).pending == (Pending("c", 2, int8=True),)
     assert standing("abcde", scores, SCHEDULE, int8=measured(scores, a=0.1)).champion == "b"
 
 
@@ -85,7 +87,7 @@ def test_no_int8_form_ranks_behind_all_who_have_one():
     result = standing("abc", scores, SCHEDULE, int8=measured(scores, a=None, b=0.1, c=None))
     first = result.decisions[:3]
     assert [d.candidate for d in first] == ["b", "a", "c"]
-    assert "without an int8 form (dead), ranks 2 of 3" in first[1].reason
+    assert "without an int8 form (dead), ranks 2 of 3" in decision_text(first[1])
     assert result.champion == "b"
 
 
@@ -108,12 +110,12 @@ def test_ties_go_to_the_higher_int8_accuracy_then_to_the_cheaper():
 
 def test_the_champion_is_measured_at_its_end():
     scores, alone = flat(a=0.9), {"a": [0.9] * 3}
-    assert standing("a", alone, SCHEDULE, int8={}).jobs == (Job("a", 4, int8=True),)
-    assert standing("a", scores, SCHEDULE, int8={}).jobs == (Job("a", 4, int8=True),)
-    assert standing("a", scores, SCHEDULE, int8=measured(scores, a=None)).jobs == ()
+    assert standing("a", alone, SCHEDULE, int8={}).pending == (Pending("a", 4, int8=True),)
+    assert standing("a", scores, SCHEDULE, int8={}).pending == (Pending("a", 4, int8=True),)
+    assert standing("a", scores, SCHEDULE, int8=measured(scores, a=None)).pending == ()
     # Who cannot be measured has still been trained to the end.
     result = standing("a", scores, SCHEDULE, int8={}, failed={"a": "killed"})
-    assert (result.champion, result.jobs) == ("a", ())
+    assert (result.champion, result.pending) == ("a", ())
 
 
 def test_who_cannot_be_measured_leaves():
@@ -121,11 +123,11 @@ def test_who_cannot_be_measured_leaves():
     int8 = measured(flat(b=0.8))
     result = standing("ab", scores, SCHEDULE, int8=int8, failed={"a": "killed"})
     assert result.champion == "b"
-    assert [(d.candidate, d.reason) for d in result.decisions][1] == ("a", "failed: killed")
+    assert [(d.candidate, decision_text(d)) for d in result.decisions][1] == ("a", "failed: killed")
     assert isnan(result.decisions[1].score)
     # Its rival is measured all the same: what fails when must not change a decision.
     waiting = standing("ab", scores, SCHEDULE, int8={}, failed={"a": "killed"})
-    assert (waiting.jobs, waiting.decisions) == ((Job("b", 1, int8=True),), ())
+    assert (waiting.pending, waiting.decisions) == ((Pending("b", 1, int8=True),), ())
 
 
 @st.composite
@@ -155,9 +157,9 @@ def compete(contest, pick):
         decisions = [repr(decision) for decision in now.decisions]
         assert decisions[: len(seen)] == seen, "a decision has changed"
         seen = decisions
-        if not now.jobs:
+        if not now.pending:
             return now, int8
-        job = pick(now.jobs)
+        job = pick(now.pending)
         done = scores.setdefault(job.candidate, [])
         measuring = len(done) == job.until_epoch
         assert job.int8 or not measuring, "nothing is left to do for a job"
@@ -184,7 +186,7 @@ def test_the_order_of_work_changes_nothing(contest, random):
         rounds.setdefault(decision.round, []).append(decision)
     for decisions in rounds.values():
         if not any(isnan(decision.score) for decision in decisions):
-            told = ["int8" in decision.reason for decision in decisions]
+            told = ["int8" in decision_text(decision) for decision in decisions]
             assert told == [2 <= len(decisions) <= FINALISTS] * len(decisions)
     assert straight.champion is not None or set(names) & failing.keys()
 

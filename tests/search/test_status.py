@@ -31,7 +31,7 @@ def command(workdir, *flags):
 
 def finish(ledger, pause=0.0):
     """Trains what there is to train."""
-    while jobs := [job for s in standings(ledger).values() for job in s.jobs]:
+    while jobs := [job for s in standings(ledger).values() for job in s.pending]:
         for job in jobs:
             done = len(ledger.scores().get(job.candidate, ()))
             train(ledger, job.candidate, 0.1 + 0.01 * done, first=done + 1)

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import outlook, tournament
-from efficientnet_elite.search.ledger import Ledger, Replica
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.summary import State, as_dict, standings, summarize
 from efficientnet_elite.search.summary_text import as_text
 from efficientnet_elite.search.tournament import Halt
@@ -152,11 +154,14 @@ def test_what_was_cut_short_is_told(tmp_path):
         summary = summarize(ledger)
     text = as_text(summary)
     told = " ".join(text.split())
-    assert "group 0: g0b is the champion time is up, its champion has been trained for 3" in told
-    assert "time is short, its race ends in round 1 by the scores of epoch 0: what is left" in told
-    assert "out in round 1, ranked 2 of 3" in text
+    assert "group 0: g0b is the champion time is up: the champion has been trained for 3" in told
+    assert (
+        "time is short: the tournament ends in round 1 by the scores of epoch 0, and the rest"
+        in told
+    )
+    assert "eliminated in round 1, ranked 2 of 3" in text
     (late,) = (line for line in text.splitlines() if line.startswith("  g0c"))
-    assert late.endswith("out in round 1: time was up")
+    assert late.endswith("eliminated in round 1: time was up")
     found = json.loads(json.dumps(as_dict(summary), allow_nan=False))["groups"]
     assert [group["halt"] for group in found] == [
         {"round": 1, "epoch": 1, "end": 3},
@@ -189,7 +194,7 @@ def test_failures(tmp_path):
     assert summary.groups[0].champion == "g0b"
     nobody = summary.groups[1]
     assert (nobody.champion, nobody.finished, nobody.epochs_left) == (None, True, 0)
-    assert "nobody is left" in as_text(summary)
+    assert "no champion: every candidate has failed" in as_text(summary)
     assert "failed: out of memory" in as_text(summary)
     json.dumps(as_dict(summary), allow_nan=False)
 
@@ -201,7 +206,7 @@ def test_standings_equal_the_tournament_in_the_order_of_preference(tmp_path):
             train(ledger, name, 0.5, 0.5)
         found = standings(ledger)
         scores = ledger.scores()
-    schedule = tournament.Schedule(2, 6)
+    schedule = Schedule(2, 6)
     assert list(found) == [0, 1]
     for number in (0, 1):
         members = [f"g{number}a", f"g{number}b"]
@@ -234,7 +239,7 @@ def test_done_and_left_make_the_plan_at_any_moment(
     with ledger:
         ledger._db.execute("PRAGMA synchronous=OFF")
         for _ in range(stop):
-            jobs = [job for s in standings(ledger).values() for job in s.jobs]
+            jobs = [job for s in standings(ledger).values() for job in s.pending]
             if not jobs:
                 break
             job = data.draw(st.sampled_from(jobs))
@@ -242,9 +247,7 @@ def test_done_and_left_make_the_plan_at_any_moment(
             train(ledger, job.candidate, data.draw(st.floats(0, 1)), first=done + 1)
         summary = summarize(ledger)
     assert summary.epochs_done + summary.epochs_left == summary.epochs_planned
-    assert summary.epochs_planned == outlook.forecast(
-        sizes, tournament.Schedule(round_epochs, epochs)
-    )
+    assert summary.epochs_planned == outlook.least_epochs(sizes, Schedule(round_epochs, epochs))
     assert summary.finished == (summary.epochs_left == 0)
     assert 0 <= summary.progress <= 1
     assert (summary.progress == 1) == summary.finished
@@ -268,7 +271,7 @@ def test_text(tmp_path):
     assert row.split()[:2] == ["g0a", "4.06"]
     assert "37.50 %" in row
     assert "50.00 %" in row
-    assert heads.index("state") == row.index("out in round 1, ranked 2 of 3")
+    assert heads.index("state") == row.index("eliminated in round 1, ranked 2 of 3")
 
 
 def test_as_dict_is_plain(tmp_path):

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientnet_elite.search import tournament
-from efficientnet_elite.search.outlook import forecast
+from efficientnet_elite.search.decisions import decision_text
+from efficientnet_elite.search.outlook import least_epochs
 from efficientnet_elite.search.rules import survivors_of
-from efficientnet_elite.search.tournament import Job, Schedule, standing
+from efficientnet_elite.search.schedule import Schedule
+from efficientnet_elite.search.tournament import Pending, standing
 
 SCHEDULE = Schedule(round_epochs=2, epochs=10)
 
@@ -37,7 +39,7 @@ def test_eight_four_two_one():
     assert [d.epoch for d in result.decisions] == [2] * 8 + [4] * 4 + [6] * 2
     assert [d.rank for d in result.decisions] == [*range(1, 9), *range(1, 5), 1, 2]
     assert result.champion == "b"
-    assert result.jobs == ()
+    assert result.pending == ()
     assert result.decisions[0].score == pytest.approx(0.8)
 
 
@@ -88,9 +90,9 @@ def test_no_tie_is_decided_by_the_last_bit(right, rule):
 def test_a_group_of_one_needs_no_round():
     before = standing("a", {}, SCHEDULE)
     assert (before.champion, before.decisions) == ("a", ())
-    assert before.jobs == (Job("a", 10),)
+    assert before.pending == (Pending("a", 10),)
     after = standing("a", flat(a=0.1), SCHEDULE)
-    assert (after.champion, after.jobs) == ("a", ())
+    assert (after.champion, after.pending) == ("a", ())
 
 
 def test_an_empty_group():
@@ -110,12 +112,12 @@ def test_the_end_of_training_ends_the_tournament():
 
 def test_what_is_to_be_trained_next():
     scores = {"a": [0.5, 0.5], "b": [0.4]}
-    assert standing("abc", scores, SCHEDULE).jobs == (Job("b", 2), Job("c", 2))
+    assert standing("abc", scores, SCHEDULE).pending == (Pending("b", 2), Pending("c", 2))
     assert standing("abc", scores, SCHEDULE).champion is None
     scores |= {"b": [0.4, 0.4], "c": [0.3, 0.3]}
     result = standing("abc", scores, SCHEDULE)
     assert result.survivors == ("a", "b")
-    assert result.jobs == (Job("a", 4), Job("b", 4))
+    assert result.pending == (Pending("a", 4), Pending("b", 4))
 
 
 def test_who_fails_leaves_in_the_round_it_cannot_finish():
@@ -123,7 +125,7 @@ def test_who_fails_leaves_in_the_round_it_cannot_finish():
     result = standing("abcd", scores, SCHEDULE, failed={"c": "diverged"})
     assert rounds(result) == {1: ("ca", "bd"), 2: ("a", "c")}
     last = result.decisions[-1]
-    assert (last.candidate, last.rank, last.reason) == ("c", 2, "failed: diverged")
+    assert (last.candidate, last.rank, decision_text(last)) == ("c", 2, "failed: diverged")
     assert isnan(last.score)
     assert result.champion == "a"
 
@@ -134,7 +136,7 @@ def test_failing_late_does_not_rewrite_earlier_decisions():
     after = standing("abc", scores, SCHEDULE, failed={"b": "diverged"})
     assert after.decisions[: len(before.decisions)] == before.decisions
     # c, eliminated already, does not come back; its own failure would change nothing either.
-    assert after.jobs == (Job("a", 4),)
+    assert after.pending == (Pending("a", 4),)
     assert standing("abc", scores, SCHEDULE, failed={"c": "diverged"}) == before
 
 
@@ -144,12 +146,12 @@ def test_the_runner_up_takes_over_from_a_champion_that_fails():
     before = standing("abcd", scores, SCHEDULE)
     result = standing("abcd", scores, SCHEDULE, failed={"a": "diverged"})
     assert (result.champion, result.survivors) == ("b", ("b",))
-    assert result.jobs == (Job("b", 10),)  # on from where it left
+    assert result.pending == (Pending("b", 10),)  # on from where it left
     assert result.decisions[: len(before.decisions)] == before.decisions
     heir, gone = result.decisions[len(before.decisions) :]
     assert (heir.candidate, heir.survives, heir.score) == ("b", True, pytest.approx(0.8))
-    assert heir.reason == "takes over, ranked 2 of 2 in round 2: a failed: diverged"
-    assert (gone.candidate, gone.survives, gone.reason) == ("a", False, "failed: diverged")
+    assert decision_text(heir) == "takes over, ranked 2 of 2 in round 2: a failed: diverged"
+    assert (gone.candidate, gone.survives, decision_text(gone)) == ("a", False, "failed: diverged")
     assert {(d.round, d.epoch) for d in (heir, gone)} == {(3, 7)}
     # It fails in its turn: who left a round earlier comes next, and what was decided stands.
     later = standing("abcd", scores, SCHEDULE, failed={"a": "diverged", "b": "diverged"})
@@ -157,7 +159,7 @@ def test_the_runner_up_takes_over_from_a_champion_that_fails():
     decided = [repr(decision) for decision in result.decisions]
     assert [repr(decision) for decision in later.decisions][: len(decided)] == decided
     nobody = standing("abcd", scores, SCHEDULE, failed=dict.fromkeys("abcd", "diverged"))
-    assert (nobody.champion, nobody.survivors, nobody.jobs) == (None, (), ())
+    assert (nobody.champion, nobody.survivors, nobody.pending) == (None, (), ())
     # One that fails after its last epoch has been trained to the end.
     assert standing("ab", flat(a=0.5, b=0.1), SCHEDULE, failed={"a": "late"}).champion == "a"
 
@@ -165,8 +167,11 @@ def test_the_runner_up_takes_over_from_a_champion_that_fails():
 def test_all_finalists_fail_at_once():
     scores = {name: [0.9 - 0.1 * place] * 2 for place, name in enumerate("abcd")}
     result = standing("abcd", scores, SCHEDULE, failed={"a": "diverged", "b": "diverged"})
-    assert (result.champion, result.jobs) == ("c", (Job("c", 10),))
-    assert result.decisions[-1].reason == "takes over, ranked 3 of 4 in round 1: all others failed"
+    assert (result.champion, result.pending) == ("c", (Pending("c", 10),))
+    assert (
+        decision_text(result.decisions[-1])
+        == "takes over, ranked 3 of 4 in round 1: all others failed"
+    )
 
 
 @pytest.mark.parametrize("epochs", [2, 6])
@@ -174,12 +179,12 @@ def test_a_tie_is_too_close_to_call(epochs):
     """Also where noise is not known, or none is seen."""
     result = standing("ab", flat(a=0.5, b=0.5), Schedule(epochs, 10))
     assert all(decision.close for decision in result.decisions)
-    assert result.decisions[0].reason.endswith("; too close to call: a tie")
+    assert decision_text(result.decisions[0]).endswith("; too close to call: a tie")
 
 
 def test_everybody_fails():
     result = standing("ab", {}, SCHEDULE, failed={"a": "diverged", "b": "out of memory"})
-    assert (result.champion, result.jobs) == (None, ())
+    assert (result.champion, result.pending) == (None, ())
     assert [(d.candidate, d.survives) for d in result.decisions] == [("a", False), ("b", False)]
     assert standing("a", {}, SCHEDULE, failed={"a": "diverged"}).champion is None
 
@@ -202,7 +207,7 @@ def test_impossible_schedules(round_epochs, epochs):
 )
 def test_forecast_by_hand(sizes, schedule, epochs):
     """The last are the paper's groups: 64 x 10 for the first round, and so on."""
-    assert forecast(sizes, schedule) == epochs
+    assert least_epochs(sizes, schedule) == epochs
 
 
 # -- properties ----------------------------------------------------------------------------------
@@ -237,7 +242,7 @@ def compete(groups, schedule, curves, failing, pick):
             decisions = [repr(decision) for decision in now.decisions]  # NaN equals NaN as text
             assert decisions[: len(seen[i])] == seen[i], "a decision has changed"
             seen[i] = decisions
-        jobs = [job for now in standings for job in now.jobs]
+        jobs = [job for now in standings for job in now.pending]
         if not jobs:
             return standings, scores
         name = pick(jobs).candidate
@@ -252,7 +257,7 @@ def compete(groups, schedule, curves, failing, pick):
 def test_a_whole_tournament(contest):
     groups, schedule, curves, _ = contest
     standings, scores = compete(groups, schedule, curves, {}, pick=lambda jobs: jobs[0])
-    assert sum(map(len, scores.values())) == forecast([len(g) for g in groups], schedule)
+    assert sum(map(len, scores.values())) == least_epochs([len(g) for g in groups], schedule)
     for group, result in zip(groups, standings, strict=True):
         assert result.champion in group
         assert len(scores[result.champion]) == schedule.epochs
@@ -273,7 +278,7 @@ def test_the_order_of_training_and_other_groups_change_nothing(contest, random):
         (alone,), _ = compete([group], schedule, curves, failing, pick=lambda jobs: jobs[-1])
         assert repr(alone) == repr(result)
         assert result.champion is None or len(scores[result.champion]) == schedule.epochs
-        gone = {d.candidate for d in result.decisions if d.reason.startswith("failed")}
+        gone = {d.candidate for d in result.decisions if decision_text(d).startswith("failed")}
         assert gone <= failing.keys()
 
 

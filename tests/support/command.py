@@ -18,6 +18,7 @@ SEARCH_FLAGS = (
     "--groups=2",
     "--epochs=3",
     "--round_epochs=1",
+    "--first_elimination=1",
     "--batch_size=128",
     "--seed=357",
 )

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from efficientnet_elite.config import SearchConfig, TrainConfig
+from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.replay import audit
+from efficientnet_elite.search.record import read_record
 from tests.support.invented import Invented, ledger_of
 
 GROUPS = {0: "abcdef", 1: "ab"}
@@ -22,7 +23,7 @@ CHANGES = {"0a": -0.3, "0b": -0.01, "0c": None}
 
 def outcome(workdir: Path) -> dict:
     with Ledger(workdir) as ledger:
-        assert audit(ledger).difference is None
+        assert audit(read_record(ledger)).difference is None
         return {
             "scores": ledger.scores(),
             "int8": {

@@ -31,9 +31,10 @@ from efficientnet_elite.search.executors.protocol import (
     OnEvent,
     Ready,
     Stepped,
-    Task,
+    WorkItem,
 )
-from efficientnet_elite.search.ledger import Ledger, Replica
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.noise import Replica
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.outcome import EpochResult, Int8Result, TrainingError
 
@@ -98,46 +99,46 @@ class Invented:
         self.retired: list[str] = []
         self.too_late: list[str] = []  # trained although retired
         self._kept: dict[str, list[EpochResult]] = {}
-        self._task: Task | None = None
+        self._item: WorkItem | None = None
 
     def __call__(self, slot: int) -> Invented:
         """As a worker is made."""
         return self
 
-    def submit(self, slot: int, task: Task) -> None:
-        self._task = task
+    def submit(self, slot: int, item: WorkItem) -> None:
+        self._item = item
 
     def wait(self, on_event: OnEvent) -> None:
-        task, self._task = self._task, None
-        if task is None:
+        item, self._item = self._item, None
+        if item is None:
             on_event(0, Ready())
             return
         try:
-            self._train(task, on_event)
+            self._train(item, on_event)
         except TrainingError as error:
             on_event(0, Failed(str(error)))
         else:
             on_event(0, Finished())
 
-    def _train(self, task: Task, on_event: OnEvent) -> None:
-        name = task.spec.name
+    def _train(self, item: WorkItem, on_event: OnEvent) -> None:
+        name = item.spec.name
         self.too_late += [name] if name in self.retired else []
         if name not in self._kept:
-            saved = task.checkpoint.is_file()
-            history = Checkpoint.load(task.checkpoint).history if saved else []
+            saved = item.checkpoint.is_file()
+            history = Checkpoint.load(item.checkpoint).history if saved else []
             self._kept[name] = [EpochResult(**entry) for entry in history]
             on_event(0, Built(0.1))
             for result in self._kept[name]:
                 on_event(0, EpochDone(result))
         history = self._kept[name]
-        while len(history) < task.until_epoch:
+        while len(history) < item.until_epoch:
             epoch = len(history) + 1
             if name == self.refused:
                 raise UserError("no space left on device")
             if self.failing.get(name) == epoch - 1:
                 raise TrainingError("the loss became nan")
             time.sleep(self.seconds)
-            if self.deadly.get(name) == epoch and self._dies(task.checkpoint.parent / "deaths"):
+            if self.deadly.get(name) == epoch and self._dies(item.checkpoint.parent / "deaths"):
                 os.kill(os.getpid(), signal.SIGKILL)
             on_event(0, Stepped(1, 1))
             accuracy = self.accuracies.get(name, score(name, epoch))
@@ -147,18 +148,18 @@ class Invented:
                     file.write(f"{name} {epoch} {os.getpid()}\n")
             state = [np.full(1000, epoch)]
             Checkpoint(
-                task.spec.to_json(),
+                item.spec.to_json(),
                 [asdict(result) for result in history],
                 {"weights": state, "average": state, "optimizer": state},
-            ).save(task.checkpoint)
+            ).save(item.checkpoint)
             on_event(0, EpochDone(history[-1]))
-        if task.int8_at_end:
-            assert len(history) == task.until_epoch, "the weights are not those to be measured"
-            on_event(0, Int8Done(self._measure(task, history[-1])))
+        if item.int8_at_end:
+            assert len(history) == item.until_epoch, "the weights are not those to be measured"
+            on_event(0, Int8Done(self._measure(item, history[-1])))
 
-    def _measure(self, task: Task, latest: EpochResult) -> Int8Result:
-        name = task.spec.name
-        if self.deadly_int8 == name and self._dies(task.checkpoint.parent / "deaths"):
+    def _measure(self, item: WorkItem, latest: EpochResult) -> Int8Result:
+        name = item.spec.name
+        if self.deadly_int8 == name and self._dies(item.checkpoint.parent / "deaths"):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.log:
             with self.log.open("a") as file:
@@ -218,14 +219,14 @@ class Simulated:
         life = -1 if isinstance(event, Lost) else self._life[slot]
         heappush(self._events, (when, next(self._order), slot, life, event, name))
 
-    def submit(self, slot: int, task: Task) -> None:
-        name, clock = task.spec.name, self.now
+    def submit(self, slot: int, item: WorkItem) -> None:
+        name, clock = item.spec.name, self.now
         if name not in self._kept[slot]:
             self._kept[slot].add(name)
             clock += self._seconds(name)
             self.built.append(name)
             self._at(clock, slot, Built(self._seconds(name)), name)
-        for epoch in range(self._epochs.get(name, 0) + 1, task.until_epoch + 1):
+        for epoch in range(self._epochs.get(name, 0) + 1, item.until_epoch + 1):
             clock += self._seconds(name)
             result = EpochResult(epoch, score(name, epoch), 1.0, self._seconds(name))
             self._at(clock, slot, EpochDone(result), name)

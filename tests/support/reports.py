@@ -15,6 +15,7 @@ from efficientnet_elite.report.contents import Figures
 from efficientnet_elite.report.page import render
 from efficientnet_elite.search import planning
 from efficientnet_elite.search.candidates import pool_candidates
+from efficientnet_elite.search.decisions import decided_rounds
 from efficientnet_elite.search.ledger import Epoch, Ledger
 from efficientnet_elite.search.summary import standings, summarize
 from efficientnet_elite.training.outcome import Int8Result
@@ -76,6 +77,7 @@ def search(
     """
     config = SearchConfig(
         round_epochs=1,
+        first_elimination=1 if rule == "race" else None,
         rule=rule,
         train=TrainConfig(epochs=epochs),
         data=DataConfig(dataset="folder:pets"),
@@ -84,8 +86,8 @@ def search(
     )
     pool = pool_candidates("elite", base_resolution=32, classes=len(labels))
     chosen = [replace(c, group=i % groups) for i, c in enumerate(pool[: groups * size])]
-    replicas = planning.replicas(chosen, config.seeds)
-    kept, plan = planning.planned(chosen, config, pace)
+    replicas = planning.choose_replicas(chosen, config.seeds)
+    kept, plan, _ = planning.plan_candidates(chosen, config, pace)
     assert kept == tuple(chosen)
     meta = {
         "config": asdict(config),
@@ -109,20 +111,20 @@ def search(
         for replica in replicas:
             own = accuracy(order[replica.candidate] + replica.seed, 1)
             ledger.record_epoch(Epoch(replica.name, 1, own, 1.0, 2.0))
-        while jobs := [job for s in standings(ledger).values() for job in s.jobs]:
-            for job in jobs:
-                known = ledger.scores().get(job.candidate, ())
+        while pending := [need for s in standings(ledger).values() for need in s.pending]:
+            for need in pending:
+                known = ledger.scores().get(need.candidate, ())
                 done, found = len(known), known[-1] if known else None
-                for epoch in range(done + 1, job.until_epoch + 1):
+                for epoch in range(done + 1, need.until_epoch + 1):
                     if not budget:
                         return []
                     budget -= 1
-                    found = accuracy(order[job.candidate], epoch)
-                    ledger.record_epoch(Epoch(job.candidate, epoch, found, 1.0, 2.0))
-                if job.int8:
-                    in_int8 = found + change(order[job.candidate])
-                    result = Int8Result(job.until_epoch, found, in_int8, 56, 1.0)
-                    ledger.record_int8(job.candidate, result)
+                    found = accuracy(order[need.candidate], epoch)
+                    ledger.record_epoch(Epoch(need.candidate, epoch, found, 1.0, 2.0))
+                if need.int8:
+                    in_int8 = found + change(order[need.candidate])
+                    result = Int8Result(need.until_epoch, found, in_int8, 56, 1.0)
+                    ledger.record_int8(need.candidate, result)
         ledger.record_timing("graph building", chosen[0].name, 61.0)
         return [group.champion for group in summarize(ledger).groups]
 
@@ -209,3 +211,7 @@ def texts(figure):
 def group_of(workdir, number=0):
     with Ledger(workdir) as ledger:
         return summarize(ledger).groups[number]
+
+
+def rounds_of(group):
+    return decided_rounds(group.number, group.decisions)

@@ -10,11 +10,11 @@ from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.search.ledger import Ledger
 
 GROUPS = {0: "abcd", 1: "ab", 2: "abc", 3: "a"}
-CONFIG = SearchConfig(round_epochs=2, train=TrainConfig(epochs=6))
+CONFIG = SearchConfig(round_epochs=2, first_elimination=2, train=TrainConfig(epochs=6))
 
 # Another one, with time to be killed again and again.
 LONG_GROUPS = {0: "abcdef", 1: "abcde", 2: "abcd", 3: "ab"}
-LONG_CONFIG = SearchConfig(round_epochs=3, train=TrainConfig(epochs=60))
+LONG_CONFIG = SearchConfig(round_epochs=2, first_elimination=3, train=TrainConfig(epochs=60))
 
 
 def outcome(workdir: Path) -> dict:

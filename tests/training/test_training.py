@@ -18,7 +18,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import ConvBlock
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.search.executors.local import LocalExecutor
-from efficientnet_elite.search.executors.protocol import Finished, Int8Done, Task
+from efficientnet_elite.search.executors.protocol import Finished, Int8Done, WorkItem
 from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.training.learning_rate import learning_rate
 from efficientnet_elite.training.trainer import Trainer, TrainingError, load_averaged
@@ -225,7 +225,7 @@ def test_the_executor_measures_the_epoch_it_was_asked_for(straight, digits, tmp_
 
     def run(until):
         events = []
-        executor.submit(0, Task(SPEC, 3, until, path, int8_at_end=True))
+        executor.submit(0, WorkItem(SPEC, 3, until, path, int8_at_end=True))
         executor.wait(lambda slot, event: events.append(event))
         return events
 
@@ -242,7 +242,7 @@ def test_the_executor_measures_the_epoch_it_was_asked_for(straight, digits, tmp_
     assert [type(event) for event in again] == [Int8Done, Finished]
     assert again[0].result.int8_accuracy == measured.result.int8_accuracy
 
-    executor.submit(0, Task(SPEC, 2, 3, path))
+    executor.submit(0, WorkItem(SPEC, 2, 3, path))
     executor.wait(lambda slot, event: None)
     *_, measured, last = run(2)  # also where it is still held, and has been trained on
     assert (measured.result.epoch, last) == (2, Finished())

@@ -1,7 +1,4 @@
-"""Building blocks of networks; `REGISTRY` knows them by the name that a spec's JSON gives them.
-
-This package must not import TensorFlow or Keras.
-"""
+"""Building blocks of networks; `REGISTRY` finds their classes by the names in a spec's JSON."""
 
 from __future__ import annotations
 
@@ -52,10 +49,10 @@ from efficientnet_elite.networks.blocks.user import UserModel
 _MODULES = (mobile, ghost, shuffle, concat, condense, esp, cells, segmentation, user)
 
 REGISTRY: dict[str, type[Block]] = {
-    kind.__name__: kind
+    value.__name__: value
     for module in _MODULES
-    for kind in vars(module).values()
-    if isinstance(kind, type) and issubclass(kind, Block) and kind is not Block
+    for value in vars(module).values()
+    if isinstance(value, type) and issubclass(value, Block) and value is not Block
 }
 
 __all__ = [

@@ -1,9 +1,7 @@
-"""What a building block is: frozen data with one method that draws it on a `Graph`.
+"""`Block`, the base class of all building blocks: frozen data that adds operations to a `Graph`.
 
-Channel counts are absolute: a family's width and depth rules have been applied by the time a block
-exists, so a block means the same in every family.
-
-This module must not import TensorFlow or Keras.
+The channel counts of a block are absolute. A family applies its width and depth multipliers before
+it makes blocks, so a block means the same in every family.
 """
 
 from __future__ import annotations
@@ -16,10 +14,11 @@ from efficientnet_elite.networks.graph import Graph, Tensor
 
 @dataclass(frozen=True)
 class Block:
-    """A named part of a network. Node names start with ``name``, as layer names in Keras do.
+    """A named part of a network.
 
     Attributes:
-      top: whether blocks of this kind turn features into logits.
+      top: whether blocks of this class belong to the part that turns features into logits.
+      name: unique in its network; most names of the block's nodes start with it.
     """
 
     top: ClassVar[bool] = False
@@ -27,5 +26,5 @@ class Block:
     name: str
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Draws the block's operations behind ``x`` and returns its output."""
+        """Adds the operations of the block, applied to ``x``, and returns its output."""
         raise NotImplementedError

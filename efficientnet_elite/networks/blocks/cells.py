@@ -1,27 +1,29 @@
-"""The cell of NASNet, AmoebaNet, PNASNet and DARTS: a searched graph of small operations.
+"""The cells of NASNet, AmoebaNet, PNASNet and DARTS: graphs of operations found by a search.
 
-A genotype is a line of text, so that it reads as in the papers, compares and goes into JSON::
+The structure of a cell is its genotype, a line of text that is stored in a spec's JSON, such as::
 
     s5 0 + s3 1, a3 0 + id 1, m3 2 + s3 0 -> 1 3 4
 
-State 0 is the output of the cell before, state 1 of the one before that (DARTS numbers these two
-the other way round), each brought to the cell's width. Every comma closes a new state, from 2 on:
-the sum of two operations, each on an earlier state. Behind the arrow stand the states whose
-concatenation is the cell's output.
+State 0 is the output of the previous cell and state 1 the output of the cell before that one (DARTS
+numbers these two the other way round). Both are brought to the width of the cell first. Each part
+between commas makes one new state, numbered from 2: the sum of two operations, each on the earlier
+state whose number follows it. The output of the cell is the concatenation of the states listed
+after the arrow. The operations are:
 
 =====  ============================================================================================
-s5     separable 5x5 convolution, twice: (activation, depthwise, 1x1, batch normalisation) x 2
-d3     the same once, its depthwise convolution dilated by 2
-m3 a3  maximum, average of each 3x3 window
-id     identity; at stride 2 or another width: activation, 1x1, batch normalisation
-skip   identity; at stride 2: factorised reduction
+s5     twice: activation, 5x5 depthwise convolution, 1x1 convolution, batch normalisation
+d3     the same once, with a 3x3 depthwise convolution of dilation 2
+m3 a3  max pooling or average pooling with a 3x3 window
+id     identity; at stride 2 or another width: activation, 1x1 convolution, batch normalisation
+skip   identity; at stride 2: activation and factorised reduction
 c1     activation, 1x1 convolution, batch normalisation
-c3 c7  bottleneck of a quarter of the width around a 3x3 convolution, or a 1x7 and a 7x1
+c3 c7  bottleneck with a quarter of the channels, around a 3x3 or a 1x7 and a 7x1 convolution
 =====  ============================================================================================
 
-Sources: arXiv 1707.07012, 1802.01548, 1712.00559 (and their authors' TensorFlow code), 1806.09055.
+The number in s, d, m and a is the side of the window in pixels; any size is allowed.
 
-This module must not import TensorFlow or Keras.
+Sources: arXiv 1707.07012, 1802.01548 and 1712.00559 with the TensorFlow code of their authors, and
+1806.09055.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks.base import Block
 from efficientnet_elite.networks.graph import Graph, Tensor
 
-_BOTTLENECK = 4
+_BOTTLENECK = 4  # factor by which a bottleneck reduces the channels
 
 
 @dataclass(frozen=True)
 class Gene:
-    """An operation and the state that it reads."""
+    """An operation of a genotype and the number of the state that it reads."""
 
     operation: str
     state: int
@@ -46,39 +48,46 @@ class Gene:
 
 @dataclass(frozen=True)
 class Genotype:
-    """A parsed genotype: a pair of genes for each state from 2 on, and the output's states."""
+    """A parsed genotype.
+
+    Attributes:
+      pairs: for each state from 2 on, the two genes whose outputs are added.
+      output: numbers of the states whose concatenation is the output of the cell.
+    """
 
     pairs: tuple[tuple[Gene, Gene], ...]
     output: tuple[int, ...]
 
 
 @cache
-def parse(text: str) -> Genotype:
-    """Reads the notation above; ValueError where it is not followed."""
-    body, _, output = text.partition("->")
+def parse_genotype(text: str) -> Genotype:
+    """Reads the notation of this module; ValueError if the text does not follow it."""
+    states, _, output = text.partition("->")
     pairs = []
-    for pair in body.split(","):
-        left, right = pair.split("+")
-        pairs.append((_gene(left), _gene(right)))
+    for state in states.split(","):
+        left, right = state.split("+")
+        pairs.append((_parse_gene(left), _parse_gene(right)))
     return Genotype(tuple(pairs), tuple(map(int, output.split())))
 
 
-def _gene(text: str) -> Gene:
+def _parse_gene(text: str) -> Gene:
     operation, state = text.split()
     return Gene(operation, int(state))
 
 
 @dataclass(frozen=True)
 class Cell(Block):
-    """A cell behind the block before it and the one named ``previous``.
+    """A cell, which reads the output of the block before it and of the block ``previous``.
 
     Attributes:
-      genotype: see the module.
-      filters: channels of every state; the output has as many times more as states are joined.
-      stride: 2 for a reduction cell: of the operations that read the two inputs.
-      previous: name of the block whose output becomes state 1; None for the first cell, which
-        reads its one input, unprojected, as both.
-      project: whether state 1 passes a 1x1 convolution even where its shape fits (DARTS).
+      genotype: structure of the cell, in the notation of this module.
+      filters: channels of every state. The output has ``filters`` channels for each state that is
+        concatenated.
+      stride: of the operations that read states 0 and 1; 2 in a reduction cell.
+      previous: name of the block whose output becomes state 1. None in the first cell of a
+        network: its only input then becomes state 1 as it is, without a projection.
+      project: whether state 1 always passes a 1x1 convolution, even if its shape fits (DARTS).
+      activation: name of the activation.
     """
 
     genotype: str
@@ -89,10 +98,10 @@ class Cell(Block):
     activation: str = "relu"
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), joined states * filters)."""
-        genotype = parse(self.genotype)
-        before = x if self.previous is None else self._matched(graph, x)
-        states = [self._projected(graph, f"{self.name}_input", x), before]
+        """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), output states * filters)."""
+        genotype = parse_genotype(self.genotype)
+        state_1 = x if self.previous is None else self._matched_previous(graph, x)
+        states = [self._projected(graph, f"{self.name}_input", x), state_1]
         for number, pair in enumerate(genotype.pairs, start=2):
             branches = [
                 self._operation(
@@ -105,16 +114,16 @@ class Cell(Block):
                 for side, gene in zip("ab", pair, strict=True)
             ]
             states.append(graph.apply(f"{self.name}_state{number}_add", ops.Add(), *branches))
-        joined = []
+        outputs = []
         for number in genotype.output:
             state = states[number]
             if state.shape[:2] != states[-1].shape[:2]:
                 state = self._reduced(graph, f"{self.name}_output{number}", state)
-            joined.append(state)
-        return graph.apply(f"{self.name}_concat", ops.Concat(), *joined)
+            outputs.append(state)
+        return graph.apply(f"{self.name}_concat", ops.Concat(), *outputs)
 
-    def _matched(self, graph: Graph, x: Tensor) -> Tensor:
-        """State 1: the output of the block ``previous``, in the size of ``x``."""
+    def _matched_previous(self, graph: Graph, x: Tensor) -> Tensor:
+        """State 1: the output of the block ``previous``, with the height and width of ``x``."""
         assert self.previous is not None
         previous, name = graph.outputs[self.previous], f"{self.name}_previous"
         if previous.shape[:2] != x.shape[:2]:
@@ -124,8 +133,9 @@ class Cell(Block):
         return previous
 
     def _operation(self, graph: Graph, name: str, kind: str, x: Tensor, stride: int) -> Tensor:
-        same = stride == 1 and x.channels == self.filters
-        if kind in ("id", "skip") and same:
+        """One operation of a genotype, such as ``s5``, applied to a state."""
+        same_shape = stride == 1 and x.channels == self.filters
+        if kind in ("id", "skip") and same_shape:
             return x
         if kind == "skip":
             return self._reduced(graph, name, self._activated(graph, name, x))
@@ -159,6 +169,7 @@ class Cell(Block):
 
     def _bottleneck(self, graph: Graph, name: str, x: Tensor, size: int, stride: int) -> Tensor:
         narrow = max(1, self.filters // _BOTTLENECK)
+        # Kernels and strides, (height, width), of the convolutions inside the bottleneck.
         windows: dict[int, tuple[tuple[tuple[int, int], tuple[int, int]], ...]] = {
             3: (((3, 3), (stride, stride)),),
             7: (((1, 7), (1, stride)), ((7, 1), (stride, 1))),
@@ -173,11 +184,15 @@ class Cell(Block):
         return graph.conv_bn(f"{name}_expand", x, self.filters)
 
     def _reduced(self, graph: Graph, name: str, x: Tensor) -> Tensor:
-        """Factorised reduction: half the channels from the even pixels, half from the odd ones."""
+        """Factorised reduction, which halves height and width.
+
+        Half of the output channels come from the pixels of even rows and columns, the other half
+        from those of odd rows and columns.
+        """
         height, width, _ = x.shape
         half = self.filters // 2
         even = graph.apply(f"{name}_even_conv", ops.Conv(half, 1, 2), x)
-        if height % 2 or width % 2:  # else no sample falls on the padding
+        if height % 2 or width % 2:  # with even sizes no output would read the padding
             x = graph.apply(f"{name}_pad", ops.Pad((0, height % 2), (0, width % 2)), x)
         x = graph.apply(f"{name}_shift", ops.Crop(1, 1), x)
         odd = graph.apply(f"{name}_odd_conv", ops.Conv(self.filters - half, 1, 2), x)
@@ -187,10 +202,10 @@ class Cell(Block):
 
 @dataclass(frozen=True)
 class ActivationBlock(Block):
-    """A pointwise function alone, as between the last cell and the classifier."""
+    """A single activation, as between the last cell and the classifier."""
 
     activation: str = "relu"
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """Keeps the shape (h, w, c)."""
         return graph.activate(self.name, x, self.activation)

@@ -1,10 +1,9 @@
-"""CondenseNet's layers (arXiv 1711.09224) and CondenseNeXt's (arXiv 2112.00698).
+"""Layers of CondenseNet (arXiv 1711.09224) and CondenseNeXt (arXiv 2112.00698).
 
-Each has two forms. In training a dense convolution learns which channels its filters keep;
-deployed, an index layer takes those channels to a group convolution (CondenseNet) or a depthwise
-one (CondenseNeXt). Deployed is the default, with channels evenly spread until training has chosen.
-
-This module must not import TensorFlow or Keras.
+Each layer has two forms. In the training form, a dense convolution learns which input channels its
+filters need. In the deployed form, an index layer selects these channels for a group convolution
+(CondenseNet) or a depthwise convolution (CondenseNeXt). The deployed form is the default. Until
+training has chosen the channels, it selects evenly spread ones, so that shapes and costs are right.
 """
 
 from __future__ import annotations
@@ -18,14 +17,17 @@ from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks.base import Block
 from efficientnet_elite.networks.graph import Graph, Tensor
 
-_BOTTLENECK = 4  # width of the first convolution in growths
-_NEXT_STAGES = 8  # in which CondenseNeXt drops connections
-_NEXT_KEPT = 2  # connections that CondenseNeXt keeps for each input channel
+_BOTTLENECK = 4  # output channels of the learned convolution, as a multiple of the growth
+_NEXT_STAGES = 8  # number of times that CondenseNeXt drops connections
+_NEXT_CONNECTIONS = 2  # connections that CondenseNeXt keeps for each input channel
 
 
 @dataclass(frozen=True)
 class PlainConv(Block):
-    """3x3 convolution alone: the stem of networks that normalise in front of convolutions."""
+    """A single 3x3 convolution without bias: the stem of CondenseNet and CondenseNeXt.
+
+    Normalisation and activation stand before the convolutions of these networks, not after them.
+    """
 
     filters: int
     stride: int = 1
@@ -37,21 +39,22 @@ class PlainConv(Block):
 
 @dataclass(frozen=True)
 class Norm(Block):
-    """Batch normalisation and activation alone: what such networks end with."""
+    """Batch normalisation and activation, as after the last layer of these networks."""
 
     activation: str = "relu"
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """Keeps the shape (h, w, c)."""
         return graph.bn_activation(self.name, x, self.activation)
 
 
 @dataclass(frozen=True)
 class LearnedBlock(Block):
-    """A block with a training form.
+    """A block that has a training form and a deployed form.
 
     Attributes:
-      kept: numbers of the channels that the index layer takes; None until training has chosen.
+      kept: input channels that the index layer of the deployed form selects, in its order; None
+        until training has chosen them.
       learning: whether this is the training form.
     """
 
@@ -59,46 +62,61 @@ class LearnedBlock(Block):
     learning: bool = field(default=False, kw_only=True)
 
     def learned(self, channels: int) -> ops.LearnedConv:
-        """The convolution of the training form, on so many input channels."""
+        """The learned convolution of the training form.
+
+        Args:
+          channels: channels of its input.
+
+        Raises:
+          ValueError: the block cannot be made for so many channels.
+        """
         raise NotImplementedError
 
     @property
     def learned_name(self) -> str:
-        """Name of that convolution's node."""
+        """Name of the node of the learned convolution."""
         return f"{self.name}_learned"
 
-    def order(self, groups: Sequence[Sequence[int]]) -> tuple[int, ...]:
-        """The index layer's numbers from the channels that each group of filters keeps."""
-        return tuple(chain.from_iterable(groups))
+    def select_order(self, channels_by_group: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """The channels in the order in which the index layer selects them.
+
+        Args:
+          channels_by_group: the input channels that each group of filters reads.
+        """
+        return tuple(chain.from_iterable(channels_by_group))
 
     def select(self, graph: Graph, x: Tensor) -> Tensor:
-        """Draws the index layer."""
-        kept = self.kept
-        if kept is None:
-            left = self.learned(x.channels)
-            kept = self.order(_spread(x.channels, left.left(x.channels, left.stages)))
-        return graph.apply(f"{self.name}_select", ops.Select(kept), x)
+        """Adds the index layer and returns its output, (h, w, selected channels)."""
+        selected = self.kept
+        if selected is None:
+            learned = self.learned(x.channels)
+            counts = learned.channels_left(x.channels, learned.stages)
+            selected = self.select_order(_evenly_spread(x.channels, counts))
+        return graph.apply(f"{self.name}_select", ops.Select(selected), x)
 
 
-def _spread(channels: int, left: Sequence[int]) -> list[list[int]]:
-    """For each group as many channels as it keeps, evenly spread and not the same for all."""
+def _evenly_spread(channels: int, counts: Sequence[int]) -> list[list[int]]:
+    """For each group ``counts[group]`` of the channels, evenly spread and shifted by the group."""
     return [
         [(group + channels // count * number) % channels for number in range(count)]
-        for group, count in enumerate(left)
+        for group, count in enumerate(counts)
     ]
 
 
 @dataclass(frozen=True)
 class CondenseLayer(LearnedBlock):
-    """Index layer -> 1x1 group convolution -> shuffle -> 3x3 group convolution -> concat.
+    """A layer of CondenseNet (arXiv 1711.09224, section 3).
 
-    Batch normalisation and activation stand in front of both convolutions. In training the 1x1
-    convolution is dense, and each of its groups keeps one in ``condensation`` input channels.
+    Deployed: index layer, 1x1 group convolution, channel shuffle, 3x3 group convolution; the output
+    is concatenated with the input. Batch normalisation and activation stand before both
+    convolutions. In training the 1x1 convolution is dense, and each of its groups of filters comes
+    to read one in ``condensation`` input channels.
 
     Attributes:
-      growth: channels that it adds; a multiple of ``groups``.
+      growth: channels that the layer adds; a multiple of ``groups``.
       groups: of both convolutions.
-      condensation: the paper's C; divides the input channels.
+      condensation: the condensation factor C of the paper; divides the input channels.
+      activation: name of the activation.
     """
 
     growth: int
@@ -109,10 +127,12 @@ class CondenseLayer(LearnedBlock):
     def learned(self, channels: int) -> ops.LearnedConv:
         """See `LearnedBlock.learned`."""
         if channels % self.condensation:
-            raise ValueError(f"{channels} channels do not condense to one in {self.condensation}")
+            raise ValueError(
+                f"{channels} channels cannot be divided by the condensation {self.condensation}"
+            )
         return ops.LearnedConv(
             _BOTTLENECK * self.growth,
-            kept=self.groups * channels // self.condensation,
+            connections=self.groups * channels // self.condensation,
             stages=self.condensation - 1,
             groups=self.groups,
         )
@@ -135,16 +155,23 @@ class CondenseLayer(LearnedBlock):
 
 @dataclass(frozen=True)
 class CondenseNextLayer(LearnedBlock):
-    """Index layer -> 3x3 depthwise convolution -> sums of maps -> 3x3 group convolution -> concat.
+    """A layer of CondenseNeXt (arXiv 2112.00698).
 
-    Batch normalisation and activation stand in front of the last convolution alone. In training a
-    dense 3x3 convolution keeps two connections for each input channel. The released code ranks them
-    over all filters, so that some may lose all; here filters keep equally many (but for one), and
-    the sums are a reshape and a sum instead of a 1x1 convolution with a matrix of zeros and ones.
+    Deployed: index layer, 3x3 depthwise convolution, sums of its output channels
+    (`ops.FoldChannels`), 3x3 group convolution; the output is concatenated with the input. Batch
+    normalisation and activation stand before the last convolution only. In training a dense 3x3
+    convolution takes the place of the index layer and the depthwise convolution; two connections
+    for each input channel remain of it.
+
+    There are two differences to the code that the authors released. They rank connections over all
+    filters, so that a filter may lose all of its connections; here the filters keep the same number
+    of connections, or one less. They sum channels by a 1x1 convolution with a matrix of zeros and
+    ones; here a reshape and a sum do it.
 
     Attributes:
-      growth: channels that it adds; a multiple of ``groups``.
+      growth: channels that the layer adds; a multiple of ``groups``.
       groups: of the last convolution.
+      activation: name of the activation.
     """
 
     growth: int
@@ -152,15 +179,18 @@ class CondenseNextLayer(LearnedBlock):
     activation: str = "relu6"
 
     def learned(self, channels: int) -> ops.LearnedConv:
-        """See `LearnedBlock.learned`; each filter is a group."""
+        """See `LearnedBlock.learned`; each filter is a group of its own."""
         filters = _BOTTLENECK * self.growth
-        kept = _NEXT_KEPT * channels
-        return ops.LearnedConv(filters, kept, _NEXT_STAGES, kernel=3, groups=filters)
+        connections = _NEXT_CONNECTIONS * channels
+        return ops.LearnedConv(filters, connections, _NEXT_STAGES, kernel=3, groups=filters)
 
-    def order(self, groups: Sequence[Sequence[int]]) -> tuple[int, ...]:
-        """The first channel of every filter, then the second, ..., as `ops.FoldChannels` sums."""
-        rounds = zip_longest(*groups)
-        return tuple(channel for turn in rounds for channel in turn if channel is not None)
+    def select_order(self, channels_by_group: Sequence[Sequence[int]]) -> tuple[int, ...]:
+        """The first channel of every filter, then the second, and so on.
+
+        In this order `ops.FoldChannels` sums the channels of the same filter.
+        """
+        nth_channels = zip_longest(*channels_by_group)
+        return tuple(channel for nth in nth_channels for channel in nth if channel is not None)
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (h, w, c + growth)."""
@@ -177,10 +207,14 @@ class CondenseNextLayer(LearnedBlock):
 
 @dataclass(frozen=True)
 class CondensedClassifier(LearnedBlock):
-    """Global average pool, index layer that keeps half of the features, fully connected layer.
+    """CondenseNet's classifier, which reads only half of the features.
 
-    CondenseNet's authors drop the half with the smallest weights after training; here they go when
-    the other layers' last channels go, so that what is deployed is what was trained.
+    Deployed: global average pooling, index layer, fully connected layer. The authors drop the half
+    of the features with the smallest weights after training. Here they are dropped during training,
+    at the last stage of the other layers, so that the deployed network is the trained one.
+
+    Attributes:
+      classes: number of logits.
     """
 
     top: ClassVar[bool] = True
@@ -188,9 +222,10 @@ class CondensedClassifier(LearnedBlock):
     classes: int
 
     def learned(self, channels: int) -> ops.LearnedConv:
-        """See `LearnedBlock.learned`; of a single pixel."""
-        kept = channels // 2
-        return ops.LearnedConv(self.classes, kept, stages=1, bias=True, classifier=True)
+        """See `LearnedBlock.learned`; its input has a single pixel."""
+        return ops.LearnedConv(
+            self.classes, connections=channels // 2, stages=1, bias=True, classifier=True
+        )
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (classes,)."""

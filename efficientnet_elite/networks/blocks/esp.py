@@ -1,7 +1,4 @@
-"""ESPNetv2's units (arXiv 1811.11431): depthwise convolutions of several dilations side by side.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Units of ESPNetv2 (arXiv 1811.11431): parallel depthwise convolutions of several dilations."""
 
 from __future__ import annotations
 
@@ -14,11 +11,18 @@ from efficientnet_elite.networks.graph import Graph, Tensor
 
 @dataclass(frozen=True)
 class EESP(Block):
-    """Extremely efficient spatial pyramid of depthwise dilated separable convolutions.
+    """EESP unit: extremely efficient spatial pyramid of depthwise dilated separable convolutions.
 
-    1x1 group convolution to one branch's channels -> depthwise 3x3 at each of ``dilations`` -> each
-    branch added to the next (hierarchical feature fusion) -> concat -> 1x1 group convolution ->
-    residual, at stride 1. There are as many groups as branches.
+    A 1x1 group convolution reduces the channels. Parallel branches then apply a 3x3 depthwise
+    convolution each, the sum of all branches so far is the output of a branch (hierarchical feature
+    fusion), and the concatenated branches pass a 1x1 group convolution. The input is added if it
+    has the shape of the output. See arXiv 1811.11431, section 3.2.
+
+    Attributes:
+      filters: output channels.
+      dilations: dilation of each branch. The group convolutions have as many groups.
+      stride: of the depthwise convolutions.
+      activation: name of the activation.
     """
 
     filters: int
@@ -28,18 +32,26 @@ class EESP(Block):
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), filters)."""
-        act = self.activation
-        y = _pyramid(graph, self.name, x, self.filters, self.dilations, self.stride, act)
+        activation = self.activation
+        y = _pyramid(graph, self.name, x, self.filters, self.dilations, self.stride, activation)
         if y.shape == x.shape:
             y = graph.apply(f"{self.name}_add", ops.Add(), y, x)
-        return graph.activate(f"{self.name}_activation", y, act)
+        return graph.activate(f"{self.name}_activation", y, activation)
 
 
 @dataclass(frozen=True)
 class EESPDown(Block):
-    """Halves the map: average pool beside a strided EESP, and the image itself added to both.
+    """Strided EESP unit with a shortcut to the image, which halves height and width.
 
-    ``image`` says whether the image, pooled to this size, is reinforced into the output.
+    The average-pooled input is concatenated with the output of an EESP unit of stride 2. The input
+    image, pooled to the same size and convolved twice, is added to the result. See arXiv
+    1811.11431, section 3.2.
+
+    Attributes:
+      filters: output channels; more than the input has.
+      dilations: dilation of each branch of the EESP unit.
+      image: whether the shortcut to the image is there.
+      activation: name of the activation.
     """
 
     filters: int
@@ -49,17 +61,17 @@ class EESPDown(Block):
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (ceil(h / 2), ceil(w / 2), filters)."""
-        name, act = self.name, self.activation
-        made = self.filters - x.channels
-        y = _pyramid(graph, f"{name}_eesp", x, made, self.dilations, 2, act)
+        name, activation = self.name, self.activation
+        added_channels = self.filters - x.channels
+        y = _pyramid(graph, f"{name}_eesp", x, added_channels, self.dilations, 2, activation)
         x = graph.apply(f"{name}_pool", ops.AveragePool(3, 2), x)
         x = graph.apply(f"{name}_concat", ops.Concat(), x, y)
         if self.image:
-            small = pooled_image(graph, x)
-            small = graph.conv_bn(f"{name}_image1", small, small.channels, 3, activation=act)
-            small = graph.conv_bn(f"{name}_image2", small, self.filters)
-            x = graph.apply(f"{name}_add", ops.Add(), x, small)
-        return graph.activate(f"{name}_activation", x, act)
+            image = pooled_image(graph, x)
+            image = graph.conv_bn(f"{name}_image1", image, image.channels, 3, activation=activation)
+            image = graph.conv_bn(f"{name}_image2", image, self.filters)
+            x = graph.apply(f"{name}_add", ops.Add(), x, image)
+        return graph.activate(f"{name}_activation", x, activation)
 
 
 def _pyramid(
@@ -71,7 +83,7 @@ def _pyramid(
     stride: int,
     activation: str,
 ) -> Tensor:
-    """The unit without its residual and last activation."""
+    """An EESP unit without its residual connection and last activation."""
     branches = len(dilations)
     x = graph.conv_bn(
         f"{name}_reduce", x, filters // branches, activation=activation, groups=branches
@@ -89,14 +101,17 @@ def _pyramid(
 
 
 def pooled_image(graph: Graph, like: Tensor) -> Tensor:
-    """The image halved until it has the size of ``like``; halvings drawn before are used again."""
+    """The input image, halved by average pooling until it has the height and width of ``like``.
+
+    Poolings that the graph has already are used again.
+    """
     image, count = graph.image, 0
+    index_by_name = {node.name: index for index, node in enumerate(graph.nodes)}
     while image.shape[:2] != like.shape[:2]:
         count += 1
         name = f"image_pool{count}"
-        drawn = [i for i, node in enumerate(graph.nodes) if node.name == name]
-        if drawn:
-            image = Tensor(drawn[0], graph.nodes[drawn[0]].shape)
+        if name in index_by_name:
+            image = Tensor(index_by_name[name], graph.nodes[index_by_name[name]].shape)
         else:
             image = graph.apply(name, ops.AveragePool(3, 2), image)
     return image

@@ -1,7 +1,4 @@
-"""GhostNet's bottleneck (arXiv 1911.11907).
-
-This module must not import TensorFlow or Keras.
-"""
+"""The bottleneck block of GhostNet (arXiv 1911.11907)."""
 
 from __future__ import annotations
 
@@ -15,11 +12,20 @@ from efficientnet_elite.networks.graph import Graph, Tensor
 
 @dataclass(frozen=True)
 class GhostBottleneck(Block):
-    """Ghost module -> [depthwise, at stride 2] -> [squeeze-excite] -> ghost module -> residual.
+    """Ghost bottleneck (arXiv 1911.11907, section 3.2).
 
-    A ghost module makes half its (even) channels by a 1x1 convolution and the other half from these
-    by a depthwise one. Where the input does not fit the output, the shortcut is a depthwise and a
-    1x1 convolution. ``kernel`` matters only to strided blocks and such shortcuts.
+    Ghost module, depthwise convolution (only with a stride), squeeze-excite (if asked for), ghost
+    module, residual connection. A ghost module makes half of its output channels by a 1x1
+    convolution, and the other half from these by a depthwise convolution. If the input does not
+    have the shape of the output, the residual connection is a depthwise and a 1x1 convolution.
+
+    Attributes:
+      filters: output channels; an even number.
+      expanded: output channels of the first ghost module; an even number.
+      kernel: of the depthwise convolutions of a stride and of the residual connection, in pixels.
+      stride: 1 or 2.
+      squeeze: channels inside the squeeze-excite; None for no squeeze-excite.
+      activation: name of the activation.
     """
 
     filters: int

@@ -1,6 +1,7 @@
-"""Blocks of mobile networks: plain convolution, inverted residual, channel gate, classifier.
+"""Blocks that many mobile networks share.
 
-This module must not import TensorFlow or Keras.
+Convolution, squeeze-excite, channel attention, separable convolution, pooling, inverted residual
+block and classifier.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from efficientnet_elite.networks.graph import Graph, Tensor
 
 @dataclass(frozen=True)
 class ConvBlock(Block):
-    """Convolution, batch normalisation, activation: the stem and the top of most networks.
+    """Convolution, batch normalisation and activation: the stem and the top of most networks.
 
-    Without ``batch_norm`` the convolution has a bias instead. ``padding`` is same or valid.
+    Attributes:
+      filters: output channels.
+      kernel: height and width in pixels.
+      stride: step in pixels.
+      activation: name of the activation; None for no activation.
+      padding: ``same`` or ``valid``.
+      batch_norm: whether there is batch normalisation; otherwise the convolution has a bias.
     """
 
     filters: int
@@ -28,7 +35,7 @@ class ConvBlock(Block):
     batch_norm: bool = True
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), filters) with SAME padding."""
+        """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), filters) with ``same`` padding."""
         if not self.batch_norm:
             conv = ops.Conv(self.filters, self.kernel, self.stride, bias=True, padding=self.padding)
             x = graph.apply(f"{self.name}_conv", conv, x)
@@ -46,15 +53,23 @@ class ConvBlock(Block):
 
 @dataclass(frozen=True)
 class SqueezeExcite(Block):
-    """Channel gate (arXiv 1709.01507): pool, squeeze to ``channels``, expand, gate, multiply."""
+    """Squeeze-excite (arXiv 1709.01507): weights the channels of a feature map by a gate.
+
+    The gate is computed from the global average of each channel by two 1x1 convolutions.
+
+    Attributes:
+      channels: output channels of the first of these convolutions.
+      activation: name of the activation between them.
+      gate: name of the activation after them, which gives factors from 0 to 1.
+    """
 
     channels: int
     activation: str = "swish"
     gate: str = "sigmoid"
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Keeps the shape."""
-        # keepdims makes the gate a (1, 1, c) map: one MEAN in TFLite, no RESHAPE.
+        """Keeps the shape (h, w, c)."""
+        # With keepdims the gate has the shape (1, 1, c), and TFLite needs no RESHAPE after MEAN.
         s = graph.apply(f"{self.name}_squeeze", ops.GlobalAveragePool(keepdims=True), x)
         s = graph.apply(f"{self.name}_reduce", ops.Conv(self.channels, 1, bias=True), s)
         s = graph.apply(f"{self.name}_reduce_activation", ops.Activation(self.activation), s)
@@ -65,14 +80,21 @@ class SqueezeExcite(Block):
 
 @dataclass(frozen=True)
 class ChannelAttention(Block):
-    """Efficient channel attention (arXiv 1910.03151): a gate from each channel's neighbours."""
+    """Efficient channel attention (arXiv 1910.03151): weights channels by a gate.
+
+    The gate of a channel is computed from the global averages of the neighbouring channels, by a
+    convolution along the channels.
+
+    Attributes:
+      kernel: number of neighbouring channels that the convolution reads.
+    """
 
     kernel: int
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Keeps the shape."""
+        """Keeps the shape (h, w, c)."""
         s = graph.apply(f"{self.name}_squeeze", ops.GlobalAveragePool(keepdims=True), x)
-        # The channels become the height of a map, so that a convolution may run along them.
+        # The channels become the height of a map, so that a 2-D convolution can run along them.
         s = graph.apply(f"{self.name}_turn", ops.Reshape((x.channels, 1, 1)), s)
         s = graph.apply(f"{self.name}_conv", ops.Conv(1, (self.kernel, 1)), s)
         s = graph.apply(f"{self.name}_return", ops.Reshape((1, 1, x.channels)), s)
@@ -82,9 +104,16 @@ class ChannelAttention(Block):
 
 @dataclass(frozen=True)
 class SeparableConv(Block):
-    """Depthwise and pointwise convolution, both normalised and activated (arXiv 1704.04861).
+    """Depthwise separable convolution (arXiv 1704.04861, section 3.1).
 
-    ``groups`` are the pointwise convolution's.
+    A depthwise and a 1x1 convolution, each followed by batch normalisation and the activation.
+
+    Attributes:
+      filters: output channels.
+      kernel: of the depthwise convolution, in pixels.
+      stride: of the depthwise convolution.
+      activation: name of the activation.
+      groups: of the 1x1 convolution.
     """
 
     filters: int
@@ -103,9 +132,15 @@ class SeparableConv(Block):
 
 @dataclass(frozen=True)
 class Pool(Block):
-    """Max or average pooling; ``padding`` is same, valid or ceil (what valid would cut off counts).
+    """Max pooling or average pooling.
 
-    ``ceil`` is Caffe's rounding; only for ``max``, behind a rectified map.
+    Attributes:
+      kind: ``max`` or ``average``.
+      kernel: side of the window in pixels.
+      stride: step in pixels.
+      padding: ``same``, ``valid`` or ``ceil``. The last is Caffe's rounding: a window that is only
+        partly inside the map counts too. It is correct only for ``max`` pooling of a map without
+        negative values.
     """
 
     kind: str
@@ -118,7 +153,7 @@ class Pool(Block):
         padding = self.padding
         if padding == "ceil":
             height, width = ((self.kernel - size) % self.stride for size in x.shape[:2])
-            if height or width:  # zeros never win against a rectified map
+            if height or width:  # the zeros do not change the maximum of values of at least 0
                 x = graph.apply(f"{self.name}_pad", ops.Pad((0, height), (0, width)), x)
             padding = "valid"
         op = ops.MaxPool if self.kind == "max" else ops.AveragePool
@@ -127,16 +162,23 @@ class Pool(Block):
 
 @dataclass(frozen=True)
 class MBConv(Block):
-    """Inverted residual block (arXiv 1801.04381, with squeeze-excite as in 1905.11946).
+    """Inverted residual block (arXiv 1801.04381), with squeeze-excite as in arXiv 1905.11946.
 
-    [1x1 expand to ``expanded``; absent when None] -> depthwise -> [squeeze-excite] -> 1x1 linear
-    projection to ``filters`` -> [efficient channel attention] -> residual (with stochastic depth)
-    where stride 1 and equal channels allow it.
+    1x1 convolution that expands the channels, depthwise convolution, squeeze-excite, 1x1 projection
+    without activation, efficient channel attention. The input is added if it has the shape of the
+    output and the stride is 1; stochastic depth is then applied before the addition.
 
     Attributes:
-      squeeze: width of the squeeze-excite, None for none; ``gate`` and ``squeeze_activation``
-        (by default the block's) are its functions.
-      attention: kernel of the efficient channel attention, None for none.
+      filters: output channels.
+      expanded: channels after the first convolution; None leaves this convolution out.
+      kernel: of the depthwise convolution, in pixels.
+      stride: of the depthwise convolution.
+      squeeze: channels inside the squeeze-excite; None for no squeeze-excite.
+      activation: name of the activation.
+      drop_path: rate of stochastic depth.
+      gate: name of the activation at the end of the squeeze-excite.
+      squeeze_activation: name of the activation inside it; None for ``activation``.
+      attention: kernel of the efficient channel attention; None for no attention.
       dilation: of the depthwise convolution.
     """
 
@@ -161,8 +203,9 @@ class MBConv(Block):
             f"{self.name}_dw", x, self.kernel, self.stride, self.activation, self.dilation
         )
         if self.squeeze is not None:
-            inner = self.squeeze_activation or self.activation
-            x = SqueezeExcite(f"{self.name}_se", self.squeeze, inner, self.gate).draw(graph, x)
+            activation = self.squeeze_activation or self.activation
+            gate = SqueezeExcite(f"{self.name}_se", self.squeeze, activation, self.gate)
+            x = gate.draw(graph, x)
         x = graph.conv_bn(f"{self.name}_project", x, self.filters)
         if self.attention is not None:
             x = ChannelAttention(f"{self.name}_eca", self.attention).draw(graph, x)
@@ -175,9 +218,14 @@ class MBConv(Block):
 
 @dataclass(frozen=True)
 class Classifier(Block):
-    """Global average pool, dropout, fully connected layer. Its output are logits.
+    """Global average pooling, dropout and a fully connected layer, which gives the logits.
 
-    ``hidden`` puts another fully connected layer with ``activation`` behind the pool.
+    Attributes:
+      classes: number of logits.
+      dropout: rate of dropout.
+      hidden: units of a further fully connected layer after the pooling; None for no such layer.
+      activation: name of the activation after the hidden layer.
+      bias: whether the last layer has a bias.
     """
 
     top: ClassVar[bool] = True

@@ -1,9 +1,9 @@
-"""Units of segmentation networks: ESPNet's pyramid and decoder (arXiv 1803.06815), LR-ASPP
-(arXiv 1905.02244), ESPNetv2's decoder (arXiv 1811.11431 and its authors' EdgeNets code).
+"""Blocks of segmentation networks.
 
-The last block's output are logits for each pixel of a map.
+The pyramid unit and decoder of ESPNet (arXiv 1803.06815), the LR-ASPP head of MobileNetV3 (arXiv
+1905.02244) and the decoder of ESPNetv2 (arXiv 1811.11431 and the EdgeNets code of its authors).
 
-This module must not import TensorFlow or Keras.
+The output of the last block of such a network is the logits for each pixel, (h, w, classes).
 """
 
 from __future__ import annotations
@@ -18,19 +18,26 @@ from efficientnet_elite.networks.blocks.base import Block
 from efficientnet_elite.networks.blocks.esp import pooled_image
 from efficientnet_elite.networks.graph import Graph, Tensor
 
-_DILATIONS = (1, 2, 4, 8, 16)
-_SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)
-_LEAST_SIDE = 5  # pixels of a scaled map
-_PYRAMID_CHANNELS = 16
+_DILATIONS = (1, 2, 4, 8, 16)  # of the branches of ESPNet's pyramid unit
+_SCALES = (2.0, 1.5, 1.0, 0.5, 0.1)  # of the maps in the pyramid poolings of ESPNetv2
+_MIN_SIDE = 5  # smallest side in pixels of a scaled map in these poolings
+_PYRAMID_CHANNELS = 16  # most channels of a scaled map
 
 
 @dataclass(frozen=True)
 class ESP(Block):
-    """Efficient spatial pyramid: a narrow map seen by 3x3 convolutions of five dilations.
+    """Efficient spatial pyramid (arXiv 1803.06815, section 3): ESPNet's pyramid unit.
 
-    1x1 convolution (3x3 at stride 2) to a fifth of the channels -> a convolution of each dilation,
-    the first one taking what the division left over -> each added to the next, but the first
-    (hierarchical feature fusion) -> concat -> residual where asked for and stride is 1.
+    A 1x1 convolution (3x3 at stride 2) reduces the channels to a fifth. Five parallel 3x3
+    convolutions of different dilations read its output. From the second branch on, the sum of the
+    branches so far is the output of a branch (hierarchical feature fusion). The branches are
+    concatenated, and the input is added if asked for.
+
+    Attributes:
+      filters: output channels. The first branch makes those that five branches cannot share.
+      stride: 1 or 2.
+      residual: whether the input is added, at stride 1.
+      activation: name of the activation.
     """
 
     filters: int
@@ -40,18 +47,20 @@ class ESP(Block):
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), filters)."""
-        dilations = _DILATIONS[: self.filters]  # a decoder of few classes has few channels
-        branch = self.filters // len(dilations)
-        first = self.filters - branch * (len(dilations) - 1)
-        narrow = ops.Conv(branch, 1 if self.stride == 1 else 3, self.stride)
-        y = graph.apply(f"{self.name}_reduce_conv", narrow, x)
+        # A decoder for fewer than five classes has a branch for each of them.
+        dilations = _DILATIONS[: self.filters]
+        branch_filters = self.filters // len(dilations)
+        first_filters = self.filters - branch_filters * (len(dilations) - 1)
+        reduce = ops.Conv(branch_filters, 1 if self.stride == 1 else 3, self.stride)
+        y = graph.apply(f"{self.name}_reduce_conv", reduce, x)
         fused: list[Tensor] = []
         for number, dilation in enumerate(dilations):
-            conv = ops.Conv(first if number == 0 else branch, 3, dilation=dilation)
-            seen = graph.apply(f"{self.name}_branch{number}_conv", conv, y)
+            filters = first_filters if number == 0 else branch_filters
+            conv = ops.Conv(filters, 3, dilation=dilation)
+            branch = graph.apply(f"{self.name}_branch{number}_conv", conv, y)
             if number > 1:
-                seen = graph.apply(f"{self.name}_fuse{number}", ops.Add(), seen, fused[-1])
-            fused.append(seen)
+                branch = graph.apply(f"{self.name}_fuse{number}", ops.Add(), branch, fused[-1])
+            fused.append(branch)
         y = graph.apply(f"{self.name}_concat", ops.Concat(), *fused)
         if self.residual and self.stride == 1:
             y = graph.apply(f"{self.name}_add", ops.Add(), y, x)
@@ -60,11 +69,12 @@ class ESP(Block):
 
 @dataclass(frozen=True)
 class Join(Block):
-    """Concatenates earlier blocks' outputs, and the image at their size where ``image`` is set.
+    """Concatenates the output of the block before it with the outputs of earlier blocks.
 
-    Normalised and activated part by part, which is the same as behind the concatenation but for
-    int8: there pooling and concatenation keep their inputs' scale, so the image's would be forced
-    on all the others.
+    Attributes:
+      others: names of the earlier blocks.
+      image: whether the input image, pooled to the same size, is concatenated too.
+      activation: name of the activation.
     """
 
     others: tuple[str, ...]
@@ -72,25 +82,33 @@ class Join(Block):
     activation: str = "prelu"
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Keeps height and width; channels add up."""
+        """Maps (h, w, c) to (h, w, sum of all channels)."""
         parts = [x, *(graph.outputs[other] for other in self.others)]
         if self.image:
             parts.append(pooled_image(graph, x))
-        return joined(graph, self.name, parts, self.activation)
+        return _activated_concat(graph, self.name, parts, self.activation)
 
 
-def joined(graph: Graph, name: str, parts: Sequence[Tensor], activation: str) -> Tensor:
-    """Each part normalised and activated, then all of them behind each other."""
-    ready = [
+def _activated_concat(graph: Graph, name: str, parts: Sequence[Tensor], activation: str) -> Tensor:
+    """Concatenates tensors after a batch normalisation and an activation of each.
+
+    In float32 this equals normalising the concatenation. In int8 it does not: pooling and
+    concatenation keep the scale of their inputs, so that all parts would have to share one scale.
+    """
+    activated = [
         graph.bn_activation(f"{name}_part{number}", part, activation)
         for number, part in enumerate(parts)
     ]
-    return graph.apply(f"{name}_concat", ops.Concat(), *ready)
+    return graph.apply(f"{name}_concat", ops.Concat(), *activated)
 
 
 @dataclass(frozen=True)
 class PixelClassifier(Block):
-    """1x1 convolution without bias: the logits at the map's own resolution."""
+    """1x1 convolution without bias: logits at the resolution of its input.
+
+    Attributes:
+      classes: number of logits for each pixel.
+    """
 
     top: ClassVar[bool] = True
 
@@ -103,12 +121,18 @@ class PixelClassifier(Block):
 
 @dataclass(frozen=True)
 class ESPDecoder(Block):
-    """From an encoder's logits to those of the whole image, in three doublings.
+    """ESPNet's decoder (arXiv 1803.06815).
+
+    It enlarges the logits of the encoder from an eighth of the side of the image to the full side,
+    by three transposed convolutions that each double height and width.
 
     Attributes:
-      classes: number of logits a pixel.
-      quarter, half: names of the blocks whose maps, of a quarter and half the image's side, are
-        joined to the doubled logits.
+      classes: number of logits for each pixel.
+      quarter: name of the block whose output, at a quarter of the side of the image, is
+        concatenated after the first doubling.
+      half: name of the block whose output, at half the side of the image, is concatenated after the
+        second doubling.
+      activation: name of the activation.
     """
 
     top: ClassVar[bool] = True
@@ -120,26 +144,32 @@ class ESPDecoder(Block):
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, classes) to (8 h, 8 w, classes)."""
-        name, act, double = self.name, self.activation, ops.TransposeConv(self.classes)
+        name, activation, double = self.name, self.activation, ops.TransposeConv(self.classes)
         x = graph.bn_activation(f"{name}_encoder", x, None)
         x = graph.apply(f"{name}_up1_conv", double, x)
-        side = graph.outputs[self.quarter]
-        side = graph.apply(f"{name}_quarter_conv", ops.Conv(self.classes, 1), side)
-        x = joined(graph, f"{name}_quarter", (side, x), act)
-        x = ESP(f"{name}_esp", self.classes, residual=False, activation=act).draw(graph, x)
+        quarter = graph.outputs[self.quarter]
+        quarter = graph.apply(f"{name}_quarter_conv", ops.Conv(self.classes, 1), quarter)
+        x = _activated_concat(graph, f"{name}_quarter", (quarter, x), activation)
+        x = ESP(f"{name}_esp", self.classes, residual=False, activation=activation).draw(graph, x)
         x = graph.apply(f"{name}_up2_conv", double, x)
-        x = graph.bn_activation(f"{name}_up2", x, act)
+        x = graph.bn_activation(f"{name}_up2", x, activation)
         x = graph.apply(f"{name}_half_concat", ops.Concat(), graph.outputs[self.half], x)
-        x = graph.conv_bn(f"{name}_half", x, self.classes, 3, activation=act)
+        x = graph.conv_bn(f"{name}_half", x, self.classes, 3, activation=activation)
         return graph.apply(f"{name}_up3_conv", double, x)
 
 
 @dataclass(frozen=True)
 class LRASPP(Block):
-    """Lite reduced atrous spatial pyramid pooling, and logits at the image's own resolution.
+    """LR-ASPP: lite reduced atrous spatial pyramid pooling (arXiv 1905.02244, section 6).
 
-    A 1x1 convolution gated by a pooled one -> resize to the map of the block ``low`` -> sum of both
-    maps' logits -> resize to the image.
+    A 1x1 convolution, multiplied by a gate from the globally pooled input, is resized to the size
+    of an earlier feature map. The logits of both maps are added and resized to that of the image.
+
+    Attributes:
+      classes: number of logits for each pixel.
+      low: name of the block whose output is the earlier feature map.
+      filters: output channels of the 1x1 convolution and its gate.
+      activation: name of the activation.
     """
 
     top: ClassVar[bool] = True
@@ -151,7 +181,7 @@ class LRASPP(Block):
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (image height, image width, classes)."""
-        name, logits = self.name, ops.Conv(self.classes, 1, bias=True)
+        name, to_logits = self.name, ops.Conv(self.classes, 1, bias=True)
         gate = graph.apply(f"{name}_pool", ops.GlobalAveragePool(keepdims=True), x)
         gate = graph.apply(f"{name}_gate_conv", ops.Conv(self.filters, 1), gate)
         gate = graph.apply(f"{name}_gate", ops.Activation("sigmoid"), gate)
@@ -159,20 +189,25 @@ class LRASPP(Block):
         x = graph.apply(f"{name}_gated", ops.Multiply(), x, gate)
         low = graph.outputs[self.low]
         x = graph.apply(f"{name}_resize", ops.Resize(*low.shape[:2]), x)
-        x = graph.apply(f"{name}_high_logits", logits, x)
-        low = graph.apply(f"{name}_low_logits", logits, low)
+        x = graph.apply(f"{name}_high_logits", to_logits, x)
+        low = graph.apply(f"{name}_low_logits", to_logits, low)
         x = graph.apply(f"{name}_sum", ops.Add(), x, low)
         return graph.apply(f"{name}_logits", ops.Resize(*graph.image.shape[:2]), x)
 
 
 @dataclass(frozen=True)
 class PyramidDecoder(Block):
-    """ESPNetv2's decoder: pyramid poolings with finer maps coming in, to the image's resolution.
+    """ESPNetv2's decoder, as in the EdgeNets code of its authors.
+
+    Pyramid poolings alternate with additions of finer feature maps of the encoder. The last pyramid
+    pooling gives the logits, which are resized to the size of the image.
 
     Attributes:
-      classes: number of logits a pixel.
-      finer: names of the blocks whose maps join, the coarsest first, each twice the side before.
-      filters: channels before each of them joins.
+      classes: number of logits for each pixel.
+      finer: names of the blocks whose outputs are added, from the coarsest to the finest. Each one
+        has twice the side of the one before it.
+      filters: channels at each of these additions.
+      activation: name of the activation.
     """
 
     top: ClassVar[bool] = True
@@ -188,9 +223,9 @@ class PyramidDecoder(Block):
             name = f"{self.name}_{number}"
             x = self._pyramid(graph, f"{name}_pyramid", x, filters)
             x = graph.bn_activation(f"{name}_pyramid", x, self.activation)
-            fine = self._weighted(graph, f"{name}_finer", graph.outputs[other], filters)
-            x = graph.apply(f"{name}_resize", ops.Resize(*fine.shape[:2]), x)
-            x = graph.apply(f"{name}_add", ops.Add(), x, fine)
+            finer = self._gated_conv(graph, f"{name}_finer", graph.outputs[other], filters)
+            x = graph.apply(f"{name}_resize", ops.Resize(*finer.shape[:2]), x)
+            x = graph.apply(f"{name}_add", ops.Add(), x, finer)
             x = graph.bn_activation(name, x, self.activation)
         x = self._pyramid(graph, f"{self.name}_last", x, self.classes, bias=True)
         return graph.apply(f"{self.name}_logits", ops.Resize(*graph.image.shape[:2]), x)
@@ -198,23 +233,27 @@ class PyramidDecoder(Block):
     def _pyramid(
         self, graph: Graph, name: str, x: Tensor, filters: int, bias: bool = False
     ) -> Tensor:
-        """Depthwise convolutions of the map at several sizes, each channel's merged by another."""
+        """Pyramid pooling: maps (h, w, c) to (h, w, filters).
+
+        The map is resized to several sizes. Each size passes a depthwise convolution and is resized
+        back. A grouped convolution then merges the sizes, channel by channel.
+        """
         height, width, _ = x.shape
-        narrow = max(1, min(self.classes // 2, _PYRAMID_CHANNELS))
-        x = graph.conv_bn(f"{name}_reduce", x, narrow, activation=self.activation)
-        seen = []
+        channels = max(1, min(self.classes // 2, _PYRAMID_CHANNELS))
+        x = graph.conv_bn(f"{name}_reduce", x, channels, activation=self.activation)
+        scales = []
         for number, scale in enumerate(_SCALES):
-            sides = (max(_LEAST_SIDE, ceil(side * scale)) for side in (height, width))
-            y = _resampled(graph, f"{name}_scale{number}_resize", x, *sides)
+            sides = (max(_MIN_SIDE, ceil(side * scale)) for side in (height, width))
+            y = _resized(graph, f"{name}_scale{number}_resize", x, *sides)
             y = graph.apply(f"{name}_scale{number}_dwconv", ops.DepthwiseConv(3), y)
-            seen.append(_resampled(graph, f"{name}_scale{number}_return", y, height, width))
-        y = joined(graph, name, seen, self.activation)
+            scales.append(_resized(graph, f"{name}_scale{number}_return", y, height, width))
+        y = _activated_concat(graph, name, scales, self.activation)
         y = graph.channel_shuffle(f"{name}_shuffle", y, len(_SCALES))
-        y = graph.conv_bn(f"{name}_merge", y, narrow, 3, 1, self.activation, groups=narrow)
+        y = graph.conv_bn(f"{name}_merge", y, channels, 3, 1, self.activation, groups=channels)
         return graph.apply(f"{name}_expand_conv", ops.Conv(filters, 1, bias=bias), y)
 
-    def _weighted(self, graph: Graph, name: str, x: Tensor, filters: int) -> Tensor:
-        """A grouped convolution, gated by the pooled map."""
+    def _gated_conv(self, graph: Graph, name: str, x: Tensor, filters: int) -> Tensor:
+        """A grouped 3x3 convolution, multiplied by a gate from the globally pooled input."""
         gate = graph.apply(f"{name}_pool", ops.GlobalAveragePool(keepdims=True), x)
         gate = graph.apply(f"{name}_gate_conv", ops.Conv(filters, 1), gate)
         gate = graph.apply(f"{name}_gate", ops.Activation("sigmoid"), gate)
@@ -223,11 +262,11 @@ class PyramidDecoder(Block):
         return graph.apply(f"{name}_gated", ops.Multiply(), x, gate)
 
 
-def _resampled(graph: Graph, name: str, x: Tensor, height: int, width: int) -> Tensor:
-    """The map in another size: pooled where that halves it, else interpolated.
+def _resized(graph: Graph, name: str, x: Tensor, height: int, width: int) -> Tensor:
+    """The map at another size: average-pooled if the size is exactly half, else interpolated.
 
-    The authors' code pools adaptively wherever a map shrinks. TFLite has no such operator; what
-    stands for it there quantizes badly, and the network learns with either.
+    The code of the authors uses adaptive pooling wherever a map shrinks. TFLite has no such
+    operator, and its substitutes lose accuracy in int8. The network learns well with interpolation.
     """
     if x.shape[:2] == (height, width):
         return x

@@ -1,7 +1,4 @@
-"""ShuffleNet's unit (arXiv 1707.01083).
-
-This module must not import TensorFlow or Keras.
-"""
+"""The unit of ShuffleNet (arXiv 1707.01083)."""
 
 from __future__ import annotations
 
@@ -14,13 +11,19 @@ from efficientnet_elite.networks.graph import Graph, Tensor
 
 @dataclass(frozen=True)
 class ShuffleUnit(Block):
-    """1x1 group convolution to a quarter -> shuffle -> depthwise -> 1x1 group convolution -> join.
+    """ShuffleNet unit (arXiv 1707.01083, section 3.2).
 
-    At stride 1 the input is added; at stride 2 it is average-pooled and stands before the branch,
-    which then makes only the channels that are missing to ``filters``.
+    A 1x1 group convolution to a quarter of the channels, channel shuffle, 3x3 depthwise convolution
+    and 1x1 group convolution. At stride 1 the input is added to the result. At stride 2 the
+    average-pooled input and the result are concatenated, so that the last convolution only makes
+    the channels that the input does not have.
 
     Attributes:
-      groups: of both 1x1 convolutions; ``first_groups`` instead in the first one.
+      filters: output channels.
+      groups: of both 1x1 convolutions.
+      stride: of the depthwise convolution, 1 or 2.
+      first_groups: of the first 1x1 convolution, if it has another number of groups.
+      activation: name of the activation.
     """
 
     filters: int
@@ -32,7 +35,7 @@ class ShuffleUnit(Block):
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), filters)."""
         skip = x
-        made = self.filters if self.stride == 1 else self.filters - x.channels
+        branch_filters = self.filters if self.stride == 1 else self.filters - x.channels
         x = graph.conv_bn(
             f"{self.name}_reduce",
             x,
@@ -43,7 +46,7 @@ class ShuffleUnit(Block):
         if self.groups > 1:
             x = graph.channel_shuffle(f"{self.name}_shuffle", x, self.groups)
         x = graph.depthwise_bn(f"{self.name}_dw", x, 3, self.stride)
-        x = graph.conv_bn(f"{self.name}_expand", x, made, groups=self.groups)
+        x = graph.conv_bn(f"{self.name}_expand", x, branch_filters, groups=self.groups)
         if self.stride == 1:
             x = graph.apply(f"{self.name}_add", ops.Add(), x, skip)
             return graph.activate(f"{self.name}_activation", x, self.activation)

@@ -1,7 +1,4 @@
-"""A whole Keras model of the user's own as a block.
-
-This module must not import TensorFlow or Keras.
-"""
+"""A whole Keras model of the user as a block."""
 
 from __future__ import annotations
 
@@ -15,13 +12,14 @@ from efficientnet_elite.networks.graph import Graph, Tensor
 
 @dataclass(frozen=True)
 class UserModel(Block):
-    """The model ``name`` of the pool ``source``, which only that can build.
+    """The model ``name`` of a user's pool. Only the function of the pool can build it.
 
     Attributes:
       source: ``module:function``, see `families.user`.
-      resolution: the one input side in pixels that these figures are for.
+      resolution: side in pixels of the input that the model was counted for.
       classes: number of logits.
-      params, macs: as counted when the pool was made.
+      params: number of weights, counted when the pool was loaded.
+      macs: multiply-accumulates for one image, counted when the pool was loaded.
     """
 
     top: ClassVar[bool] = True
@@ -33,7 +31,7 @@ class UserModel(Block):
     macs: int
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Maps (resolution, resolution, 3) to (classes,); ValueError for other shapes."""
+        """Maps (resolution, resolution, 3) to (classes,); ValueError for any other shape."""
         if x.shape != (self.resolution, self.resolution, 3):
             raise ValueError(f"{self.name} takes {self.resolution} pixels, not {x.shape}")
         op = ops.UserModel(self.classes, self.params, self.macs)

@@ -1,8 +1,7 @@
-"""Backbones: a stage table and a function from scaling coefficients to an `ArchSpec` each.
+"""Families of classifiers: each is a stage table and a function from multipliers to an `ArchSpec`.
 
-`FAMILIES` holds them all by name; a module of this package adds its own by being listed here.
-
-This package must not import TensorFlow or Keras.
+`FAMILIES` holds all of them by name. To add one, write a module with a tuple ``FAMILIES`` and list
+it in ``_MODULES``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a family is: a backbone with its scaling, its published settings and its pool.
-
-This module must not import TensorFlow or Keras.
-"""
+"""`Family`: a backbone with its scaling rules, its published networks and its pool."""
 
 from __future__ import annotations
 
@@ -9,18 +6,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from efficientnet_elite.networks.scaling import Coefficients, derive, round_resolution
+from efficientnet_elite.networks.scaling import Coefficients, derive_coefficients, round_resolution
 from efficientnet_elite.networks.spec import ArchSpec
 
 IMAGENET_RESOLUTION = 224
 
-# (name, width, depth, input side in pixels, classes) to a spec.
+# Takes a name, a width multiplier, a depth multiplier, the input side in pixels and the number of
+# classes; returns the spec of that network.
 Build = Callable[[str, float, float, int, int], ArchSpec]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One network of a family: scaling coefficients and input side in pixels."""
+    """One network of a family: width and depth multipliers, and the input side in pixels."""
 
     width: float = 1.0
     depth: float = 1.0
@@ -29,20 +27,24 @@ class Setting:
 
 @dataclass(frozen=True)
 class Family:
-    """A backbone with the coefficients that its pool combines.
+    """A backbone, and the networks of its pool.
+
+    The pool combines every width with every depth and resolution coefficient. Each of these
+    networks has a name such as ``elite-w1d2r3``, from the indices of its coefficients, counted from
+    1. A family without coefficients has its published networks as pool.
 
     Attributes:
-      name: of its pool, lower case; its networks' names start with it.
-      build: (name, width, depth, resolution, classes) to a spec.
-      coefficients: each width is combined with each depth and resolution; None for a family whose
-        pool are its published settings.
-      published: name to published setting, at the resolution it was published for.
-      members: indices (from 1) of width, depth and resolution coefficients, to the name of that
-        network; all are also called ``name-w1d2r3``.
-      resolutions: input sides in pixels for a base resolution; by default the coefficients times
-        the base, rounded up.
-      groups: default number of cost groups, in each resolution where ``grouped_by_resolution``;
-        None for one to about six candidates.
+      name: of the pool, in lower case. The names of all networks of the family start with it.
+      build: makes the spec of a network of the family.
+      coefficients: width, depth and resolution coefficients; None for a family without.
+      published: further published networks by name, with the resolution they were published for.
+      members: names of networks of the pool that have a name of their own, by the indices of their
+        width, depth and resolution coefficients.
+      resolutions: gives the input sides in pixels for a base resolution; None for the coefficients
+        times the base resolution, rounded up.
+      groups: default number of cost groups; None for one group for about six candidates.
+      grouped_by_resolution: whether the candidates of each resolution form ``groups`` groups of
+        their own.
     """
 
     name: str
@@ -55,35 +57,42 @@ class Family:
     grouped_by_resolution: bool = False
 
     def sides(self, base: int) -> tuple[int, ...]:
-        """Input sides in pixels of the pool, one a resolution coefficient or published setting."""
+        """Input sides in pixels at a base resolution.
+
+        There is one for each resolution coefficient or, without coefficients, for each published
+        network.
+        """
         if self.resolutions is not None:
             return self.resolutions(base)
         if self.coefficients is None:
-            return tuple(_side(setting, base) for setting in self.published.values())
+            return tuple(_scaled_side(setting, base) for setting in self.published.values())
         return tuple(round_resolution(base, r) for r in self.coefficients.resolution)
 
     def pool(self, base: int) -> Iterator[tuple[str, Setting]]:
-        """Names and settings of all candidates, heaviest coefficients first.
+        """Names and settings of all candidates at a base resolution, largest coefficients first.
 
-        At a small base several coefficients may round to the same side; each side then appears
-        once, under its first coefficient.
+        At a small base resolution, several coefficients may give the same side. Each side then
+        appears once, with its first coefficient.
         """
         if self.coefficients is None:
-            yield from self._published(base)
+            yield from self._published_settings(base)
         sides = self.sides(base)
         for (w, d, r), setting in self._combinations(base):
             if sides.index(setting.resolution) == r - 1:
-                yield self.members.get((w, d, r), self._indexed(w, d, r)), setting
+                yield self.members.get((w, d, r), self._indexed_name(w, d, r)), setting
 
     def settings(self, base: int) -> dict[str, Setting]:
-        """Everything that has a name: published settings, members, and all by their indices."""
+        """Settings of all networks by name, at a base resolution.
+
+        These are the published networks, the members, and all combinations by their indices.
+        """
         combined = dict(self._combinations(base))
-        indexed = {self._indexed(*indices): setting for indices, setting in combined.items()}
+        indexed = {self._indexed_name(*indices): setting for indices, setting in combined.items()}
         members = {name: combined[indices] for indices, name in self.members.items()}
-        return {**dict(self._published(base)), **members, **indexed}
+        return {**dict(self._published_settings(base)), **members, **indexed}
 
     def _combinations(self, base: int) -> Iterator[tuple[tuple[int, int, int], Setting]]:
-        """Indices and settings of each width with each depth and resolution."""
+        """Indices and settings of all combinations of width, depth and resolution."""
         if self.coefficients is None:
             return
         for (r, side), (w, width), (d, depth) in product(
@@ -93,15 +102,16 @@ class Family:
         ):
             yield (w, d, r), Setting(width, depth, side)
 
-    def _indexed(self, width: int, depth: int, resolution: int) -> str:
+    def _indexed_name(self, width: int, depth: int, resolution: int) -> str:
         return f"{self.name}-w{width}d{depth}r{resolution}"
 
-    def _published(self, base: int) -> Iterator[tuple[str, Setting]]:
+    def _published_settings(self, base: int) -> Iterator[tuple[str, Setting]]:
         for name, setting in self.published.items():
-            yield name, Setting(setting.width, setting.depth, _side(setting, base))
+            yield name, Setting(setting.width, setting.depth, _scaled_side(setting, base))
 
 
-def _side(setting: Setting, base: int) -> int:
+def _scaled_side(setting: Setting, base: int) -> int:
+    """The side of a setting, scaled from ImageNet's resolution to a base resolution."""
     return round_resolution(base, setting.resolution / IMAGENET_RESOLUTION)
 
 
@@ -111,19 +121,19 @@ def scaled_down(
     repeats: Sequence[int],
     published: Mapping[str, Setting] | None = None,
 ) -> Family:
-    """A family whose pool comes of Eqs. 2-3 of arXiv 2009.07409, from its own operator counts.
+    """A family whose coefficients follow from its operators by Eqs. 2 and 3 of arXiv 2009.07409.
 
     Args:
-      name: of the family, and of its network at coefficients 1.
+      name: of the family, and of its network with all coefficients 1.
       build: see `Family`.
-      repeats: operators a stage, stem and top included.
-      published: further published settings, such as other widths.
+      repeats: number of operators of each stage, stem and top included.
+      published: further published networks, such as those of other widths.
     """
-    derived = derive(repeats)
+    derived = derive_coefficients(repeats)
     return Family(
         name=name,
         build=build,
-        # Four digits, as Table 3 prints them.
+        # Rounded to four decimals, the most that Table 3 of the paper prints.
         coefficients=Coefficients(
             width=tuple(round(w, 4) for w in derived.width),
             depth=derived.depth,

@@ -1,15 +1,14 @@
-"""The searched cells of NASNet-A, AmoebaNet-A/B/C, PNASNet-5 and DARTS, in their mobile networks.
+"""NASNet-A, AmoebaNet-A/B/C, PNASNet-5 and DARTS in their mobile settings for ImageNet.
 
-All are stacks of cells: three groups of normal cells, with a reduction cell, which doubles the
-width, before the second and the third. Width multiplies the cells' filters (to even numbers; the
-first convolution of NASNet and its kin keeps 32), depth the normal cells of each group (rounded
-up).
+Each network is a stack of searched cells: three groups of normal cells, with a reduction cell
+before the second and the third group. A reduction cell doubles the filters. The width multiplier
+scales the filters of the cells, rounded to even numbers; the first convolution keeps its 32 filters
+except in DARTS. The depth multiplier scales the number of normal cells in each group, rounded up.
 
-Sources: arXiv 1707.07012, 1802.01548, 1712.00559 and 1806.09055. Two counts are not those printed:
-AmoebaNet-C has 19 % more MACs, DARTS 8 % fewer. Batch normalisation has the settings of all other
-families, not the papers': it belongs to the recipe.
-
-This module must not import TensorFlow or Keras.
+Sources: arXiv 1707.07012 (NASNet), 1802.01548 (AmoebaNet), 1712.00559 (PNASNet) and 1806.09055
+(DARTS). Two of them do not agree with the printed counts: AmoebaNet-C has 19 % more MACs and DARTS
+8 % fewer. Batch normalisation has the same settings as in all other families and not those of the
+papers, because they belong to the training recipe.
 """
 
 from __future__ import annotations
@@ -21,22 +20,24 @@ from efficientnet_elite.networks.families.base import Family, scaled_down
 from efficientnet_elite.networks.scaling import round_filters, round_repeats
 from efficientnet_elite.networks.spec import ArchSpec
 
-GROUPS = 3
+_GROUPS = 3  # groups of normal cells
 
 
 @dataclass(frozen=True)
 class CellNetwork:
-    """A stack of cells at its published mobile setting for ImageNet.
+    """A stack of cells in its published mobile setting.
 
     Attributes:
       name: of the family.
-      normal, reduction: genotypes, as `blocks.cells` reads them.
-      repeats: normal cells a group.
-      filters: of the first group's cells.
-      reduction_replaces: whether a reduction cell takes the place of its group's first normal one,
-        rather than standing before the group.
-      darts: DARTS' stem of three convolutions, and both inputs of a cell always projected; else
-        NASNet's stem of one convolution and two reduction cells, and dropout before the classifier.
+      normal: genotype of the normal cells, in the notation of `blocks.cells`.
+      reduction: genotype of the reduction cells.
+      repeats: normal cells in each group.
+      filters: filters of the cells in the first group.
+      reduction_replaces: whether a reduction cell takes the place of the first normal cell of its
+        group; otherwise it stands before the group.
+      darts: whether the network is built as DARTS is: a stem of three convolutions, and cells that
+        always project both inputs. Otherwise it is built as NASNet is: a stem of one convolution
+        and two reduction cells, and dropout before the classifier.
     """
 
     name: str
@@ -49,19 +50,22 @@ class CellNetwork:
 
     @property
     def operators(self) -> tuple[int, ...]:
-        """Operators a stage, as Eq. 2 of arXiv 2009.07409 counts them: stem's three, cells, top."""
-        between = () if self.reduction_replaces else (1,)
-        later = (*between, self.repeats) * (GROUPS - 1)
-        return (1, 1, 1, self.repeats, *later, 1)
+        """Number of operators of each stage, as Eq. 2 of arXiv 2009.07409 counts them.
+
+        These are the three operators of the stem, the cells and the top.
+        """
+        reduction = () if self.reduction_replaces else (1,)
+        later_groups = (*reduction, self.repeats) * (_GROUPS - 1)
+        return (1, 1, 1, self.repeats, *later_groups, 1)
 
     def build(
         self, name: str, width: float, depth: float, resolution: int, classes: int
     ) -> ArchSpec:
-        """The network at one (width, depth, resolution); `families.base.Build`."""
+        """The spec of one network of the family, see `families.base.Build`."""
         filters = round_filters(self.filters, width, divisor=2)
         blocks = _darts_stem(filters) if self.darts else _nasnet_stem()
         outputs = [block.name for block in blocks if isinstance(block, ConvBlock)][-2:]
-        for number, (stride, channels) in enumerate(self._layout(filters, depth)):
+        for number, (stride, channels) in enumerate(self._cell_settings(filters, depth)):
             cell = Cell(
                 f"cell{number}",
                 genotype=self.normal if stride == 1 else self.reduction,
@@ -77,15 +81,15 @@ class CellNetwork:
         blocks.append(Classifier("predictions", classes, dropout=0.0 if self.darts else 0.5))
         return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
 
-    def _layout(self, filters: int, depth: float) -> list[tuple[int, int]]:
+    def _cell_settings(self, filters: int, depth: float) -> list[tuple[int, int]]:
         """(stride, filters) of each cell."""
         cells = [] if self.darts else [(2, max(2, filters // 4)), (2, max(2, filters // 2))]
-        for group in range(GROUPS):
-            channels, normal = filters << group, round_repeats(self.repeats, depth)
+        for group in range(_GROUPS):
+            channels, normal_cells = filters << group, round_repeats(self.repeats, depth)
             if group > 0:
                 cells.append((2, channels))
-                normal -= self.reduction_replaces
-            cells += [(1, channels)] * normal
+                normal_cells -= self.reduction_replaces
+            cells += [(1, channels)] * normal_cells
         return cells
 
 
@@ -134,7 +138,7 @@ NETWORKS = (
         filters=50,
     ),
     CellNetwork("pnasnet-5", _PNASNET, _PNASNET, repeats=3, filters=54, reduction_replaces=True),
-    CellNetwork(  # second order: the network of the paper's ImageNet figure
+    CellNetwork(  # from the second-order search; the network that the paper reports on ImageNet
         "darts-v2",
         "s3 1 + s3 0, s3 1 + s3 0, s3 0 + skip 1, skip 1 + d3 2 -> 2 3 4 5",
         "m3 1 + m3 0, skip 2 + m3 0, m3 1 + skip 2, skip 2 + m3 0 -> 2 3 4 5",
@@ -142,7 +146,7 @@ NETWORKS = (
         filters=48,
         darts=True,
     ),
-    CellNetwork(  # first order
+    CellNetwork(  # from the first-order search
         "darts-v1",
         "s3 0 + s3 1, skip 1 + s3 0, skip 1 + s3 0, s3 1 + skip 2 -> 2 3 4 5",
         "m3 1 + m3 0, skip 2 + m3 1, m3 1 + skip 2, skip 2 + a3 1 -> 2 3 4 5",

@@ -1,6 +1,6 @@
-"""CondenseNet (arXiv 1711.09224) and CondenseNeXt (arXiv 2112.00698) in their deployed form.
+"""CondenseNet (arXiv 1711.09224) and CondenseNeXt (arXiv 2112.00698).
 
-This module must not import TensorFlow or Keras.
+Specs of these families are in the deployed form; `training_form` gives the form to train.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from efficientnet_elite.networks.families.base import Family, scaled_down
 from efficientnet_elite.networks.scaling import nearest_multiple, round_repeats
 from efficientnet_elite.networks.spec import ArchSpec
 
-# Layers and growth of each dense block.
+# Number of layers and growth (channels that a layer adds) of each dense block.
 _IMAGENET = ((4, 8), (6, 16), (8, 32), (10, 64), (8, 128))
 _CIFAR = ((14, 8), (14, 16), (14, 32))
 
 
 @dataclass(frozen=True)
 class DenseNetwork:
-    """Dense blocks with average pools between them, after a strided or plain stem.
+    """A stem, dense blocks with average pooling between them, and a classifier.
 
     Attributes:
-      stages: layers and growth of each dense block.
+      stages: number of layers and growth of each dense block.
       stride: of the stem.
-      divisor: of the growths.
-      layer: (name, growth) to a layer.
-      top: (name, classes) to the classifier.
-      activation: between the last layer and the classifier.
+      divisor: growths are multiples of this number.
+      layer: makes a layer from its name and growth.
+      top: makes the classifier from its name and the number of classes.
+      activation: name of the activation before the classifier.
     """
 
     stages: tuple[tuple[int, int], ...]
@@ -49,7 +49,7 @@ class DenseNetwork:
     def build(
         self, name: str, width: float, depth: float, resolution: int, classes: int
     ) -> ArchSpec:
-        """The network at one (width, depth, resolution); width scales the growths."""
+        """The spec of one network, see `families.base.Build`; the width scales the growths."""
         growths = [nearest_multiple(growth, width, self.divisor) for _, growth in self.stages]
         blocks: list[Block] = [PlainConv("stem", 2 * growths[0], self.stride)]
         for stage, ((layers, _), growth) in enumerate(zip(self.stages, growths, strict=True), 1):
@@ -61,12 +61,12 @@ class DenseNetwork:
         return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
 
     def family(self, name: str) -> Family:
-        """Its family."""
+        """The family of this network."""
         return scaled_down(name, self.build, (1, *(layers for layers, _ in self.stages), 1))
 
 
 def _condensenet(stages: tuple[tuple[int, int], ...], stride: int, groups: int) -> DenseNetwork:
-    """CondenseNet with as many groups as its condensation factor, as published."""
+    """CondenseNet whose condensation factor is the number of groups, as published."""
     return DenseNetwork(
         stages,
         stride,
@@ -84,15 +84,15 @@ def _condensenext(stages: tuple[tuple[int, int], ...], stride: int) -> DenseNetw
 
 
 def training_form(spec: ArchSpec) -> ArchSpec:
-    """The network as it is trained: dense convolutions that learn their groups.
+    """The network in the form that is trained, with dense convolutions that learn their groups.
 
-    Any other network is its own training form.
+    Networks without learned convolutions are returned unchanged.
     """
 
-    def learning(block: Block) -> Block:
+    def in_training_form(block: Block) -> Block:
         return replace(block, learning=True) if isinstance(block, LearnedBlock) else block
 
-    return replace(spec, blocks=tuple(map(learning, spec.blocks)))
+    return replace(spec, blocks=tuple(map(in_training_form, spec.blocks)))
 
 
 FAMILIES = (

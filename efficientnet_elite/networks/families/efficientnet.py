@@ -1,18 +1,22 @@
-"""EfficientNet (arXiv 1905.11946) scaled up and down, and its kin: eLite, HF and TinyNet.
+"""EfficientNet (arXiv 1905.11946) and what is derived from its B0: eLite, HF and TinyNet.
 
-eLite and HF are EfficientNet-B0 scaled down under two channel rules (arXiv 2009.07409), TinyNet is
-B0 at five (width, depth, resolution) triples with stem and top left as they are (arXiv 2010.14819).
-
-This module must not import TensorFlow or Keras.
+EfficientNet-eLite and EfficientNet-HF are B0 scaled down, with two different rules for rounding
+channels (arXiv 2009.07409). TinyNet is B0 at five settings of width, depth and resolution, where
+stem and top keep their channels (arXiv 2010.14819).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from efficientnet_elite.networks.blocks import Classifier, ConvBlock
+from efficientnet_elite.networks.blocks import Classifier
 from efficientnet_elite.networks.families.base import Family, Setting
-from efficientnet_elite.networks.families.tables import Stage, inverted_residuals, operators
+from efficientnet_elite.networks.families.tables import (
+    Stage,
+    inverted_residual_network,
+    operators_per_stage,
+)
 from efficientnet_elite.networks.scaling import (
     Coefficients,
     round_filters,
@@ -21,8 +25,8 @@ from efficientnet_elite.networks.scaling import (
 )
 from efficientnet_elite.networks.spec import ArchSpec
 
-STEM_CHANNELS = 32
-STAGES = (
+_STEM_CHANNELS = 32
+_STAGES = (
     Stage(3, 1, 16, 1, 1, 0.25),
     Stage(3, 6, 24, 2, 2, 0.25),
     Stage(5, 6, 40, 2, 2, 0.25),
@@ -31,80 +35,75 @@ STAGES = (
     Stage(5, 6, 192, 4, 2, 0.25),
     Stage(3, 6, 320, 1, 1, 0.25),
 )
-TOP_CHANNELS = 1280
+_TOP_CHANNELS = 1280
 
-REPEATS = operators(STAGES)
+_DROP_CONNECT = 0.2  # rate of stochastic depth in the last block
+
+REPEATS = operators_per_stage(_STAGES)
 
 
 def efficientnet(
     name: str,
+    width: float,
+    depth: float,
+    resolution: int,
+    classes: int,
     *,
-    width: float = 1.0,
-    depth: float = 1.0,
-    resolution: int = 224,
-    classes: int = 1000,
     power_of_two: bool = False,
     fixed_ends: bool = False,
     repeats: Callable[[int, float], int] = round_repeats,
     dropout: float = 0.2,
-    drop_connect: float = 0.2,
 ) -> ArchSpec:
-    """The backbone at one (width, depth, resolution).
+    """The spec of one network derived from EfficientNet-B0, see `families.base.Build`.
 
     Args:
       name: of the spec.
-      width: multiplies channels (`round_filters`).
-      depth: multiplies repeats; stem and top keep one.
+      width: width multiplier of the channels, applied by `round_filters`.
+      depth: depth multiplier of the repeats; stem and top are never repeated.
       resolution: input side in pixels.
       classes: number of logits.
-      power_of_two: channels as EfficientNet-HF rounds them (paper.md, section 3): outputs are
-        CR(round_filters(C)), expanded channels CR(6 * round_filters(C_in)) with C_in *before* its
-        own rounding to a power of two.
-      fixed_ends: whether stem and top keep their channels.
-      repeats: rounds (repeats, depth); upwards by default.
-      dropout: rate before the classifier.
-      drop_connect: stochastic depth rate, rising linearly over the blocks from 0 to this.
+      power_of_two: whether channels are rounded to powers of two as in EfficientNet-HF, by CR of
+        Eq. 7 of arXiv 2009.07409. The output channels of a block are CR(round_filters(C)), its
+        expanded channels CR(6 * round_filters(C_in)), where C_in are its input channels before
+        their own rounding to a power of two.
+      fixed_ends: whether stem and top keep their channels at every width.
+      repeats: gives the repeats of a stage from those at depth 1 and the depth multiplier; by
+        default it rounds up.
+      dropout: rate of dropout before the classifier.
     """
 
-    def channels(unscaled: int) -> int:
-        rounded = round_filters(unscaled, width)
+    def scaled(channels: int) -> int:
+        rounded = round_filters(channels, width)
         return round_power_of_two(rounded) if power_of_two else rounded
 
-    def expanded(expansion: int, source: int) -> int:
-        return round_power_of_two(expansion * round_filters(source, width))
+    def expanded(expansion: int, input_channels: int) -> int:
+        return round_power_of_two(expansion * round_filters(input_channels, width))
 
-    stem, top = (
-        unscaled if fixed_ends else channels(unscaled) for unscaled in (STEM_CHANNELS, TOP_CHANNELS)
-    )
-    blocks = inverted_residuals(
-        STAGES,
-        stem,
-        channels=channels,
+    return inverted_residual_network(
+        name,
+        _STAGES,
+        resolution=resolution,
+        stem=_STEM_CHANNELS if fixed_ends else scaled(_STEM_CHANNELS),
+        top=_TOP_CHANNELS if fixed_ends else scaled(_TOP_CHANNELS),
+        classifier=Classifier("predictions", classes, dropout),
+        activation="swish",
+        channels=scaled,
         repeats=lambda count: repeats(count, depth),
         expanded=expanded if power_of_two else None,
-        drop_path=drop_connect,
-    )
-    return ArchSpec(
-        name,
-        (resolution, resolution, 3),
-        (
-            ConvBlock("stem", stem, kernel=3, stride=2),
-            *blocks,
-            ConvBlock("top", top),
-            Classifier("predictions", classes, dropout),
-        ),
+        drop_path=_DROP_CONNECT,
     )
 
 
-# Table 3 of arXiv 2009.07409 as printed; `scaling.derive` gives the same but for w2 and r3.
+# Table 3 of arXiv 2009.07409 as printed. Eqs. 2 and 3 give the same values except for the second
+# width and the third resolution.
 TABLE_3 = Coefficients(
     width=(1.0, 0.8666, 0.701, 0.514),
     depth=(1.0, 0.7, 0.6, 0.5),
     resolution=(1.0, 0.905, 0.766, 0.587),
 )
 
-# Table 5's (width, depth, resolution) indices. eLite4 is printed as (2, 3, 1); its MACs are those
-# of (2, 3, 2) to every digit.
+# Indices of (width, depth, resolution) of the networks in Table 5. The table prints (2, 3, 1) for
+# eLite4, but its MACs are exactly those of (2, 3, 2).
 _ELITE = (
     (1, 1, 1),
     (1, 2, 1),
@@ -119,8 +118,8 @@ _ELITE = (
 )
 _HF = ((1, 1, 1), (2, 2, 1), (1, 4, 1), (1, 2, 2), (2, 3, 2), (1, 4, 2))
 
-# The published compound scalings, and their dropout rates.
-_B = {
+# The published settings of EfficientNet and their dropout rates.
+_COMPOUND_SCALED = {
     "efficientnet-b0": (Setting(1.0, 1.0, 224), 0.2),
     "efficientnet-b1": (Setting(1.0, 1.1, 240), 0.2),
     "efficientnet-b2": (Setting(1.1, 1.2, 260), 0.3),
@@ -130,7 +129,7 @@ _B = {
     "efficientnet-b6": (Setting(1.8, 2.6, 528), 0.5),
     "efficientnet-b7": (Setting(2.0, 3.1, 600), 0.5),
 }
-_TINY = {
+_TINYNET = {
     "tinynet-a": Setting(1.0, 1.2, 192),
     "tinynet-b": Setting(0.75, 1.1, 188),
     "tinynet-c": Setting(0.54, 0.85, 184),
@@ -139,71 +138,53 @@ _TINY = {
 }
 
 
-def _elite(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    return efficientnet(name, width=width, depth=depth, resolution=resolution, classes=classes)
+def _compound_scaled(
+    name: str, width: float, depth: float, resolution: int, classes: int
+) -> ArchSpec:
+    return efficientnet(name, width, depth, resolution, classes, dropout=_COMPOUND_SCALED[name][1])
 
 
-def _hf(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    return efficientnet(
-        name,
-        width=width,
-        depth=depth,
-        resolution=resolution,
-        classes=classes,
-        power_of_two=True,
-    )
+def _rounded_repeats(repeats: int, depth: float) -> int:
+    """TinyNet's rule: rounded to the nearest number, at least 1."""
+    return max(1, round(repeats * depth))
 
 
-def _b(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    return efficientnet(
-        name,
-        width=width,
-        depth=depth,
-        resolution=resolution,
-        classes=classes,
-        dropout=_B[name][1],
-    )
+def _power_of_two_sides(base: int) -> tuple[int, ...]:
+    """Input sides of HF: the power of two from ``base`` upwards, and half of it.
 
-
-def _tiny(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    return efficientnet(
-        name,
-        width=width,
-        depth=depth,
-        resolution=resolution,
-        classes=classes,
-        fixed_ends=True,
-        repeats=lambda count, factor: max(1, round(count * factor)),
-    )
-
-
-def _powers_of_two(base: int) -> tuple[int, ...]:
-    upper = 1 << (base - 1).bit_length()  # 224 -> 256: the next power of two, and half of it
+    For 224 pixels these are 256 and 128.
+    """
+    upper = 1 << (base - 1).bit_length()
     return upper, upper // 2
 
 
 FAMILIES = (
     Family(
         name="elite",
-        build=_elite,
+        build=efficientnet,
         coefficients=TABLE_3,
         members={indices: f"elite{number}" for number, indices in enumerate(_ELITE)},
         groups=10,
     ),
     Family(
         name="hf",
-        build=_hf,
+        build=partial(efficientnet, power_of_two=True),
         coefficients=TABLE_3,
-        resolutions=_powers_of_two,
+        resolutions=_power_of_two_sides,
         members={indices: f"hf{number}" for number, indices in enumerate(_HF)},
         groups=5,
         grouped_by_resolution=True,
     ),
     Family(
         name="efficientnet",
-        build=_b,
+        build=_compound_scaled,
         coefficients=None,
-        published={name: setting for name, (setting, _) in _B.items()},
+        published={name: setting for name, (setting, _) in _COMPOUND_SCALED.items()},
     ),
-    Family(name="tinynet", build=_tiny, coefficients=None, published=_TINY),
+    Family(
+        name="tinynet",
+        build=partial(efficientnet, fixed_ends=True, repeats=_rounded_repeats),
+        coefficients=None,
+        published=_TINYNET,
+    ),
 )

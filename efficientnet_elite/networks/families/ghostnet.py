@@ -1,7 +1,4 @@
-"""GhostNet (arXiv 1911.11907).
-
-This module must not import TensorFlow or Keras.
-"""
+"""GhostNet (arXiv 1911.11907)."""
 
 from __future__ import annotations
 
@@ -9,13 +6,23 @@ from dataclasses import dataclass
 
 from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock, GhostBottleneck
 from efficientnet_elite.networks.families.base import Setting, scaled_down
-from efficientnet_elite.networks.families.tables import run_lengths, shortened
+from efficientnet_elite.networks.families.tables import operators_of_rows, rows_at_depth
 from efficientnet_elite.networks.scaling import round_filters
 from efficientnet_elite.networks.spec import ArchSpec
 
 
 @dataclass(frozen=True)
 class _Row:
+    """A block as published.
+
+    Attributes:
+      kernel: of the depthwise convolution, in pixels.
+      expanded: expanded channels.
+      channels: output channels.
+      squeeze: whether it has a squeeze-excite.
+      stride: of the depthwise convolution.
+    """
+
     kernel: int
     expanded: int
     channels: int
@@ -48,28 +55,29 @@ def _stage(row: _Row) -> int:
 
 
 def ghostnet(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    """The network at one (width, depth, resolution); rows of equal channels are a stage.
+    """The spec of one network of the family, see `families.base.Build`.
 
-    Channels are multiples of 4. The layer behind the pool keeps its 1280.
+    Consecutive rows with the same channels are one stage. Channels are multiples of 4. The fully
+    connected layer after the pooling has 1280 units at every width.
     """
 
-    def channels(unscaled: int) -> int:
-        return round_filters(unscaled, width, 4)
+    def scaled(channels: int) -> int:
+        return round_filters(channels, width, 4)
 
-    blocks: list[Block] = [ConvBlock("stem", channels(16), kernel=3, stride=2, activation="relu")]
-    for number, row in enumerate(shortened(_ROWS, depth, _stage), start=1):
-        expanded = channels(row.expanded)
+    blocks: list[Block] = [ConvBlock("stem", scaled(16), kernel=3, stride=2, activation="relu")]
+    for number, row in enumerate(rows_at_depth(_ROWS, depth, _stage), start=1):
+        expanded = scaled(row.expanded)
         blocks.append(
             GhostBottleneck(
                 f"block{number}",
-                channels(row.channels),
+                scaled(row.channels),
                 expanded,
                 row.kernel,
                 row.stride,
                 squeeze=round_filters(expanded, 0.25, 4) if row.squeeze else None,
             )
         )
-    blocks.append(ConvBlock("top", channels(960), activation="relu"))
+    blocks.append(ConvBlock("top", scaled(960), activation="relu"))
     blocks.append(Classifier("predictions", classes, 0.2, hidden=1280))
     return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
 
@@ -78,7 +86,7 @@ FAMILIES = (
     scaled_down(
         "ghostnet",
         ghostnet,
-        run_lengths(_ROWS, _stage),
+        operators_of_rows(_ROWS, _stage),
         {f"ghostnet-{width}": Setting(width) for width in (1.3, 0.5)},
     ),
 )

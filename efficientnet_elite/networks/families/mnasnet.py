@@ -1,6 +1,6 @@
-"""MnasNet A1, B1 and small (arXiv 1807.11626; small as its authors released it).
+"""MnasNet A1, B1 and small (arXiv 1807.11626).
 
-This module must not import TensorFlow or Keras.
+The paper does not print the architecture of MnasNet-small; it is that of the code of the authors.
 """
 
 from __future__ import annotations
@@ -8,15 +8,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from efficientnet_elite.networks.blocks import Classifier, ConvBlock
+from efficientnet_elite.networks.blocks import Classifier
 from efficientnet_elite.networks.families.base import Setting, scaled_down
-from efficientnet_elite.networks.families.tables import Stage, inverted_residuals, operators
+from efficientnet_elite.networks.families.tables import (
+    Stage,
+    inverted_residual_network,
+    operators_per_stage,
+)
 from efficientnet_elite.networks.scaling import round_filters, round_repeats
 from efficientnet_elite.networks.spec import ArchSpec
 
 
 @dataclass(frozen=True)
 class _Table:
+    """A network as published.
+
+    Attributes:
+      stem: output channels of the stem.
+      stages: the stage table.
+      dropout: rate of dropout before the classifier.
+      widths: further width multipliers that are published for it.
+    """
+
     stem: int
     stages: tuple[Stage, ...]
     dropout: float = 0.2
@@ -68,23 +81,16 @@ _TABLES = {
 def _mnasnet(
     table: _Table, name: str, width: float, depth: float, resolution: int, classes: int
 ) -> ArchSpec:
-    stem = round_filters(table.stem, width)
-    blocks = inverted_residuals(
-        table.stages,
-        stem,
-        channels=lambda unscaled: round_filters(unscaled, width),
-        repeats=lambda count: round_repeats(count, depth),
-        activation="relu",
-    )
-    return ArchSpec(
+    return inverted_residual_network(
         name,
-        (resolution, resolution, 3),
-        (
-            ConvBlock("stem", stem, kernel=3, stride=2, activation="relu"),
-            *blocks,
-            ConvBlock("top", 1280, activation="relu"),  # the same at every width
-            Classifier("predictions", classes, table.dropout),
-        ),
+        table.stages,
+        resolution=resolution,
+        stem=round_filters(table.stem, width),
+        top=1280,  # at every width
+        classifier=Classifier("predictions", classes, table.dropout),
+        activation="relu",
+        channels=lambda channels: round_filters(channels, width),
+        repeats=lambda count: round_repeats(count, depth),
     )
 
 
@@ -92,7 +98,7 @@ FAMILIES = tuple(
     scaled_down(
         name,
         partial(_mnasnet, table),
-        operators(table.stages),
+        operators_per_stage(table.stages),
         {f"{name}-{width}": Setting(width) for width in table.widths},
     )
     for name, table in _TABLES.items()

@@ -1,20 +1,18 @@
-"""MobileNet (arXiv 1704.04861): depthwise-separable convolutions, no residuals.
+"""MobileNetV1 (arXiv 1704.04861): depthwise separable convolutions without residual connections.
 
-Padding is SAME as in the authors' code. keras.applications pads at the end and cuts what is left
-over, which is another network where a map's side is odd.
-
-This module must not import TensorFlow or Keras.
+Strided convolutions have ``same`` padding, as in the code of the authors. `keras.applications` pads
+the end of a map only and computes another function where the side of a map is odd.
 """
 
 from __future__ import annotations
 
 from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock, SeparableConv
 from efficientnet_elite.networks.families.base import Setting, scaled_down
-from efficientnet_elite.networks.families.tables import run_lengths, shortened
+from efficientnet_elite.networks.families.tables import operators_of_rows, rows_at_depth
 from efficientnet_elite.networks.scaling import round_filters
 from efficientnet_elite.networks.spec import ArchSpec
 
-# (channels, stride)
+# (output channels, stride) of each block.
 _ROWS = (
     (64, 1),
     (128, 2),
@@ -33,11 +31,14 @@ def _channels(row: tuple[int, int]) -> int:
 
 
 def mobilenetv1(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    """The network at one (width, depth, resolution); rows of equal channels are a stage."""
+    """The spec of one network of the family, see `families.base.Build`.
+
+    Consecutive rows with the same channels are one stage.
+    """
     blocks: list[Block] = [
         ConvBlock("stem", round_filters(32, width), kernel=3, stride=2, activation="relu6")
     ]
-    for number, (channels, stride) in enumerate(shortened(_ROWS, depth, _channels), start=1):
+    for number, (channels, stride) in enumerate(rows_at_depth(_ROWS, depth, _channels), start=1):
         blocks.append(
             SeparableConv(f"block{number}", round_filters(channels, width), stride=stride)
         )
@@ -49,7 +50,7 @@ FAMILIES = (
     scaled_down(
         "mobilenetv1",
         mobilenetv1,
-        run_lengths(_ROWS, _channels),
-        {f"mobilenetv1-{alpha}": Setting(alpha) for alpha in (0.75, 0.5, 0.25)},
+        operators_of_rows(_ROWS, _channels),
+        {f"mobilenetv1-{width}": Setting(width) for width in (0.75, 0.5, 0.25)},
     ),
 )

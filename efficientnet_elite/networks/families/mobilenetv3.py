@@ -1,7 +1,4 @@
-"""MobileNetV3 Large and Small, and their minimalistic forms (arXiv 1905.02244).
-
-This module must not import TensorFlow or Keras.
-"""
+"""MobileNetV3 Large and Small (arXiv 1905.02244), and their minimalistic forms."""
 
 from __future__ import annotations
 
@@ -10,15 +7,26 @@ from functools import partial
 
 from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock, MBConv
 from efficientnet_elite.networks.families.base import Family, Setting, scaled_down
-from efficientnet_elite.networks.families.tables import run_lengths, shortened
+from efficientnet_elite.networks.families.tables import operators_of_rows, rows_at_depth
 from efficientnet_elite.networks.scaling import round_filters
 from efficientnet_elite.networks.spec import ArchSpec
 
-_STEM = 16
+_STEM = 16  # output channels of the stem at every width, as in keras.applications
 
 
 @dataclass(frozen=True)
 class _Row:
+    """A block as published.
+
+    Attributes:
+      kernel: of the depthwise convolution, in pixels.
+      expanded: expanded channels.
+      channels: output channels.
+      squeeze: whether it has a squeeze-excite.
+      activation: name of the activation.
+      stride: of the depthwise convolution.
+    """
+
     kernel: int
     expanded: int
     channels: int
@@ -75,24 +83,25 @@ def mobilenetv3(
     resolution: int,
     classes: int,
 ) -> ArchSpec:
-    """The network at one (width, depth, resolution); rows of equal channels are a stage.
+    """The spec of one network of the family.
 
     Args:
-      rows: the table.
-      hidden: channels of the layer behind the pool; they grow with the width but do not shrink.
-      minimalistic: whether kernels are 3, activations ReLU and gates left out.
-      name, width, depth, resolution, classes: as for every family. The stem keeps 16 channels, as
-        in keras.applications.
+      rows: a row for each block; consecutive rows with the same channels are one stage.
+      hidden: units of the fully connected layer after the pooling. They grow with the width but do
+        not shrink.
+      minimalistic: whether all kernels are 3, all activations ReLU, and there is no squeeze-excite.
+      name, width, depth, resolution, classes: see `families.base.Build`.
     """
     activation = _RE if minimalistic else _HS
-    # An expansion is a ratio to the unscaled table's row before, whichever rows are left out.
-    sources = dict(zip(range(len(rows)), (_STEM, *map(_channels, rows)), strict=False))
-    kept = shortened(tuple(enumerate(rows)), depth, lambda entry: entry[1].channels)
+    # The published expanded channels of a block are turned into a ratio to the channels of the row
+    # before it in the whole table, even if the depth multiplier has removed that row.
+    unscaled_inputs = (_STEM, *map(_channels, rows))
+    remaining = rows_at_depth(tuple(enumerate(rows)), depth, lambda entry: entry[1].channels)
     blocks: list[Block] = [ConvBlock("stem", _STEM, kernel=3, stride=2, activation=activation)]
-    source = _STEM
-    for number, (index, row) in enumerate(kept, start=1):
-        expanded = round_filters(source, row.expanded / sources[index])
-        gated = row.squeeze and not minimalistic
+    input_channels = _STEM
+    for number, (index, row) in enumerate(remaining, start=1):
+        expanded = round_filters(input_channels, row.expanded / unscaled_inputs[index])
+        squeeze_excite = row.squeeze and not minimalistic
         blocks.append(
             MBConv(
                 f"block{number}",
@@ -100,14 +109,14 @@ def mobilenetv3(
                 expanded=None if index == 0 else expanded,
                 kernel=3 if minimalistic else row.kernel,
                 stride=row.stride,
-                squeeze=round_filters(expanded, 0.25) if gated else None,
+                squeeze=round_filters(expanded, 0.25) if squeeze_excite else None,
                 activation=_RE if minimalistic else row.activation,
                 gate="hard_sigmoid",
                 squeeze_activation="relu",
             )
         )
-        source = round_filters(row.channels, width)
-    blocks.append(ConvBlock("top", round_filters(source, 6), activation=activation))
+        input_channels = round_filters(row.channels, width)
+    blocks.append(ConvBlock("top", round_filters(input_channels, 6), activation=activation))
     hidden = round_filters(hidden, max(1.0, width))
     blocks.append(Classifier("predictions", classes, 0.2, hidden=hidden, activation=activation))
     return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
@@ -119,7 +128,7 @@ def _family(
     return scaled_down(
         name,
         partial(mobilenetv3, rows, hidden, name.endswith("minimalistic")),
-        run_lengths(rows, _channels),
+        operators_of_rows(rows, _channels),
         {f"{name}-{width}": Setting(width) for width in widths},
     )
 

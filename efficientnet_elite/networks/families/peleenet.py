@@ -1,7 +1,4 @@
-"""PeleeNet (arXiv 1804.06882): two-way dense layers.
-
-This module must not import TensorFlow or Keras.
-"""
+"""PeleeNet (arXiv 1804.06882), a network of two-way dense layers."""
 
 from __future__ import annotations
 
@@ -17,23 +14,28 @@ from efficientnet_elite.networks.families.base import scaled_down
 from efficientnet_elite.networks.scaling import nearest_multiple, round_repeats
 from efficientnet_elite.networks.spec import ArchSpec
 
-_STEM = 32
-_GROWTH = 32
-_STAGES = ((3, 1), (4, 2), (8, 4), (6, 4))  # layers, width of their bottlenecks
+_STEM = 32  # output channels of the stem
+_GROWTH = 32  # channels that a layer adds, half of them in each of its two branches
+# Number of layers of each stage, and the channels of their bottlenecks as a multiple of the
+# channels that a branch adds.
+_STAGES = ((3, 1), (4, 2), (8, 4), (6, 4))
 
 
 def peleenet(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    """The network at one (width, depth, resolution); width scales stem and growth."""
+    """The spec of one network, see `families.base.Build`; the width scales stem and growth.
+
+    A bottleneck has at most half of the input channels of its layer.
+    """
     channels = nearest_multiple(_STEM, width, 8)
-    half = nearest_multiple(_GROWTH, width, 8) // 2
+    branch_growth = nearest_multiple(_GROWTH, width, 8) // 2
     blocks: list[Block] = [PeleeStem("stem", channels)]
-    for stage, (layers, bottleneck) in enumerate(_STAGES, start=1):
+    for stage, (layers, bottleneck_multiple) in enumerate(_STAGES, start=1):
         for layer in range(1, round_repeats(layers, depth) + 1):
-            inner = half * bottleneck // 4 * 4
-            if inner > channels / 2:
-                inner = channels // 8 * 4
-            blocks.append(TwoWayDense(f"dense{stage}_{layer}", half, inner))
-            channels += 2 * half
+            bottleneck = branch_growth * bottleneck_multiple // 4 * 4
+            if bottleneck > channels / 2:
+                bottleneck = channels // 8 * 4
+            blocks.append(TwoWayDense(f"dense{stage}_{layer}", branch_growth, bottleneck))
+            channels += 2 * branch_growth
         blocks.append(ConvBlock(f"transition{stage}", channels, activation="relu"))
         if stage < len(_STAGES):
             blocks.append(Pool(f"pool{stage}", "average", 2, padding="valid"))

@@ -1,15 +1,14 @@
-"""Segmentation networks: ESPNet (arXiv 1803.06815), ESPNetv2 (arXiv 1811.11431) and MobileNetV3
-with LR-ASPP (arXiv 1905.02244).
+"""Segmentation networks.
 
-Their last shape is (height, width, classes), so their `FAMILIES` stand beside the classifiers', not
-among them. Image sides are multiples of 8, as ESPNet's decoder wants.
-
-This module must not import TensorFlow or Keras.
+ESPNet (arXiv 1803.06815), ESPNetv2 (arXiv 1811.11431) and MobileNetV3 with LR-ASPP (arXiv
+1905.02244). Their output is (height, width, classes), so the `FAMILIES` of this module are not
+among those of the classifiers. The sides of their inputs are multiples of 8, because ESPNet's
+decoder enlarges its input eightfold.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from efficientnet_elite.networks import families
@@ -28,60 +27,52 @@ from efficientnet_elite.networks.families.base import Build, Family, scaled_down
 from efficientnet_elite.networks.scaling import round_filters, round_repeats, round_resolution
 from efficientnet_elite.networks.spec import ArchSpec
 
-_LEVEL2 = 2  # ESPNet's pyramids at a quarter of the image's side
+_LEVEL2_UNITS = 2  # ESPNet's pyramid units at a quarter of the side of the image
 
 
-@dataclass(frozen=True)
-class ESPNet:
-    """ESPNet with ``units`` pyramids at an eighth of the image's side (the paper's alpha 3).
+def espnet(
+    level3_units: int, name: str, width: float, depth: float, resolution: int, classes: int
+) -> ArchSpec:
+    """The spec of an ESPNet. Width scales the channels of the encoder, depth its pyramid units.
 
-    Attributes:
-      units: 3, 5 or 8 as published.
-      half: name of the block whose map the decoder joins at half the image's side: ``level1`` in
-        its authors' test code, ``level1_join`` in their training code; None for the encoder alone
-        (ESPNet-C), whose logits are an eighth of the image's side.
+    At half the side of the image, the decoder reads the block ``level1``, as in the test code of
+    the authors; their training code reads ``level1_join``.
+
+    Args:
+      level3_units: pyramid units at an eighth of the side of the image; 3, 5 or 8 as published.
+      name, width, depth, resolution, classes: see `families.base.Build`.
     """
-
-    units: int
-    half: str | None = "level1"
-
-    def build(
-        self, name: str, width: float, depth: float, resolution: int, classes: int
-    ) -> ArchSpec:
-        """The network; width multiplies the encoder's channels, depth its pyramids."""
-        first, second, third = (round_filters(channels, width) for channels in (16, 64, 128))
-        blocks: list[Block] = [
-            ConvBlock("level1", first, kernel=3, stride=2, activation="prelu"),
-            Join("level1_join", (), image=True),
-            ESP("level2_0", second, stride=2),
-            *(ESP(f"level2_{unit}", second) for unit in _numbers(_LEVEL2, depth)),
-            Join("level2_join", ("level2_0",), image=True),
-            ESP("level3_0", third, stride=2),
-            *(ESP(f"level3_{unit}", third) for unit in _numbers(self.units, depth)),
-            Join("level3_join", ("level3_0",)),
-        ]
-        encoder = PixelClassifier("encoder_logits", classes)
-        blocks.append(encoder)
-        if self.half is not None:
-            blocks.append(ESPDecoder("decoder", classes, quarter="level2_join", half=self.half))
-        return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
+    first, second, third = (round_filters(channels, width) for channels in (16, 64, 128))
+    blocks: tuple[Block, ...] = (
+        ConvBlock("level1", first, kernel=3, stride=2, activation="prelu"),
+        Join("level1_join", (), image=True),
+        ESP("level2_0", second, stride=2),
+        *(ESP(f"level2_{unit}", second) for unit in _unit_numbers(_LEVEL2_UNITS, depth)),
+        Join("level2_join", ("level2_0",), image=True),
+        ESP("level3_0", third, stride=2),
+        *(ESP(f"level3_{unit}", third) for unit in _unit_numbers(level3_units, depth)),
+        Join("level3_join", ("level3_0",)),
+        PixelClassifier("encoder_logits", classes),
+        ESPDecoder("decoder", classes, quarter="level2_join", half="level1"),
+    )
+    return ArchSpec(name, (resolution, resolution, 3), blocks)
 
 
-def _numbers(units: int, depth: float) -> range:
+def _unit_numbers(units: int, depth: float) -> range:
     return range(1, round_repeats(units, depth) + 1)
 
 
 def lraspp(
     backbone: str, name: str, width: float, depth: float, resolution: int, classes: int
 ) -> ArchSpec:
-    """MobileNetV3 whose last stage is dilated instead of strided, with the LR-ASPP head.
+    """The spec of a MobileNetV3 with the LR-ASPP head, as in torchvision.
 
-    This is torchvision's form, with the classifier's full last stage; DeepLab's halves that stage.
+    The last stage of the backbone is dilated instead of strided. It keeps all of its channels;
+    DeepLab halves them. The head has 128 channels at every width.
 
     Args:
-      backbone: name of the classifier's family.
-      name, width, depth, resolution, classes: as for every family; they scale the backbone, the
-        head keeps 128 channels.
+      backbone: name of the family of the backbone.
+      name, width, depth, resolution, classes: see `families.base.Build`.
     """
     classifier = families.FAMILIES[backbone].build(name, width, depth, resolution, classes)
     blocks = [block for block in classifier.blocks if not block.top]
@@ -93,13 +84,14 @@ def lraspp(
     for index, block in enumerate(blocks):
         if isinstance(block, MBConv) and index >= strided[-1]:
             blocks[index] = replace(block, stride=1, dilation=2)
-    # Behind the stem's the second halving of the blocks: an eighth of the image's side.
+    # The stem and the first strided block have halved the side of the image before: the second one
+    # gives an eighth of it.
     blocks.append(LRASPP("head", classes, low=blocks[strided[1]].name))
     return ArchSpec(name, (resolution, resolution, 3), tuple(blocks))
 
 
 def espnetv2(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
-    """ESPNetv2 down to a sixteenth of the image's side, and its pyramid decoder."""
+    """The spec of ESPNetv2 up to a sixteenth of the side of the image, with its decoder."""
     classifier = families.FAMILIES["espnetv2"].build(name, width, depth, resolution, classes)
     levels = tuple(f"level{number}" for number in range(1, 5))
     blocks = [block for block in classifier.blocks if block.name.startswith(levels)]
@@ -108,44 +100,35 @@ def espnetv2(name: str, width: float, depth: float, resolution: int, classes: in
     return ArchSpec(name, (resolution, resolution, 3), (*blocks, decoder))
 
 
-SEGMENTERS: dict[str, Build] = {
-    **{f"espnet-{units}": ESPNet(units).build for units in (3, 5, 8)},
-    **{f"espnet-c-{units}": ESPNet(units, half=None).build for units in (3, 5, 8)},
-    "espnetv2": espnetv2,
-    "lraspp-mobilenetv3-large": partial(lraspp, "mobilenetv3-large"),
-    "lraspp-mobilenetv3-small": partial(lraspp, "mobilenetv3-small"),
-}
-
-_STEP = 8  # of image sides, in pixels
+_SIDE_STEP = 8  # input sides are multiples of this number of pixels
 
 
 def _family(name: str, build: Build, scaled: Family) -> Family:
-    """A network with the coefficients of a family, at sides that are multiples of 8."""
+    """A family with the coefficients of another one, at input sides that are multiples of 8."""
     coefficients = scaled.coefficients
     assert coefficients is not None
 
     def sides(base: int) -> tuple[int, ...]:
-        steps = (-(-round_resolution(base, r) // _STEP) for r in coefficients.resolution)
-        return tuple(_STEP * count for count in steps)
+        scaled_sides = (round_resolution(base, r) for r in coefficients.resolution)
+        return tuple(-(-side // _SIDE_STEP) * _SIDE_STEP for side in scaled_sides)
 
     return Family(name, build, coefficients, members={(1, 1, 1): name}, resolutions=sides)
 
 
-def _espnet(units: int) -> Family:
-    name = f"espnet-{units}"
-    return _family(
-        name, SEGMENTERS[name], scaled_down(name, SEGMENTERS[name], (1, _LEVEL2, units, 1))
-    )
+def _espnet_family(units: int) -> Family:
+    name, build = f"espnet-{units}", partial(espnet, units)
+    return _family(name, build, scaled_down(name, build, (1, _LEVEL2_UNITS, units, 1)))
+
+
+def _lraspp_family(backbone: str) -> Family:
+    return _family(f"lraspp-{backbone}", partial(lraspp, backbone), families.FAMILIES[backbone])
 
 
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        *(_espnet(units) for units in (3, 5, 8)),
+        *(_espnet_family(units) for units in (3, 5, 8)),
         _family("espnetv2-seg", espnetv2, families.FAMILIES["espnetv2"]),
-        *(
-            _family(f"lraspp-{name}", SEGMENTERS[f"lraspp-{name}"], families.FAMILIES[name])
-            for name in ("mobilenetv3-large", "mobilenetv3-small")
-        ),
+        *(_lraspp_family(name) for name in ("mobilenetv3-large", "mobilenetv3-small")),
     )
 }

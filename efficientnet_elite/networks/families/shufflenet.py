@@ -1,7 +1,4 @@
-"""ShuffleNet V1 (arXiv 1707.01083) with 1, 2, 3, 4 and 8 groups.
-
-This module must not import TensorFlow or Keras.
-"""
+"""ShuffleNet V1 (arXiv 1707.01083) with 1, 2, 3, 4 and 8 groups."""
 
 from __future__ import annotations
 
@@ -13,18 +10,24 @@ from efficientnet_elite.networks.families.base import Family, Setting, scaled_do
 from efficientnet_elite.networks.scaling import nearest_multiple, round_repeats
 from efficientnet_elite.networks.spec import ArchSpec
 
-_STEM = 24
-_UNITS = (4, 8, 4)
-_FIRST_STAGE = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}  # channels by groups; doubled twice
+_STEM = 24  # output channels of the stem
+_UNITS = (4, 8, 4)  # of each stage
+# Output channels of the first stage by the number of groups. Each later stage has twice as many.
+_FIRST_STAGE = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
 
 
 def shufflenet(
     groups: int, name: str, width: float, depth: float, resolution: int, classes: int
 ) -> ArchSpec:
-    """The network at one (width, depth, resolution).
+    """The spec of one network.
 
-    Stages have multiples of 4 * ``groups`` channels, which both group convolutions can divide.
-    Above width 1 the stem grows in whole steps only, as in the authors' code.
+    The channels of a stage are multiples of 4 * ``groups``, so that both group convolutions of a
+    unit can divide them. Above width 1 the stem scales by whole numbers only, as in the code of the
+    authors.
+
+    Args:
+      groups: number of groups of the group convolutions.
+      name, width, depth, resolution, classes: see `families.base.Build`.
     """
     stem_width = width if width < 1 else int(width)
     blocks: list[Block] = [
@@ -46,7 +49,7 @@ def shufflenet(
                     channels,
                     groups,
                     stride=2 if unit == 0 else 1,
-                    # Too few channels come from the stem to be divided.
+                    # The stem has too few channels for groups.
                     first_groups=1 if stage == unit == 0 else None,
                 )
             )

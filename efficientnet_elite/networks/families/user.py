@@ -1,10 +1,9 @@
-"""Pools of a user's own Keras models, named as ``module:function``.
+"""Pools of Keras models of the user, named ``module:function``.
 
-The function takes an input side in pixels and a number of classes, and returns a dict from names to
-functions without arguments, each of which builds one model: from (side, side, 3) images in the
-range of `models.preprocess_input` to logits. Workers call it again to build their one.
-
-This module must not import TensorFlow or Keras; the models come with what they need.
+The function takes the input side in pixels and the number of classes. It returns a dict from names
+to functions without arguments, each of which builds one Keras model. The model maps (batch, side,
+side, 3) images in the range of `build.preprocess_input` to (batch, classes) logits. Every process
+that trains a model calls the function again.
 """
 
 from __future__ import annotations
@@ -19,98 +18,146 @@ from typing import Any
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import UserModel
-from efficientnet_elite.networks.families.base import Family, Setting
+from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION, Family, Setting
 from efficientnet_elite.networks.spec import ArchSpec
 
-# Layers whose multiply-accumulates are those of their kernels at every output position.
-_COUNTED = {"Conv1D", "Conv2D", "Dense", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv2D"}
+# Layers that use every weight of their kernels once for each output position.
+_COUNTED_LAYERS = {
+    "Conv1D",
+    "Conv2D",
+    "Dense",
+    "DepthwiseConv1D",
+    "DepthwiseConv2D",
+    "SeparableConv2D",
+}
 
 
-def load(source: str, resolution: int, classes: int) -> Mapping[str, Callable[[], Any]]:
-    """Names and builders that ``module:function`` gives; UserError where it does not."""
+def load_builders(source: str, resolution: int, classes: int) -> Mapping[str, Callable[[], Any]]:
+    """Calls the function of a pool; returns what builds each model, by the name of the model.
+
+    Args:
+      source: ``module:function``.
+      resolution: input side in pixels.
+      classes: number of classes.
+
+    Raises:
+      UserError: the function cannot be called, or it does not return such a dict.
+    """
     module, _, function = source.partition(":")
     try:
         builders = getattr(import_module(module), function)(resolution, classes)
-    except Exception as error:  # whatever the module or the function may raise
-        raise UserError(f"pool {source!r} does not give models: {_fault(error)}") from error
+    except Exception as error:  # the code of the user may raise anything
+        raise UserError(
+            f"pool {source!r} cannot be loaded: {_error_with_place(error)}; correct its module"
+        ) from error
     if not isinstance(builders, Mapping) or not builders:
-        raise UserError(f"pool {source!r}: the function must return a dict of names to functions")
+        raise UserError(f"pool {source!r}: the function must return a dict from names to functions")
     for name in builders:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", str(name)):
-            raise UserError(f"pool {source!r}: {name!r} is no name; use a-z, 0-9, '.', '_', '-'")
+            raise UserError(
+                f"pool {source!r}: {name!r} is not allowed as a name, use a-z, 0-9, '.', '_', '-' "
+                "and begin with a letter or digit"
+            )
     return builders
 
 
-def _fault(error: Exception) -> str:
-    """What is wrong with a user's module, and where, in one line."""
-    said = next(iter(str(error).splitlines()), "") or type(error).__name__
+def _error_with_place(error: Exception) -> str:
+    """The first line of an error, with the file and line in the code of the user."""
+    message = next(iter(str(error).splitlines()), "") or type(error).__name__
     for frame in extract_tb(error.__traceback__):
         if frame.filename != __file__ and "importlib" not in frame.filename:
-            return f"{said} ({Path(frame.filename).name}, line {frame.lineno})"
-    return said
+            return f"{message} ({Path(frame.filename).name}, line {frame.lineno})"
+    return message
 
 
-def build(source: str, name: str, resolution: int, classes: int) -> Any:
-    """The Keras model of a name; UserError where it is no classifier of such images."""
-    model = load(source, resolution, classes)[name]()
-    for what, found, wanted in (
+def build_model(source: str, name: str, resolution: int, classes: int) -> Any:
+    """Builds one Keras model of a pool.
+
+    Args:
+      source: ``module:function``.
+      name: of the model in the dict of the function.
+      resolution: input side in pixels.
+      classes: number of classes.
+
+    Raises:
+      UserError: the model does not map (resolution, resolution, 3) images to ``classes`` logits.
+    """
+    model = load_builders(source, resolution, classes)[name]()
+    for verb, shape, required_shape in (
         ("takes", tuple(model.input_shape[1:]), (resolution, resolution, 3)),
         ("returns", tuple(model.output_shape[1:]), (classes,)),
     ):
-        if found != wanted:
-            raise UserError(f"model {name!r} of {source!r} {what} {found}: it must be {wanted}")
-    if last := _probabilities(model):
+        if shape != required_shape:
+            raise UserError(
+                f"model {name!r} of {source!r} {verb} {shape}: it must be {required_shape}"
+            )
+    if last := _last_activation_if_probabilities(model):
         raise UserError(
-            f"model {name!r} of {source!r} ends in {last}: it must return logits, so leave it out"
+            f"model {name!r} of {source!r} ends in {last}: it must return logits, so remove {last}"
         )
     return model
 
 
-def _probabilities(model: Any) -> str | None:
-    """Name of a model's last activation if it makes probabilities of logits, else None."""
+def _last_activation_if_probabilities(model: Any) -> str | None:
+    """Name of the last activation of a model if it is softmax or sigmoid, else None."""
     last = model
-    while getattr(last, "outputs", None):  # a model may be the last layer of another
+    while getattr(last, "outputs", None):  # the last layer of a model may be a model itself
         last = last.outputs[0]._keras_history.operation
     activation = getattr(getattr(last, "activation", None), "__name__", type(last).__name__)
     return activation if activation.lower() in ("softmax", "sigmoid") else None
 
 
-def family(source: str) -> Family:
-    """The family of ``module:function``: one network a name, each at the base resolution."""
+def family_of_models(source: str) -> Family:
+    """The family of a pool ``module:function``, with each of its models at the base resolution.
 
-    def spec(name: str, width: float, depth: float, resolution: int, classes: int) -> ArchSpec:
+    Raises:
+      UserError: see `load_builders`.
+    """
+
+    def build_spec(
+        name: str, width: float, depth: float, resolution: int, classes: int
+    ) -> ArchSpec:
         try:
-            model = build(source, name, resolution, classes)
+            model = build_model(source, name, resolution, classes)
         except UserError:
             raise
-        except Exception as error:  # as above
-            raise UserError(f"pool {source!r} gives no model {name!r}: {_fault(error)}") from error
-        block = UserModel(
-            name, source, resolution, classes, model.count_params(), _macs(source, model)
-        )
+        except Exception as error:  # the code of the user may raise anything
+            raise UserError(
+                f"pool {source!r} cannot build model {name!r}: {_error_with_place(error)}; "
+                "correct its module"
+            ) from error
+        params, macs = model.count_params(), _count_macs(source, model)
+        block = UserModel(name, source, resolution, classes, params, macs)
         return ArchSpec(name, (resolution, resolution, 3), (block,))
 
-    names = load(source, 224, 1000)
-    return Family(source, spec, None, published={name: Setting() for name in names})
+    names = load_builders(source, IMAGENET_RESOLUTION, 1000)
+    return Family(source, build_spec, None, published={name: Setting() for name in names})
 
 
-def _leaves(layer: Any) -> Iterator[Any]:
+def _inner_layers(layer: Any) -> Iterator[Any]:
+    """All layers of a model, those of the models inside it included."""
     for inner in getattr(layer, "layers", ()):
-        yield from _leaves(inner)
+        yield from _inner_layers(inner)
     if not hasattr(layer, "layers"):
         yield layer
 
 
-def _macs(source: str, model: Any) -> int:
+def _count_macs(source: str, model: Any) -> int:
+    """Multiply-accumulates of a Keras model for one image.
+
+    Raises:
+      UserError: the model has a layer with weights of which they are not known.
+    """
     total = 0
-    for layer in _leaves(model):
-        kind = type(layer).__name__
+    for layer in _inner_layers(model):
+        layer_type = type(layer).__name__
         kernels = [weight for weight in layer.weights if len(weight.shape) > 1]
-        if kind == "PReLU":  # its slopes have the shape of a map
+        if layer_type == "PReLU":  # its slopes are no kernel, though they have several axes
             kernels = []
-        if kernels and kind not in _COUNTED:
+        if kernels and layer_type not in _COUNTED_LAYERS:
             raise UserError(
-                f"pool {source!r}: cannot count the MACs of layer {layer.name} ({kind})"
+                f"pool {source!r}: cannot count the MACs of layer {layer.name} ({layer_type}), "
+                f"use only {', '.join(sorted(_COUNTED_LAYERS))} and layers without kernels"
             )
         positions = prod(layer.output.shape[1:-1]) if kernels else 0
         total += positions * sum(prod(kernel.shape) for kernel in kernels)

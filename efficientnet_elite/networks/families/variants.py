@@ -1,8 +1,6 @@
-"""Deployment variants: a network with another activation, or without its channel gates.
+"""Variants of networks for deployment: another activation, or no squeeze-excite.
 
-A suffix of the name says which: ``elite9-relu6-nose``, ``mobilenetv3-large-relu``.
-
-This module must not import TensorFlow or Keras.
+A suffix of the name tells the variant: ``elite9-relu6-nose``, ``mobilenetv3-large-relu``.
 """
 
 from __future__ import annotations
@@ -21,12 +19,12 @@ _SUFFIX = re.compile(rf"(?P<base>.+?)(-(?P<activation>{'|'.join(ACTIVATIONS)}))?
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the faithful network.
+    """How a network differs from the published one.
 
     Attributes:
-      activation: in place of the network's own wherever it has one (the gates' sigmoids stay); one
-        of `ACTIVATIONS`, None for its own.
-      squeeze_excite: whether channel gates (squeeze-excite, efficient channel attention) stay.
+      activation: one of `ACTIVATIONS`, which replaces every activation of the network except those
+        that end a gate; None to keep the activations of the network.
+      squeeze_excite: whether squeeze-excite and efficient channel attention are kept.
     """
 
     activation: str | None = None
@@ -34,16 +32,16 @@ class Variant:
 
     @property
     def suffix(self) -> str:
-        """What a name of this variant ends with; empty for the faithful network."""
+        """The end of the names of this variant; empty for the published network."""
         activation = f"-{self.activation}" if self.activation else ""
         return activation + ("" if self.squeeze_excite else "-nose")
 
     def apply(self, spec: ArchSpec) -> ArchSpec:
-        """The variant of a network, named so."""
-        blocks = tuple(self._block(block) for block in spec.blocks)
+        """This variant of a network; its name gets the suffix."""
+        blocks = tuple(self._changed_block(block) for block in spec.blocks)
         return replace(spec, name=spec.name + self.suffix, blocks=blocks)
 
-    def _block(self, block: Block) -> Block:
+    def _changed_block(self, block: Block) -> Block:
         changes: dict[str, Any] = {}
         for field in fields(block):
             value = getattr(block, field.name)
@@ -54,8 +52,8 @@ class Variant:
         return replace(block, **changes)
 
 
-def parse(name: str) -> tuple[str, Variant]:
-    """Splits the name of a network or pool into the faithful one's name and the variant."""
+def split_variant(name: str) -> tuple[str, Variant]:
+    """Splits the name of a network or pool into the name without suffix and the variant."""
     match = _SUFFIX.fullmatch(name)
     if match is None:
         return name, Variant()

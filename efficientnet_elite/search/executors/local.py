@@ -20,11 +20,11 @@ from .protocol import (
     OnEvent,
     Ready,
     Stepped,
-    Task,
     Warned,
+    WorkItem,
 )
 
-_STEP_SECONDS = 0.2  # between two `Stepped`: what a person can follow
+_STEP_SECONDS = 0.2  # between two `Stepped` events: fast enough for a progress bar
 
 
 class LocalExecutor:
@@ -36,8 +36,8 @@ class LocalExecutor:
       train: the recipe.
       data: the images.
       base_resolution: input side in pixels at resolution coefficient 1.
-      seed: of every training.
-      quantize: how to make int8 forms, for tasks that ask for their accuracy.
+      seed: seed of the search.
+      quantize: how to make int8 forms, for work items that ask for their accuracy.
     """
 
     def __init__(
@@ -53,55 +53,55 @@ class LocalExecutor:
         self._base_resolution, self._seed = base_resolution, seed
         self._quantize = quantize
         self._trainers: dict[str, Trainer] = {}
-        self._task: Task | None = None
+        self._item: WorkItem | None = None
 
-    def submit(self, slot: int, task: Task) -> None:
+    def submit(self, slot: int, item: WorkItem) -> None:
         """See `Executor.submit`."""
-        self._task = task
+        self._item = item
 
     def wait(self, on_event: OnEvent) -> None:
-        """See `Executor.wait`; runs the whole task."""
-        task, self._task = self._task, None
-        if task is None:
+        """See `Executor.wait`; runs the whole work item."""
+        item, self._item = self._item, None
+        if item is None:
             on_event(0, Ready())
             return
         try:
-            self._run_alone_if_need_be(task, on_event)
+            self._run_with_free_memory(item, on_event)
         except TrainingError as error:
-            self.retire(0, task.spec.name)
+            self.retire(0, item.spec.name)
             on_event(0, Failed(str(error)))
         else:
             on_event(0, Finished())
 
-    def _run_alone_if_need_be(self, task: Task, on_event: OnEvent) -> None:
+    def _run_with_free_memory(self, item: WorkItem, on_event: OnEvent) -> None:
         try:
-            self._run(task, on_event)
+            self._run(item, on_event)
         except OutOfMemory:
-            # What idle candidates occupy is not this one's fault; they are built again.
-            others = self._trainers.keys() - {task.spec.name}
+            # Graphs of idle candidates may occupy the memory. They are freed and built again later.
+            others = self._trainers.keys() - {item.spec.name}
             self._trainers.clear()
             if not others:
                 raise
         else:
             return
         gc.collect()  # outside of the handler, whose traceback holds the trainer
-        self._run(task, on_event)
+        self._run(item, on_event)
 
-    def _run(self, task: Task, on_event: OnEvent) -> None:
-        trainer = self._trainers.get(task.spec.name)
-        if trainer is not None and task.int8_at_end and trainer.epochs_done > task.until_epoch:
+    def _run(self, item: WorkItem, on_event: OnEvent) -> None:
+        trainer = self._trainers.get(item.spec.name)
+        if trainer is not None and item.int8_at_end and trainer.epochs_done > item.until_epoch:
             trainer = None  # `_open` sets it back
         built = 0.0
         if trainer is None:
-            trainer = self._open(task, on_event)
-            self._trainers[task.spec.name] = trainer
+            trainer = self._open(item, on_event)
+            self._trainers[item.spec.name] = trainer
             for epoch in trainer.history:
                 on_event(0, EpochDone(epoch))
         else:
             built = trainer.build_seconds
         shown = time.monotonic()
 
-        def tell_built() -> None:
+        def report_building() -> None:
             # The first step of a training is part of building.
             nonlocal built
             if trainer.build_seconds > built:
@@ -109,7 +109,7 @@ class LocalExecutor:
                 built = trainer.build_seconds
 
         def on_epoch(result: EpochResult) -> None:
-            tell_built()
+            report_building()
             on_event(0, EpochDone(result))
 
         def on_step(step: int, steps: int) -> None:
@@ -119,38 +119,38 @@ class LocalExecutor:
                 on_event(0, Stepped(step, steps))
 
         try:
-            trainer.run(task.until_epoch, on_epoch, on_step)
+            trainer.run(item.until_epoch, on_epoch, on_step)
         finally:
-            tell_built()
-        if task.int8_at_end:
+            report_building()
+        if item.int8_at_end:
             assert self._quantize is not None
             on_event(0, Int8Done(trainer.int8(self._quantize)))
 
-    def _open(self, task: Task, on_event: OnEvent) -> Trainer:
+    def _open(self, item: WorkItem, on_event: OnEvent) -> Trainer:
         def trainer() -> Trainer:
             return Trainer(
-                task.spec,
+                item.spec,
                 self._train,
                 self._data,
                 base_resolution=self._base_resolution,
-                seed=self._seed + task.seed,
-                checkpoint=task.checkpoint,
+                seed=self._seed + item.seed,
+                checkpoint=item.checkpoint,
             )
 
         try:
-            found = trainer()
+            opened = trainer()
         except DamagedCheckpoint:
             problem = "damaged"
         else:
-            # The weights that are to be measured must not have been trained on; where a ledger is
-            # older than its checkpoints, they have been.
-            if not (task.int8_at_end and found.epochs_done > task.until_epoch):
-                return found
+            # The weights that are measured must be those of that epoch. Where a ledger is older
+            # than its checkpoints, they have been trained further.
+            if not (item.int8_at_end and opened.epochs_done > item.until_epoch):
+                return opened
             problem = "ahead"
         # Training is deterministic: the same epochs again give the scores on record.
-        aside = task.checkpoint.with_suffix(f".{problem}")
-        task.checkpoint.replace(aside)
-        on_event(0, Warned(f"{task.checkpoint} is {problem}: kept as {aside.name}, trained anew"))
+        aside = item.checkpoint.with_suffix(f".{problem}")
+        item.checkpoint.replace(aside)
+        on_event(0, Warned(f"{item.checkpoint} is {problem}: kept as {aside.name}, trained anew"))
         return trainer()
 
     def retire(self, slot: int, name: str) -> None:

@@ -19,10 +19,10 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.workdir import shared_lock
 from efficientnet_elite.text import signal_name
 
-from .protocol import Event, Executor, Lost, OnEvent, Task
+from .protocol import Event, Executor, Lost, OnEvent, WorkItem
 
-LOG_FILE = "workers.log"  # in the work directory: what TensorFlow and the workers have to say
-_STARTS = 3  # in vain, with no word from any worker in between, until the search gives up
+LOG_FILE = "workers.log"  # in the work directory: output of TensorFlow and the workers
+_STARTS = 3  # failed starts, with no message from any worker in between, until the search ends
 _SPAWN = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
 
 
@@ -33,18 +33,18 @@ class _Worker:
 
 
 def _nothing() -> None:
-    """What a worker begins with, where nothing else is asked for."""
+    """The default of what a worker does first."""
 
 
 class ProcessPool:
-    """``workers`` processes, a slot each. One that dies is replaced at once.
+    """A number of worker processes with one slot each. One that dies is replaced at once.
 
     Args:
       make: called in each worker with its slot; returns the executor (of a single slot, number 0)
-        that trains there. To be pickled.
+        that trains there. It must be possible to pickle it.
       workers: number of processes.
-      workdir: whose `shared_lock` the workers hold, and where their log is written.
-      begin: called in each worker before ``make`` and what that imports is looked at.
+      workdir: work directory; workers hold its `shared_lock` and write their log into it.
+      begin: called in each worker first, before ``make`` is unpickled, which imports modules.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ProcessPool:
     ) -> None:
         self._make, self._begin, self._workdir = pickle.dumps(make), begin, workdir
         self._starting: set[int] = set()
-        self._vain = 0  # starts, since any worker was last heard of
+        self._vain = 0  # failed starts since the last message from any worker
         self._workers: dict[int, _Worker] = {}
         for slot in range(workers):
             self._start(slot)
@@ -74,16 +74,16 @@ class ProcessPool:
         other_end.close()  # so that the pipe ends with the worker
         self._workers[slot] = _Worker(process, pipe)
 
-    def submit(self, slot: int, task: Task) -> None:
+    def submit(self, slot: int, item: WorkItem) -> None:
         """See `Executor.submit`."""
-        self._send(slot, task)
+        self._send(slot, item)
 
     def retire(self, slot: int, name: str) -> None:
         """See `Executor.retire`."""
         self._send(slot, name)
 
-    def _send(self, slot: int, message: Task | str) -> None:
-        with suppress(OSError):  # it has died; `wait` is about to find out
+    def _send(self, slot: int, message: WorkItem | str) -> None:
+        with suppress(OSError):  # it has died, which `wait` will notice
             self._workers[slot].pipe.send(message)
 
     def wait(self, on_event: OnEvent) -> None:
@@ -100,7 +100,7 @@ class ProcessPool:
             if isinstance(message, Exception):
                 raise message
             self._vain = 0
-            self._starting.discard(slot)  # its first word is that it is ready
+            self._starting.discard(slot)  # its first message is that it is ready
             on_event(slot, message)
 
     def _replace(self, slot: int, on_event: OnEvent) -> None:
@@ -116,7 +116,7 @@ class ProcessPool:
         on_event(slot, Lost(reason))
 
     def close(self) -> None:
-        """See `Executor.close`. Checkpoints are replaced atomically: workers need no farewell."""
+        """See `Executor.close`. Workers can be killed: checkpoints are replaced atomically."""
         for worker in self._workers.values():
             worker.process.kill()
         for worker in self._workers.values():
@@ -135,7 +135,7 @@ def _ended(status: int | None) -> str:
 def _serve(
     begin: Callable[[], None], make: bytes, slot: int, workdir: Path, pipe: Connection
 ) -> None:
-    """A worker's life."""
+    """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
     with (workdir / LOG_FILE).open("a") as log:
@@ -156,7 +156,7 @@ def _serve(
             executor.wait(send)
             while True:
                 message = pipe.recv()
-                if isinstance(message, Task):
+                if isinstance(message, WorkItem):
                     executor.submit(0, message)
                     executor.wait(send)
                 else:
@@ -169,7 +169,7 @@ def _serve(
 
 
 def _end_with_the_driver() -> None:
-    """Should the driver be killed, its workers must not write beside those of the next one."""
+    """Ends this worker with its driver: it must not write beside workers of the next driver."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         wait([driver.sentinel])
@@ -177,7 +177,7 @@ def _end_with_the_driver() -> None:
 
 
 def portable(error: Exception) -> Exception:
-    """The error as another process can be told: as itself, if it is meant for the user."""
+    """An error that can be sent to another process; errors for the user are sent as they are."""
     if isinstance(error, UserError | OSError):
         return error
     return RuntimeError("".join(traceback.format_exception(error)))

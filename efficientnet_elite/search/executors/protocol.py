@@ -1,9 +1,8 @@
-"""What the search's driver needs of a place to train, and the events it hears from there.
+"""What the driver of a search needs of an executor, and the events that it gets from there.
 
-An executor has slots, numbered from 0: a slot trains one candidate at a time, and keeps what it has
-built for it. The driver decides what is trained where and when; an executor only trains, and tells.
-
-This module must not import TensorFlow or Keras.
+An executor has slots, numbered from 0. A slot trains one candidate at a time and keeps the graph
+that it has built for it. The driver decides what is trained, where and when; an executor trains and
+reports events.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from efficientnet_elite.training.outcome import EpochResult, Int8Result
 
 
 @dataclass(frozen=True)
-class Task:
-    """Train a candidate, from its checkpoint on.
+class WorkItem:
+    """So many epochs of one candidate, continued from its checkpoint.
 
     Attributes:
-      spec: the network; its name is the candidate's.
-      done: epochs that the driver knows of.
-      until_epoch: epochs in all when the task is done.
-      checkpoint: file to continue from, and to keep up to date.
+      spec: the network; its name is that of the candidate.
+      done: epochs that the driver has on record.
+      until_epoch: epochs that the candidate has been trained for in all when the item is done.
+      checkpoint: file to continue from, and to write after every epoch.
       int8_at_end: whether to measure the int8 accuracy after ``until_epoch``. Where that many
-        epochs are done already, this is the whole task.
-      seed: added to the search's.
+        epochs are done already, nothing else is to be done.
+      seed: added to the seed of the search.
     """
 
     spec: ArchSpec
@@ -41,19 +40,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Ready:
-    """A slot can take its first task, or its first one after it was lost."""
+    """A slot is ready for its first work item, or for its first one after it was lost."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """The task's graph has been built, in so many seconds; the slot keeps it until `retire`."""
+    """The graph has been built, in so many seconds; the slot keeps it until `retire`."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """So many of the epoch's steps are done. Sent now and then, for those who watch."""
+    """So many of the steps of the epoch are done. Sent now and then, for the progress bar."""
 
     step: int
     steps: int
@@ -61,44 +60,44 @@ class Stepped:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch's checkpoint is on disk. One that was found there is reported again."""
+    """An epoch is done and its checkpoint written. Epochs of an older checkpoint are sent, too."""
 
     result: EpochResult
 
 
 @dataclass(frozen=True)
 class Int8Done:
-    """What the task's last epoch is worth in int8."""
+    """The int8 accuracy after the last epoch of the item."""
 
     result: Int8Result
 
 
 @dataclass(frozen=True)
 class Warned:
-    """Something that the user should read, in one line."""
+    """A line for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The task is done, and the slot free."""
+    """The work item is done; the slot is free."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """The candidate cannot be trained on; the slot is free."""
+    """The training of the candidate cannot go on; the slot is free."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The slot is gone, with its task and all it has kept; `Ready` says when it is back.
+    """The slot was lost, with its work item and all graphs; `Ready` says when it is back.
 
     Attributes:
-      reason: in words.
-      blameless: the task cannot have been the cause, such as where a whole machine has gone.
+      reason: the reason, as text.
+      blameless: whether the item cannot have been the cause, as where a whole machine was lost.
     """
 
     reason: str
@@ -112,19 +111,19 @@ OnEvent: TypeAlias = Callable[[int, Event], None]
 
 
 class Executor(Protocol):
-    """A place to train. Used by one thread."""
+    """A place where work items are trained. Used by one thread."""
 
-    def submit(self, slot: int, task: Task) -> None:
-        """Gives a free slot its next task."""
+    def submit(self, slot: int, item: WorkItem) -> None:
+        """Gives a free slot its next work item."""
 
     def wait(self, on_event: OnEvent) -> None:
         """Blocks until something has happened, and calls ``on_event(slot, event)`` for it.
 
-        Raises what makes the whole search impossible, such as `UserError` on a full disk.
+        Raises errors that make the whole search impossible, such as `UserError` on a full disk.
         """
 
     def retire(self, slot: int, name: str) -> None:
-        """Frees what a slot has kept for a candidate, as soon as the slot is free."""
+        """Frees the graph that a slot keeps for a candidate, as soon as the slot is free."""
 
     def close(self) -> None:
-        """Ends all work; what was being trained goes on from its checkpoint another time."""
+        """Ends all work. Candidates that are being trained can be continued from checkpoints."""

@@ -1,7 +1,7 @@
-"""Workers on a Ray cluster whose nodes share the work directory: Ray core actors, no more of Ray.
+"""Workers on a Ray cluster with a shared work directory. Only Ray core actors are used.
 
-Checkpoints, not Ray, carry what a worker has done: an actor that dies, alone or with its node, is
-created anew wherever there is room, and the driver hands its task to whoever is free.
+What a worker has done is kept in checkpoints, not in Ray. An actor that dies, alone or with its
+node, is created again wherever there is room, and the driver gives its work item to a free slot.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.workdir import shared_lock
 
 from .pool import portable
-from .protocol import EpochDone, Event, Executor, Finished, Lost, OnEvent, Ready, Stepped, Task
+from .protocol import EpochDone, Event, Executor, Finished, Lost, OnEvent, Ready, Stepped, WorkItem
 
-_NODE_DIED = "node has died"  # Ray's words, where an actor's end was not its own
-_STARTS = 3  # in vain, with no word from any actor in between, until the search gives up
+_NODE_DIED = "node has died"  # part of Ray's message if the node, not the actor, was the cause
+_STARTS = 3  # failed starts, with no message from any actor in between, until the search ends
 
 
 class RayCluster:
-    """Actors on a cluster, a slot each.
+    """Actors on a cluster, with one slot each.
 
     Args:
       make: called in each actor with its slot; returns the executor (of a single slot, number 0)
         that trains there.
-      workers: number of actors; None for one a CPU of the cluster. Those for which there is no room
-        wait until there is.
-      workdir: whose `shared_lock` the actors hold; at the same path on every node.
-      address: of the cluster; None for one that runs here already, or else a new one.
+      workers: number of actors; None for one per CPU of the cluster. Actors for which there is no
+        room wait until there is.
+      workdir: work directory, at the same path on every node; the actors hold its `shared_lock`.
+      address: address of the cluster; None for one that runs on this machine, or else a new one.
 
     Raises:
       UserError: Ray is not installed, or the cluster cannot be reached.
@@ -54,7 +54,7 @@ class RayCluster:
             ) from error
         self._ray: Any = ray
         try:
-            _knock(address)
+            _check_address(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
@@ -64,9 +64,9 @@ class RayCluster:
         share = min(1.0, resources.get("GPU", 0.0) / slots)  # several actors may share a GPU
         self._actor = self._ray.remote(num_cpus=1, num_gpus=share, max_restarts=0)(_Worker)
         self._make, self._workdir = make, workdir
-        self._vain = 0  # starts, since any actor was last heard of
+        self._vain = 0  # failed starts since the last message from any actor
         self._actors: dict[int, Any] = {}
-        self._calls: dict[Any, tuple[int, Task | None]] = {}  # None: the call that prepares
+        self._calls: dict[Any, tuple[int, WorkItem | None]] = {}  # None: the call of `prepare`
         for slot in range(slots):
             self._start(slot)
 
@@ -74,12 +74,12 @@ class RayCluster:
         self._actors[slot] = actor = self._actor.remote()
         self._calls[actor.prepare.remote(self._make, slot, self._workdir)] = slot, None
 
-    def submit(self, slot: int, task: Task) -> None:
-        """See `Executor.submit`. A call is an epoch, which is known as soon as it is done."""
-        upto = min(task.done + 1, task.until_epoch)
-        measured = task.int8_at_end and upto == task.until_epoch
-        call = self._actors[slot].run.remote(replace(task, until_epoch=upto, int8_at_end=measured))
-        self._calls[call] = slot, task
+    def submit(self, slot: int, item: WorkItem) -> None:
+        """See `Executor.submit`. Each call trains one epoch, so that it is reported at once."""
+        until = min(item.done + 1, item.until_epoch)
+        measured = item.int8_at_end and until == item.until_epoch
+        call = self._actors[slot].run.remote(replace(item, until_epoch=until, int8_at_end=measured))
+        self._calls[call] = slot, item
 
     def retire(self, slot: int, name: str) -> None:
         """See `Executor.retire`."""
@@ -88,33 +88,33 @@ class RayCluster:
     def wait(self, on_event: OnEvent) -> None:
         """See `Executor.wait`."""
         (call, *_), _ = self._ray.wait(list(self._calls), num_returns=1)
-        slot, task = self._calls.pop(call)
+        slot, item = self._calls.pop(call)
         try:
             events = self._ray.get(call)
         except self._ray.exceptions.RayTaskError as error:
             raise portable(error.cause) from None
         except self._ray.exceptions.RayError as error:  # the actor has died
-            self._replace(slot, task, str(error).strip(), on_event)
+            self._replace(slot, item, str(error).strip(), on_event)
             return
         self._vain = 0
-        if task is None:
+        if item is None:
             on_event(slot, Ready())
             return
         epochs = [event.result.epoch for event in events if isinstance(event, EpochDone)]
-        reached = max(epochs, default=task.done)
-        unfinished = reached < task.until_epoch and isinstance(events[-1], Finished)
+        reached = max(epochs, default=item.done)
+        unfinished = reached < item.until_epoch and isinstance(events[-1], Finished)
         for event in events[:-1] if unfinished else events:
             on_event(slot, event)
         if unfinished:
-            self.submit(slot, replace(task, done=max(reached, task.done)))
+            self.submit(slot, replace(item, done=max(reached, item.done)))
 
-    def _replace(self, slot: int, task: Task | None, story: str, on_event: OnEvent) -> None:
-        reason = story.splitlines()[0]
-        self._vain += task is None
+    def _replace(self, slot: int, item: WorkItem | None, message: str, on_event: OnEvent) -> None:
+        reason = message.splitlines()[0]
+        self._vain += item is None
         if self._vain == _STARTS:
             raise UserError(f"workers cannot be started on the cluster: {reason}")
         self._start(slot)
-        on_event(slot, Lost(reason, blameless=_NODE_DIED in story))
+        on_event(slot, Lost(reason, blameless=_NODE_DIED in message))
 
     def close(self) -> None:
         """See `Executor.close`."""
@@ -123,15 +123,15 @@ class RayCluster:
         self._ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
-    """OSError where nobody listens; Ray itself would try for minutes."""
+def _check_address(address: str | None) -> None:
+    """OSError where nothing listens at the address; Ray itself would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "/" not in host:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
 class _Worker:
-    """What becomes an actor: an executor of one slot, and the work directory's lock."""
+    """The class of the actors: an executor of one slot, and the lock of the work directory."""
 
     def __init__(self) -> None:
         self._held = ExitStack()  # until the process ends
@@ -140,14 +140,14 @@ class _Worker:
         self._held.enter_context(shared_lock(workdir))
         self._executor = make(slot)
 
-    def run(self, task: Task) -> list[Event]:
+    def run(self, item: WorkItem) -> list[Event]:
         events: list[Event] = []
 
         def keep(_: int, event: Event) -> None:
             if not isinstance(event, Stepped):
                 events.append(event)
 
-        self._executor.submit(0, task)
+        self._executor.submit(0, item)
         self._executor.wait(keep)
         return events
 

@@ -1,7 +1,4 @@
-"""Which waiting candidate a free slot trains next. No decision of the search depends on it.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Which waiting candidate a free slot trains next. No decision of the search depends on it."""
 
 from __future__ import annotations
 
@@ -10,11 +7,12 @@ from heapq import heappop, heappush
 from itertools import count
 
 
-class Queue:
-    """Candidates that wait for a slot, the ones with the most work ahead of them first.
+class WorkQueue:
+    """Candidates that wait for a slot, those with the most work ahead of them first.
 
-    A candidate's *home* is the slot that has built its graph. To move it costs another building, so
-    a slot takes its own and the homeless first, and one from elsewhere only where that pays.
+    The *home* of a candidate is the slot that has built its graph. In another slot the graph must
+    be built again. A slot therefore takes candidates without a home and those whose home it is
+    first, and one from another slot only where that saves time.
     """
 
     def __init__(self) -> None:
@@ -28,10 +26,10 @@ class Queue:
         """Adds a candidate.
 
         Args:
-          name: of the candidate.
-          work: that is ahead of it if it stays in the race to the end, in any unit: the longest
-            chain of rounds should not be begun last.
-          home: its slot, if it has one.
+          name: name of the candidate.
+          work: what it has ahead of it if it becomes champion, in any unit: the longest chain of
+            rounds should not be started last.
+          home: its home, if it has one.
         """
         heappush(self._heaps.setdefault(home, []), (-work, next(self._order), name))
 
@@ -39,8 +37,8 @@ class Queue:
         """Takes out the next candidate for a slot; None where there is none for it.
 
         Args:
-          slot: that is free.
-          moving_pays: whether to take a candidate from the home that is given.
+          slot: the free slot.
+          moving_pays: whether it saves time to take a candidate away from the home that is given.
         """
         homes = [home for home in (slot, None) if home in self._heaps]
         if not homes:
@@ -54,6 +52,6 @@ class Queue:
         return name
 
     def evict(self, home: int) -> None:
-        """A slot has lost what it had built: its candidates can go anywhere."""
+        """Forgets a home that has lost what it had built: its candidates can go to any slot."""
         for item in self._heaps.pop(home, ()):
             heappush(self._heaps.setdefault(None, []), item)

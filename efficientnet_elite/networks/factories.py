@@ -1,0 +1,141 @@
+"""Public functions that build networks by name.
+
+`ELite0` .. `ELite9` and `HF0` .. `HF5` have the signature of the `keras.applications` models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.names import DISPLAY_NAMES, MEMBERS, spec_by_name
+from efficientnet_elite.networks.spec import ArchSpec
+
+
+def build_named(name_or_spec: str | ArchSpec, **options: Any) -> keras.Model:
+    """Builds the Keras model of a spec, or of a network by name, such as ``elite9``.
+
+    Args:
+      name_or_spec: the spec, or a name that `names.spec_by_name` knows.
+      **options: options of `build.build`; with a name also ``classes`` and ``base_resolution``.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    if isinstance(name_or_spec, ArchSpec):
+        return build(name_or_spec, **options)
+    keys = ("classes", "base_resolution")
+    spec_options = {key: options.pop(key) for key in keys if key in options}
+    return build(spec_by_name(name_or_spec, **spec_options), **options)
+
+
+def __getattr__(name: str) -> Any:
+    """The factories `ELite0` .. `ELite9` and `HF0` .. `HF5`, made when they are first used."""
+    member = DISPLAY_NAMES.get(name)
+    if member is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    factory = globals()[name] = _make_factory(member)
+    return factory
+
+
+def _make_factory(member: str) -> Callable[..., keras.Model]:
+    default = spec_by_name(member)
+
+    def factory(
+        include_top: bool = True,
+        weights: str | Path | None = None,
+        input_tensor: Any = None,
+        input_shape: tuple[int, int, int] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: str | None = "softmax",
+        include_preprocessing: bool = True,
+        name: str | None = None,
+    ) -> keras.Model:
+        spec = spec_by_name(member, classes=classes)
+        shape = _checked_input_shape(input_shape, input_tensor)
+        if shape is not None:
+            spec = spec.resized(shape)
+        model = build(
+            spec,
+            include_top=include_top,
+            pooling=pooling,
+            classifier_activation=classifier_activation if include_top else None,
+            include_preprocessing=include_preprocessing,
+            input_tensor=input_tensor,
+            name=name,
+        )
+        if weights is not None:
+            load_weights(model, weights)
+        return model
+
+    factory.__name__ = factory.__qualname__ = MEMBERS[member].display_name
+    factory.__doc__ = f"""{factory.__name__} (arXiv 2009.07409), as in `keras.applications`.
+
+    As published, it has {default.resolution} x {default.resolution} x 3 inputs, {default.params:,}
+    parameters and {default.macs:,} multiply-accumulates with 1000 classes.
+
+    Args:
+      include_top: whether to keep the classifier.
+      weights: path of a weights file, or None for random weights. There are no pretrained weights.
+      input_tensor: a Keras tensor to build the model on.
+      input_shape: (height, width, channels) of the input; by default the published one.
+      pooling: global pooling of the last feature map: None, ``avg`` or ``max``. Only used without
+        the top.
+      classes: number of classes.
+      classifier_activation: ``softmax``, or None for logits.
+      include_preprocessing: whether the model takes pixels from 0..255; otherwise apply
+        `preprocess_input` first.
+      name: of the model.
+
+    Raises:
+      UserError: the shape or the weights file does not fit, or ``pooling`` is unknown.
+    """
+    return factory
+
+
+def _checked_input_shape(
+    input_shape: tuple[int, int, int] | None, input_tensor: Any
+) -> tuple[int, int, int] | None:
+    """The input shape that the arguments of a factory ask for; None if they leave it open.
+
+    Raises:
+      UserError: the shape is not that of an image, or the two arguments contradict each other.
+    """
+    shape = input_shape
+    if input_tensor is not None:
+        shape = tuple(input_tensor.shape[1:])
+        if input_shape is not None and tuple(input_shape) != shape:
+            raise UserError(
+                f"input_shape={input_shape} contradicts the shape {shape} of input_tensor: give "
+                "only one of them"
+            )
+    if shape is None:
+        return None
+    if len(shape) != 3 or not all(isinstance(size, Integral) and size > 0 for size in shape):
+        raise UserError(
+            f"input_shape={shape}: give (height, width, channels) as three whole numbers, such as "
+            "(96, 96, 3), because a network is built for one input size"
+        )
+    height, width, channels = map(int, shape)
+    return height, width, channels
+
+
+def load_weights(model: keras.Model, path: str | Path) -> None:
+    """Loads a ``.weights.h5`` or ``.keras`` file; UserError if it is missing or does not fit."""
+    if not Path(path).is_file():
+        raise UserError(f"weights file {path} does not exist: give the path of a .weights.h5 file")
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"weights file {path} does not fit {model.name}, give one that was saved from the same "
+            f"network: {reason}"
+        ) from error

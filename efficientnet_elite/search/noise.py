@@ -1,0 +1,109 @@
+"""The noise of a score: what trainings of one network with several seeds show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import variance
+
+from efficientnet_elite.search.elimination import Elimination, Losses, Scores
+from efficientnet_elite.search.rules import find_rule
+from efficientnet_elite.search.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A repeat: a second training of a candidate with another seed, up to the first elimination.
+
+    It measures noise and cannot win. Its epochs and its failure are recorded under its own name.
+
+    Attributes:
+      name: a name that no candidate has.
+      candidate: the candidate that is trained again.
+      seed: added to the seed of the search.
+    """
+
+    name: str
+    candidate: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is known of the noise of a score from repeats.
+
+    Attributes:
+      waiting: whether a repeat has still to come to the first elimination. No candidate is
+        eliminated before all have.
+      deviation: standard deviation of the rule's score between seeds at the first elimination,
+        pooled over the networks; None where nothing could be measured.
+    """
+
+    waiting: bool
+    deviation: float | None
+
+
+def trainings_by_candidate(replicas: Sequence[Replica]) -> dict[str, list[str]]:
+    """Candidate that has repeats to the names of its trainings: itself, then those, by seed."""
+    trainings: dict[str, list[str]] = {}
+    for replica in sorted(replicas, key=lambda replica: replica.seed):
+        trainings.setdefault(replica.candidate, [replica.candidate]).append(replica.name)
+    return trainings
+
+
+def scores_by_seed(
+    names: Sequence[str], scores: Scores, losses: Losses, schedule: Schedule
+) -> dict[str, float]:
+    """The rule's scores of one network's trainings at the first elimination; absent before it.
+
+    They are scored among themselves: a rule that compares training losses compares theirs.
+
+    Args:
+      names: names of the trainings.
+      scores, losses, schedule: see `tournament.standing`.
+    """
+    epoch = schedule.elimination_epoch(1)
+    complete = [name for name in names if len(scores.get(name, ())) >= epoch]
+    rule = find_rule(schedule.rule)
+    return dict(Elimination(rule, 1, epoch, names, complete, scores, losses, {}).ranking())
+
+
+def pooled_noise(
+    trainings: Iterable[Sequence[str]],
+    scores: Scores,
+    losses: Losses,
+    schedule: Schedule,
+    failed: Mapping[str, str],
+) -> Noise:
+    """The noise that trainings of the same networks with other seeds show at the first elimination.
+
+    It is used for all eliminations: later ones take place at lower learning rates and are less
+    noisy if anything.
+
+    Args:
+      trainings: names of the trainings of each network; those that have failed do not count.
+      scores, losses, schedule: see `tournament.standing`.
+      failed: training to the reason of its failure.
+    """
+    squares, degrees_of_freedom = 0.0, 0
+    for names in trainings:
+        by_seed = scores_by_seed(names, scores, losses, schedule)
+        if any(name not in by_seed and name not in failed for name in names):
+            return Noise(True, None)
+        if len(by_seed) > 1:
+            squares += variance(by_seed.values()) * (len(by_seed) - 1)
+            degrees_of_freedom += len(by_seed) - 1
+    return Noise(False, (squares / degrees_of_freedom) ** 0.5 if degrees_of_freedom else None)
+
+
+def noise_of(
+    replicas: Sequence[Replica],
+    scores: Scores,
+    losses: Losses,
+    schedule: Schedule,
+    failed: Mapping[str, str],
+) -> Noise | None:
+    """What the repeats of a search show, see `pooled_noise`; None where it has none."""
+    if not replicas:
+        return None
+    return pooled_noise(trainings_by_candidate(replicas).values(), scores, losses, schedule, failed)

@@ -1,0 +1,90 @@
+"""When a search eliminates candidates: the length of rounds and of the whole training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.search.rules import check_parameter, find_rule
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Length of the rounds and of the whole training, and the rule of elimination.
+
+    The last round may be shorter, so that no round goes past ``epochs``; it always ends with a
+    single winner.
+
+    Attributes:
+      round_epochs: epochs between two eliminations of a group.
+      epochs: epochs of the whole training.
+      rule: name of the rule of elimination.
+      first_elimination: epoch of the first elimination; None for what the rule makes of the rounds.
+    """
+
+    round_epochs: int
+    epochs: int
+    rule: str = "average"
+    first_elimination: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.round_epochs <= self.epochs:
+            raise ValueError("1 <= round_epochs <= epochs does not hold")
+
+    def elimination_epoch(self, number: int, *, losses: bool = True) -> int:
+        """The epoch after which round ``number`` (from 1) ends, see `Rule.elimination_epoch`."""
+        return find_rule(self.rule).elimination_epoch(
+            number, self.round_epochs, self.epochs, losses=losses, first=self.first_elimination
+        )
+
+
+def make_schedule(
+    rule: str, epochs: int, round_epochs: int | None = None, first_elimination: int | None = None
+) -> Schedule:
+    """A schedule with the rule's default for the length of a round where None is given.
+
+    Raises:
+      UserError: ``first_elimination`` is given for a rule that does not have this parameter.
+    """
+    if first_elimination is not None:
+        check_parameter(rule, "first_elimination")
+    if round_epochs is None:
+        round_epochs = min(find_rule(rule).default_round, epochs)
+    return Schedule(round_epochs, epochs, rule, first_elimination)
+
+
+def with_rule_defaults(config: SearchConfig) -> SearchConfig:
+    """The settings with the rule's default for the length of a round; UserError as `make_schedule`.
+
+    A ledger stores settings in this form, so that a change of defaults leaves begun searches alone.
+    """
+    schedule = make_schedule(
+        config.rule, config.train.epochs, config.round_epochs, config.first_elimination
+    )
+    return replace(config, round_epochs=schedule.round_epochs)
+
+
+def schedule_of(meta: Mapping[str, Any]) -> Schedule:
+    """The schedule of a search, from the settings in its ledger; UserError where there are none.
+
+    A search with a budget may have rounds that are shorter than those that were asked for.
+    """
+    asked = asked_schedule(meta)
+    round_epochs = meta.get("plan", {}).get("round_epochs", asked.round_epochs)
+    return replace(asked, round_epochs=round_epochs)
+
+
+def asked_schedule(meta: Mapping[str, Any]) -> Schedule:
+    """The schedule that was asked for, before the plan of a budget; see `schedule_of`."""
+    if "config" not in meta:
+        raise UserError("the search has not been set up: run the same `elite search` again")
+    config = meta["config"]
+    return make_schedule(
+        config["rule"],
+        config["train"]["epochs"],
+        config["round_epochs"],
+        config.get("first_elimination"),
+    )

@@ -1,0 +1,223 @@
+"""Ledgers of format 4, written by version 0.1, are read and continued.
+
+The files in ``tests/support/format4`` are dumps of ledgers that the code of that version wrote:
+``begun`` and ``finished`` of one real search, in its middle and at its end, and ``every_reason`` of
+invented scores, with all kinds of decisions.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.search import decisions, migrations
+from efficientnet_elite.search.audit import audit
+from efficientnet_elite.search.decisions import Cause, Decision, decision_text
+from efficientnet_elite.search.driver import drive
+from efficientnet_elite.search.executors.protocol import (
+    EpochDone,
+    Finished,
+    OnEvent,
+    Ready,
+    WorkItem,
+)
+from efficientnet_elite.search.ledger import FILE_NAME, Ledger
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.rules import RULES
+from efficientnet_elite.search.summary import summarize
+from efficientnet_elite.training.outcome import EpochResult
+from tests.support.invented import ledger_of
+from tests.support.ledgers import CONFIG, train
+
+DUMPS = Path(__file__).parent.parent / "support" / "format4"
+
+
+def restore(workdir: Path, name: str) -> Path:
+    """A work directory with a ledger of format 4."""
+    with sqlite3.connect(workdir / FILE_NAME) as connection:
+        connection.executescript((DUMPS / f"{name}.sql").read_text())
+    connection.close()
+    return workdir
+
+
+def format_of(workdir: Path) -> int:
+    connection = sqlite3.connect(workdir / FILE_NAME)
+    try:
+        return connection.execute("PRAGMA user_version").fetchone()[0]
+    finally:
+        connection.close()
+
+
+def old_reasons(workdir: Path) -> dict[tuple[int, str], str]:
+    connection = sqlite3.connect(workdir / FILE_NAME)
+    try:
+        rows = connection.execute("SELECT round, candidate, reason FROM decisions").fetchall()
+    finally:
+        connection.close()
+    return {(number, name): reason for number, name, reason in rows}
+
+
+class Recorded:
+    """Trains what another ledger has on record, without a checkpoint."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._epochs, self._item = ledger.epochs(), None
+
+    def submit(self, slot: int, item: WorkItem) -> None:
+        self._item = item
+
+    def wait(self, on_event: OnEvent) -> None:
+        item, self._item = self._item, None
+        if item is None:
+            on_event(0, Ready())
+            return
+        for epoch in self._epochs[item.spec.name][: item.until_epoch]:
+            values = (epoch.epoch, epoch.validation_accuracy, epoch.train_loss, epoch.seconds)
+            on_event(0, EpochDone(EpochResult(*values)))
+        on_event(0, Finished())
+
+    def retire(self, slot: int, name: str) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def known(decision: Decision) -> dict:
+    """What a ledger of format 4 knows of a decision."""
+    return {k: v for k, v in vars(decision).items() if k not in ("noise", "gap")}
+
+
+@pytest.mark.parametrize("name", ["begun", "finished", "every_reason"])
+def test_reading_leaves_the_file_as_it_is(tmp_path, name):
+    workdir = restore(tmp_path, name)
+    before = {path: path.read_bytes() for path in workdir.iterdir()}
+    with Ledger(workdir) as ledger:
+        record = read_record(ledger)
+        assert audit(record).difference is None
+        assert audit(record).decisions == len(old_reasons(workdir)) > 0
+        assert summarize(ledger).groups
+    assert {path: path.read_bytes() for path in workdir.iterdir()} == before
+    assert format_of(workdir) == 4
+
+
+def test_what_the_sentences_said_is_kept(tmp_path):
+    """Also the numbers that were rounded in them: gaps and int8 changes follow from the record."""
+    workdir = restore(tmp_path, "every_reason")
+    reasons = old_reasons(workdir)
+    with Ledger(workdir) as ledger:
+        found = [d for group in ledger.decisions().values() for d in group]
+    assert {d.cause for d in found} == set(Cause)
+    for decision in found:
+        text, before = decision_text(decision), reasons[decision.round, decision.candidate]
+        assert text == before.split(", noise ")[0]  # which format 4 recorded with two digits
+
+
+def test_a_begun_search_is_continued_with_the_same_decisions(tmp_path):
+    for name in ("begun", "finished"):
+        (tmp_path / name).mkdir()
+        restore(tmp_path / name, name)
+    with (
+        Ledger(tmp_path / "finished") as finished,
+        Ledger(tmp_path / "begun", create=True) as begun,
+    ):
+        old = begun.decisions()
+        assert 0 < sum(map(len, old.values())) < sum(map(len, finished.decisions().values()))
+        champions = drive(begun, Recorded(finished), tmp_path / "begun", progress=False)
+        assert len(champions) == 2
+        continued, complete = begun.decisions(), finished.decisions()
+        assert list(continued) == list(complete)
+        for group, expected in complete.items():
+            assert continued[group][: len(old.get(group, ()))] == old.get(group, [])
+            assert [known(d) for d in continued[group]] == [known(d) for d in expected]
+        assert summarize(begun).finished
+        assert audit(read_record(begun)).difference is None
+    assert format_of(tmp_path / "begun") == migrations.FORMAT
+    assert format_of(tmp_path / "finished") == 4
+
+
+@pytest.mark.parametrize(
+    ("before", "rounds", "first"),
+    [(1, 1, 1), (2, 2, 2), (3, 2, 3), (5, 2, None), (10, 2, None), (20, 4, None), (7, 2, None)],
+)
+def test_rounds_of_the_race_keep_their_eliminations(tmp_path, before, rounds, first):
+    workdir = restore(tmp_path, "finished")
+    connection = sqlite3.connect(workdir / FILE_NAME)
+    with connection:
+        for key in ("config", "plan"):
+            connection.execute(
+                "UPDATE meta SET value = json_set(value, '$.round_epochs', ?) WHERE key = ?",
+                (before, key),
+            )
+    connection.close()
+    with Ledger(workdir) as ledger:
+        config = SearchConfig.from_dict(
+            ledger.meta()["config"] | {"train": vars(SearchConfig().train)}
+        )
+        schedule = read_record(ledger).schedule if rounds < 3 else None
+    assert (config.round_epochs, config.first_elimination) == (rounds, first)
+    step = max(round(0.2 * before), min(2, before))
+    wanted = [max(round(0.4 * before), min(4, before)) + n * step for n in range(2)]
+    if schedule is not None:
+        assert [schedule.elimination_epoch(n) for n in (1, 2)] == wanted
+
+
+def test_the_first_write_migrates_and_a_failure_leaves_everything(tmp_path, monkeypatch):
+    workdir = restore(tmp_path, "begun")
+
+    def broken(database):
+        database.execute("DROP TABLE decisions")
+        raise sqlite3.OperationalError("disk full")
+
+    with Ledger(workdir) as ledger:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "MIGRATIONS", {4: broken})
+            with pytest.raises(UserError, match="cannot be written"):
+                ledger.record_timing("export", "", 1.0)
+        assert format_of(workdir) == 4 and old_reasons(workdir)
+        before = ledger.decisions()
+        ledger.record_timing("export", "", 1.0)
+        assert ledger.decisions() == before
+    assert format_of(workdir) == migrations.FORMAT
+    with Ledger(workdir) as ledger:
+        assert ledger.timings()["export"] == 1.0
+        assert ledger.decisions() == before
+
+
+def test_a_copy_follows_its_file(tmp_path):
+    """`elite status` of this version beside a search of the older one."""
+    workdir = restore(tmp_path, "begun")
+    with Ledger(workdir) as ledger:
+        version, done = ledger.changes(), summarize(ledger).epochs_done
+        connection = sqlite3.connect(workdir / FILE_NAME)
+        with connection:
+            connection.execute("DELETE FROM epochs WHERE epoch > 1")
+        connection.close()
+        assert ledger.changes() != version
+        assert summarize(ledger).epochs_done < done
+
+
+def test_every_older_format_has_a_migration():
+    assert list(migrations.MIGRATIONS) == list(range(4, migrations.FORMAT))
+
+
+def test_new_words_for_a_rule_change_no_begun_search(tmp_path, monkeypatch):
+    with ledger_of(tmp_path, {0: "abc"}, CONFIG) as ledger:
+        for place, name in enumerate(("0a", "0b", "0c")):
+            train(ledger, name, *[0.5 + 0.1 * place] * 6)
+        ledger.record_decisions(0, read_record(ledger).standings()[0].decisions[:3])
+        before = decision_text(ledger.decisions()[0][0])
+        words = RULES["average"].words
+        object.__setattr__(RULES["average"], "words", "mean accuracy up to epoch {epoch}")
+        try:
+            monkeypatch.setitem(decisions._TEXTS, Cause.FAILED, lambda decision: "broken down")
+            assert decision_text(ledger.decisions()[0][0]) != before
+            assert audit(read_record(ledger)).difference is None
+            (champion,) = drive(ledger, Recorded(ledger), tmp_path, progress=False)
+        finally:
+            object.__setattr__(RULES["average"], "words", words)
+    assert champion["name"] == "0c"

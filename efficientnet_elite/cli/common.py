@@ -26,7 +26,7 @@ from efficientnet_elite.training.keras_import import import_keras
 
 
 def no_arguments(arguments: list[str]) -> None:
-    """UserError where something was given that is no flag."""
+    """UserError where an argument was given that is not a flag."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags look like --name=value")
 
@@ -111,8 +111,8 @@ def define_config(flags: absl_flags.FlagValues) -> None:
 
 
 def define_workdir(flags: absl_flags.FlagValues) -> None:
-    """The work directory flag, required; an empty one (an unset variable) does not count."""
-    absl_flags.DEFINE_string("workdir", None, "Directory of the search.", flag_values=flags)
+    """The required flag ``--workdir``; an empty value, as of an unset variable, is refused."""
+    absl_flags.DEFINE_string("workdir", None, "The work directory.", flag_values=flags)
     absl_flags.register_validator(
         "workdir", bool, "name the work directory with --workdir=DIR", flag_values=flags
     )
@@ -155,9 +155,8 @@ def values(flags: Any, *names: str) -> dict[str, Any]:
 
 
 def given(flags: Any, *names: str) -> dict[str, Any]:
-    """The flags among ``names`` that were set; lists as tuples."""
-    values = {name: flags[name].value for name in names if flags[name].value is not None}
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    """Name to value of those of these flags that were set."""
+    return {name: value for name, value in values(flags, *names).items() if value is not None}
 
 
 def data_config(flags: Any, preset: DataConfig) -> DataConfig:
@@ -174,7 +173,7 @@ def workdir(flags: Any) -> Path:
 
 
 def quiet_tensorflow() -> None:
-    """Imports TensorFlow without its C++ chatter; what matters reaches us as exceptions."""
+    """Imports TensorFlow without the log lines of its C++ code; errors are exceptions anyway."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _silent_stderr():
@@ -188,14 +187,14 @@ def quiet_tensorflow() -> None:
 def _silent_stderr() -> Iterator[None]:
     # The file descriptor, not sys.stderr: TensorFlow writes from C++ before its log is set up.
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
 
 
 def exported_table(sidecars: Sequence[Mapping[str, Any]]) -> str:

@@ -1,7 +1,7 @@
-"""Trains the candidates of a pool in rounds, eliminates half of each cost group a round, trains
-every group's champion to the end, exports the champions to float32 and int8 TFLite, verifies and
-benchmarks them, and writes report.html. All of it lies in --workdir; the same command continues a
-search that was interrupted at any point.
+"""Trains the candidates of a pool in rounds, eliminates about half of each cost group after a
+round, trains the champion of every group to the end, exports the champions to float32 and int8
+TFLite, verifies and benchmarks them, and writes report.html. Everything lies in --workdir. The same
+command continues a search that was interrupted at any point.
 
   elite search --config=quick --workdir=runs/digits
   elite search --dataset=folder:PHOTOS --base_resolution=96 --epochs=60 --workdir=runs/photos

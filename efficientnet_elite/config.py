@@ -18,6 +18,7 @@ ENGINES = ("local", "ray")
 SELECT = ("float", "int8")
 SCHEDULES = ("exponential", "cosine")
 GROUPING_METHODS = ("width", "count")
+CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
 _Value = TypeVar("_Value")
 _Class = TypeVar("_Class", bound=type)
@@ -141,6 +142,9 @@ class DataConfig:
         "Smallest share of an image's area that a training crop covers, 0.08 in the paper. By "
         "default the data source decides.",
     )
+    augment: str | None = setting(
+        None, "A further augmentation of training images, after crop and flip. By default none."
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -217,7 +221,8 @@ class Limits:
     """The most that a candidate may cost on the device; None sets no limit.
 
     Candidates that exceed a limit are excluded before training. Thousands are of 1000 (kB, not
-    KiB). `device.costs.METRICS` describes the metrics, and each limit by that.
+    KiB). `device.costs.METRICS` describes the metric of each limit. ``others`` are limits, by name,
+    on metrics that were added to that table.
     """
 
     params_m: float | None = None
@@ -228,11 +233,25 @@ class Limits:
     tflm_arena_kb: float | None = None
     latency_ms: float | None = None
     ethos_u_cycles_m: float | None = None
+    others: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name, value in self.by_name().items():
             if value is not None and not (isfinite(value) and value > 0):
                 raise UserError(f"max_{name}={value}: must be a number above 0")
+
+    @classmethod
+    def of(cls, values: Mapping[str, float | None]) -> Limits:
+        """Limits by their names, those of added metrics too; None: no limit."""
+        names = {field.name for field in fields(cls)} - {"others"}
+        own = {name: value for name, value in values.items() if name in names}
+        others = {n: v for n, v in values.items() if n not in names and v is not None}
+        return cls(**own, others=others or None)
+
+    def by_name(self) -> dict[str, float | None]:
+        """All limits by name, the names of added metrics last."""
+        values = dict(vars(self))
+        return values | (values.pop("others") or {})
 
 
 @documented
@@ -355,19 +374,21 @@ def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
 def all_fields() -> Iterator[tuple[str, type, Field[Any]]]:
     """The dotted name of every field of a search, such as ``train.epochs``, its class and itself.
 
-    The fields of `SearchConfig` come first, then those of its parts.
+    The fields of `SearchConfig` come first, then those of its parts. Limits on metrics that were
+    added to the table of metrics are not among them.
     """
     for f in fields(SearchConfig):
         if f.name not in PARTS:
             yield f.name, SearchConfig, f
     for part, cls in PARTS.items():
         for f in fields(cls):
-            yield f"{part}.{f.name}", cls, f
+            if f.name != "others":
+                yield f"{part}.{f.name}", cls, f
 
 
 def unknown_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted names, with their values, that `SearchConfig.from_dict` leaves out."""
-    known = {name for name, _, _ in all_fields()}
+    known = {name for name, _, _ in all_fields()} | {"limits.others"}
     names = {name: value for name, value in values.items() if name not in PARTS}
     for part in PARTS:
         names |= {f"{part}.{name}": value for name, value in values.get(part, {}).items()}

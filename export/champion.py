@@ -1,7 +1,7 @@
-"""A champion's artefacts: converted, verified with the test part, and only then written.
+"""Exports one network: converts it, verifies the files on the test part, and only then writes them.
 
-In ``out_dir/NAME/`` lie ``NAME.float32.tflite``, ``NAME.int8.tflite``, ``labels.txt`` (a line a
-class, in the order of the logits) and ``NAME.json``, the sidecar with all that is known of them.
+``out_dir/NAME/`` gets ``NAME.float32.tflite``, ``NAME.int8.tflite``, ``labels.txt`` (a line for
+each class, in the order of the logits) and the sidecar ``NAME.json``.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tqdm import tqdm
 
 import efficientnet_elite
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.training.scores import class_iou, confusion, score
+from efficientnet_elite.training.scores import class_iou, confusion_matrix, score_predictions
 
 from . import files, inspect, layers
 from .formats import FLOAT32, INT8, Format, every
-from .int8 import calibration as calibration_lib
 from .int8 import convert, ladder, quantizer, remedies
+from .int8.choices import CALIBRATION_METHODS
 from .runtimes.runtime import Runner
 
 if TYPE_CHECKING:
     import keras
 
-# The float file must agree with Keras to this share of the range of the logits.
+# Share of the range of the logits by which the float32 file may differ from Keras.
 TOLERANCE = 1e-4
-# Calibration images that the layers' errors are taken over.
+# Images of the representative data set that the errors of single layers are measured on.
 LAYER_IMAGES = 16
 
 
@@ -45,7 +45,7 @@ class Exported:
     """A verified export.
 
     Attributes:
-      name: the champion's.
+      name: of the network.
       float_path, int8_path, sidecar_path, labels_path: the files.
       score: what the accuracies are: ``top-1``, or ``mIoU`` of segmentation networks.
       keras_accuracy, float_accuracy, int8_accuracy: shares of the test images that the Keras
@@ -57,9 +57,10 @@ class Exported:
       logit_range: Keras' greatest logit minus its least, over all test images.
       float_bytes, int8_bytes: file sizes.
       convert_seconds, verify_seconds: where the time went.
-      remedy: what had to be done for int8 to hold; None for nothing, or if no limit was given.
+      remedy: the trial that kept the accuracy drop within its limit; None where plain int8 did, or
+        where there was no limit.
       int8_class_iou: of segmentation networks: each class's intersection over union in the int8
-        file, in the order of the labels; None for a class that is neither there nor chosen.
+        file, in the order of the labels; None for a class that no pixel has or was given.
     """
 
     name: str
@@ -84,7 +85,7 @@ class Exported:
 
     @property
     def seconds(self) -> float:
-        """Of the whole export, but for writing the files."""
+        """Duration of the whole export without writing the files."""
         return self.convert_seconds + self.verify_seconds
 
 
@@ -94,7 +95,7 @@ def export_model(
     name: str,
     out_dir: Path,
     labels: Sequence[str],
-    calibration: np.ndarray,
+    calibration_images: np.ndarray,
     test_batches: Iterable[tuple[np.ndarray, np.ndarray]],
     details: dict[str, Any],
     max_accuracy_drop: float | None = None,
@@ -102,7 +103,7 @@ def export_model(
     plan: remedies.Plan | None = None,
     method: str = "minmax",
 ) -> Exported:
-    """Exports a model as float32 and int8 TFLite and proves both on the test part.
+    """Exports a model as float32 and int8 TFLite files and verifies both on the test part.
 
     Nothing is written unless every check holds: the float file agrees with Keras (`TOLERANCE`),
     the int8 file is int8 throughout, takes pixel - 128, has no degenerate ranges, and loads under
@@ -114,19 +115,20 @@ def export_model(
       name: of the files; letters, digits and ``._@-``.
       out_dir: gets a folder `name`.
       labels: names of the classes, in the order of the logits.
-      calibration: training images (N, height, width, channels), float32, pixel / 128 - 1.
+      calibration_images: the representative data set, training images (N, height, width, channels),
+        float32, pixel / 128 - 1.
       test_batches: pairs of images like those and their classes (N,), as integers, or their masks
         (N, height, width).
       details: anything JSON can express (spec, training, data); goes into the sidecar unchanged.
-      max_accuracy_drop: how many percentage points less of the test images int8 may get right than
-        Keras; any number where None.
+      max_accuracy_drop: most percentage points by which the int8 accuracy on the test images may be
+        below that of Keras; None: no limit.
       formats: to convert to beside float32 and int8; their accuracy goes into the sidecar.
-      plan: what may be done about it where int8 loses more than `max_accuracy_drop` of the
-        validation images; what was done goes into the sidecar. The test part judges the result.
-      method: how the calibration images choose the int8 ranges, of `calibration.METHODS`.
+      plan: remedies to try where the int8 accuracy on the validation images drops by more than
+        `max_accuracy_drop`; the sidecar says what was tried. The test part judges the result.
+      method: of calibration, one of `choices.CALIBRATION_METHODS`.
 
     Raises:
-      UserError: a check failed; the message names the champion and the fault.
+      UserError: a check failed; the message names the network and the fault.
     """
     if not re.fullmatch(r"[\w@-][\w.@-]*", name):
         raise ValueError(f"{name!r} cannot name files")
@@ -134,19 +136,15 @@ def export_model(
         raise ValueError(f"{len(labels)} labels for {model.output_shape[-1]} logits")
     start = time.monotonic()
     try:
-        asked = (FLOAT32, INT8, *formats)
-        models = dict(zip(asked, convert.to_tflite_formats(model, calibration, asked), strict=True))
-        if method != "minmax":
-            calibrated = quantizer.calibrate(model, calibration)
-            ranges = calibration_lib.ranges(calibrated, calibration, method)
-            models |= {
-                form: quantizer.quantize(calibrated, ranges=ranges, form=form)
-                for form in models
-                if form.calibrated
-            }
+        may_recalibrate = plan is not None and max_accuracy_drop is not None
+        methods = (method, *CALIBRATION_METHODS) if may_recalibrate else (method,)
+        models, calibrated = _convert(
+            model, calibration_images, (FLOAT32, INT8, *formats), method, methods
+        )
         cure = None
         if plan is not None and max_accuracy_drop is not None:
-            cure = remedies.find(model, calibration, plan, max_accuracy_drop, method)
+            context = remedies.Context(calibration_images, plan, method)
+            cure = remedies.find(model, calibrated, context, max_accuracy_drop)
             if not cure.plain:
                 int8_forms = [form for form in models if form.weights == "int8"]
                 models |= {form: cure.quantization.file(form) for form in int8_forms}
@@ -162,9 +160,11 @@ def export_model(
         results, shares = _verify(
             model, runners, tqdm(test_batches, f"verify {name}", disable=None)
         )
-        # A remedy can change the weights, and the names of the tensors with them.
-        origin = float_model if cure is None or cure.plain else cure.quantization.calibrated.content
-        layer_errors = layers.errors(origin, int8_model, calibration[:LAYER_IMAGES])
+        # A remedy can change the weights, and with them the names of the tensors.
+        original = (
+            float_model if cure is None or cure.plain else cure.quantization.calibrated.content
+        )
+        layer_errors = layers.errors(original, int8_model, calibration_images[:LAYER_IMAGES])
         _check_accuracy(results, max_accuracy_drop, layer_errors, cure)
     except UserError as error:
         raise UserError(f"export of {name} failed: {error}") from error
@@ -192,34 +192,62 @@ def export_model(
         "int8_layers": [asdict(error) for error in layer_errors],
         "int8_remedies": cure and cure.record(),
         "files": {
-            form.name: described(name, form, content) | {"accuracy": shares[form]}
+            form.name: file_entry(name, form, content) | {"accuracy": shares[form]}
             for form, content in models.items()
         },
         "versions": versions(),
         "details": details,
     }
-    write(folder, models, sidecar)
+    write_export(folder, models, sidecar)
     return exported
 
 
+def _convert(
+    model: keras.Model,
+    images: np.ndarray,
+    formats: Sequence[Format],
+    method: str,
+    methods: Sequence[str],
+) -> tuple[dict[Format, bytes], quantizer.CalibratedNetwork]:
+    """The files of a model, and the network with its ranges, from one trace and one calibration.
+
+    Args:
+      model: see `export_model`.
+      images: the representative data set.
+      formats: of the files; float32 must be among them.
+      method: of calibration, which chooses the ranges of the files.
+      methods: of calibration, which ranges are wanted by.
+    """
+    convert.check_images(model, images)
+    converted = [form for form in formats if not form.needs_calibration]
+    contents = convert.to_tflite_formats(model, None, converted)
+    files_by_format = dict(zip(converted, contents, strict=True))
+    calibrated = quantizer.calibrate_file(files_by_format[FLOAT32], images, methods)
+    ranges = calibrated.ranges_by_method[method]
+    for form in formats:
+        if form.needs_calibration:
+            files_by_format[form] = quantizer.quantize(calibrated, ranges=ranges, form=form)
+    return {form: files_by_format[form] for form in formats}, calibrated
+
+
 def file_name(name: str, form: Format) -> str:
-    """What a network's file is called."""
+    """Name of a network's file in a format."""
     return f"{name}.{form.name}.tflite"
 
 
-def write(folder: Path, models: Mapping[Format, bytes], sidecar: Mapping[str, Any]) -> None:
-    """Writes an export: files, labels and sidecar, in place of all files of an earlier one."""
+def write_export(folder: Path, models: Mapping[Format, bytes], sidecar: Mapping[str, Any]) -> None:
+    """Writes files, labels and sidecar, in place of all files of an earlier export."""
     name = sidecar["name"]
     paths = {folder / file_name(name, form): content for form, content in models.items()}
     files.write(
         {
             **paths,
             folder / "labels.txt": "".join(f"{label}\n" for label in sidecar["labels"]).encode(),
-            # Last: its hashes vouch for the others.
+            # The sidecar takes its place last, because it has the hashes of the others.
             folder / f"{name}.json": json.dumps(sidecar, indent=2).encode() + b"\n",
         }
     )
-    for form in set(every()) - models.keys():  # the sidecar knows them no more
+    for form in set(every()) - models.keys():  # the sidecar no longer names them
         (folder / file_name(name, form)).unlink(missing_ok=True)
 
 
@@ -229,9 +257,9 @@ def _check_accuracy(
     layer_errors: Sequence[layers.LayerError],
     cure: remedies.Cure | None,
 ) -> None:
-    """UserError where int8 costs more than `limit` percentage points; it names the worst layers."""
+    """UserError where the accuracy drop exceeds a limit, in points; it names the worst layers."""
     drop = 100 * (results["keras_accuracy"] - results["int8_accuracy"])
-    # Shares of the same images: whatever is less than a rounding error is none.
+    # The tolerance is that of rounding: both are shares of the same images.
     if limit is None or drop <= limit + 1e-9:
         return
     noisy = ", ".join(
@@ -241,7 +269,9 @@ def _check_accuracy(
     if results["score"] == "mIoU":
         advice = "calibrate with more images, or train longer (remedies are for classifiers)"
     if cure is not None:
-        advice += f" (the validation part had been content: {ladder.summary(cure.attempts)})"
+        advice += (
+            f" (on the validation part it was within the limit: {ladder.summary(cure.attempts)})"
+        )
     raise UserError(
         f"int8 costs {drop:.2f} points of {results['score']} ({results['keras_accuracy']:.2%} to "
         f"{results['int8_accuracy']:.2%}), more than the {limit:g} allowed; most noise comes from "
@@ -254,25 +284,26 @@ def _verify(
     runners: Mapping[Format, Runner],
     test_batches: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[dict[str, Any], dict[Format, float]]:
-    """Runs all forms of the model on the test part; UserError where float and Keras differ.
+    """Runs the Keras model and its files on the test part; UserError where float and Keras differ.
 
-    Returns the figures of Keras, float32 and int8, and the accuracy of every format.
+    Returns:
+      The fields of `Exported` that compare Keras, float32 and int8; and each format's accuracy.
     """
     import keras
 
-    in_keras: list[np.ndarray] = []
+    keras_outputs: list[np.ndarray] = []
     outputs: dict[Format, list[np.ndarray]] = {form: [] for form in runners}
     labels: list[np.ndarray] = []
     for images, classes in test_batches:
         images = np.asarray(images, np.float32)
-        # Called, not predicted: tracing a function would cost more than the few batches.
-        in_keras.append(keras.ops.convert_to_numpy(model(images, training=False)))
+        # Calling the model is faster than `predict`, which traces a function for so few batches.
+        keras_outputs.append(keras.ops.convert_to_numpy(model(images, training=False)))
         for form, runner in runners.items():
             outputs[form].append(runner.run(images))
         labels.append(np.asarray(classes))
     if not labels:
         raise UserError("there are no test images to verify it with")
-    reference, truth = np.concatenate(in_keras), np.concatenate(labels)
+    reference, truth = np.concatenate(keras_outputs), np.concatenate(labels)
     max_difference = float(np.abs(np.concatenate(outputs[FLOAT32]) - reference).max())
     logit_range = float(np.ptp(reference))
     if not max_difference <= TOLERANCE * logit_range:
@@ -283,10 +314,10 @@ def _verify(
         )
     choices = {form: np.concatenate(logits).argmax(-1) for form, logits in outputs.items()}
     classes = reference.shape[-1]
-    shares = {form: score(choice, truth, classes) for form, choice in choices.items()}
+    shares = {form: score_predictions(choice, truth, classes) for form, choice in choices.items()}
     results: dict[str, Any] = {
         "score": "top-1" if truth.ndim == 1 else "mIoU",
-        "keras_accuracy": score(reference.argmax(-1), truth, classes),
+        "keras_accuracy": score_predictions(reference.argmax(-1), truth, classes),
         "float_accuracy": shares[FLOAT32],
         "int8_accuracy": shares[INT8],
         "agreement": float((choices[FLOAT32] == choices[INT8]).mean()),
@@ -295,13 +326,13 @@ def _verify(
         "logit_range": logit_range,
     }
     if truth.ndim > 1:
-        each = class_iou(confusion(choices[INT8], truth, classes)).tolist()
+        each = class_iou(confusion_matrix(choices[INT8], truth, classes)).tolist()
         results["int8_class_iou"] = tuple(None if math.isnan(share) else share for share in each)
     return results, shares
 
 
 def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents) -> dict[str, Any]:
-    """What a program that uses the files must know of their inputs and outputs."""
+    """The part of the sidecar that describes inputs, outputs and operators of the files."""
     (image,), (logits,) = int8_contents.inputs, int8_contents.outputs
     return {
         "input": {
@@ -314,7 +345,7 @@ def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents
         },
         "output": {
             "shape": logits.shape,
-            "meaning": meaning(float_contents),
+            "meaning": output_meaning(float_contents),
             "int8_scale": logits.scales[0],
             "int8_zero_point": logits.zero_points[0],
         },
@@ -322,8 +353,8 @@ def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents
     }
 
 
-def meaning(contents: inspect.Contents) -> str:
-    """What a file's outputs are."""
+def output_meaning(contents: inspect.Contents) -> str:
+    """Says what the numbers that a file gives are."""
     if inspect.ends_in_softmax(contents):
         return "probabilities"
     if inspect.last_operator(contents) == "LOGISTIC":
@@ -331,7 +362,7 @@ def meaning(contents: inspect.Contents) -> str:
     return "logits; softmax of the dequantized values gives probabilities"
 
 
-def described(name: str, form: Format, content: bytes) -> dict[str, Any]:
+def file_entry(name: str, form: Format, content: bytes) -> dict[str, Any]:
     """A file's entry in the sidecar."""
     contents = inspect.read(content)
     return {
@@ -344,7 +375,7 @@ def described(name: str, form: Format, content: bytes) -> dict[str, Any]:
 
 
 def _elements(tensor: inspect.Tensor) -> dict[str, Any]:
-    """What a tensor's elements stand for: real = scale * (element - zero_point), where integers."""
+    """Type of a tensor's elements; of integers also real = scale * (element - zero_point)."""
     if not tensor.scales:
         return {"type": tensor.type.lower()}
     scale, zero_point = tensor.scales[0], tensor.zero_points[0]
@@ -352,7 +383,7 @@ def _elements(tensor: inspect.Tensor) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """What the files were made with."""
+    """Versions of the packages that made the files."""
     import keras
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""A network's files: read where they are sound, written so that all take their places or none."""
+"""Reads and writes the files of a network; of several files all are replaced, or none."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 from efficientnet_elite.errors import UserError
 
-MOST_BYTES = 1 << 30  # of a network's file: far more than any for small devices
+MOST_BYTES = 1 << 30  # of a network's file, far more than one for small devices has
 
 
 def check(path: Path) -> None:
-    """UserError where a network's file is missing, something else or too large to be read."""
+    """UserError where a network's file is missing, no regular file, or too large to be read."""
     if not path.is_file():
         raise UserError(f"{path} is {'no file' if path.exists() else 'missing'}")
     if path.stat().st_size > MOST_BYTES:
@@ -22,16 +22,16 @@ def check(path: Path) -> None:
 
 
 def write(files: Mapping[Path, bytes]) -> None:
-    """Writes all contents beside their places before the first takes its place.
+    """Writes several files; none is replaced before all have been written beside their places.
 
     Args:
-      files: contents by path; folders are made. They take their places in this order.
+      files: contents by path, which take their places in this order; folders are created.
 
     Raises:
       OSError: one of them cannot be written.
     """
     for path in files:
-        if path.is_dir():  # which is noticed only when it is this file's turn to take its place
+        if path.is_dir():  # replacing it would fail after others have been replaced
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     parts = {path: path.with_name(f".{path.name}.part") for path in files}
     try:

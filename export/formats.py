@@ -1,4 +1,4 @@
-"""The forms a network is converted to."""
+"""File formats: types of weights, activations, input and output of a .tflite file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ INTERFACES = ("int8", "uint8", "float32")
 
 @dataclass(frozen=True)
 class Format:
-    """A form.
+    """A file format.
 
     Attributes:
       weights: ``float32``; ``float16`` (weights stored in 16 bit, computed in float32);
-        ``dynamic`` (int8 weights, float activations, quantized as they come); ``int8``
-        throughout; ``int16x8`` (int16 activations, int8 weights: near float's accuracy, slow).
-      interface: type of input and output. All but int8 have float32; int8 also ``int8``, the input
-        being pixel - 128, and ``uint8``, the input being the pixel, for which a pass over the
-        image is spent.
+        ``dynamic`` (int8 weights; activations are float, and are quantized while the network runs);
+        ``int8`` throughout; ``int16x8`` (int16 activations, int8 weights: nearly the accuracy of
+        float32, but slow).
+      interface: type of input and output: float32, or with int8 weights also ``int8`` (the input is
+        pixel - 128) and ``uint8`` (the input is the pixel, which costs a pass over the image).
     """
 
     weights: str
@@ -29,13 +29,13 @@ class Format:
 
     @property
     def name(self) -> str:
-        """Part of the file's name: the weights, and the interface where it is not the usual one."""
+        """Part of a file's name: the weights, and the interface where it is not the usual one."""
         usual = "int8" if self.weights == "int8" else "float32"
         return self.weights if self.interface == usual else f"{self.weights}.{self.interface}"
 
     @property
-    def calibrated(self) -> bool:
-        """Whether calibration images choose its ranges."""
+    def needs_calibration(self) -> bool:
+        """Whether it has ranges of activations, which a representative data set must show."""
         return self.weights in ("int8", "int16x8")
 
 
@@ -44,7 +44,7 @@ INT8 = Format("int8", "int8")
 
 
 def parse(weights: Sequence[str], interfaces: Sequence[str]) -> tuple[Format, ...]:
-    """The forms that two lists ask for, beside float32 and int8, which every export has.
+    """Formats that two lists ask for, beside float32 and int8, which every export has.
 
     Args:
       weights: some of `WEIGHTS`.
@@ -61,16 +61,16 @@ def parse(weights: Sequence[str], interfaces: Sequence[str]) -> tuple[Format, ..
 
 
 def others(forms: Iterable[Format]) -> tuple[Format, ...]:
-    """What is beside float32 and int8 among some forms, in the order of their names."""
+    """The formats among these that are not plain float32 or int8, sorted by name."""
     return tuple(sorted(set(forms) - {FLOAT32, INT8}, key=lambda form: form.name))
 
 
 def every() -> tuple[Format, ...]:
-    """All forms there are."""
+    """All formats."""
     return FLOAT32, INT8, *parse(WEIGHTS, INTERFACES)
 
 
 def named(name: str) -> Format:
-    """The form of a `Format.name`."""
+    """The format of a `Format.name`."""
     weights, _, interface = name.partition(".")
     return Format(weights, interface or ("int8" if weights == "int8" else "float32"))

@@ -1,7 +1,7 @@
-"""Exports of `.keras` files from elsewhere: loaded, converted and verified in a process of its own.
+"""Exports `.keras` files from elsewhere: loads, converts and verifies each in a process of its own.
 
-Only arrays and text pass between it and this process, so whatever the file does to Keras or to the
-converter, it does not do it here.
+Only arrays and text pass between that process and this one. So whatever a file does to Keras or to
+the converter cannot harm this process.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ _NOISE_IMAGES = 8
 
 @dataclass(frozen=True)
 class Request:
-    """What to make of a file.
+    """What is asked for of a file.
 
     Attributes:
       name: of the files that are written.
       out_dir: gets a folder `name`.
       labels: names of the classes, in the order of the outputs.
-      takes: what the network was built for, of `absorb.INPUTS`; None where it normalises by itself.
-      output: one of `heads.OUTPUTS`.
+      takes: its input, of `choices.INPUTS`; None where the network normalises by itself.
+      output: one of `choices.OUTPUTS`.
       formats: beside float32 (and int8, where there are images).
-      method: of calibration.
-      max_accuracy_drop, remedies: see `champion.export_model` and `remedies.Plan`.
-      details: for the sidecar.
+      method: of calibration, one of `choices.CALIBRATION_METHODS`.
+      max_accuracy_drop: see `champion.export_model`.
+      remedies: see `remedies.Plan`.
+      details: go into the sidecar unchanged.
     """
 
     name: str
@@ -59,12 +60,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Images:
-    """What a file is calibrated and judged by: pixels, uint8 (N, side, side, 3), classes (N,).
+    """Images for an export: pixels, uint8 (N, side, side, 3), and classes (N,).
 
     Attributes:
-      calibration: training images, which fine-tuning (``qat``) learns from too.
-      validation, validation_classes: for the choice of a remedy.
-      test, test_classes: for the reported accuracy.
+      calibration: the representative data set; fine-tuning (``qat``) trains on it too.
+      validation, validation_classes: choose a remedy.
+      test, test_classes: give the reported accuracy.
     """
 
     calibration: np.ndarray
@@ -80,11 +81,10 @@ def export_file(path: Path, request: Request, images: Images | None) -> dict[str
     Args:
       path: of the file.
       request: what to make of it.
-      images: without them only float formats can be made, and only Keras and float32 are compared,
-        on noise.
+      images: None makes float formats only, of which float32 is compared with Keras on noise.
 
     Returns:
-      The sidecar, which lies beside the files.
+      The sidecar that was written beside the files.
 
     Raises:
       UserError: the file is unsafe or damaged, cannot be converted, or an export's check failed.
@@ -93,12 +93,12 @@ def export_file(path: Path, request: Request, images: Images | None) -> dict[str
     if images is None and any(form.weights in ("int8", "int16x8") for form in request.formats):
         raise UserError("int8 needs images that choose its ranges: --dataset, or --formats=float32")
     arguments = {"path": str(path.absolute()), "request": json.dumps(asdict(request))}
-    given = {} if images is None else asdict(images)
+    arrays = {} if images is None else asdict(images)
     try:
-        # Without a limit on time: fine-tuning takes hours where images are large.
-        memory = isolated.MEMORY_BYTES + sum(array.nbytes for array in given.values())
+        # There is no time limit, because fine-tuning takes hours on large images.
+        memory = isolated.MEMORY_BYTES + sum(array.nbytes for array in arrays.values())
         answer = isolated.call(
-            _export, {**arguments, **given}, timeout=None, memory=memory, quiet=False
+            _export, {**arguments, **arrays}, timeout=None, memory=memory, quiet=False
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -106,14 +106,14 @@ def export_file(path: Path, request: Request, images: Images | None) -> dict[str
 
 
 def _export(arguments: Arrays) -> Arrays:
-    """In the child."""
+    """Exports in the child process; see `export_file`."""
     import os
 
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with captured():  # what TensorFlow says of this machine
+    with captured():  # TensorFlow's messages about this machine
         import keras  # noqa: F401
     from . import champion
-    from .int8 import absorb, convert, remedies
+    from .int8 import absorb, choices, convert, remedies
 
     asked = json.loads(str(arguments["request"]))
     asked["formats"] = tuple(Format(**form) for form in asked["formats"])
@@ -127,7 +127,7 @@ def _export(arguments: Arrays) -> Arrays:
         if not absorb.normalises(original):
             raise UserError(
                 "the network begins with no Rescaling or Normalization: say with --input what it "
-                f"takes ({', '.join(absorb.INPUTS)})"
+                f"takes ({', '.join(choices.INPUTS)})"
             )
         takes = "0..255"
     pixels = arguments.get("calibration", _noise(original))
@@ -152,7 +152,7 @@ def _export(arguments: Arrays) -> Arrays:
         name=request.name,
         out_dir=Path(request.out_dir),
         labels=request.labels,
-        calibration=_scaled(pixels),
+        calibration_images=_scaled(pixels),
         test_batches=_batches(arguments["test"], arguments["test_classes"]),
         details=details,
         max_accuracy_drop=request.max_accuracy_drop,
@@ -177,11 +177,11 @@ def _check_classifier(model: keras.Model, request: Request) -> None:
 
 
 def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes: str) -> float:
-    """Of the outputs before and after absorbing; UserError where they are not the same function."""
+    """Greatest difference of outputs before and after absorbing; UserError where too large."""
     from . import champion
-    from .int8 import absorb
+    from .int8 import choices
 
-    scale, offset = absorb.INPUTS[takes]
+    scale, offset = choices.INPUTS[takes]
     differences, ranges = [0.0], [0.0]
     for start in range(0, len(pixels), _BATCH):
         q = _scaled(pixels[start : start + _BATCH])
@@ -200,7 +200,7 @@ def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes:
 def _write_floats(
     model: keras.Model, request: Request, details: dict[str, Any], images: np.ndarray
 ) -> str:
-    """Converts to float formats, compares float32 with Keras, writes; returns the sidecar."""
+    """Converts to float formats, compares float32 with Keras, writes files; returns the sidecar."""
     from . import champion, inspect
     from .int8 import convert
     from .runtimes import runtime
@@ -211,25 +211,28 @@ def _write_floats(
     difference = float(np.abs(runtime.run(contents[FLOAT32], images) - expected).max())
     if not difference <= champion.TOLERANCE * float(np.ptp(expected)):
         raise UserError(f"the float32 file differs from Keras by up to {difference:.3g}")
-    found = inspect.read(contents[FLOAT32])
+    interface = inspect.read(contents[FLOAT32])
     sidecar = {
         "name": request.name,
         "labels": list(request.labels),
         "input": {
-            "shape": found.inputs[0].shape,
+            "shape": interface.inputs[0].shape,
             "layout": "NHWC, RGB",
             "float32": "pixel / 128 - 1",
         },
-        "output": {"shape": found.outputs[0].shape, "meaning": champion.meaning(found)},
-        "operators": {"float32": found.operators},
+        "output": {
+            "shape": interface.outputs[0].shape,
+            "meaning": champion.output_meaning(interface),
+        },
+        "operators": {"float32": interface.operators},
         "verification": {"noise_images": len(images), "max_difference": difference},
         "files": {
-            form.name: champion.described(request.name, form, contents[form]) for form in forms
+            form.name: champion.file_entry(request.name, form, contents[form]) for form in forms
         },
         "versions": champion.versions(),
         "details": details,
     }
-    champion.write(Path(request.out_dir, request.name), contents, sidecar)
+    champion.write_export(Path(request.out_dir, request.name), contents, sidecar)
     return json.dumps(sidecar)
 
 
@@ -248,7 +251,7 @@ def _batches(pixels: np.ndarray, classes: np.ndarray) -> Iterator[tuple[np.ndarr
 
 
 def _training(pixels: np.ndarray) -> tuple[Iterator[np.ndarray], int]:
-    """For `remedies.Plan`: the calibration images without end, each time in another order."""
+    """For `remedies.Plan`: the representative data set without end, in a new order each time."""
     random = np.random.default_rng(0)
 
     def batches() -> Iterator[np.ndarray]:

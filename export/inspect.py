@@ -1,4 +1,4 @@
-"""What is inside a TFLite file, read from the flatbuffer itself."""
+"""Reads what a TFLite file contains, and checks it, without running it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from . import files
 
 # The quantizer widens an empty range to +-1e-6, which gives 2e-6 / 255 = 7.8e-9.
 DEGENERATE_SCALE = 1e-8
-# Operator codes, subgraphs, or tensors and operators in total; eLite9 has about 400.
+# Most operator codes, subgraphs, or tensors and operators together; eLite9 has about 400.
 MOST_PARTS = 100_000
-# Numbers and letters beside the weights: names, shapes, scales; eLite9 has about 54 000.
+# Most numbers and letters in names, shapes and scales together; eLite9 has about 54,000.
 MOST_DETAILS = 4_000_000
 MOST_SIDE = 4096  # of an image, in pixels
 _CASTS = {"QUANTIZE", "DEQUANTIZE"}
@@ -48,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Step:
-    """One operator at work: its name, and the numbers of the tensors it reads and makes."""
+    """An operator's name, and the numbers of the tensors that it reads and writes."""
 
     operator: str
     inputs: tuple[int, ...]
@@ -74,7 +74,7 @@ class Contents:
 
 
 def load(path: Path) -> bytes:
-    """A file's content; UserError where it is missing, something else or too large to be read."""
+    """A file's content; UserError where it is missing, no regular file, or too large to be read."""
     files.check(path)
     return path.read_bytes()
 
@@ -82,8 +82,10 @@ def load(path: Path) -> bytes:
 def read(model: bytes) -> Contents:
     """Parses a TFLite file's content; inputs and outputs are those of the first subgraph.
 
-    UserError where it is no TFLite file, or a damaged one: whatever the bytes are, nothing of them
-    is executed and the work is bounded.
+    Nothing in the file is executed, and the work is bounded whatever the bytes are.
+
+    Raises:
+      UserError: it is no TFLite file, or a damaged one.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -93,7 +95,7 @@ def read(model: bytes) -> Contents:
         return _read(schema, model)
     except UserError:
         raise
-    except Exception as error:  # offsets that lead astray end in whatever exception comes along
+    except Exception as error:  # wrong offsets can raise almost anything
         raise UserError("the file is a damaged TFLite model: copy or export it again") from error
 
 
@@ -106,7 +108,7 @@ def _read(schema: Any, model: bytes) -> Contents:
         for i in range(_bounded(root.OperatorCodesLength()))
     ]
     graphs = [root.Subgraphs(i) for i in range(_bounded(root.SubgraphsLength()))]
-    # In total: a forged file can name the same subgraph over and over.
+    # Their sum is bounded because a forged file can list the same subgraph many times.
     _bounded(sum(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs))
     steps = [
         [
@@ -149,7 +151,7 @@ def _bounded(count: int) -> int:
 
 
 def operators(model: bytes) -> dict[str, int]:
-    """How often each operator occurs, by name; custom operators by their own."""
+    """How often each operator occurs, by its name; custom operators have names of their own."""
     return read(model).operators
 
 
@@ -162,12 +164,12 @@ def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
     """Raises UserError, naming the tensor, unless the file is int8 throughout and sound.
 
     Every tensor must be an integer (unless ``floats`` are allowed in between), the interface int8,
-    and no activation's range degenerate: one that was zero for all calibration images gets a scale
-    of 7.8e-9, which XNNPACK may refuse and which clips whatever else the activation might become.
+    and no activation's range degenerate. An activation that is zero on the whole representative
+    data set gets a scale of 7.8e-9, which XNNPACK may refuse and which clips all other values.
     """
     unwanted = [t for t in contents.tensors if "FLOAT" in t.type and not floats]
     if unwanted:
-        # The culprit is the operator that wanted floats, not the DEQUANTIZE that feeds it.
+        # Name the operator that computes in float rather than the DEQUANTIZE before it.
         tensor = min(unwanted, key=lambda tensor: tensor.producer == "DEQUANTIZE")
         origin = f"made by {tensor.producer}" if tensor.producer else "a constant or an input"
         raise UserError(
@@ -187,7 +189,7 @@ def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
 
 
 def last_operator(contents: Contents) -> str | None:
-    """What computes the outputs: ``SOFTMAX``, or ``LOGISTIC`` for a sigmoid, where not logits."""
+    """The operator that computes the outputs, such as ``SOFTMAX`` or ``LOGISTIC`` (a sigmoid)."""
     made = [step.operator for step in contents.steps if step.operator not in _CASTS]
     return made[-1] if made else None
 
@@ -198,10 +200,9 @@ def ends_in_softmax(contents: Contents) -> bool:
 
 
 def output_step(contents: Contents) -> float:
-    """The least difference between two values of the output; 0 where it is computed in float.
+    """The smallest difference between two values of the output; 0 where it is computed in float.
 
-    Of an integer output it is the scale, and of a float one that DEQUANTIZE makes of integers
-    theirs.
+    It is the scale of an integer output, or of the integers that a last DEQUANTIZE turns to float.
     """
     (output,) = contents.outputs
     last = contents.steps[-1] if contents.steps else None
@@ -211,7 +212,7 @@ def output_step(contents: Contents) -> float:
 
 
 def has_hybrid(contents: Contents) -> bool:
-    """Whether operators quantize float activations as they come, to meet their int8 weights."""
+    """Whether operators with int8 weights quantize float activations while the network runs."""
     tensors = contents.tensors
     return any(
         (tensors[step.inputs[0]].type, tensors[step.inputs[1]].type) == ("FLOAT32", "INT8")
@@ -231,7 +232,7 @@ def image_side(contents: Contents) -> int:
     if len(shape) != 4 or shape != (1, shape[1], shape[1], 3) or shape[1] < 1:
         raise UserError(f"the model's input has the shape {shape}: expected one square RGB image")
     if shape[1] > MOST_SIDE:
-        # Images of that size would be made before a runtime could refuse the model.
+        # Images of this size would be prepared before a runtime could refuse the model.
         raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MOST_SIDE}")
     return shape[1]
 
@@ -288,9 +289,9 @@ def _names(enumeration: type) -> dict[int, str]:
 
 
 class _Taker:
-    """Takes details out of a file, and no more than `MOST_DETAILS`.
+    """Copies numbers and names out of a file, and no more than `MOST_DETAILS`.
 
-    What is counted is what comes out: in a forged file many tensors can share one long vector.
+    Copies are counted, because in a forged file many tensors can share one long vector.
     """
 
     def __init__(self) -> None:
@@ -315,7 +316,7 @@ class _Taker:
 
 
 def _operator(code: Any, builtins: dict[int, str], take: _Taker) -> str:
-    # Numbers above 126 did not fit the first schema's byte; older files have only that byte.
+    # The first version of the schema had one byte for this, which older files alone have.
     name = builtins[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
     return take.text(code.CustomCode()) if name == "CUSTOM" else name
 
@@ -324,7 +325,7 @@ def _tensor(
     root: Any, tensor: Any, types: dict[int, str], producer: str | None, take: _Taker
 ) -> Tensor:
     quantization = tensor.Quantization()
-    # Read, not only counted: the weights of a truncated file are not all there.
+    # The data are read to notice a truncated file, in which some are missing.
     data = root.Buffers(tensor.Buffer()).DataAsNumpy()
     scales = take.numbers(quantization.ScaleAsNumpy()) if quantization else ()
     if not all(0 <= scale < math.inf for scale in scales):

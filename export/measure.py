@@ -1,6 +1,6 @@
-"""Measures what a spec does not tell: latency here, TFLM's arena, Ethos-U cycles.
+"""Measures costs that a spec does not tell: latency on this machine, TFLM's arena, Ethos-U cycles.
 
-Networks are exported untrained, each once, into a folder that later calls find them in.
+Networks are exported untrained, each once, into a folder in which later calls find them.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from efficientnet_elite import registry
 from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.device import metric_table
+from efficientnet_elite.device.costs import METRICS
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.int8.convert import to_tflite
 from efficientnet_elite.export.int8.post_training import INPUT_RANGE
-from efficientnet_elite.export.packages import ethos_u
-from efficientnet_elite.export.runtimes import tflm
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.workdir import write_bytes, write_json
 
 
 class Measurer:
-    """A `selection.Measure`.
+    """Measures costs of networks; a `search.candidates.Measure`.
 
     Args:
-      folder: for files and figures; what is in it is not measured again.
+      folder: for files and values; values that are in it are not measured again.
       table: latencies of a device (see `metric_table`); None: those of this machine.
       options: of the timing here.
       progress: whether to show progress bars on stderr.
@@ -50,34 +50,30 @@ class Measurer:
             if self._table is not None:
                 return metric_table.latencies(self._table, specs)
             return self._latencies(specs)
-        if metric == "tflm_arena_bytes":
-            return self._each(metric, specs, tflm.check, _arena)
-        if metric == "ethos_u_cycles":
-            return self._each(metric, specs, ethos_u.check, ethos_u.cycles)
-        raise ValueError(f"{metric} is not measured")
+        entry = METRICS[metric]
+        if entry.measure is None:
+            raise ValueError(f"{metric} is not measured")
+        if entry.check is not None:
+            registry.resolve(entry.check)()
+        return self._each(metric, specs, registry.resolve(entry.measure))
 
     def _each(
-        self,
-        metric: str,
-        specs: Sequence[ArchSpec],
-        check: Callable[[], None],
-        value: Callable[[Path], float],
+        self, metric: str, specs: Sequence[ArchSpec], cost: Callable[[bytes], float]
     ) -> dict[str, float]:
-        """One after the other; each is recorded when it is known."""
-        check()
+        """Measures one network after the other; each value is recorded at once."""
         record = self._folder / f"{metric}.json"
-        known = _read(record)
-        found = {}
+        values = _read(record)
+        costs_by_network = {}
         for spec in self._bar(specs, metric):
             path = int8_path(spec, self._folder)
-            if path.name not in known:
-                known[path.name] = value(int8_file(spec, self._folder))
-                write_json(record, known)
-            found[spec.name] = known[path.name]
-        return found
+            if path.name not in values:
+                values[path.name] = cost(int8_file(spec, self._folder).read_bytes())
+                write_json(record, values)
+            costs_by_network[spec.name] = values[path.name]
+        return costs_by_network
 
     def _latencies(self, specs: Sequence[ArchSpec]) -> dict[str, float]:
-        """All in one run, taking turns: where one is missing, all are timed again."""
+        """Latencies of all networks, timed in turns in one run; where one is missing, all anew."""
         record = self._folder / "latency_ms.json"
         paths = {spec.name: int8_path(spec, self._folder) for spec in specs}
         known = _read(record)
@@ -99,10 +95,6 @@ class Measurer:
         return tqdm(specs, desc=label, disable=not self._progress)
 
 
-def _arena(path: Path) -> float:
-    return tflm.arena_bytes(path.read_bytes())
-
-
 def _read(path: Path) -> dict[str, float]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
@@ -111,7 +103,7 @@ _CALIBRATION_IMAGES = 2
 
 
 def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
-    """The content of an untrained network's int8 file, calibrated on noise.
+    """The content of an untrained network's int8 file, with noise as representative data set.
 
     UserError where the converter cannot convert it.
     """
@@ -149,7 +141,7 @@ def int8_path(spec: ArchSpec, folder: Path) -> Path:
 
 
 def int8_file(spec: ArchSpec, folder: Path, seed: int = 0) -> Path:
-    """Path of an untrained network's int8 file in a folder, written there where it is missing."""
+    """Path of an untrained network's int8 file in a folder; it is written where it is missing."""
     path = int8_path(spec, folder)
     if not path.is_file():
         write_bytes(path, int8_bytes(spec, seed))

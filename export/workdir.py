@@ -1,4 +1,4 @@
-"""The champions of a search's work directory, exported one by one into its folder ``export``."""
+"""Exports the champions of a search into the folder ``export`` of its work directory."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.config import CALIBRATION_IMAGES, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import run
 from efficientnet_elite.search.champions import read_champions
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.workdir import checkpoint_path, lock
-from efficientnet_elite.training.trainer import CALIBRATION_IMAGES, load_averaged
+from efficientnet_elite.training.trainer import load_averaged
 
 from . import formats as formats_lib
 from .champion import Exported, export_model
 from .formats import Format
 from .int8 import remedies as remedies_lib
+from .int8.choices import default_remedies
 from .int8.convert import with_output
 
 FOLDER = "export"
@@ -31,28 +32,28 @@ FOLDER = "export"
 
 @dataclass(frozen=True)
 class Settings:
-    """How champions are to be exported; the sidecar says how one was.
+    """How champions are exported; the sidecar of an export holds its settings.
 
     Attributes:
-      calibration_images: training images that set the int8 ranges, in turn from all classes.
-      method: how these images choose the ranges, of `calibration.METHODS`.
-      output: what the files give, of `heads.OUTPUTS`.
+      calibration_images: size of the representative data set, taken in turn from all classes.
+      method: of calibration, one of `choices.CALIBRATION_METHODS`.
+      output: what the networks in the files end with, of `choices.OUTPUTS`.
       max_accuracy_drop: see `export_model`.
-      remedies: names of those to try where int8 drops by more, see `remedies.NAMES`. For networks
-        that give masks there are none.
+      remedies: names of those to try where the accuracy drops by more, of `choices.REMEDIES`;
+        networks for masks have none.
     """
 
     calibration_images: int = CALIBRATION_IMAGES
     method: str = "minmax"
     output: str = "logits"
     max_accuracy_drop: float | None = None
-    remedies: tuple[str, ...] = remedies_lib.DEFAULT
+    remedies: tuple[str, ...] = default_remedies()
 
 
 def give_masks(workdir: Path) -> bool:
-    """Whether a search's networks give each pixel a class; UserError where there is no search."""
+    """Whether a search was for segmentation; UserError where there is no search."""
     with Ledger(workdir) as ledger:
-        # Ledgers of older versions do not name the score: theirs are of classifiers.
+        # Ledgers of older versions name no score; all of them are of classifiers.
         return ledger.meta()["data"].get("score") == "mIoU"
 
 
@@ -65,19 +66,20 @@ def export_champions(
     progress: bool = True,
     **asked: Any,
 ) -> list[Exported]:
-    """Exports and verifies champions; each is written as soon as it has passed.
+    """Exports and verifies champions; the files of each are written once it is verified.
 
     Args:
-      workdir: of a search that has come to its end.
+      workdir: of a finished search.
       names: champions to export; all by default.
-      again: whether to begin anew. Else an export that is sound and as asked for is left alone, and
-        any other is repeated as its sidecar says, with what it lacks, or with what is asked for.
+      again: whether to export all of them with default settings but for what is asked. Otherwise an
+        export that is intact and as asked for is left alone, and any other is repeated with the
+        settings and formats of its sidecar and those asked for.
       formats: to convert to beside float32 and int8.
       progress: show progress bars.
-      **asked: fields of `Settings` that are to have these values.
+      **asked: values of fields of `Settings`.
 
     Returns:
-      what was exported now.
+      The exports made now.
 
     Raises:
       UserError: champions that failed, after all others have been exported.
@@ -94,13 +96,13 @@ def export_champions(
         raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
     pending = []
     for entry in (entry for entry in chosen if not names or entry["name"] in names):
-        before, made = (Settings(), set()) if again else _made(workdir, entry["name"])
+        before, made = (Settings(), set()) if again else _last_export(workdir, entry["name"])
         settings, wanted = replace(before, **asked), made | set(formats)
         if again or (settings, wanted) != (before, made) or not _is_sound(workdir, entry["name"]):
             pending.append((entry, settings, formats_lib.others(wanted)))
     if not pending:
         return []
-    done, failures = [], []
+    exports, failures = [], []
     with lock(workdir), Ledger(workdir) as ledger:
         config, data = run.recorded(ledger, progress=progress)
         for entry, settings, others in pending:
@@ -110,10 +112,10 @@ def export_champions(
                 failures.append(str(error))
                 continue
             ledger.record_timing("export", exported.name, exported.seconds)
-            done.append(exported)
+            exports.append(exported)
     if failures:
         raise UserError("; ".join(failures))
-    return done
+    return exports
 
 
 def _export(
@@ -149,7 +151,7 @@ def _export(
         name=name,
         out_dir=workdir / FOLDER,
         labels=data.labels,
-        calibration=images,
+        calibration_images=images,
         test_batches=((x.numpy(), y.numpy()) for x, y in batches),
         details={
             "champion": entry,
@@ -169,7 +171,7 @@ def _export(
         max_accuracy_drop=settings.max_accuracy_drop,
         formats=formats,
         method=settings.method,
-        # Remedies are judged by the share of images that are right.
+        # Remedies are judged by top-1 accuracy, which masks do not have.
         plan=None if data.masks else remedies_lib.Plan(settings.remedies, validation, training),
     )
 
@@ -184,19 +186,19 @@ def _sidecar_path(workdir: Path, name: str) -> Path:
     return workdir / FOLDER / name / f"{name}.json"
 
 
-# What reading a sidecar ends in that is missing, damaged or of another version.
+# What reading a sidecar raises where it is missing, damaged or of another version.
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
-def _made(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
-    """How a champion was exported last, and to which formats; the defaults where it was not."""
+def _last_export(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
+    """Settings and formats of a champion's last export; the defaults where there was none."""
     try:
         sidecar = json.loads(_sidecar_path(workdir, name).read_text())
         details, made = sidecar["details"], set(map(formats_lib.named, sidecar["files"]))
         if "settings" in details:
             settings = Settings(**details["settings"])
             return replace(settings, remedies=tuple(settings.remedies)), made
-        calibration = details["calibration"]  # all that older versions tell
+        calibration = details["calibration"]  # older versions record no more
         count, method = len(calibration["indices"]), calibration.get("method", "minmax")
         return Settings(calibration_images=count, method=method), made
     except _UNUSABLE:
@@ -204,12 +206,12 @@ def _made(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
 
 
 def _is_sound(workdir: Path, name: str) -> bool:
-    """Whether checkpoint and files are those that the sidecar vouches for."""
+    """Whether checkpoint and files have the hashes that are in the sidecar."""
     path = _sidecar_path(workdir, name)
     try:
         sidecar = json.loads(path.read_text())
         digests = {checkpoint_path(workdir, name): sidecar["details"]["checkpoint_sha256"]}
-        sidecar["details"]["crop_fraction"], sidecar["int8_layers"]  # not of an older version
+        sidecar["details"]["crop_fraction"], sidecar["int8_layers"]  # KeyError for older versions
         digests |= {path.with_name(f["file"]): f["sha256"] for f in sidecar["files"].values()}
         return all(_digest(path) == digest for path, digest in digests.items())
     except _UNUSABLE:

@@ -25,7 +25,7 @@ def decibels(signal: np.ndarray, got: np.ndarray) -> float:
 
 def compared() -> Iterator[list[str]]:
     """The rows, the head first."""
-    from efficientnet_elite.export.int8 import calibration, quantizer
+    from efficientnet_elite.export.int8 import quantizer
     from efficientnet_elite.export.runtimes import runtime
 
     yield ["network", "images", "method", "SNR dB", "int8 top-1", "float top-1"]
@@ -36,8 +36,7 @@ def compared() -> Iterator[list[str]]:
         in_float = (logits.argmax(-1) == classes).mean()
         for count in map(int, flags.FLAGS.counts):
             calibrated = quantizer.calibrate(network.model, every[:count])
-            for method in calibration.METHODS:
-                ranges = calibration.ranges(calibrated, every[:count], method)
+            for method, ranges in calibrated.ranges_by_method.items():
                 got = runtime.run(quantizer.quantize(calibrated, ranges=ranges), images)
                 figures = [f"{decibels(logits, got):.1f}"]
                 figures += [f"{x:.2%}" for x in ((got.argmax(-1) == classes).mean(), in_float)]

@@ -127,8 +127,8 @@ def train(study: Study, pick: Pick, seed: int) -> dict[str, Any]:
       refused: that too is a result.
     """
     from efficientnet_elite import data as data_lib
+    from efficientnet_elite.config import CALIBRATION_IMAGES
     from efficientnet_elite.export.champion import export_model
-    from efficientnet_elite.export.workdir import CALIBRATION_IMAGES
     from efficientnet_elite.training.trainer import load_averaged
 
     run, spec = pick.run(seed), pick.spec
@@ -147,7 +147,7 @@ def train(study: Study, pick: Pick, seed: int) -> dict[str, Any]:
             name=run,
             out_dir=study.workdir / "export",
             labels=study.images.labels,
-            calibration=calibration,
+            calibration_images=calibration,
             test_batches=((images.numpy(), labels.numpy()) for images, labels in batches),
             details={"seed": seed},
         )

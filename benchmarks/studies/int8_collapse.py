@@ -130,7 +130,7 @@ def study(data: ImageData, seed: int, wide: str) -> Iterator[Row]:
     import numpy as np
 
     from efficientnet_elite import data as data_lib
-    from efficientnet_elite.export.int8 import ladder, remedies
+    from efficientnet_elite.export.int8 import ladder, quantizer, remedies
     from efficientnet_elite.export.runtimes.runtime import Runner
 
     sizes = {"resolution": FLAGS.side, "base_resolution": FLAGS.side}
@@ -164,8 +164,9 @@ def study(data: ImageData, seed: int, wide: str) -> Iterator[Row]:
         return remedies.accuracy(runner.run, parts["validation"])
 
     plan = remedies.Plan(tuple(FLAGS.remedies), lambda: parts["validation"], training)
-    plain, ways = remedies.ways(model, images, plan)
-    for attempt in ladder.climb(plain, ways, score, needed=float("inf")).attempts:
+    context = remedies.Context(images, plan, "minmax")
+    plain, rungs = remedies.trials_of(model, quantizer.calibrate(model, images), context)
+    for attempt in ladder.climb(plain, rungs, score, needed=float("inf")).attempts:
         made = attempt.accuracy is not None
         yield attempt.trial, attempt.accuracy, on_test.pop(0) if made else None
 

@@ -106,7 +106,7 @@ def measured_export(arguments: Arrays) -> Mapping[str, float]:
         name="net",
         out_dir=Path(str(arguments["folder"])),
         labels=[str(index) for index in range(model.output_shape[-1])],
-        calibration=arguments["calibration"],
+        calibration_images=arguments["calibration"],
         test_batches=((images[i : i + 64], classes[i : i + 64]) for i in range(0, len(images), 64)),
         details={},
     )

@@ -1,13 +1,11 @@
-"""Exports the champions of a finished search to float32 and int8 TFLite, with labels.txt and a
-JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
-With --target=micro it makes a C++11 library for TensorFlow Lite Micro of each (Arduino,
-PlatformIO, or any build), with --target=android a .tflite file with metadata and Kotlin beside it;
-with --target=web a folder whose page shows what the network makes of pictures and
-measures latency in the browser; all also of a .tflite file; with --target=ethos-u what Vela
-compiles for Arm's accelerator.
-A .keras file is exported like a champion: it is loaded in safe mode by a process of its own, its
-normalisation is absorbed into the first convolution, and --dataset names the images that choose
-the int8 ranges and verify the files.
+"""Exports the champions of a finished search to float32 and int8 TFLite files, with labels.txt and
+a JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
+
+With --target it makes a package for a kind of device or app of each, or of a .tflite file.
+
+A .keras file is exported like a champion. It is loaded in safe mode by a process of its own, and
+its normalisation is absorbed into the first convolution. --dataset names the images for calibration
+and verification.
 
   elite export --workdir=runs/digits
   elite export --workdir=runs/digits elite9
@@ -23,7 +21,12 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from efficientnet_elite import registry
 from efficientnet_elite.cli import common, tables
+from efficientnet_elite.config import CALIBRATION_IMAGES
+from efficientnet_elite.export import formats
+from efficientnet_elite.export.int8 import choices
+from efficientnet_elite.export.packages import targets
 from efficientnet_elite.job import exporting
 
 FLAGS = absl_flags.FlagValues()
@@ -43,78 +46,87 @@ absl_flags.register_multi_flags_validator(
 absl_flags.DEFINE_enum(
     "target",
     None,
-    ["micro", "android", "ethos-u", "web"],
-    "Make a package: for microcontrollers (needs `pip install --pre tflite-micro`), for Android, "
-    "for an Ethos-U (needs Vela), or for browsers (needs npm, which fetches LiteRT.js).",
+    list(targets.TARGETS),
+    f"Make a package. {targets.help_text()}.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
-    "labels", None, "With --model: a line a class [labels.txt beside it].", flag_values=FLAGS
+    "labels",
+    None,
+    "With --model: file with a line for each class; by default labels.txt beside the model.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
     "out",
     None,
-    "With --model: folder of the package [beside it, named like the target]; of a .keras file "
-    "the folder that gets a folder of files and packages [export, beside it].",
+    "With --model: folder of the package, by default one beside the file that is named like the "
+    "target. With a .keras file: folder that gets a folder of files and packages, by default "
+    "export beside it.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
     "calibration_images",
-    200,
-    "Training images that set the int8 ranges, in turn from all classes.",
+    CALIBRATION_IMAGES,
+    "Size of the representative data set: training images, in turn from all classes.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "formats",
     "float32,int8",
-    "Files to make; float32 and int8 are always among them: float16, dynamic, int16x8.",
+    f"Files to make: some of {', '.join(formats.WEIGHTS)}; float32 and int8 are always among them.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "io",
     "int8",
-    "Input and output of int8 files, int8 always among them: uint8 (Android, browsers), float32.",
+    f"Types of input and output of int8 files: some of {', '.join(formats.INTERFACES)}; int8 is "
+    "always among them. Android and browsers take uint8.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_float(
     "max_accuracy_drop",
     None,
-    "Refuse an int8 file that gets this many percentage points less of the test images right.",
+    "Refuse an int8 file whose accuracy on the test part is more than this many points below that "
+    "of float32.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "remedies",
-    "calibration,equalization",
-    "What to try, in order, where int8 loses more than --max_accuracy_drop on the validation part: "
-    "calibration, equalization, mixed (layers in float: not for microcontrollers), qat (training). "
-    "Networks for masks have none.",
+    ",".join(choices.default_remedies()),
+    "What to try, in this order, where the int8 accuracy on the validation part drops by more than "
+    f"--max_accuracy_drop. {registry.described(choices.REMEDIES.values())}. Networks for masks "
+    "have none.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "output",
     "logits",
-    ["logits", "softmax"],
-    "What the files give. In int8 softmax has steps of 1/256.",
+    list(choices.OUTPUTS),
+    "What the networks end with. In int8 softmax has steps of 1/256.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "calibration",
     "minmax",
-    ["minmax", "moving_average", "percentile"],
-    "How the calibration images' values become ranges, in int8 and int16x8.",
+    list(choices.CALIBRATION_METHODS),
+    "How the representative data set chooses ranges of activations, in int8 and int16x8. "
+    f"{registry.described(choices.CALIBRATION_METHODS.values())}.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
-    "accelerator", "ethos-u55-128", "With --target=ethos-u: its configuration.", flag_values=FLAGS
+    "accelerator",
+    targets.ACCELERATOR,
+    "With --target=ethos-u: its configuration.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "input",
     None,
-    ["0..255", "0..1", "-1..1", "elite"],
-    "Of a .keras file: range of the pixels that it takes; elite: pixel / 128 - 1. Not needed where "
-    "it begins with Rescaling or Normalization.",
+    list(choices.INPUTS),
+    "Range of the pixels that a .keras file takes; elite: pixel / 128 - 1. Not needed where the "
+    "network begins with Rescaling or Normalization.",
     flag_values=FLAGS,
 )
 _DATA = absl_flags.FlagValues()
@@ -123,15 +135,17 @@ FLAGS.append_flag_values(_DATA)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
-    "With --dataset: input side in pixels at resolution coefficient 1, for the centre crop [the "
-    "model's side].",
+    "With --dataset: input side in pixels at resolution coefficient 1, which sets the centre crop; "
+    "by default the model's own.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_integer("seed", 0, "With --dataset: of splits and choice.", flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "seed", 0, "With --dataset: seed of the splits and of the choice of images.", flag_values=FLAGS
+)
 absl_flags.DEFINE_integer(
     "layers",
     0,
-    "Show so many operators of each int8 file that add most noise; all are in the sidecar.",
+    "Show this many operators of each int8 file, those that add most noise; the sidecar has all.",
     lower_bound=0,
     flag_values=FLAGS,
 )

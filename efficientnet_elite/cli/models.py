@@ -1,9 +1,9 @@
 """Without --pool: the published members of eLite and HF, with the paper's ImageNet accuracy.
 With --pool: every candidate of a pool, with its cost group (0 is the heaviest).
 
-With limits (--max_size_kb=900 ...) candidates beyond them have no group but the reason. Latency
-(of this machine), TFLM's arena and Ethos-U cycles are measured, on untrained networks: --workdir
-says where these and the figures are kept.
+With limits (--max_size_kb=900 ...) candidates that exceed one have no group; the table says which
+limit. Metrics that must be measured, such as latency, are measured on untrained networks, which are
+kept with the values in --workdir.
 
   elite models --pool=elite --metrics=size_bytes,arena_bytes --max_size_kb=2000
 """
@@ -48,7 +48,7 @@ absl_flags.DEFINE_list(
     "metrics", [], f"Further costs to list: some of {', '.join(costs.METRICS)}.", flag_values=FLAGS
 )
 absl_flags.DEFINE_string(
-    "workdir", None, "Where measured costs and untrained networks are kept.", flag_values=FLAGS
+    "workdir", None, "Keeps measured costs and untrained networks.", flag_values=FLAGS
 )
 common.define_grouping(FLAGS)
 common.define_limits(FLAGS)
@@ -64,7 +64,7 @@ def run(flags: Any, arguments: list[str]) -> None:
 
 
 def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
-    """A row a candidate, in the pool's order."""
+    """A row for each candidate, in the pool's order."""
     bounds = limits.ceilings(common.limits_of(flags))
     size = {"base_resolution": flags.base_resolution, "classes": flags.classes}
     selected = select(
@@ -91,9 +91,9 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
 
 
 def _members(flags: Any) -> list[dict[str, Any]]:
-    """A row a published member, in the order of the paper."""
-    found = {row["name"]: row for pool in ("elite", "hf") for row in _pool(flags, pool)}
-    return [{**found[n], "paper_top1": m.paper_top1} for n, m in MEMBERS.items()]
+    """A row for each published member, in the order of the paper."""
+    rows = {row["name"]: row for pool in ("elite", "hf") for row in _pool(flags, pool)}
+    return [{**rows[name], "paper_top1": m.paper_top1} for name, m in MEMBERS.items()]
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:
@@ -108,14 +108,14 @@ def _row(candidate: Candidate) -> dict[str, Any]:
 
 
 def _cost(candidate: Candidate, metric: str, measured: costs.Measured) -> float | None:
-    """A cost; None where it was not measured because the candidate is over another limit."""
+    """A cost; None where it was not measured because the candidate exceeds another limit."""
     if costs.METRICS[metric].of is None and candidate.name not in measured[metric]:
         return None
     return costs.of(candidate.spec, metric, measured)
 
 
 def _measure(flags: Any) -> Measure:
-    """Measures on demand: nothing of TensorFlow is loaded where all costs are computed."""
+    """A function that measures; it loads TensorFlow only when it is called."""
 
     def measure(metric: str, specs: Sequence[Any]) -> Any:
         table = common.metric_table(flags)
@@ -146,7 +146,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     titles |= {"params": "params", "macs": "macs"}
     cells = [[titles.get(key, key) for key in rows[0]]]
     cells += [[text(key, value) for key, value in row.items()] for row in rows]
-    if "excluded" in rows[0]:  # a text: to the left
+    if "excluded" in rows[0]:  # text columns are aligned to the left
         width = max(len(line[-1]) for line in cells)
         cells = [[*line[:-1], line[-1].ljust(width)] for line in cells]
     return common.table(cells)

@@ -1,4 +1,4 @@
-"""What `elite export` has made, as tables on stdout."""
+"""Prints tables of what `elite export` has made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
 
 def show(sidecars: Sequence[Mapping[str, Any]], layers: int) -> None:
-    """Prints what was exported; of each int8 file the ``layers`` operators that add most noise."""
+    """Prints tables of some exports.
+
+    Args:
+      sidecars: of the exports.
+      layers: how many operators of each int8 file to list, those that add most noise.
+    """
     if "float_accuracy" in sidecars[0]["verification"]:
         _show_verified(sidecars, layers)
     else:  # exported without images
@@ -46,17 +51,17 @@ def _class_ious(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def _remedies(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """What each trial came to, for the champions that plain int8 would have cost too much."""
+    """Trials of remedies, for the networks whose accuracy drop with plain int8 was too large."""
     cells = [["champion", "int8 (validation part)", "accuracy", "gained", ""]]
     for sidecar in sidecars:
         record = sidecar.get("int8_remedies") or {"attempts": []}
         for attempt in record["attempts"] if len(record["attempts"]) > 1 else []:
-            right, gained = attempt["accuracy"], attempt["gained"]
+            accuracy, gained = attempt["accuracy"], attempt["gained"]
             cells.append(
                 [
                     sidecar["name"],
                     attempt["trial"],
-                    "failed" if right is None else f"{right:.2%}",
+                    "failed" if accuracy is None else f"{accuracy:.2%}",
                     "" if gained is None else f"{gained:+.2f}",
                     "taken" if attempt["trial"] == record["taken"] else attempt["fault"] or "",
                 ]
@@ -74,10 +79,10 @@ def _layers(sidecars: Sequence[Mapping[str, Any]], count: int) -> list[list[str]
     return cells
 
 
-def show_packages(made: Sequence[Package]) -> None:
-    """Prints a line a package."""
+def show_packages(packages: Sequence[Package]) -> None:
+    """Prints a line for each package."""
     cells = [["network", "model", "arena", "package"]]
-    for package in made:
+    for package in packages:
         arena = f"{package.arena_bytes / 1000:.1f} kB" if package.arena_bytes else ""
         size = f"{package.model_bytes / 1000:.1f} kB"
         if package.cycles:

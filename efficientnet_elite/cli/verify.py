@@ -1,9 +1,8 @@
-"""Runs the same test images through every runtime that is installed, each in a process of its own,
-and compares: LiteRT with XNNPACK, its builtin and its reference kernels, its CompiledModel,
-TensorFlow Lite Micro (TFLM), MediaPipe Tasks, and LiteRT.js in headless Chromium. Exit status 1
-where a runtime cannot run the model or differs from the one whose arithmetic it shares. With
---workdir images, split and crop are those of that search. Networks that give each pixel a class
-are judged by mIoU, with as many images as their outputs leave room for.
+"""Runs the same test images in every runtime that is installed, each in a process of its own, and
+compares what they give. The exit status is 1 where a runtime cannot run the model, or differs too
+much from the runtime that computes with the same arithmetic. With --workdir, images, split and crop
+are those of that search. Networks that give each pixel a class are judged by mIoU, on as many
+images as fit into memory with their outputs.
 
   elite verify net.int8.tflite --dataset=digits
   elite verify --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite --format=json
@@ -32,21 +31,26 @@ common.define_data(FLAGS)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
-    "Input side in pixels at resolution coefficient 1, for the centre crop [the model's side].",
+    "Input side in pixels at resolution coefficient 1, which sets the centre crop; by default the "
+    "model's own.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_integer("seed", 0, "Of the splits and the choice of images.", flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "seed", 0, "Seed of the splits and of the choice of images.", flag_values=FLAGS
+)
 absl_flags.DEFINE_integer(
     "images", 200, "Test images, in turn from all classes.", lower_bound=1, flag_values=FLAGS
 )
 absl_flags.DEFINE_float(
     "timeout", 300, "Seconds that a runtime may take.", lower_bound=0.1, flag_values=FLAGS
 )
-absl_flags.DEFINE_enum("format", "table", ["table", "json"], "Of the output.", flag_values=FLAGS)
+absl_flags.DEFINE_enum(
+    "format", "table", ["table", "json"], "Format of the output.", flag_values=FLAGS
+)
 
 
 def run(flags: Any, arguments: list[str]) -> int:
-    """Prints a line a runtime to stdout; 1 where one of them fails."""
+    """Prints a line for each runtime to stdout; returns 1 where one of them fails."""
     if len(arguments) != 1:
         raise UserError("name one .tflite file")
     from efficientnet_elite.export import inspect
@@ -76,7 +80,7 @@ def run(flags: Any, arguments: list[str]) -> int:
     count = min(flags.images, verify.most_images(contents), data.sizes["test"])
     if count < min(flags.images, data.sizes["test"]):
         print(
-            f"only {count} of {flags.images} images: more of this size take too much memory",
+            f"only {count} of {flags.images} images: more of this size would take too much memory",
             file=sys.stderr,
         )
     images, labels = images_lib.choose(

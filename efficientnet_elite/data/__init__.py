@@ -1,6 +1,7 @@
-"""Images in, batches out: sources, splits, the store of decoded images, the tf.data pipeline.
+"""Data sets: finding, decoding, splitting and caching images, and making batches of them.
 
-Importing this package imports nothing else; each name is imported on first use.
+`load` returns an `ImageData`; `train_batches`, `eval_batches` and `calibration_images` make batches
+of it. Importing this package is cheap: the modules below it are imported on first use.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     )
     from .sources import load
 
-_HOME = {
+_MODULE_OF = {
     "ImageData": "parts",
     "PipelineConfig": "geometry",
     "SkippedImage": "parts",
@@ -32,7 +33,7 @@ _HOME = {
     "train_batches": "pipeline",
 }
 
-# The label of pixels that neither train nor count, in masks of segmentation.
+# In segmentation masks: the label of pixels that count neither in the loss nor in the score.
 IGNORED = 255
 
 __all__ = [
@@ -50,6 +51,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)

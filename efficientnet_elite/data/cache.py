@@ -1,9 +1,17 @@
-"""Pixels that are computed once: decoded images, and evaluation parts at a network's input size.
+"""Caches pixels that are computed once: decoded images, and evaluation parts at a network's size.
 
-With a directory they live in files there, which every process of a search maps into its memory: the
-kernel keeps one copy for all of them, and a search that goes on later finds them again. Without
-one, or where it cannot be written, each process keeps them in its own memory. Training crops are
-random and therefore computed anew; what they are cut from is not.
+With a directory the images lie in files there, which every process of a search maps into its
+memory: the kernel holds one copy for all of them, and a search that is continued later finds the
+files again. Without a directory, or where it cannot be written, each process holds the images in
+its own memory. Training crops are random and computed anew each time; the images that they are cut
+from are cached.
+
+`ImageCache` is what the rest of the package uses. Below it, `cache_in_memory` collects images in a
+buffer, and `write_image_file` and `open_image_file` write and map the files.
+
+A file holds, one behind the other: the pixels of all images (uint8, C order), their heights and
+widths (int64), a header (JSON), and a trailer of fixed size with the lengths of the other three and
+a checksum of shapes and header.
 """
 
 from __future__ import annotations
@@ -30,25 +38,28 @@ from .. import __version__
 from .decode import Pixels
 
 Add: TypeAlias = Callable[[Pixels], bool]
+"""Appends an image, uint8 (height, width, 3). Returns whether it and all images before it fit."""
 Make: TypeAlias = Callable[[Add], Any]
+"""Produces images by calling the function that it is given; returns notes that JSON can hold."""
 
-_ALIGNMENT = 64  # bytes; TensorFlow takes over a NumPy buffer without a copy only when aligned
+_ALIGNMENT = 64  # bytes; TensorFlow shares a NumPy buffer, without a copy, only if it is aligned
 _MAGIC = b"eLitePx1"
-_TRAILER = struct.Struct("<8sQQQI")  # magic; bytes of pixels, shapes, head; CRC-32 of the last two
+# Magic; number of bytes of pixels, of shapes and of the header; CRC-32 of shapes and header.
+_TRAILER = struct.Struct("<8sQQQI")
 
 
 class DamagedFile(Exception):
-    """A file that is not what was once written."""
+    """A cache file that does not hold what was written to it."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Images behind each other in one buffer.
+class CachedImages:
+    """Images one behind the other in one buffer.
 
     Attributes:
-      flat: the pixels, uint8 (total,), C order, aligned; None where they exceed the budget.
+      flat: the pixels, uint8 (total,), C order, aligned; None if they exceed the budget.
       shapes: height and width of each image, int64 (n, 2).
-      notes: what else their maker had to say, as JSON gives it back.
+      notes: what the function that made the images returned, as JSON reads it back.
     """
 
     flat: Pixels | None
@@ -57,20 +68,31 @@ class Kept:
 
 
 class _Collector:
-    """Takes images until a budget is spent, and knows where each of them is."""
+    """Stores images one behind the other until the budget is used up.
+
+    Args:
+      budget_bytes: the most bytes of pixels to store.
+      put: stores an image at an offset in bytes.
+    """
 
     def __init__(self, budget_bytes: int, put: Callable[[int, Pixels], None]) -> None:
-        self._budget, self._put = budget_bytes, put
+        self._budget_bytes, self._put = budget_bytes, put
         self._shapes: list[tuple[int, int]] = []
-        self.used = 0
+        self.num_bytes = 0
         self.complete = True
 
     def add(self, image: Pixels) -> bool:
-        """Appends an image and says whether it, and all before it, fitted."""
-        self.complete = self.complete and self.used + image.size <= self._budget
+        """Appends an image, uint8 (height, width, 3).
+
+        Once an image does not fit, none behind it is stored, even if it is smaller.
+
+        Returns:
+          Whether this image and all images before it fit.
+        """
+        self.complete = self.complete and self.num_bytes + image.size <= self._budget_bytes
         if self.complete:
-            self._put(self.used, image)
-            self.used += image.size
+            self._put(self.num_bytes, image)
+            self.num_bytes += image.size
             self._shapes.append((image.shape[0], image.shape[1]))
         return self.complete
 
@@ -78,36 +100,37 @@ class _Collector:
         return np.array(self._shapes, np.int64).reshape(-1, 2)
 
 
-def in_memory(make: Make, budget_bytes: int) -> Kept:
-    """Keeps images in this process.
+def cache_in_memory(make: Make, budget_bytes: int) -> CachedImages:
+    """Makes images and holds them in the memory of this process.
 
     Args:
-      make: is given a function that takes an image, uint8 (height, width, 3), and says whether it
-        still fitted; returns notes, as JSON.
-      budget_bytes: of pixels. All are reserved, but memory that is never written is never used.
+      make: produces the images, see `Make`.
+      budget_bytes: the most bytes of pixels. All of them are reserved at once, but the system
+        provides memory only for what is written.
     """
     reserved = np.empty(budget_bytes + _ALIGNMENT, np.uint8)
     flat = reserved[-reserved.ctypes.data % _ALIGNMENT :]
 
-    def put(begin: int, image: Pixels) -> None:
-        flat[begin : begin + image.size] = image.reshape(-1)
+    def put(offset: int, image: Pixels) -> None:
+        flat[offset : offset + image.size] = image.reshape(-1)
 
     collector = _Collector(budget_bytes, put)
+    # Through JSON, so that the notes are the same as those that are read from a file.
     notes = json.loads(json.dumps(make(collector.add)))
-    kept = flat[: collector.used] if collector.complete else None
-    return Kept(kept, collector.shapes(), notes)
+    pixels = flat[: collector.num_bytes] if collector.complete else None
+    return CachedImages(pixels, collector.shapes(), notes)
 
 
-def write(path: Path, key: str, make: Make, budget_bytes: int) -> None:
+def write_image_file(path: Path, key: str, make: Make, budget_bytes: int) -> None:
     """Makes images and writes them to a file, atomically.
 
-    Where they exceed the budget the file says so, and keeps the notes alone.
+    If the images exceed the budget the file holds only this fact and the notes.
 
     Args:
-      path: of the file.
-      key: stands for everything that the images depend on.
-      make: as of `in_memory`.
-      budget_bytes: of pixels.
+      path: the file to write.
+      key: stands for everything that the images depend on; `open_image_file` compares it.
+      make: produces the images, see `Make`.
+      budget_bytes: the most bytes of pixels.
 
     Raises:
       OSError: the file cannot be written.
@@ -115,7 +138,7 @@ def write(path: Path, key: str, make: Make, budget_bytes: int) -> None:
     temporary = path.with_name(f"{path.name}.part")
     try:
         with temporary.open("wb") as file:
-            _write(file, key, make, budget_bytes)
+            _write_content(file, key, make, budget_bytes)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -123,7 +146,7 @@ def write(path: Path, key: str, make: Make, budget_bytes: int) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _write(file: IO[bytes], key: str, make: Make, budget_bytes: int) -> None:
+def _write_content(file: IO[bytes], key: str, make: Make, budget_bytes: int) -> None:
     def put(_: int, image: Pixels) -> None:
         file.write(np.ascontiguousarray(image).data)
 
@@ -134,76 +157,88 @@ def _write(file: IO[bytes], key: str, make: Make, budget_bytes: int) -> None:
         file.seek(0)
         file.truncate()
     shapes = collector.shapes().tobytes() if complete else b""
-    head = {"key": key, "complete": complete, "budget": budget_bytes, "notes": notes}
-    encoded = json.dumps(head).encode()
-    file.write(shapes + encoded)
-    sizes = (collector.used if complete else 0, len(shapes), len(encoded))
-    file.write(_TRAILER.pack(_MAGIC, *sizes, zlib.crc32(shapes + encoded)))
+    header = {"key": key, "complete": complete, "budget": budget_bytes, "notes": notes}
+    encoded_header = json.dumps(header).encode()
+    file.write(shapes + encoded_header)
+    sizes = (collector.num_bytes if complete else 0, len(shapes), len(encoded_header))
+    file.write(_TRAILER.pack(_MAGIC, *sizes, zlib.crc32(shapes + encoded_header)))
 
 
-def open_file(path: Path, key: str, budget_bytes: int) -> Kept | None:
+def open_image_file(path: Path, key: str, budget_bytes: int) -> CachedImages | None:
     """Maps the images of a file into memory.
 
     Args:
-      path: of the file.
-      key: as it was written with.
-      budget_bytes: of pixels.
+      path: a file that `write_image_file` wrote.
+      key: the key that it was written with.
+      budget_bytes: the most bytes of pixels to map.
 
     Returns:
-      The images; None where there is no file, or where they were found to exceed a budget that was
-      smaller than this one.
+      The images, without pixels if they exceed the budget. None if there is no file, or if the
+      images exceeded the budget when the file was written and this budget is larger.
 
     Raises:
-      DamagedFile: its length or its head is not what was written.
-      OSError: it cannot be read.
+      DamagedFile: the file's length, header or key is not as expected.
+      OSError: the file cannot be read.
     """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
     with file:
-        num_bytes, shapes, head = _read(file)
-        if head["key"] != key:
+        num_bytes, shapes, header = _read_description(file)
+        if header["key"] != key:
             raise DamagedFile
-        if not head["complete"]:
-            return None if budget_bytes > head["budget"] else Kept(None, shapes, head["notes"])
+        if not header["complete"]:
+            if budget_bytes > header["budget"]:
+                return None
+            return CachedImages(None, shapes, header["notes"])
         if num_bytes > budget_bytes:
-            return Kept(None, shapes, head["notes"])
-        if not num_bytes:
-            return Kept(np.empty(0, np.uint8), shapes, head["notes"])
-        # Copy on write, because TensorFlow takes over writeable buffers only. Nobody does write, so
-        # the pages remain the file's, in memory once however many processes map them.
+            return CachedImages(None, shapes, header["notes"])
+        if not num_bytes:  # an empty range cannot be mapped
+            return CachedImages(np.empty(0, np.uint8), shapes, header["notes"])
+        # Mode "c" is copy on write: TensorFlow shares only buffers that are writeable. Nothing
+        # writes to this one, so its pages remain those of the file, and memory holds them once for
+        # all processes that map it.
         flat = np.asarray(np.memmap(file, np.uint8, "c", shape=(num_bytes,)))
-        return Kept(flat, shapes, head["notes"])
+        return CachedImages(flat, shapes, header["notes"])
 
 
-def _read(file: IO[bytes]) -> tuple[int, NDArray[np.int64], dict[str, Any]]:
+def _read_description(file: IO[bytes]) -> tuple[int, NDArray[np.int64], dict[str, Any]]:
+    """Reads all of a file but its pixels.
+
+    Returns:
+      Number of bytes of pixels, the images' shapes, the header.
+
+    Raises:
+      DamagedFile: lengths or checksum are wrong.
+    """
     length = file.seek(0, os.SEEK_END)
     if length < _TRAILER.size:
         raise DamagedFile
     file.seek(length - _TRAILER.size)
-    magic, num_bytes, shape_bytes, head_bytes, crc = _TRAILER.unpack(file.read())
-    if magic != _MAGIC or num_bytes + shape_bytes + head_bytes + _TRAILER.size != length:
+    magic, num_bytes, shape_bytes, header_bytes, crc = _TRAILER.unpack(file.read())
+    if magic != _MAGIC or num_bytes + shape_bytes + header_bytes + _TRAILER.size != length:
         raise DamagedFile
     file.seek(num_bytes)
-    described = file.read(shape_bytes + head_bytes)
-    if zlib.crc32(described) != crc:
+    description = file.read(shape_bytes + header_bytes)
+    if zlib.crc32(description) != crc:
         raise DamagedFile
-    shapes = np.frombuffer(described[:shape_bytes], np.int64).reshape(-1, 2)
-    return num_bytes, shapes, json.loads(described[shape_bytes:])
+    shapes = np.frombuffer(description[:shape_bytes], np.int64).reshape(-1, 2)
+    return num_bytes, shapes, json.loads(description[shape_bytes:])
 
 
 class ImageCache:
-    """What is kept of one data set.
+    """All cached images of one data set.
 
-    A file's name is made of all that its pixels depend on, so that a stale one is never looked at.
+    The name of a file contains a hash of everything that its pixels depend on, so that an outdated
+    file is never read.
 
     Args:
-      directory: of the files; None to keep everything in this process.
-      budget_bytes: of pixels to keep in all.
-      progress: whether what takes long shows a progress bar.
-      source: what the decoded images depend on, as JSON: files, their sizes and dates, settings.
-        The versions of what decodes them are added here.
+      directory: where the files are; None to hold everything in the memory of this process.
+      budget_bytes: the most bytes of pixels to cache in all.
+      progress: whether long steps show a progress bar.
+      source: what the decoded images depend on, as values that JSON can hold: files, their sizes
+        and dates, settings. The versions of the packages that decode them are added here.
     """
 
     def __init__(
@@ -211,50 +246,52 @@ class ImageCache:
     ) -> None:
         self.progress = progress
         self._directory = directory
-        self._left = budget_bytes
+        self._bytes_left = budget_bytes
         self._source = _digest([__version__, version("pillow"), version("numpy"), source])
-        self._kept: dict[str, Kept] = {}
+        self._cached: dict[str, CachedImages] = {}
 
     def has_room(self, num_bytes: int) -> bool:
-        """Whether so many bytes of pixels may still be kept."""
-        return num_bytes <= self._left
+        """Returns whether so many more bytes of pixels fit into the budget."""
+        return num_bytes <= self._bytes_left
 
-    def keep(self, name: str, make: Make, *, key: object = None) -> Kept:
-        """Images made once, by this process or by another.
+    def keep(self, name: str, make: Make, *, key: object = None) -> CachedImages:
+        """Returns cached images, and makes them first if no process has done so yet.
 
         Args:
-          name: what they are, for the file's name.
-          make: is given a function that takes an image, uint8 (height, width, 3), and says whether
-            it still fitted; returns notes, as JSON.
-          key: what they depend on beside the source, as JSON.
+          name: what the images are; part of the file's name.
+          make: produces the images, see `Make`.
+          key: what they depend on besides the source, as values that JSON can hold.
         """
         digest = _digest([self._source, name, key])
-        if digest not in self._kept:
-            kept = self._in_file(name, digest, make) or in_memory(make, self._left)
-            self._left -= 0 if kept.flat is None else kept.flat.size
-            self._kept[digest] = kept
-        return self._kept[digest]
+        if digest not in self._cached:
+            images = self._from_file(name, digest, make)
+            images = images or cache_in_memory(make, self._bytes_left)
+            self._bytes_left -= 0 if images.flat is None else images.flat.size
+            self._cached[digest] = images
+        return self._cached[digest]
 
-    def _in_file(self, name: str, digest: str, make: Make) -> Kept | None:
+    def _from_file(self, name: str, digest: str, make: Make) -> CachedImages | None:
+        """Opens a file of images, and writes it first if there is none. None: files do not work."""
         directory = self._directory
         if directory is None:
             return None
         path = directory / f"{self._prefix}{name}-{digest[:12]}.pixels"
         try:
-            found = self._open(path, digest)
-            if found is None:
-                with _building(directory):
-                    # Another process may have been faster.
-                    found = self._open(path, digest, on_damage=_say)
-                    if found is None:
-                        self._clear(directory)
-                        write(path, digest, make, self._left)
-                        found = self._open(path, digest)
-            return found
+            images = self._open(path, digest)
+            if images is None:
+                with _exclusive(directory):
+                    # Another process may have written the file while this one waited.
+                    images = self._open(path, digest, on_damage=_write_to_stderr)
+                    if images is None:
+                        self._remove_outdated(directory)
+                        write_image_file(path, digest, make, self._bytes_left)
+                        images = self._open(path, digest)
+            return images
         except OSError as error:
-            _say(
-                f"images cannot be kept in {directory} ({error.strerror or error}): "
-                "each process keeps its own in memory"
+            _write_to_stderr(
+                f"decoded images cannot be cached in {directory} ({error.strerror or error}): "
+                "each process holds them in its own memory instead; to share them, "
+                "make room there or make the folder writeable"
             )
             self._directory = None
             return None
@@ -265,15 +302,15 @@ class ImageCache:
 
     def _open(
         self, path: Path, digest: str, on_damage: Callable[[str], None] = lambda text: None
-    ) -> Kept | None:
+    ) -> CachedImages | None:
         try:
-            return open_file(path, digest, self._left)
+            return open_image_file(path, digest, self._bytes_left)
         except DamagedFile:
-            on_damage(f"{path} is damaged: it is made anew")
+            on_damage(f"cache file {path} is damaged and is written again; nothing is lost")
             return None
 
-    def _clear(self, directory: Path) -> None:
-        """Removes what a killed process left, and files of the images as they were before."""
+    def _remove_outdated(self, directory: Path) -> None:
+        """Removes unfinished files of killed processes, and files of earlier states of the data."""
         for path in directory.glob("*.pixels*"):
             if path.suffix == ".part" or not path.name.startswith(self._prefix):
                 path.unlink(missing_ok=True)
@@ -283,13 +320,13 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _say(text: str) -> None:
+def _write_to_stderr(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
 
 
 @contextmanager
-def _building(directory: Path) -> Iterator[None]:
-    """Lets one process build while others wait; the kernel ends it with the process."""
+def _exclusive(directory: Path) -> Iterator[None]:
+    """Lets one process at a time write files. The kernel releases the lock when a process ends."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

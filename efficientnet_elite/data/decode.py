@@ -1,7 +1,8 @@
-"""Encoded images to RGB pixels, one way for every source.
+"""Decodes images to RGB pixels, in the same way for every source.
 
-Pillow rather than TensorFlow's decoders: those know neither EXIF orientation nor CMYK, palettes
-nor WebP, and one decoder means that a set streamed from disk has the pixels of one kept in memory.
+It uses Pillow rather than TensorFlow's decoders, which know neither EXIF orientation nor CMYK,
+palettes or WebP. With one decoder a data set streamed from disk has the same pixels as one kept in
+memory.
 """
 
 from __future__ import annotations
@@ -16,21 +17,29 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
-_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")  # brands of what phones write
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")  # file types that phones write
 
 
 class UnreadableImage(Exception):
     """An image that cannot be decoded; the message is the reason in a few words."""
 
 
-def decode(encoded: bytes | Path, max_side: int | None = None) -> Pixels:
+def read_file(path: Path) -> bytes:
+    """A file's content; UnreadableImage where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(error.strerror or "cannot be read") from error
+
+
+def decode(encoded: bytes, max_side: int | None = None) -> Pixels:
     """The pixels of one image, upright.
 
-    Orientation from EXIF is applied, transparency is laid over white, 16-bit grey is scaled to 8,
-    of an animation the first frame is taken. What the file is called plays no part.
+    The orientation from EXIF is applied, transparent pixels are laid over white, 16-bit grey is
+    scaled to 8 bits, and of an animation the first frame is taken.
 
     Args:
-      encoded: the file's bytes, or the file.
+      encoded: the file's content.
       max_side: an image whose shorter side is longer than this is shrunk to it; None: never.
 
     Returns:
@@ -39,17 +48,13 @@ def decode(encoded: bytes | Path, max_side: int | None = None) -> Pixels:
     Raises:
       UnreadableImage: not an image, damaged, or of an unsupported kind.
     """
-    try:
-        data = encoded if isinstance(encoded, bytes) else encoded.read_bytes()
-    except OSError as error:
-        raise UnreadableImage(error.strerror or "cannot be read") from error
-    if not data:
+    if not encoded:
         raise UnreadableImage("empty file")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(encoded)) as image:
             return np.asarray(_shrink(_to_rgb(_prepare(image, max_side)), max_side))
     except UnidentifiedImageError as error:
-        heic = data[4:8] == b"ftyp" and data[8:12] in _HEIC
+        heic = encoded[4:8] == b"ftyp" and encoded[8:12] in _HEIC
         raise UnreadableImage("HEIC: convert it to JPEG" if heic else "not an image") from error
     except UnreadableImage:
         raise

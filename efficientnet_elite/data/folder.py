@@ -1,9 +1,9 @@
 """Class folders of images on disk.
 
-Either ``PATH/<class>/...`` or ``PATH/<part>/<class>/...`` with parts named train (training, trn),
-val (valid, validation) and test (testing, tst) in any case. Files may lie in subfolders of a class
-folder, links included. Hidden files and what operating systems leave behind are no images; every
-other file in a class folder is.
+The layout is ``PATH/<class>/...`` or ``PATH/<part>/<class>/...``. Parts are named train (training,
+trn), val (valid, validation) and test (testing, tst), in upper or lower case. Files may lie in
+subfolders of a class folder, and links are followed. Every file in a class folder counts as an
+image, except hidden files and files that operating systems leave behind.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
 
     Raises:
       UserError: no such folder, no class folders, an empty class, or parts that contradict
-        each other or are called otherwise.
+        each other or have unknown names.
     """
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
@@ -82,17 +82,17 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
 
 
 def _class_name(folder: Path) -> str:
-    """One spelling of letters with marks, of which archives from a Mac have another."""
+    """A class's name in the Unicode form NFC; in archives from a Mac accents are in another."""
     return normalize("NFC", folder.name)
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folders of the parts that the data set brings; only ``train`` where it has none."""
+    """Part to its folder; only ``train``, which is the root, where there are no part folders."""
     named = [folder for folder in _folders(root) if folder.name.casefold() in _PART_NAMES]
     others = [folder.name for folder in _folders(root) if folder not in named]
     if not named or (others and len(named) == 1 and not _is_train_part(named[0])):
         _check_classes(root)
-        return {"train": root}  # a lone "test" among classes is a class
+        return {"train": root}  # a single "test" among other folders is a class
     if others:
         raise UserError(
             f"{root} mixes part folders ({', '.join(f.name for f in named)}) with other folders "
@@ -119,7 +119,7 @@ def _is_train_part(folder: Path) -> bool:
 
 
 def _check_classes(root: Path) -> None:
-    """Refuses parts of unknown names: as classes they would be learned, and told apart well."""
+    """Refuses parts of unknown names, which would otherwise be learned as classes."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for folder in _folders(root):
         inner = tuple(f.name for f in _folders(folder))
@@ -142,17 +142,17 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files in a class folder and below; through links, but into no folder twice or above."""
-    found = []
+    """All files in and below a class folder; of folders that links lead to, each once."""
+    class_files = []
     real = folder.resolve()
     seen = {real, *real.parents}
     for parent, folders, files in os.walk(folder, followlinks=True):
         visible = sorted(name for name in folders if not name.startswith("."))
-        found_at = {Path(parent, name).resolve(): name for name in visible}
-        folders[:] = [name for place, name in found_at.items() if place not in seen]
-        seen |= found_at.keys()
-        found += [Path(parent, name) for name in files if _is_image(name)]
-    return sorted(found)
+        by_real_path = {Path(parent, name).resolve(): name for name in visible}
+        folders[:] = [name for path, name in by_real_path.items() if path not in seen]
+        seen |= by_real_path.keys()
+        class_files += [Path(parent, name) for name in files if _is_image(name)]
+    return sorted(class_files)
 
 
 def _is_image(name: str) -> bool:
@@ -162,6 +162,6 @@ def _is_image(name: str) -> bool:
 def _size_and_time(file: Path) -> tuple[int, int]:
     try:
         status = file.stat()
-    except OSError:  # a broken link, say: decoding will tell
+    except OSError:  # such as a broken link, which decoding reports
         return 0, 0
     return status.st_size, status.st_mtime_ns

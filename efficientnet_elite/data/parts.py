@@ -1,4 +1,4 @@
-"""A loaded data set and its parts, ready for the pipeline."""
+"""A loaded data set and its parts: what the pipeline makes batches from."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from .geometry import PipelineConfig
 from .store import ImageStore
 
 Key: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
-LAST = np.iinfo(np.int64).max  # end of a tf.data range that has none
+"""Stands for an image until its pixels are needed, so that shuffling moves few bytes."""
+
+ENDLESS = np.iinfo(np.int64).max  # the end of a tf.data range that is not meant to end
 
 
 @dataclass(frozen=True)
 class SkippedImage:
-    """An image left out, and why.
+    """An image that was left out because it could not be read.
 
     Attributes:
-      path: as the user knows it: relative to the folder, or the id inside a TFDS data set.
-      reason: a few words.
+      path: what the user calls it: its path relative to the folder, or its id in a TFDS data set.
+      reason: why it could not be read, in a few words.
     """
 
     path: str
@@ -32,41 +34,57 @@ class SkippedImage:
 
 
 class Part(Protocol):
-    """Some images of a data set. A key stands for an image until its pixels are needed."""
+    """One of the parts train, validation and test of a data set."""
 
     @property
     def size(self) -> int:
         """Number of images."""
 
     def keys(self) -> tf.data.Dataset:
-        """Every key once, always in the same order."""
+        """Returns the key of every image once, always in the same order."""
 
     def training_keys(
         self, seed: int, first_epoch: int, steps: int, batch_size: int
     ) -> tf.data.Dataset:
-        """An endless stream of keys, ``steps`` times ``batch_size`` an epoch.
+        """Returns an endless stream of keys, in another order each epoch.
 
-        A pure function of the arguments: every epoch has an order of its own, and a stream begun at
-        a later epoch equals the rest of one begun at 0.
+        The stream depends on the arguments alone. One that begins at a later epoch equals the rest
+        of one that begins at epoch 0.
+
+        Args:
+          seed: seed of the order.
+          first_epoch: the epoch to begin with, from 0.
+          steps: batches in an epoch.
+          batch_size: images in a batch; an epoch has ``steps * batch_size`` keys.
         """
 
     def fetch(self, key: Key) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image, uint8 (height, width, 3), and its label, int32, inside a tf.data function.
+        """Returns the image and the label of a key, inside a tf.data function.
 
-        The label is a scalar, or a mask (height, width).
+        Returns:
+          The image, uint8 (height, width, 3), and its label, int32: a scalar for classification, a
+          mask (height, width) for segmentation.
         """
 
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
-        """``count`` keys spread over the classes, and the positions of their images."""
+        """Draws images evenly from all classes.
+
+        Args:
+          count: number of images; all images where there are fewer.
+          seed: seed of the choice.
+
+        Returns:
+          The keys of the images and the positions of the images, int64.
+        """
 
 
 class IndexedPart:
-    """Images of a store with random access; keys are numbers in the store.
+    """A part with random access to its images; a key is an image's number in the store.
 
     Args:
-      store: the images.
-      labels: of all images in the store, int32.
-      indices: which of them belong to this part, int64.
+      store: the images of all parts.
+      labels: labels of all images in the store, int32 (n,).
+      indices: numbers of the images that belong to this part, int64.
     """
 
     def __init__(
@@ -82,69 +100,77 @@ class IndexedPart:
         return len(self._indices)
 
     def keys(self) -> tf.data.Dataset:
-        """Every key once, always in the same order."""
+        """Returns the key of every image once, always in the same order."""
         return tf.data.Dataset.from_tensor_slices(self._indices)
 
     def training_keys(
         self, seed: int, first_epoch: int, steps: int, batch_size: int
     ) -> tf.data.Dataset:
-        """See ``Part``. An epoch shuffles all images and leaves out the last of them."""
+        """Returns an endless stream of keys, see `Part.training_keys`.
+
+        Each epoch shuffles all images and leaves out the last ones that fill no batch.
+        """
         indices = tf.constant(self._indices)
 
-        def pick(step: tf.Tensor) -> tf.Tensor:
-            # The permutation is computed number by number: no shuffle buffer to fill, none to
-            # save, and any epoch can begin at once. A batch at a time, because a call costs more
-            # than the arithmetic in it.
-            chosen = tf.random.experimental.index_shuffle(
+        def keys_of_batch(step: tf.Tensor) -> tf.Tensor:
+            # `index_shuffle` computes single positions of a permutation. So there is no shuffle
+            # buffer to fill or to save, and the stream can begin at any epoch at no cost. It is
+            # called for a whole batch because the call costs more than the computation.
+            shuffled = tf.random.experimental.index_shuffle(
                 (step % steps) * batch_size + tf.range(batch_size, dtype=tf.int64),
                 tf.stack([np.int64(seed), step // steps]),
                 np.int64(self.size - 1),
             )
-            return tf.gather(indices, chosen)
+            return tf.gather(indices, shuffled)
 
-        return tf.data.Dataset.range(first_epoch * steps, LAST).map(pick).unbatch()
+        all_steps = tf.data.Dataset.range(first_epoch * steps, ENDLESS)
+        return all_steps.map(keys_of_batch).unbatch()
 
     def fetch(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image, uint8 (height, width, 3), and its label, int32."""
+        """Returns the image, uint8 (height, width, 3), and its label, an int32 scalar."""
         return self._store.read(key), tf.constant(self._labels)[key]
 
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
-        """Keys drawn in turn from each class, and the positions of their images in the store."""
-        chosen = self._indices[spread(self._labels[self._indices], count, seed)]
-        return tf.data.Dataset.from_tensor_slices(chosen), chosen
+        """Draws images evenly from all classes, see `Part.sample`.
+
+        The positions are numbers in the store.
+        """
+        positions = class_balanced_sample(self._labels[self._indices], count, seed)
+        numbers = self._indices[positions]
+        return tf.data.Dataset.from_tensor_slices(numbers), numbers
 
 
-def spread(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.int64]:
-    """Random positions that give every class its equal share for as long as it has images.
+def class_balanced_sample(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.int64]:
+    """Draws positions at random, in turn from each class that has any left.
 
     Args:
-      labels: to choose from, shape (n,).
-      count: how many positions; n where n is smaller.
-      seed: of the choice.
+      labels: labels to draw from, shape (n,).
+      count: number of positions; n where n is smaller.
+      seed: seed of the choice.
 
     Returns:
-      Positions in ``labels``, none twice, the classes taking turns.
+      Distinct positions in ``labels``, the classes in turn.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     sorted_labels = labels[by_class]
-    turn = np.arange(len(labels)) - np.searchsorted(sorted_labels, sorted_labels)
-    return by_class[np.argsort(turn, kind="stable")[:count]]
+    rank_in_class = np.arange(len(labels)) - np.searchsorted(sorted_labels, sorted_labels)
+    return by_class[np.argsort(rank_in_class, kind="stable")[:count]]
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set, decoded or ready to stream, split into its parts.
+    """A data set that is split into its parts.
 
     Attributes:
-      name: as given to ``--dataset``.
-      labels: class names by label.
-      parts: by name: ``train``, ``validation``, ``test``; disjoint.
-      skipped: images left out.
-      fingerprint: changes when images, labels or splits change.
-      pipeline: how its images become network inputs.
-      cache: where pixels that are wanted again are kept.
-      masks: whether the parts' labels are masks, with a class for each pixel (segmentation).
+      name: the value of ``--dataset``.
+      labels: name of each class, by label.
+      parts: the disjoint parts by name: ``train``, ``validation`` and ``test``.
+      skipped: images that could not be read.
+      fingerprint: a hash of the images, labels and parts; it changes when one of them does.
+      pipeline: how the images become network inputs.
+      cache: where pixels are cached.
+      masks: whether labels are masks, with a class for each pixel (segmentation).
     """
 
     name: str
@@ -163,5 +189,5 @@ class ImageData:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Number of images by part."""
+        """Number of images in each part, by the part's name."""
         return {name: part.size for name, part in self.parts.items()}

@@ -1,8 +1,10 @@
-"""Images to batches: training, evaluation, calibration.
+"""From images to batches: for training, for evaluation and as representative data set.
 
-Pixels stay uint8 until a batch is complete, then become x / 128 - 1. In int8 that is pixel - 128
-with scale 1/128 and zero point 0: a device shifts its bytes and has normalised, and the zero
-padding of the stem is the mid-grey pixel 128.
+`train_batches` crops at random, mirrors and augments; its comments say why each step stands where
+it does. `eval_batches` and `calibration_images` take centre crops in a fixed order.
+
+Normalisation is pixel / 128 - 1. In int8 this is pixel - 128, with scale 1/128 and zero point 0: a
+device only shifts its bytes, and the zeros with which convolutions pad are the mid-grey pixel 128.
 """
 
 from __future__ import annotations
@@ -14,21 +16,27 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from . import choices
 from .cache import Add
-from .geometry import center_box, nearest, random_box, resample
-from .parts import LAST, ImageData, Key
+from .geometry import center_box, crop_and_resize, crop_and_resize_mask, random_box
+from .parts import ENDLESS, ImageData, Key
 from .store import SquareStore
 
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""(uint8 images (batch, side, side, 3), int64 seed (2,)) to images of the same type and shape."""
 
 
 def normalise(pixels: tf.Tensor) -> tf.Tensor:
-    """uint8 pixels of any shape as float32 in [-1, 127/128], exactly."""
+    """Returns uint8 pixels of any shape as float32, pixel / 128 - 1, in [-1, 127/128], exactly."""
     return tf.cast(pixels, tf.float32) * (1 / 128) - 1.0
 
 
 def steps_per_epoch(data: ImageData, batch_size: int) -> int:
-    """Whole batches in the training part; UserError where not even one is."""
+    """Returns the number of whole batches in the training part.
+
+    Raises:
+      UserError: the training part is smaller than one batch.
+    """
     size = data.parts["train"].size
     if batch_size > size:
         raise UserError(
@@ -47,41 +55,45 @@ def train_batches(
     first_epoch: int = 0,
     augment: Augmentation | None = None,
 ) -> tuple[tf.data.Dataset, int]:
-    """An endless stream of augmented training batches.
+    """Returns an endless stream of augmented training batches.
 
-    A pure function of the arguments: begun at a later epoch, it equals the rest of the stream begun
-    at epoch 0, bit for bit.
+    The stream depends on the arguments alone. One that begins at a later epoch equals the rest of
+    one that begins at epoch 0, bit for bit.
 
     Args:
-      data: what ``load`` returned.
+      data: the data set.
       resolution: side of the network's input in pixels.
-      batch_size: images a batch; the images that fill no batch are others each epoch.
-      seed: of the order and the augmentation.
-      first_epoch: where to begin.
-      augment: further augmentation of a whole batch: (uint8 images (batch, resolution, resolution,
-        3), int64 seed (2,)) to images of the same type and shape.
+      batch_size: images in a batch. Images that fill no batch are left out; which ones they are
+        differs between epochs.
+      seed: seed of the order and the augmentation.
+      first_epoch: the epoch to begin with, from 0.
+      augment: further augmentation of a whole batch, see `Augmentation`. None for the one that
+        `DataConfig.augment` names.
 
     Returns:
-      The stream of (float32 (batch, resolution, resolution, 3), int32 (batch,)) and the number of
-      batches an epoch. Masks in place of classes are (batch, resolution, resolution), here and in
-      `eval_batches`.
+      The stream, and the number of batches in an epoch. A batch is float32 images (batch,
+      resolution, resolution, 3) and int32 labels: (batch,) for classification, (batch, resolution,
+      resolution) for segmentation.
 
     Raises:
-      UserError: the batch is larger than the training part.
+      UserError: the training part is smaller than one batch.
     """
     part = data.parts["train"]
     steps = steps_per_epoch(data, batch_size)
+    if augment is None and data.pipeline.augment is not None:
+        augment = choices.augmentation(data.pipeline.augment)
 
     def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # One call for all random numbers of a batch; they depend on seed and step alone.
         draws = tf.random.stateless_uniform([batch_size, 5], [np.int64(seed), step], alg="philox")
         return tf.repeat(step, batch_size), draws
 
-    def crop(key: Key, numbers: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+    def crop(key: Key, random_numbers: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         image, label = part.fetch(key)
-        step, draws = numbers
+        step, draws = random_numbers
         box = random_box(tf.shape(image), data.pipeline, draws[:4])
-        square = resample(image, box, resolution)
-        return step, square, _cropped(label, box, resolution), draws[4] < 0.5
+        square = crop_and_resize(image, box, resolution)
+        return step, square, _crop_label(label, box, resolution), draws[4] < 0.5
 
     def finish(
         step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, mirrored: tf.Tensor
@@ -90,26 +102,27 @@ def train_batches(
             images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
             if data.masks:
                 labels = tf.where(mirrored[:, None, None], labels[:, :, ::-1], labels)
-        # The place of the full recipe's colour augmentation: whole uint8 batches, after everything
-        # that moves pixels and before they are normalised.
+        # Further augmentation comes after everything that moves pixels, so that it sees images of
+        # the network's size, and before normalisation, so that it sees uint8.
         if augment is not None:
             images = augment(images, tf.stack([np.int64(seed), step[0]]))
         return normalise(images), labels
 
-    # All random numbers of a batch in one call; they depend on seed and step alone.
-    numbers = tf.data.Dataset.range(first_epoch * steps, LAST).map(draw).unbatch()
+    # First of all, while an image is still a number: which image comes when, and how it is cropped.
+    # So shuffling moves no pixels, and the stream can begin at any epoch at no cost.
     keys = part.training_keys(seed, first_epoch, steps, batch_size)
+    random_numbers = tf.data.Dataset.range(first_epoch * steps, ENDLESS).map(draw).unbatch()
     batches = (
-        # Which image comes when and how it is cropped are settled before any pixel is touched.
-        tf.data.Dataset.zip(keys, numbers)
-        # The costly step, alone in the parallel map. One image at a time, because they differ in
-        # size; first of all steps on pixels, because it leaves fewer of them.
+        tf.data.Dataset.zip(keys, random_numbers)
+        # Of the steps on pixels cropping comes first, because it leaves fewer of them. It works on
+        # one image at a time, because images differ in size; and it is the costly step, so it has
+        # a parallel map to itself.
         .map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        # As uint8: a quarter of the bytes to copy.
+        # Before normalisation: uint8 is a quarter of the bytes of float32 to copy.
         .batch(batch_size, drop_remainder=True)
-        # What needs no image's own size: one call a batch.
+        # After batching, because now all images have the same size: one call for the whole batch.
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        # Last, so that the next batch is made while the network trains on this one.
+        # Last: the next batch is made while the network trains on this one.
         .prefetch(tf.data.AUTOTUNE)
         .with_options(_options())
     )
@@ -119,71 +132,77 @@ def train_batches(
 def eval_batches(
     data: ImageData, part: str, *, resolution: int, batch_size: int, base_resolution: int
 ) -> tf.data.Dataset:
-    """Every image of a part once, in fixed order, as a device would see it.
+    """Returns every image of a part once, in a fixed order, as a device would see it.
+
+    The crops of a classification data set are cached at the network's size, if there is room.
 
     Args:
-      data: what ``load`` returned.
+      data: the data set.
       part: ``train``, ``validation`` or ``test``.
       resolution: side of the network's input in pixels.
-      batch_size: images a batch; the last may be smaller.
+      batch_size: images in a batch; the last batch may be smaller.
       base_resolution: input side of the pool's unscaled network in pixels.
 
     Returns:
-      A dataset of (float32 (batch, resolution, resolution, 3), int32 (batch,)).
+      Batches as those of `train_batches`.
     """
     fraction = data.pipeline.crop_fraction(resolution, base_resolution)
-    squares = _squares(data, part, data.parts[part].keys(), resolution, fraction)
+    squares = _center_crops(data, part, data.parts[part].keys(), resolution, fraction)
     if not data.masks and data.cache.has_room(data.parts[part].size * 3 * resolution**2):
-        kept = data.cache.keep(
+        cached = data.cache.keep(
             f"{part}-{resolution}",
             lambda add: _add_all(squares, add),
             key=[data.fingerprint, fraction, tf.__version__],
         )
-        if kept.flat is not None:
-            return _finished(SquareStore(kept.flat, resolution, kept.notes).batches(batch_size))
-    return _finished(squares.batch(batch_size))
+        if cached.flat is not None:
+            store = SquareStore(cached.flat, resolution, cached.notes)
+            return _normalised(store.batches(batch_size))
+    return _normalised(squares.batch(batch_size))
 
 
 def calibration_images(
     data: ImageData, *, resolution: int, base_resolution: int, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Training images, preprocessed as for evaluation, to choose quantization ranges by.
+    """Draws a representative data set: training images, preprocessed as for evaluation.
+
+    It shows the quantizer the ranges of activations.
 
     Args:
-      data: what ``load`` returned.
+      data: the data set.
       resolution: side of the network's input in pixels.
       base_resolution: input side of the pool's unscaled network in pixels.
-      count: number of images, taken in turn from all classes; all images where there are fewer.
-      seed: of the choice.
+      count: number of images, drawn evenly from all classes; all images where there are fewer.
+      seed: seed of the choice.
 
     Returns:
-      The images, float32 (n, resolution, resolution, 3), and the number of each in the data set.
+      The images, float32 (n, resolution, resolution, 3), and their positions in the data set.
     """
-    keys, indices = data.parts["train"].sample(count, seed)
+    keys, positions = data.parts["train"].sample(count, seed)
     fraction = data.pipeline.crop_fraction(resolution, base_resolution)
-    squares = _squares(data, "train", keys, resolution, fraction)
-    return next(iter(_finished(squares.batch(count))))[0].numpy(), indices
+    squares = _center_crops(data, "train", keys, resolution, fraction)
+    return next(iter(_normalised(squares.batch(count))))[0].numpy(), positions
 
 
-def _squares(
+def _center_crops(
     data: ImageData, part: str, keys: tf.data.Dataset, resolution: int, fraction: float
 ) -> tf.data.Dataset:
-    """Centre crops, uint8 (resolution, resolution, 3), and their labels."""
+    """Returns centre crops, uint8 (resolution, resolution, 3), and their labels."""
 
     def crop(key: Key) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = data.parts[part].fetch(key)
         box = center_box(tf.shape(image), fraction)
-        return resample(image, box, resolution), _cropped(label, box, resolution)
+        return crop_and_resize(image, box, resolution), _crop_label(label, box, resolution)
 
     return keys.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
-def _cropped(label: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
-    """What is left of a label in a crop: of a mask the same pixels, of a class all."""
-    return nearest(label, box, resolution) if label.shape.rank == 2 else label
+def _crop_label(label: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
+    """Crops a mask as its image was cropped; a class stays as it is."""
+    return crop_and_resize_mask(label, box, resolution) if label.shape.rank == 2 else label
 
 
 def _add_all(squares: tf.data.Dataset, add: Add) -> list[int]:
+    """Hands all images to the cache and returns their labels."""
     labels = []
     for image, label in squares.with_options(_options()).as_numpy_iterator():
         add(image)
@@ -191,7 +210,7 @@ def _add_all(squares: tf.data.Dataset, add: Add) -> list[int]:
     return labels
 
 
-def _finished(batches: tf.data.Dataset) -> tf.data.Dataset:
+def _normalised(batches: tf.data.Dataset) -> tf.data.Dataset:
     return (
         batches.map(lambda images, labels: (normalise(images), labels))
         .prefetch(tf.data.AUTOTUNE)
@@ -201,6 +220,7 @@ def _finished(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
-    # The cores are busy with one image each; splitting one over them costs more than it saves.
+    # The parallel map gives every core an image of its own. Spreading one image over several cores
+    # as well costs more than it gains.
     options.threading.max_intra_op_parallelism = 1
     return options

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import registry
 from ..config import DataConfig
-from ..errors import UserError
-from . import folder
+from . import choices, folder
 from .assembly import (
     NOTES,
     Example,
@@ -27,27 +27,28 @@ from .assembly import (
     pipeline_for,
 )
 from .cache import Add, ImageCache
-from .decode import Pixels, decode
+from .choices import augmentation
+from .decode import Pixels, decode, read_file
 from .geometry import PipelineConfig
 from .parts import ImageData
 from .store import DecodedStore, ImageStore, ReadingStore, decode_all
 
 
-def read() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Images (1797, 8, 8), of 17 levels from 0 to 255, and their classes, 0 to 9."""
-    table = _from_file()
+def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """The handwritten digits: images (1797, 8, 8), 17 levels from 0 to 255; classes from 0 to 9."""
+    table = _digits_file()
     if table is None:
-        from sklearn.datasets import load_digits
+        from sklearn import datasets
 
-        table = np.column_stack(load_digits(return_X_y=True))
+        table = np.column_stack(datasets.load_digits(return_X_y=True))
     grey = np.round(table[:, :64] * (255 / 16)).astype(np.uint8)
     return grey.reshape(-1, 8, 8), table[:, 64].astype(np.int64)
 
 
-def _from_file() -> NDArray[np.float64] | None:
-    """A line an image, its class last; None where scikit-learn keeps its file elsewhere.
+def _digits_file() -> NDArray[np.float64] | None:
+    """scikit-learn's file, a row for each image with its class last; None where it lies elsewhere.
 
-    Importing scikit-learn takes a second, in each worker of a search.
+    It is read without scikit-learn, whose import takes a second in each worker of a search.
     """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
@@ -59,10 +60,10 @@ def _from_file() -> NDArray[np.float64] | None:
         return np.loadtxt(lines, delimiter=",")
 
 
-# What the decoded images depend on to the cache that keeps them.
+# Opens the cache of decoded images; takes everything that they depend on.
 OpenCache: TypeAlias = Callable[[object], ImageCache]
 
-# Digits fill their 8x8 frame, and a mirrored digit is none.
+# Digits fill their frame of 8 x 8 pixels, and a mirrored digit is no digit.
 _DIGITS_PIPELINE = PipelineConfig(flip=False, center_crop=False, min_area=0.5)
 
 
@@ -91,32 +92,21 @@ def load(
         small to be split.
     """
     check_config(config)
+    if config.augment is not None:
+        augmentation(config.augment)
+    source, argument = choices.source(config.dataset)
     open_cache = functools.partial(ImageCache, cache_dir, int(config.cache_gb * 1e9), progress)
-    kind, _, argument = config.dataset.partition(":")
-    if config.dataset == "digits":
-        return _load_digits(config, open_cache)
-    if kind == "folder" and argument:
-        return _load_folder(config, Path(argument).expanduser(), max_side, open_cache)
-    if kind == "rendered":
-        return _load_rendered(config, argument, max_side, open_cache)
-    if kind == "rendered_masks":
-        from .rendered.masks import load_rendered_masks
-
-        return load_rendered_masks(config, argument, open_cache)
-    if kind == "tfds" and argument:
-        from .tfds_source import load_tfds  # its import takes seconds
-
-        return load_tfds(config, argument, max_side, open_cache)
-    raise UserError(
-        f"unknown data set '{config.dataset}': use digits, folder:PATH, tfds:NAME, "
-        "rendered[:key=value,...] or rendered_masks[:key=value,...]"
-    )
+    return registry.resolve(source.load)(config, argument, max_side, open_cache)
 
 
-def _load_digits(config: DataConfig, open_cache: OpenCache) -> ImageData:
-    grey, labels = read()
+def load_digits(
+    config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
+) -> ImageData:
+    """The handwritten digits of scikit-learn; see `choices.Source.load`."""
+    del argument, max_side  # they are 8 pixels wide
+    grey, labels = read_digits()
     images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
-    return _load_indexed(
+    return load_indexed(
         config,
         [str(digit) for digit in range(10)],
         [Example(f"digit {i}", int(label)) for i, label in enumerate(labels)],
@@ -126,29 +116,37 @@ def _load_digits(config: DataConfig, open_cache: OpenCache) -> ImageData:
     )
 
 
-def _load_folder(
-    config: DataConfig, root: Path, max_side: int | None, open_cache: OpenCache
+def load_folder(
+    config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
+    """Class folders of images; see `choices.Source.load`."""
+    root = Path(argument).expanduser()
     examples, class_names = folder.scan(root)
-    return _load_indexed(
+
+    def read(i: int) -> tuple[Pixels, str]:
+        encoded = read_file(root / examples[i].name)
+        return decode(encoded, max_side), digest(encoded)
+
+    return load_indexed(
         config,
         class_names,
         examples,
-        lambda i: decode(root / examples[i].name, max_side),
+        lambda i: decode(read_file(root / examples[i].name), max_side),
         PipelineConfig(),
         open_cache(["folder", max_side, class_names, [astuple(example) for example in examples]]),
-        lambda i: digest((root / examples[i].name).read_bytes()),
+        read,
     )
 
 
-def _load_rendered(
-    config: DataConfig, settings: str, max_side: int | None, open_cache: OpenCache
+def load_rendered(
+    config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
+    """Drawn objects; see `choices.Source.load`."""
     from .rendered.scene import RenderedConfig, label_names, render
 
-    scene = RenderedConfig.parse(settings)
+    scene = RenderedConfig.parse(argument)
     origin = f"rendered with size={scene.size},seed={scene.seed}"
-    return _load_indexed(
+    return load_indexed(
         config,
         label_names(scene),
         # Labels repeat 0, 1, ..., so that none needs to be rendered to be known.
@@ -159,18 +157,40 @@ def _load_rendered(
     )
 
 
-def _load_indexed(
+def load_rendered_masks(
+    config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
+) -> ImageData:
+    """Drawn objects for segmentation; see `choices.Source.load`."""
+    from .rendered import masks
+
+    del max_side  # masks are not shrunk
+    return masks.load_rendered_masks(config, argument, open_cache)
+
+
+def load_indexed(
     config: DataConfig,
     class_names: Sequence[str],
     examples: Sequence[Example],
     read: Callable[[int], Pixels],
     pipeline: PipelineConfig,
     cache: ImageCache,
-    identify: Callable[[int], str] = lambda i: "",
+    read_with_digest: Callable[[int], tuple[Pixels, str]] | None = None,
 ) -> ImageData:
-    """A source whose images can be read by number, and whose labels are known without.
+    """Loads a source whose images can be read by number and whose labels are known beforehand.
 
-    ``identify`` gives the digest of an image that can be read; it too is called once for each.
+    Args:
+      config: how to split.
+      class_names: by label.
+      examples: what is known of each image.
+      read: number of an image to its pixels, uint8 (height, width, 3); raises `UnreadableImage`.
+        It is called from several threads.
+      pipeline: the source's own settings of crop and flip, which the config may override.
+      cache: keeps the decoded images, as `OpenCache` opened it.
+      read_with_digest: as `read`, also gives the `digest` of the encoded image, by which copies are
+        found. It is called once for each image, `read` only where the cache is full.
+
+    Raises:
+      UserError: see `load`.
     """
     check_classes(config.dataset, class_names)
     pipeline = pipeline_for(config, pipeline)
@@ -178,27 +198,28 @@ def _load_indexed(
     def keep(add: Add) -> dict[str, Any]:
         digests = [""] * len(examples)
 
-        def read_and_identify(i: int) -> Pixels:
-            pixels = read(i)
-            digests[i] = identify(i)  # the system still has the file's bytes at hand
+        def read_once(i: int) -> Pixels:
+            if read_with_digest is None:
+                return read(i)
+            pixels, digests[i] = read_with_digest(i)
             return pixels
 
         numbers = range(len(examples))
         unreadable = decode_all(
-            numbers, read_and_identify, add, total=len(examples), progress=cache.progress
+            numbers, read_once, add, total=len(examples), progress=cache.progress
         )
         return {"unreadable": unreadable, "digests": digests}
 
-    kept = cache.keep("decoded", keep, key=NOTES)
-    unreadable = dict(kept.notes["unreadable"])
+    decoded = cache.keep("decoded", keep, key=NOTES)
+    unreadable = dict(decoded.notes["unreadable"])
     examples = [
-        replace(example, digest=found)
-        for example, found in zip(examples, kept.notes["digests"], strict=True)
+        replace(example, digest=image_digest)
+        for example, image_digest in zip(examples, decoded.notes["digests"], strict=True)
     ]
     readable = [i for i in range(len(examples)) if i not in unreadable]
     store: ImageStore = (
         ReadingStore(lambda k: read(readable[k]))
-        if kept.flat is None
-        else DecodedStore(kept.flat, kept.shapes)
+        if decoded.flat is None
+        else DecodedStore(decoded.flat, decoded.shapes)
     )
     return assemble(config, class_names, examples, unreadable, store, pipeline, cache)

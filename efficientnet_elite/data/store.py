@@ -1,4 +1,4 @@
-"""Where the pixels are: decoded once, or read again whenever they are wanted."""
+"""Stores of images: decoded once and held in memory, or read and decoded each time."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class ImageStore(Protocol):
 
 
 class DecodedStore:
-    """All images behind each other in one buffer, shared by every dataset that reads it.
+    """All images one after the other in a buffer that every dataset shares.
 
     Args:
-      flat: the pixels, as of `Kept`.
+      flat: the pixels of all images, uint8 (total,).
       shapes: height and width of each image, int64 (n, 2).
     """
 
@@ -54,7 +54,7 @@ class SquareStore:
     """Images of one size with their labels, read in order: an evaluation part.
 
     Args:
-      flat: the pixels, as of `Kept`.
+      flat: the pixels of all images, uint8 (total,).
       side: of each image in pixels.
       labels: of the images.
     """
@@ -65,7 +65,7 @@ class SquareStore:
         self._labels = np.array(labels, np.int32)
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
-        """All images in batches of (uint8 (n, side, side, 3), int32 (n,)); the last may be less."""
+        """Batches of uint8 (n, side, side, 3) and labels, int32 (n,); the last may be smaller."""
         shape = (self._side, self._side, 3)
         num_bytes = math.prod(shape)
 
@@ -80,22 +80,22 @@ class SquareStore:
 
 
 def _variable(flat: Pixels) -> tf.Variable:
-    """A buffer as tf.data can read it, without a copy.
+    """A variable with a buffer's content, which is not copied.
 
-    On the CPU even where a GPU exists. A variable, because tf.data writes the tensors that its
-    functions capture into a graph when it optimises them - a second copy of the images for every
-    dataset, and a failure beyond 2 GB - but passes variables by reference. Through DLPack, because
-    the variable then takes over the buffer instead of copying it.
+    It is on the CPU even where there is a GPU. It is a variable because tf.data passes variables by
+    reference, but writes tensors that its functions capture into a graph: that would be a copy of
+    the images for every dataset, and fails beyond 2 GB. It is made through DLPack because the
+    variable then takes over the buffer.
     """
     with tf.device("CPU:0"):
         return tf.Variable(tf.experimental.dlpack.from_dlpack(flat.__dlpack__()), trainable=False)
 
 
 class ReadingStore:
-    """Images decoded each time, for sets that do not fit into memory.
+    """Images that are decoded each time, for data sets that do not fit into memory.
 
     Args:
-      read: number to pixels; called from several threads.
+      read: number of an image to its pixels; it is called from several threads.
     """
 
     def __init__(self, read: Callable[[int], Pixels]) -> None:
@@ -119,13 +119,13 @@ def decode_all(
     """Decodes every item once, on all cores.
 
     Args:
-      items: whatever ``decode`` takes.
+      items: arguments for ``decode``.
       decode: item to pixels; raises UnreadableImage.
-      add: takes the readable images in order, and says whether they still fit.
+      add: takes the readable images in order, and returns whether they still fit.
       total: number of items, for the progress bar.
       progress: show one.
-      stop_when_full: give up at the first image that does not fit; otherwise the rest is still
-        decoded, to find the unreadable ones.
+      stop_when_full: stop at the first image that does not fit; otherwise the rest is decoded too,
+        to find the unreadable images.
 
     Returns:
       Position and reason of each unreadable item.
@@ -150,7 +150,7 @@ def decode_all(
 
 
 def _map_ahead(function: Callable[[T], Pixels | str], items: Iterable[T]) -> Iterator[Pixels | str]:
-    """``map`` on threads (decoders release the interpreter lock), in order, in bounded memory."""
+    """``map`` on threads, in order and in bounded memory; decoders release the interpreter lock."""
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Pixels | str]] = deque()

@@ -1,8 +1,9 @@
-"""Images that stay in their TFRecord files, for TFDS sets larger than memory.
+"""Reads images from TFRecord files anew each epoch, for TFDS data sets larger than memory.
 
-Files can only be read front to back, so an epoch's order is a shuffle of files, several read in
-turn, and a shuffle of blocks of records: as random as the memory for one block allows. All of it
-is computed from the seed and the epoch, so that any epoch can be repeated.
+A TFRecord file can only be read from front to back, so an epoch cannot visit the images in any
+order. Instead it shuffles the order of the files, reads several files in turn, and shuffles the
+records in blocks: this is as random as the memory for one block allows. All of it is computed from
+the seed and the epoch, so that any epoch can be repeated.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .decode import UnreadableImage, decode
-from .parts import LAST, Key, spread
+from .parts import ENDLESS, Key, class_balanced_sample
 
 _FILES_AT_ONCE = 16
-_BLOCK = 2048  # records shuffled together; some hundred megabytes of JPEG
-_SAMPLE_FROM = 16  # a sample is chosen among this many times its count
+_BLOCK = 2048  # records that are shuffled together; some hundred megabytes of JPEG images
+_SAMPLE_FACTOR = 16  # a sample is drawn from the first records, this many times as many
 
 
 class Shard(NamedTuple):
-    """A run of records in one TFRecord file.
+    """A range of records in one TFRecord file.
 
     Attributes:
-      path: of the file.
-      skip: records before the run.
-      take: records in it.
+      path: path of the file.
+      skip: number of records before the range.
+      take: number of records in the range.
     """
 
     path: str
@@ -40,7 +41,7 @@ class Shard(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """A record and where it is from."""
+    """A record, and the file and the position in it that it comes from."""
 
     path: tf.Tensor
     position: tf.Tensor
@@ -48,15 +49,16 @@ class _Record(NamedTuple):
 
 
 class StreamedPart:
-    """Images read from TFRecord files anew each time; keys are decoded images.
+    """A part whose images are read from TFRecord files each time.
 
-    Images that cannot be decoded or have no label are left out when they are met; of the former
-    each process says so once.
+    A key is a dict of the decoded image and its label. Images that cannot be decoded or have no
+    label are left out when they are reached; each process writes one line to stderr for each image
+    that it cannot decode.
 
     Args:
       shards: where the records are.
-      parse: a record to (encoded image, int32 label), inside a tf.data function.
-      max_side: see ``decode``.
+      parse: takes a record to the encoded image and its int32 label, inside a tf.data function.
+      max_side: images whose shorter side is longer are shrunk to it, see `decode`; None: never.
     """
 
     def __init__(
@@ -68,92 +70,99 @@ class StreamedPart:
         self._shards = shards
         self._parse = parse
         self._max_side = max_side
-        self._left_out: set[str] = set()
+        self._reported: set[str] = set()
 
     @property
     def size(self) -> int:
-        """Number of images, including those that are left out."""
+        """Number of images, including those that will be left out."""
         return sum(shard.take for shard in self._shards)
 
     def keys(self) -> tf.data.Dataset:
-        """Every usable image once, in the order of the files."""
+        """Returns the key of every usable image once, in the order of the files."""
         return self._decoded(self._records())
 
     def training_keys(
         self, seed: int, first_epoch: int, steps: int, batch_size: int
     ) -> tf.data.Dataset:
-        """See ``Part``."""
+        """Returns an endless stream of keys, see `Part.training_keys`."""
         paths, skips, takes = (tf.constant(column) for column in zip(*self._shards, strict=True))
 
-        def epoch_of(epoch: tf.Tensor) -> tf.data.Dataset:
-            count = len(self._shards)
+        def keys_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
             order = tf.random.experimental.stateless_shuffle(
-                tf.range(count), [np.int64(seed), epoch]
+                tf.range(len(self._shards)), [np.int64(seed), epoch]
             )
             files = tuple(tf.gather(column, order) for column in (paths, skips, takes))
             records = tf.data.Dataset.from_tensor_slices(files).interleave(
-                _open, cycle_length=_FILES_AT_ONCE, deterministic=True
+                _open_shard, cycle_length=_FILES_AT_ONCE, deterministic=True
             )
 
             def shuffle(block: tf.Tensor, records: _Record) -> _Record:
                 block_seed = tf.random.experimental.stateless_fold_in(
                     tf.stack([np.int64(seed), epoch]), block
                 )
-                # The order depends on seed and length alone: the same for every column.
+                # The order depends on the seed and the length alone, so all columns get the same.
                 return _Record(
                     *(tf.random.experimental.stateless_shuffle(x, block_seed) for x in records)
                 )
 
             blocks = records.batch(_BLOCK).enumerate().map(shuffle)
-            # Images left out leave gaps; the next pass over the same order fills them.
+            # Where images were left out the epoch is too short: it goes on with the first images of
+            # the same order.
             return self._decoded(blocks.unbatch()).repeat().take(steps * batch_size)
 
-        return tf.data.Dataset.range(first_epoch, LAST).flat_map(epoch_of)
+        return tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(keys_of_epoch)
 
     def fetch(self, key: Key) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image, uint8 (height, width, 3), and its label, int32."""
+        """Returns the image, uint8 (height, width, 3), and its label, an int32 scalar."""
         return key["image"], key["label"]
 
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
-        """Images of all classes among the first in the files, and their positions there."""
-        labels = (
+        """Draws images evenly from all classes, see `Part.sample`.
+
+        The images are among the first in the files, so that not all files must be read. The
+        positions count the records in the order of the files.
+        """
+        label_stream = (
             self._records()
-            .take(_SAMPLE_FROM * count)
+            .take(_SAMPLE_FACTOR * count)
             .map(lambda record: self._parse(record.content)[1])
         )
-        found = np.fromiter(labels.as_numpy_iterator(), np.int32)
-        chosen = np.sort(spread(found, count, seed))
-        members = tf.constant(np.isin(np.arange(len(found)), chosen))
-        records = self._records().take(len(found)).enumerate()
-        wanted = records.filter(lambda i, _: members[i]).map(lambda _, record: record)
-        return self._decoded(wanted), chosen
+        labels = np.fromiter(label_stream.as_numpy_iterator(), np.int32)
+        positions = np.sort(class_balanced_sample(labels, count, seed))
+        is_drawn = tf.constant(np.isin(np.arange(len(labels)), positions))
+        records = self._records().take(len(labels)).enumerate()
+        drawn = records.filter(lambda i, _: is_drawn[i]).map(lambda _, record: record)
+        return self._decoded(drawn), positions
 
     def _records(self) -> tf.data.Dataset:
         columns = tuple(tf.constant(column) for column in zip(*self._shards, strict=True))
-        return tf.data.Dataset.from_tensor_slices(columns).flat_map(_open)
+        return tf.data.Dataset.from_tensor_slices(columns).flat_map(_open_shard)
 
     def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        """Takes records to keys; leaves out images that cannot be decoded or have no label."""
+
         def read(path: bytes, position: np.int64, encoded: bytes) -> NDArray[np.uint8]:
             try:
                 return decode(encoded, self._max_side)
             except UnreadableImage as error:
-                name = f"{Path(path.decode()).name}__{position}"  # as TFDS's ids
-                if name not in self._left_out:
-                    self._left_out.add(name)
+                name = f"{Path(path.decode()).name}__{position}"  # the form of TFDS's ids
+                if name not in self._reported:
+                    self._reported.add(name)
                     tqdm.write(f"skipped {name}: {error}", file=sys.stderr)
-                return np.empty((0, 0, 3), np.uint8)
+                return np.empty((0, 0, 3), np.uint8)  # filtered out below
 
-        def decoded(record: _Record) -> Key:
+        def decode_record(record: _Record) -> Key:
             encoded, label = self._parse(record.content)
             arguments = [record.path, record.position, encoded]
             image = tf.numpy_function(read, arguments, tf.uint8, stateful=False)
             return {"image": tf.ensure_shape(image, (None, None, 3)), "label": label}
 
-        images = records.map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return images.filter(lambda key: tf.size(key["image"]) > 0 and key["label"] >= 0)
+        keys = records.map(decode_record, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return keys.filter(lambda key: tf.size(key["image"]) > 0 and key["label"] >= 0)
 
 
-def _open(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+def _open_shard(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
+    """Returns the records of a `Shard`, for tf.data's interleave and flat_map."""
     skip, take = tf.cast(skip, tf.int64), tf.cast(take, tf.int64)
     records = tf.data.TFRecordDataset(path).enumerate().skip(skip).take(take)
     return records.map(lambda position, content: _Record(path, position, content))

@@ -1,4 +1,8 @@
-"""Data sets of TensorFlow Datasets (TFDS)."""
+"""Loads image classification data sets of TensorFlow Datasets (TFDS).
+
+A set that fits into the cache is decoded once, like every other source. A larger set stays in its
+TFRecord files and is read anew each epoch (`stream`).
+"""
 
 from __future__ import annotations
 
@@ -30,13 +34,18 @@ from .parts import ImageData
 from .store import DecodedStore, decode_all
 from .stream import Shard, StreamedPart
 
-# Beyond this many bytes a download is the user's decision.
-_MAX_DOWNLOAD = 10**9
+_MAX_DOWNLOAD = 10**9  # bytes; a larger download is not started unless the user asks for it
 _IMAGENET = "imagenet2012"
 
 
 class _Features(NamedTuple):
-    """Where a TFDS set keeps what we need."""
+    """The features of a TFDS set that are used.
+
+    Attributes:
+      image: name of the feature with the image.
+      label: name of the feature with the class.
+      class_names: name of each class, by label.
+    """
 
     image: str
     label: str
@@ -49,16 +58,18 @@ def load_tfds(
     max_side: int | None,
     open_cache: Callable[[object], ImageCache],
 ) -> ImageData:
-    """Loads ``tfds:name``.
+    """Loads the data set ``tfds:name``.
 
     Args:
-      config: as of ``load``.
-      name: of the set, with its configuration and version where wanted: ``NAME/CONFIG:VERSION``.
-      max_side: as of ``load``.
-      open_cache: what the decoded images depend on to the cache that keeps them.
+      config: the user's settings.
+      name: name of the set; a configuration and a version may follow: ``NAME/CONFIG:VERSION``.
+      max_side: images whose shorter side is longer than this many pixels are shrunk to it; None:
+        never.
+      open_cache: takes what the decoded images depend on to the cache for them.
 
     Raises:
-      UserError: unknown, not prepared, no image classification set, or no training images.
+      UserError: the set is unknown, is not prepared and must not be downloaded without being asked
+        for, is no image classification set, or cannot be split.
     """
     builder = _prepared_builder(name, config.data_dir)
     if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
@@ -74,17 +85,17 @@ def load_tfds(
     cache = open_cache(["tfds", max_side, features, splits, _identity(builder, splits)])
 
     def read(record: dict[str, Any]) -> Pixels:
-        if record[features.label] < 0:  # TFDS's sign for "not published"
+        if record[features.label] < 0:  # in TFDS this means that the label is not published
             raise UnreadableImage("has no label")
         return decode(record[features.image], max_side)
 
-    def keep(add: Add) -> dict[str, Any]:
+    def decode_records(add: Add) -> dict[str, Any]:
         examples = []
 
         def records() -> Iterator[dict[str, Any]]:
             for part, split in splits.items():
                 for record in _read(builder, features, split):
-                    # TFDS's id: the file and the position in it.
+                    # TFDS's id names the file and the position in it.
                     name, label = record["tfds_id"].decode(), int(record[features.label])
                     examples.append((name, label, part, digest(record[features.image])))
                     yield record
@@ -99,18 +110,18 @@ def load_tfds(
         )
         return {"examples": examples, "unreadable": unreadable}
 
-    kept = cache.keep("decoded", keep, key=NOTES)
-    if kept.flat is None:
+    cached = cache.keep("decoded", decode_records, key=NOTES)
+    if cached.flat is None:
         return _streamed(config, builder, features, splits, max_side, pipeline, cache)
     return assemble(
         config,
         features.class_names,
         [
-            Example(name, label, part, digest=found)
-            for name, label, part, found in kept.notes["examples"]
+            Example(name, label, part, digest=image_digest)
+            for name, label, part, image_digest in cached.notes["examples"]
         ],
-        dict(kept.notes["unreadable"]),
-        DecodedStore(kept.flat, kept.shapes),
+        dict(cached.notes["unreadable"]),
+        DecodedStore(cached.flat, cached.shapes),
         pipeline,
         cache,
     )
@@ -119,25 +130,48 @@ def load_tfds(
 def _identity(
     builder: tfds.core.DatasetBuilder, splits: dict[str, str]
 ) -> list[tuple[str, int, int]]:
-    """Name, size and date of each file."""
+    """Returns name, size and date of each file, by which the cache notices that a set changed."""
     paths = [path for split in splits.values() for path in builder.info.splits[split].filepaths]
-    found = [(path.name, path.stat()) for path in paths]  # TFDS's paths: buckets have them too
-    return [(name, status.length, status.mtime) for name, status in found]
+    # These paths are TFDS's own, so `stat` works in cloud storage as well.
+    statuses = [(path.name, path.stat()) for path in paths]
+    return [(name, status.length, status.mtime) for name, status in statuses]
 
 
 def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """Returns the builder of a set that is ready to be read; a small set is downloaded first."""
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise UserError(
             f"TFDS knows no data set '{name}': see https://www.tensorflow.org/datasets/catalog"
         ) from error
-    # What TFDS raises for an unknown configuration or version.
+    # TFDS raises these for an unknown configuration or version.
     except (ValueError, AssertionError) as error:
         raise UserError(f"tfds:{name}: {_one_line(error)}") from error
     if builder.is_prepared():
         return builder
 
+    _refuse_large_or_manual_download(builder, name)
+    root = builder.data_dir_root
+    size = sum(info.size for info in builder.url_infos.values())
+    tqdm.write(f"downloading tfds:{name} ({size / 1e6:.3g} MB) to {root}", file=sys.stderr)
+    try:
+        builder.download_and_prepare()
+    # The network, the disk, or a package that this set alone needs: nothing that code can handle.
+    except Exception as error:
+        raise UserError(
+            f"tfds:{name} could not be downloaded and prepared in {root}: {_one_line(error)}"
+        ) from error
+    return builder
+
+
+def _refuse_large_or_manual_download(builder: tfds.core.DatasetBuilder, name: str) -> None:
+    """Says how to get a set that is not downloaded without being asked for.
+
+    Raises:
+      UserError: the set must be downloaded by hand, or is larger than `_MAX_DOWNLOAD`, or its size
+        is unknown.
+    """
     root = builder.data_dir_root
     command = _build_command(builder, name)
     manual = root / "downloads" / "manual"
@@ -159,18 +193,14 @@ def _prepared_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuild
             f"tfds:{name} is not prepared in {root} and its download is {size}: "
             f"to download and prepare it, {command}"
         )
-    message = f"downloading tfds:{name} ({sum(sizes) / 1e6:.3g} MB) to {root}"
-    tqdm.write(message, file=sys.stderr)
-    try:
-        builder.download_and_prepare()
-    except Exception as error:  # network, disk, a dependency of this one set: all the user's
-        raise UserError(
-            f"tfds:{name} could not be downloaded and prepared in {root}: {_one_line(error)}"
-        ) from error
-    return builder
 
 
 def _features(builder: tfds.core.DatasetBuilder, name: str) -> _Features:
+    """Finds the image and the label.
+
+    Raises:
+      UserError: the set does not have exactly one of each.
+    """
     info = builder.info
     images = [k for k, v in info.features.items() if isinstance(v, tfds.features.Image)]
     labels = [k for k, v in info.features.items() if isinstance(v, tfds.features.ClassLabel)]
@@ -179,18 +209,28 @@ def _features(builder: tfds.core.DatasetBuilder, name: str) -> _Features:
         images, labels = [k for k in images if k == image], [k for k in labels if k == label]
     if len(images) != 1 or len(labels) != 1:
         raise UserError(
-            f"tfds:{name} is no image classification data set (one image, one class label)"
+            f"tfds:{name} is no image classification data set: use one whose examples have one "
+            "image and one class label"
         )
     return _Features(images[0], labels[0], tuple(info.features[labels[0]].names))
 
 
 def _splits(builder: tfds.core.DatasetBuilder, features: _Features, name: str) -> dict[str, str]:
-    """The split for each part that the set brings; see ``splits`` for the rule."""
+    """Returns the TFDS split for each part that the set provides.
+
+    The only split of a set is its training part, whatever its name. A test split without labels is
+    not used; then the validation split serves as the test part.
+
+    Raises:
+      UserError: there are several splits, and none is named train.
+    """
     names = [split for split, info in builder.info.splits.items() if info.num_examples]
     if "train" not in names and len(names) != 1:
-        raise UserError(f"tfds:{name} has no split named train, only {', '.join(names)}")
+        raise UserError(
+            f"tfds:{name} has no split named train, only {', '.join(names)}: use another data set"
+        )
     parts = {"train": "train" if "train" in names else names[0]}
-    # A test split without labels (ImageNet's, most challenges') measures nothing.
+    # The test splits of ImageNet and of most challenges have no published labels.
     if "train" in names and "test" in names:
         first = next(_read(builder, features, "test[:1]"))
         if first[features.label] >= 0:
@@ -203,7 +243,7 @@ def _splits(builder: tfds.core.DatasetBuilder, features: _Features, name: str) -
 def _read(
     builder: tfds.core.DatasetBuilder, features: _Features, split: str
 ) -> Iterator[dict[str, Any]]:
-    """A split's records in the order of its files, the images as encoded."""
+    """Reads the records of a split in the order of its files, without decoding the images."""
     dataset = builder.as_dataset(
         split=split,
         shuffle_files=False,
@@ -225,18 +265,19 @@ def _streamed(
     pipeline: PipelineConfig,
     cache: ImageCache,
 ) -> ImageData:
-    """A set that stays on disk.
+    """Builds the data set of images that stay in their files.
 
-    Its labels are not known without reading all of it, so a part that it lacks is not stratified
-    but the end of the training split; TFDS stores examples in a shuffled order.
+    The labels are not known without reading all files, so a missing part cannot be stratified: it
+    is the end of the training split, which is a fair choice because TFDS shuffles the examples that
+    it stores.
 
     Raises:
-      UserError: a part is lacking and this set is stored in another order.
+      UserError: a part is missing, and this set's examples were not shuffled.
     """
     if len(splits) < len(PARTS) and builder.info.disable_shuffling:
         raise UserError(
-            f"{config.dataset} is stored in an order of its own, so the end of its training images "
-            "is no fair part: have all of it in memory (--cache_gb)"
+            f"{config.dataset} is stored in an order of its own, so that the end of its training "
+            "images cannot serve as another part: raise --cache_gb until the whole set fits"
         )
     instructions = dict(splits)
     end = builder.info.splits[splits["train"]].num_examples
@@ -276,6 +317,7 @@ def _streamed(
 
 
 def _shards(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[Shard]:
+    """Returns the ranges of records that make up a split, for example ``train[100:200]``."""
     return [
         Shard(str(run.filename), run.skip, run.take)
         for run in builder.info.splits[split].file_instructions
@@ -283,7 +325,8 @@ def _shards(builder: tfds.core.DatasetBuilder, split: str) -> Sequence[Shard]:
 
 
 def _build_command(builder: tfds.core.DatasetBuilder, name: str) -> str:
-    # Not `tfds build`: that needs Apache Beam installed, whatever the data set.
+    """Returns the end of a message: the command that downloads and prepares a set."""
+    # Not `tfds build`, which needs Apache Beam for every data set.
     arguments = f"'{name}', data_dir='{builder.data_dir_root}', file_format='tfrecord'"
     code = f"import tensorflow_datasets as tfds; tfds.builder({arguments}).download_and_prepare()"
     return f'run: python -c "{code}"'

@@ -1,9 +1,7 @@
-"""What a network costs on a device: metrics by name, for grouping and limits.
+"""What a network costs on a device: metrics by name, for cost groups and limits.
 
-Most are computed from the spec in a millisecond; the others must be measured, and are given as
-tables of values. docs/metrics.md says how far estimates are from the measured.
-
-This module must not import TensorFlow or Keras.
+Most are computed from the spec in a millisecond. The others must be measured, and come as tables of
+values. docs/metrics.md compares estimates with measured values.
 """
 
 from __future__ import annotations
@@ -12,32 +10,43 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from efficientnet_elite import registry
 from efficientnet_elite.device import memory
 from efficientnet_elite.device.lowering import Program, lower
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 
-# Metric name to candidate name to value: what was measured.
+# Measured costs: metric's name to candidate's name to value.
 Measured = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A cost.
+    """A number that a network costs.
 
     Attributes:
-      title: for people.
-      unit: in which people read it, ``factor`` of what is stored.
-      help: what it is.
-      of: the cost of a spec; None where it can only be measured.
-      needs: what a measured one needs.
+      name: by which it is chosen (``--group_by``, ``--metrics``).
+      title: for tables and messages.
+      unit: in which people read it.
+      factor: how many base units (bytes, milliseconds, or counts) one such unit is.
+      description: what it is, in a sentence without a full stop.
+      of: the cost of a network's spec in the base unit; None where it can only be measured.
+      limit: name of the limit on it (``--max_LIMIT``, in `unit`); empty for none.
+      measure: of a measured metric: (content of a .tflite file) to the cost; ``module:function`` or
+        itself. None where `export.measure` has a way of its own.
+      check: raises UserError where what measuring needs is not installed; likewise, or None.
+      needs: of a measured metric: what measuring it needs, for messages.
     """
 
+    name: str
     title: str
     unit: str
     factor: float
-    help: str
+    description: str
     of: Callable[[ArchSpec], float] | None = None
+    limit: str = ""
+    measure: Callable[[bytes], float] | str | None = None
+    check: Callable[[], None] | str | None = None
     needs: str = ""
 
     def text(self, value: float) -> str:
@@ -59,23 +68,84 @@ def _peak(spec: ArchSpec) -> float:
     return memory.peak_bytes(memory.activation_buffers(_program(spec)))
 
 
-METRICS: dict[str, Metric] = {
-    "params": Metric("parameters", "M", 1e6, "Weights, moving statistics included.",
-                     lambda spec: spec.params),
-    "macs": Metric("MACs", "M", 1e6, "Multiply-accumulates of one image.", lambda spec: spec.macs),
-    "peak_bytes": Metric("peak activations", "kB", 1e3,
-                         "Most bytes of int8 activations that live at once; exact.", _peak),
-    "size_bytes": Metric("size", "kB", 1e3, "Size of the int8 file; estimated.",
-                         lambda spec: memory.file_bytes(_program(spec))),
-    "arena_bytes": Metric("arena", "kB", 1e3, "Arena of TFLM, as on x86-64; estimated.",
-                          lambda spec: memory.arena_bytes(_program(spec))),
-    "tflm_arena_bytes": Metric("TFLM arena", "kB", 1e3, "Arena by TFLM's own account; measured.",
-                               needs="TFLM (pip install --pre tflite-micro)"),
-    "latency_ms": Metric("latency", "ms", 1.0, "Milliseconds an image; measured here, or "
-                         "--metric_table's.", needs="this machine or a metric table"),
-    "ethos_u_cycles": Metric("Ethos-U cycles", "M", 1e6, "Cycles an image on an Ethos-U55-128 "
-                             "by Vela's estimate.", needs="Vela (pip install ethos-u-vela)"),
-}  # fmt: skip
+METRICS = registry.table(
+    Metric(
+        "params",
+        "parameters",
+        "M",
+        1e6,
+        "Weights, moving statistics included",
+        lambda spec: spec.params,
+        limit="params_m",
+    ),
+    Metric(
+        "macs",
+        "MACs",
+        "M",
+        1e6,
+        "Multiply-accumulates of one image",
+        lambda spec: spec.macs,
+        limit="macs_m",
+    ),
+    Metric(
+        "peak_bytes",
+        "peak activations",
+        "kB",
+        1e3,
+        "Most bytes of int8 activations that are in memory at once; exact",
+        _peak,
+        limit="peak_kb",
+    ),
+    Metric(
+        "size_bytes",
+        "size",
+        "kB",
+        1e3,
+        "Size of the int8 file; estimated",
+        lambda spec: memory.file_bytes(_program(spec)),
+        limit="size_kb",
+    ),
+    Metric(
+        "arena_bytes",
+        "arena",
+        "kB",
+        1e3,
+        "Arena of TFLM, as on x86-64; estimated",
+        lambda spec: memory.arena_bytes(_program(spec)),
+        limit="arena_kb",
+    ),
+    Metric(
+        "tflm_arena_bytes",
+        "TFLM arena",
+        "kB",
+        1e3,
+        "Arena that TFLM itself reports; measured",
+        limit="tflm_arena_kb",
+        measure="efficientnet_elite.export.runtimes.tflm:arena_bytes",
+        check="efficientnet_elite.export.runtimes.tflm:check",
+        needs="TFLM (pip install --pre tflite-micro)",
+    ),
+    Metric(
+        "latency_ms",
+        "latency",
+        "ms",
+        1.0,
+        "Milliseconds an image; measured here, or taken from --metric_table",
+        limit="latency_ms",
+        needs="this machine or a metric table",
+    ),
+    Metric(
+        "ethos_u_cycles",
+        "Ethos-U cycles",
+        "M",
+        1e6,
+        "Cycles an image on an Ethos-U55-128 by Vela's estimate",
+        limit="ethos_u_cycles_m",
+        measure="efficientnet_elite.export.packages.ethos_u:cycles",
+        check="efficientnet_elite.export.packages.ethos_u:check",
+        needs="Vela (pip install ethos-u-vela)",
+    ),
+)
 
 
 def check(names: Iterable[str]) -> None:
@@ -91,7 +161,7 @@ def _computed(cost: Callable[[ArchSpec], float], spec: ArchSpec) -> float:
 
 
 def to_measure(names: Iterable[str]) -> list[str]:
-    """Those of some metrics that cannot be computed."""
+    """Names of the metrics among these that cannot be computed."""
     check(names)
     return [name for name in dict.fromkeys(names) if METRICS[name].of is None]
 
@@ -99,7 +169,13 @@ def to_measure(names: Iterable[str]) -> list[str]:
 def of(spec: ArchSpec, name: str, measured: Measured = {}) -> float:  # noqa: B006 (never changed)
     """A cost in its base unit: bytes, milliseconds, or a count.
 
-    UserError where the metric is unknown, or measured and the table lacks it.
+    Args:
+      spec: the network.
+      name: of the metric.
+      measured: the values of metrics that cannot be computed.
+
+    Raises:
+      UserError: the metric is unknown, or it must be measured and has not been.
     """
     check([name])
     metric = METRICS[name]

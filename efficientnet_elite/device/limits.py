@@ -1,12 +1,8 @@
-"""Limits of a device: which candidates are beyond them, and why.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Limits of a device: which candidates exceed them, and by which metric."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
 from efficientnet_elite.config import Limits
 from efficientnet_elite.device import costs
@@ -14,27 +10,26 @@ from efficientnet_elite.device.costs import METRICS, Measured, Metric
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 
-# Field of `config.Limits` to the metric that it bounds; the unit is the metric's.
-METRIC_OF = {
-    "params_m": "params",
-    "macs_m": "macs",
-    "peak_kb": "peak_bytes",
-    "size_kb": "size_bytes",
-    "arena_kb": "arena_bytes",
-    "tflm_arena_kb": "tflm_arena_bytes",
-    "latency_ms": "latency_ms",
-    "ethos_u_cycles_m": "ethos_u_cycles",
-}
+
+def metric_of() -> dict[str, str]:
+    """Name of each limit to the name of the metric that it bounds, in the metric's unit."""
+    return {metric.limit: name for name, metric in METRICS.items() if metric.limit}
 
 
 def ceilings(limits: Limits) -> dict[str, float]:
-    """Metric name to the greatest value allowed, in its base unit; of the limits that are set."""
-    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
-    return {
-        METRIC_OF[name]: value * METRICS[METRIC_OF[name]].factor
-        for name, value in values.items()
-        if value is not None
-    }
+    """Metric's name to the greatest value allowed, in its base unit; of the limits that are set.
+
+    UserError where no metric has a limit of that name.
+    """
+    metrics = metric_of()
+    bounds = {}
+    for name, value in limits.by_name().items():
+        if value is None:
+            continue
+        if name not in metrics:
+            raise UserError(f"there is no limit {name!r}: choose from {', '.join(metrics)}")
+        bounds[metrics[name]] = value * METRICS[metrics[name]].factor
+    return bounds
 
 
 def cut(
@@ -44,7 +39,7 @@ def cut(
 ) -> dict[str, str]:
     """Name of each network over a limit to the reason, such as ``size 1,312 kB > 900.00 kB``.
 
-    A network that equals a limit keeps it.
+    A network whose cost equals a limit is within it.
 
     Raises:
       UserError: no network is within the limits; the message names the tightest one and what would
@@ -67,7 +62,7 @@ def _reason(values: Mapping[str, float], bounds: Mapping[str, float]) -> str:
 
 
 def _apart(metric: Metric, value: float, bound: float) -> tuple[str, str]:
-    """Two values with their unit, in all their digits where they would else read the same."""
+    """Two values with their unit, in all their digits where they would otherwise read the same."""
     value_text, bound_text = metric.text(value), metric.text(bound)
     if value_text != bound_text:
         return value_text, bound_text
@@ -75,27 +70,30 @@ def _apart(metric: Metric, value: float, bound: float) -> tuple[str, str]:
 
 
 def nothing_fits(table: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float]) -> str:
-    """One line on a pool of which nothing is within its bounds.
+    """One line for a pool in which no candidate is within the limits.
 
-    The tightest limit is the one that alone cuts most candidates (in a tie, the one that the
-    cheapest candidate exceeds by the greatest factor). The nearest candidate is the one whose worst
-    excess, as a factor, is the smallest.
+    The tightest limit is the one that alone excludes most candidates (in a tie, the one that the
+    cheapest candidate exceeds by the greatest factor). The nearest candidate is the one that
+    exceeds its worst limit by the smallest factor.
+
+    Args:
+      table: candidate's name to metric's name to cost.
+      bounds: metric's name to the greatest value allowed.
     """
 
     def over(metric: str) -> tuple[int, float]:
-        values = [values[metric] for values in table.values()]
-        return sum(v > bounds[metric] for v in values), min(values) / bounds[metric]
+        values = [costs_of_candidate[metric] for costs_of_candidate in table.values()]
+        return sum(value > bounds[metric] for value in values), min(values) / bounds[metric]
 
     tightest = max(bounds, key=over)
     nearest = min(table, key=lambda name: max(table[name][m] / b for m, b in bounds.items()))
-    field = next(name for name, metric in METRIC_OF.items() if metric == tightest)
     needs = ", ".join(
         f"{METRICS[m].title} {_apart(METRICS[m], table[nearest][m], bound)[0]}"
         for m, bound in bounds.items()
         if table[nearest][m] > bound
     )
     return (
-        f"no candidate is within the limits: the tightest is max_{field}="
+        f"no candidate is within the limits: the tightest is max_{METRICS[tightest].limit}="
         f"{bounds[tightest] / METRICS[tightest].factor:g}, which alone cuts {over(tightest)[0]} of "
         f"{len(table)}; the nearest candidate, {nearest}, would fit with {needs}"
     )

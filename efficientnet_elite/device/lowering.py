@@ -17,6 +17,7 @@ from typing import Any
 
 from efficientnet_elite.device.ordering import converter_order
 from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.graph import Graph, Node
 from efficientnet_elite.networks.ops import Op, Shape
 
@@ -173,12 +174,9 @@ def _converted_nodes(graph: Graph) -> dict[int, Node]:
     return nodes
 
 
-_RECTIFIERS = {"relu": "RELU", "relu6": "RELU6"}
-# Operators into which the converter can fuse these activations.
+# Operators into which the converter can fuse rectifying activations.
 _FUSING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "MUL", "MAX_POOL_2D",
            "AVERAGE_POOL_2D")  # fmt: skip
-_POINTWISE: dict[str, str] = {**_RECTIFIERS, "sigmoid": "LOGISTIC", "hard_swish": "HARD_SWISH",
-                              "tanh": "TANH"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -285,12 +283,6 @@ def _(op: ops.BatchNorm, site: _Site) -> int:
 @_lower.register
 def _(op: ops.Activation, site: _Site) -> int:
     program, fusable = site.program, site.fusable
-    if op.kind in _RECTIFIERS and fusable and fusable.kind in _FUSING:
-        program.change_operator(fusable, fused=op.kind)
-        return site.inputs[0]
-    if op.kind == "swish":
-        gate = site.emit("LOGISTIC")
-        return program.emit("MUL", (*site.inputs, gate), site.shape)
     if op.kind == "hard_sigmoid":  # relu6(x + 3) / 6; a convolution adds the 3 in its bias
         shifted = site.inputs[0]
         if fusable is None or not fusable.channels:
@@ -298,9 +290,16 @@ def _(op: ops.Activation, site: _Site) -> int:
             fusable = program.operators[-1]
         program.change_operator(fusable, fused="relu6")
         return program.emit("MUL", (shifted,), site.shape, _SIXTH)
-    if op.kind not in _POINTWISE:
+    entry = ACTIVATIONS.get(op.kind)
+    if entry is None:
         raise ValueError(f"no TFLite operator is known for {op}")
-    return site.emit(_POINTWISE[op.kind])
+    if entry.fuses and fusable and fusable.kind in _FUSING:
+        program.change_operator(fusable, fused=op.kind)
+        return site.inputs[0]
+    values = site.inputs
+    for kind in entry.operators:
+        values = (program.emit(kind, values, site.shape),)
+    return program.emit("MUL", (*site.inputs, *values), site.shape) if entry.gates else values[0]
 
 
 @_lower.register

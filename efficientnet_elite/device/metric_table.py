@@ -1,7 +1,4 @@
-"""Latencies measured on a device: the JSON that ``elite benchmark --json=...`` writes there.
-
-This module must not import TensorFlow or Keras.
-"""
+"""Reads latencies measured on a device from the JSON that ``elite benchmark --json=...`` writes."""
 
 from __future__ import annotations
 
@@ -27,11 +24,10 @@ def latencies(path: Path, specs: Iterable[ArchSpec]) -> dict[str, float]:
 
     Args:
       path: the JSON file.
-      specs: the networks asked for.
+      specs: the networks to look up.
 
     Raises:
-      UserError: the file cannot be read, or a network is in it not at all or more than once.
-        Nothing is guessed.
+      UserError: the file cannot be read, or does not have exactly one row for a network.
     """
     rows = _rows(path)
     wanted = {spec.name: _wanted(spec) for spec in specs}
@@ -49,27 +45,27 @@ def latencies(path: Path, specs: Iterable[ArchSpec]) -> dict[str, float]:
 
 
 def _rows(path: Path) -> dict[_Key, list[float]]:
-    """File and input to the milliseconds of its rows; those that failed have none."""
-    found: dict[_Key, list[float]] = {}
+    """Network and input to the milliseconds of its rows, without rows that failed."""
+    milliseconds: dict[_Key, list[float]] = {}
     try:
         for row in json.loads(path.read_text())["rows"]:
-            key, measured = _key(row), row.get("median_ms")
-            if measured is not None:
-                found.setdefault(key, []).append(_milliseconds(measured))
+            key, median = _key(row), row.get("median_ms")
+            if median is not None:
+                milliseconds.setdefault(key, []).append(_milliseconds(median))
     except OSError as error:
         raise UserError(f"metric table {path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"metric table {path} is not what `elite benchmark --json=...` writes: {error!r}"
         ) from error
-    return found
+    return milliseconds
 
 
 def _milliseconds(value: Any) -> float:
-    found = float(value)
-    if not (isfinite(found) and found > 0):
+    number = float(value)
+    if not (isfinite(number) and number > 0):
         raise ValueError(f"a median of {value} ms")
-    return found
+    return number
 
 
 def _wanted(spec: ArchSpec) -> _Key:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import PARTS, PRESETS, SearchConfig, all_fields, value_type
+from efficientnet_elite.config import PARTS, PRESETS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job.settings import (
     checked,
@@ -23,6 +23,8 @@ from efficientnet_elite.job.settings import (
     nearest,
     options,
     preset,
+    setting_types,
+    value_of,
     with_values,
 )
 
@@ -100,12 +102,11 @@ def _parse_yaml(text: str) -> Any:
 
 def _by_dotted_name(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The dotted names and the values of a file; UserError where one is unknown or wrong."""
-    types = {dotted: value_type(cls, field.name) for dotted, cls, field in all_fields()}
-    optional = {dotted for dotted, _, field in all_fields() if field.default is None}
+    types, defaults = setting_types(), SearchConfig()
     for dotted, value in _flattened(values):
         if dotted not in types:
             raise UserError(f"unknown setting {dotted!r}{_nearest_setting(dotted, types)}")
-        if value is None and dotted in optional:
+        if value is None and value_of(defaults, dotted) is None:
             yield dotted, None
             continue
         value = checked(value, types[dotted], dotted)
@@ -150,12 +151,12 @@ def as_toml(config: SearchConfig) -> str:
         '# `base = "quick"` at the top of the file names.'
     ]
     section = ""
-    for dotted, _, field in all_fields():
+    for dotted in setting_types():
         part, _, name = dotted.rpartition(".")
         if part != section:
             parts.append(f"[{part}]")
             section = part
-        value = getattr(getattr(config, part) if part else config, field.name)
+        value = value_of(config, dotted)
         assignment = f"# {name} = (not set)" if value is None else f"{name} = {_toml(value)}"
         comment = textwrap.fill(
             _described(dotted), 98, initial_indent="# ", subsequent_indent="# ",
@@ -184,15 +185,12 @@ def as_markdown() -> str:
     flags = {dotted: option.name for option in options().values() for dotted in option.fields}
     parts = [_INTRODUCTION]
     section = None
-    for dotted, _, field in all_fields():
+    for dotted in setting_types():
         part, _, name = dotted.rpartition(".")
         if part != section:
             parts.append(f"## {_TITLES[part]}")
             section = part
-        values = {
-            label: getattr(getattr(config, part) if part else config, field.name)
-            for label, config in made.items()
-        }
+        values = {label: value_of(config, dotted) for label, config in made.items()}
         shown = ", ".join(f"{label} {_markdown_value(value)}" for label, value in values.items())
         if len(set(map(str, values.values()))) == 1:
             shown = f"always {_markdown_value(values['default'])}"

@@ -13,7 +13,7 @@ import numpy as np
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.training.scores import score
+from efficientnet_elite.training.scores import score_predictions
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
@@ -126,7 +126,7 @@ def _evaluate(network: _Network, images: ImageData, base_resolution: int) -> Eva
         resolution=network.side,
         test_images=images.sizes["test"],
         score="mIoU" if images.masks else "top-1",
-        accuracy=float(score(choices, labels, images.num_classes)),
+        accuracy=float(score_predictions(choices, labels, images.num_classes)),
     )
 
 

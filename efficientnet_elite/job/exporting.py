@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from efficientnet_elite.config import CALIBRATION_IMAGES
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export.int8.choices import default_remedies
 from efficientnet_elite.job import settings
 from efficientnet_elite.search.ledger import Ledger
 
@@ -140,17 +142,18 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
     """Exports a .keras file, and packs it where there is a target."""
     from efficientnet_elite.export import formats, from_keras, keras_file
     from efficientnet_elite.export.packages import packages
+    from efficientnet_elite.export.packages.targets import TARGETS
 
     target = options.get("target")
     side = keras_file.check(path)[0]
     asked = formats.parse(options["formats"], options["io"])
-    if target and (form := packages.TARGETS[target]) not in asked:
+    if target and (form := TARGETS[target].format) not in asked:
         asked = tuple(other for other in (*asked, form) if other != formats.INT8)
     details: dict[str, Any] = {}
     if options.get("dataset") is None:
         if target or {"int8", "int16x8"} & set(options["formats"]):
             raise UserError(
-                "int8 needs images that choose its ranges: name them with --dataset, or make float "
+                "int8 needs a representative data set: name it with --dataset, or make float "
                 "files alone, such as --formats=float32,float16"
             )
         images, labels = None, _labels(options.get("labels"))
@@ -166,13 +169,13 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
         formats=asked,
         method=options.get("calibration", "minmax"),
         max_accuracy_drop=options.get("max_accuracy_drop"),
-        remedies=tuple(options.get("remedies", _default_remedies())),
+        remedies=tuple(options.get("remedies", default_remedies())),
         details=details,
     )
     sidecar = from_keras.export_file(path, request, images)
     if not target:
         return ExportResult(sidecars=(sidecar,))
-    file = sidecar["files"][packages.TARGETS[target].name]["file"]
+    file = sidecar["files"][TARGETS[target].format.name]["file"]
     model = Path(request.out_dir, request.name, file)
     package = packages.of_file(model, target, **_accelerator(options))
     return ExportResult(sidecars=(sidecar,), packages=(package,))
@@ -184,13 +187,12 @@ def _images(
     """Images for a .keras file, the names of the classes, and the sidecar's entry on the images."""
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.export.from_keras import Images
-    from efficientnet_elite.training.trainer import CALIBRATION_IMAGES
 
     base = options.get("base_resolution") or side
     seed = options.get("seed", 0)
     data = data_lib.load(settings.data_config(options), max_side=base * 3 // 2)
     if data.masks:
-        raise UserError(f".keras files are taken for classifiers: {data.name} is for masks")
+        raise UserError(f".keras files are exported as classifiers, and {data.name} has masks")
     sizes = {"resolution": side, "base_resolution": base}
 
     def part(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +203,7 @@ def _images(
     calibration, indices = data_lib.calibration_images(
         data, **sizes, count=options.get("calibration_images", CALIBRATION_IMAGES), seed=seed
     )
-    judged = part("validation") if "max_accuracy_drop" in options else _no_images(side)
+    validation = part("validation") if "max_accuracy_drop" in options else _no_images(side)
     details = {
         "dataset": {"name": data.name, "fingerprint": data.fingerprint},
         "crop_fraction": data.pipeline.crop_fraction(side, base),
@@ -212,7 +214,7 @@ def _images(
             "indices": indices.tolist(),
         },
     }
-    return Images(_pixels(calibration), *judged, *part("test")), tuple(data.labels), details
+    return Images(_pixels(calibration), *validation, *part("test")), tuple(data.labels), details
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:
@@ -225,17 +227,13 @@ def _no_images(side: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _labels(path: str | Path | None) -> tuple[str, ...]:
     if path is None:
-        raise UserError("name the classes with --labels=FILE, a line each, or give --dataset")
+        raise UserError("give --labels=FILE, a file with a line for each class, or --dataset")
     try:
         return tuple(Path(path).expanduser().read_text().splitlines())
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: a text file with a line a class") from error
-
-
-def _default_remedies() -> tuple[str, ...]:
-    from efficientnet_elite.export.int8 import remedies
-
-    return remedies.DEFAULT
+        raise UserError(
+            f"{path} cannot be read: it must be a text file with a line for each class"
+        ) from error
 
 
 def _is_keras(options: Mapping[str, Any]) -> bool:

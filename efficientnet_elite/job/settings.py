@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite import registry
 from efficientnet_elite.config import (
     PARTS,
     PRESETS,
@@ -22,8 +23,10 @@ from efficientnet_elite.config import (
     all_fields,
     value_type,
 )
+from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.search import rules
 
@@ -47,23 +50,41 @@ class Option:
     fields: tuple[str, ...]
 
 
-def options() -> dict[str, Option]:
-    """Name to option, of all fields that have a flag, in the order of the fields."""
-    table: dict[str, Option] = {}
+def setting_types() -> dict[str, Any]:
+    """Dotted name of every setting, such as ``train.epochs``, to the type of its value.
+
+    The settings of a part stand together; limits on metrics that were added are among them.
+    """
+    types: dict[str, Any] = {}
     for dotted, cls, field in all_fields():
-        name = f"max_{field.name}" if cls is Limits else field.name
-        if cls is not Limits and not field.metadata["flag"]:
+        if cls is Limits:
+            types |= {f"limits.{name}": float for name in limits.metric_of()}
+        else:
+            types[dotted] = value_type(cls, field.name)
+    return types
+
+
+def value_of(config: SearchConfig, dotted: str) -> Any:
+    """The value of a setting by its dotted name."""
+    part, _, name = dotted.rpartition(".")
+    if part == "limits":
+        return config.limits.by_name().get(name)
+    return getattr(getattr(config, part) if part else config, name)
+
+
+def options() -> dict[str, Option]:
+    """Name to option, of all settings that have a flag, in their order."""
+    table: dict[str, Option] = {}
+    for dotted, kind in setting_types().items():
+        part, _, name = dotted.rpartition(".")
+        if part == "limits":
+            name = f"max_{name}"
+        elif not _FIELDS[dotted].metadata["flag"]:
             continue
         if name in table:
             table[name] = replace(table[name], fields=(*table[name].fields, dotted))
         else:
-            table[name] = Option(
-                name,
-                value_type(cls, field.name),
-                choices_of(dotted),
-                help_of(dotted),
-                (dotted,),
-            )
+            table[name] = Option(name, kind, choices_of(dotted), help_of(dotted), (dotted,))
     return table
 
 
@@ -82,8 +103,8 @@ def help_of(dotted: str) -> str:
         return f"{_FIELDS[dotted].metadata['help']} {_NAMES[dotted]()}"
     part, _, name = dotted.rpartition(".")
     if part == "limits":
-        metric = costs.METRICS[limits.METRIC_OF[name]]
-        return f"Leave out candidates above this many {metric.unit}: {metric.help}"
+        metric = costs.METRICS[limits.metric_of()[name]]
+        return f"Leave out candidates above this many {metric.unit}: {metric.description}."
     return _FIELDS[dotted].metadata["help"]
 
 
@@ -91,25 +112,28 @@ def choices_of(dotted: str) -> tuple[str, ...]:
     """The only values that a field may have; empty if it may have any of its type."""
     if dotted == "rule":
         return tuple(rules.RULES)
-    return _FIELDS[dotted].metadata.get("choices", ())
+    return _FIELDS[dotted].metadata["choices"] if dotted in _FIELDS else ()
 
 
 def _pool_names() -> str:
+    suffixes = " or ".join(f"-{name}" for name in activations.variants())
     return (
         f"One or more of {', '.join(FAMILIES)}, or the beginning of their names, or all; for "
         f"segmentation {', '.join(segmentation.FAMILIES)} or segmentation (all of these); "
-        "separated by commas. A name can end in -swish, -hard_swish, -relu6 or -relu for another "
-        "activation and in -nose for no channel gates, such as elite-relu6-nose. "
+        f"separated by commas. A name can end in {suffixes} for another activation and in -nose "
+        "for no channel gates, such as elite-relu6-nose. "
         "module:function names Keras models of your own (docs/families.md)."
     )
 
 
 def _dataset_names() -> str:
-    return (
-        "digits (embedded), folder:PATH (class folders of images, with or without train/val/test "
-        "subfolders), tfds:NAME, rendered[:classes=10,images=...,size=...,seed=0], or, for "
-        "segmentation, rendered_masks[:classes=4,images=...,size=...,seed=0]."
-    )
+    spellings = ", ".join(f"{each.spelling} ({each.description})" for each in SOURCES.values())
+    return f"One of {spellings}."
+
+
+def _augmentation_names() -> str:
+    names = registry.described(AUGMENTATIONS.values())
+    return f"There are {names}." if names else "None is built in (BUILD.md)."
 
 
 def _rule_names() -> str:
@@ -120,7 +144,7 @@ def _metric_names() -> str:
     return f"Some of {', '.join(costs.METRICS)}."
 
 
-_FIELDS = {dotted: field for dotted, _, field in all_fields()}
+_FIELDS = {dotted: field for dotted, cls, field in all_fields() if cls is not Limits}
 # Field to the sentence on the names that it can have, which lower rooms keep in tables.
 _NAMES: Mapping[str, Callable[[], str]] = {
     "pool": _pool_names,
@@ -128,6 +152,7 @@ _NAMES: Mapping[str, Callable[[], str]] = {
     "rule": _rule_names,
     **{name: partial(rules.parameter_help, name) for name in rules.PARAMETERS},
     "data.dataset": _dataset_names,
+    "data.augment": _augmentation_names,
 }
 
 
@@ -188,6 +213,8 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
     for dotted, value in values.items():
         part, _, name = dotted.rpartition(".")
         (parts[part] if part else own)[name] = value
+    if parts["limits"]:
+        own["limits"] = Limits.of({**config.limits.by_name(), **parts.pop("limits")})
     for part, replaced in parts.items():
         if replaced:
             own[part] = replace(getattr(config, part), **replaced)
@@ -199,8 +226,10 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
 
 def _with_absolute_paths(data: DataConfig) -> DataConfig:
     """A recorded setting must mean the same images from any directory."""
-    kind, _, path = data.dataset.partition(":")
-    return replace(data, dataset=f"folder:{_absolute(path)}") if kind == "folder" and path else data
+    name, _, argument = data.dataset.partition(":")
+    if name in SOURCES and SOURCES[name].is_path and argument:
+        return replace(data, dataset=f"{name}:{_absolute(argument)}")
+    return data
 
 
 def _absolute(path: str | None) -> str | None:
@@ -240,7 +269,7 @@ def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchCo
 
 def limits_of(values: Mapping[str, Any]) -> Limits:
     """The limits that are given."""
-    names = {f"max_{field.name}" for field in fields(Limits)}
+    names = {*names_of("limits")}
     part = {name: value for name, value in values.items() if name in names}
     return search_config(part, SearchConfig()).limits
 

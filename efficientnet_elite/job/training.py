@@ -95,7 +95,8 @@ def train(
             "train": asdict(train),
             "base_resolution": base_resolution,
             "images": images.fingerprint,
-            "pipeline": asdict(images.pipeline),
+            # A setting of the pipeline that is None did not exist in earlier versions.
+            "pipeline": {k: v for k, v in asdict(images.pipeline).items() if v is not None},
         }
         _check_settings(workdir / "train_settings.json", settings)
         for name, side in sides.items():

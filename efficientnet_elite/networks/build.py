@@ -15,6 +15,7 @@ from keras import layers
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.blocks import UserModel
 from efficientnet_elite.networks.families.user import build_model
 from efficientnet_elite.networks.graph import Graph
@@ -27,6 +28,7 @@ from efficientnet_elite.networks.layers import (
 )
 from efficientnet_elite.networks.ops import Op
 from efficientnet_elite.networks.spec import ArchSpec, draw_graph
+from efficientnet_elite.registry import resolve
 
 # The input range of every network: pixel / 128 - 1. With one scale and offset for all channels, the
 # quantized int8 input is just pixel - 128 (scale 1/128, zero point 0), and the zeros of ``same``
@@ -184,7 +186,9 @@ def _(op: ops.BatchNorm, name: str, seed: int) -> keras.Layer:
 
 @_keras_layer.register
 def _(op: ops.Activation, name: str, seed: int) -> keras.Layer:
-    return layers.Activation(op.kind, name=name)
+    entry = ACTIVATIONS.get(op.kind)
+    function = entry.function if entry is not None else None
+    return layers.Activation(op.kind if function is None else resolve(function), name=name)
 
 
 @_keras_layer.register

@@ -61,7 +61,11 @@ _SETS_OF_FAMILIES: dict[str, Mapping[str, Family]] = {
     "all": FAMILIES,
     "segmentation": segmentation.FAMILIES,
 }
-_ALL_FAMILIES = FAMILIES | segmentation.FAMILIES
+
+
+def _all_families() -> dict[str, Family]:
+    """All families that are registered now: more may be added from outside."""
+    return FAMILIES | segmentation.FAMILIES
 
 
 def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
@@ -94,14 +98,15 @@ def _matching_families(base: str) -> Mapping[str, Family]:
     """
     if base in _SETS_OF_FAMILIES:
         return _SETS_OF_FAMILIES[base]
-    if base in _ALL_FAMILIES:
-        return {base: _ALL_FAMILIES[base]}
+    families = _all_families()
+    if base in families:
+        return {base: families[base]}
     prefix = f"{base}-"
-    return {name: family for name, family in _ALL_FAMILIES.items() if name.startswith(prefix)}
+    return {name: family for name, family in families.items() if name.startswith(prefix)}
 
 
 def _unknown_pool_message(part: str) -> str:
-    names = [*_SETS_OF_FAMILIES, *_ALL_FAMILIES]
+    names = [*_SETS_OF_FAMILIES, *_all_families()]
     similar = [name for name in names if part.startswith(name)] or get_close_matches(part, names)
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     return f"unknown pool {part!r}: {hint}`elite models --help` lists pools and their suffixes"
@@ -160,7 +165,7 @@ def spec_by_name(
       UserError: the name is unknown, or the network cannot be built for so small an input.
     """
     base, variant = split_variant(name.lower())
-    for family in _ALL_FAMILIES.values():
+    for family in _all_families().values():
         if base.startswith(family.name):
             setting = family.settings(base_resolution).get(base)
             if setting is not None:

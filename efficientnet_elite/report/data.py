@@ -172,7 +172,7 @@ def _options(contents: Contents) -> Table:
         "name": ("of the champion", "name"),
         "group": ("its cost group", "group"),
         "accuracy": (f"{options.kind}, on {part}", "accuracy"),
-        **{n: (METRICS[n].help, _cost(n)) for n in options.metrics},
+        **{n: (f"{METRICS[n].description}.", _cost(n)) for n in options.metrics},
         "on_front": (
             "no other is at least as good in everything and better in something",
             "on_front",

@@ -14,7 +14,6 @@ from efficientnet_elite.config import Limits
 from efficientnet_elite.device import costs
 from efficientnet_elite.device import limits as limits_lib
 from efficientnet_elite.device.costs import METRICS, Measured
-from efficientnet_elite.device.limits import METRIC_OF
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
 from efficientnet_elite.networks.names import MEMBERS, families_of_pool, fits, variant_spec
@@ -283,8 +282,9 @@ def select(
     """
     needed = costs.to_measure([*metrics, *limits_lib.ceilings(limits), *shown])
     remaining = pool_members(pool, base_resolution=base_resolution, classes=classes)
-    costly = {field: None for field, metric in METRIC_OF.items() if metric in needed}
-    excluded = limits_lib.cut([c.spec for c in remaining], replace(limits, **costly))
+    costly = {name: None for name, metric in limits_lib.metric_of().items() if metric in needed}
+    computed = Limits.of({**limits.by_name(), **costly})
+    excluded = limits_lib.cut([c.spec for c in remaining], computed)
     remaining = tuple(c for c in remaining if c.name not in excluded)
     measured = {metric: measure(metric, [c.spec for c in remaining]) for metric in needed}
     excluded |= limits_lib.cut([c.spec for c in remaining], limits, measured)

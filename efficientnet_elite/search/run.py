@@ -47,7 +47,7 @@ from efficientnet_elite.search.schedule import with_rule_defaults
 from efficientnet_elite.search.tensorboard import Summaries
 from efficientnet_elite.search.workdir import cache_path, has_checkpoints, lock
 from efficientnet_elite.training.keras_import import import_keras
-from efficientnet_elite.training.tasks import task
+from efficientnet_elite.training.tasks import task_for
 from efficientnet_elite.training.trainer import Quantize
 
 # Settings that a search may be continued with at other values: no score depends on them.
@@ -308,7 +308,7 @@ def _set_up(
     """What the ledger of a new search starts with."""
     selected = choose(config, data.num_classes, measure)
     for candidate in selected.candidates:
-        task(candidate.spec, data)  # before anything is recorded
+        task_for(candidate.spec, data)  # before anything is recorded
     if selected.excluded:
         on_message(f"{len(selected.excluded)} candidates are over a limit and not trained")
     pace = None

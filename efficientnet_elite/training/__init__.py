@@ -1,1 +1,1 @@
-"""Training of one network: the trainer, its schedule, checkpoints and results."""
+"""Training of one network: the trainer, tasks, scores, learning rate, checkpoints and results."""

@@ -1,7 +1,7 @@
-"""Checkpoints: one `.npz` file a candidate, replaced atomically after every epoch.
+"""Checkpoints: one `.npz` file for each candidate, replaced atomically after every epoch.
 
-A checkpoint carries its own history, so that an epoch whose record did not reach the ledger before
-a crash is not trained again. This module must not import TensorFlow or Keras.
+A checkpoint contains the results of its epochs. If a search crashes after an epoch is saved but
+before the ledger has recorded it, the epoch is therefore not trained again.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ import numpy as np
 from efficientnet_elite.errors import UserError
 
 _VERSION = 1
-# The parts of a training's state. ``weights`` are the model's variables (batch normalisation's
-# statistics and random seeds included), ``average`` their exponential moving average.
+# The groups of arrays in a checkpoint. ``weights`` are all variables of the model, with the
+# statistics of batch normalisation and the state of random number generators. ``average`` is the
+# exponential moving average of those variables that are floating point numbers. ``optimizer`` are
+# the mean squares, then the momenta, of RMSProp.
 PARTS = ("weights", "average", "optimizer")
 
 
 class DamagedCheckpoint(UserError):
-    """A checkpoint that cannot be read: cut short, or no checkpoint at all."""
+    """A file that cannot be read as a checkpoint, for example because it is truncated."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """State of one training after ``len(history)`` epochs.
+    """The state of a training after ``len(history)`` epochs.
 
     Attributes:
-      spec: the network, `ArchSpec.to_json`.
-      history: one dict an epoch.
-      parts: part name to its arrays, in the order of the variables.
+      spec: the network, as `ArchSpec.to_json` writes it.
+      history: one dict for each epoch, with the fields of `EpochResult`.
+      parts: for each of `PARTS` its arrays, in the order of the variables.
     """
 
     spec: str
@@ -43,10 +45,14 @@ class Checkpoint:
     parts: Mapping[str, Sequence[np.ndarray]]
 
     def save(self, path: Path) -> None:
-        """Writes the file under a temporary name, flushes it to disk, then renames it.
+        """Writes the checkpoint atomically: to a temporary file, which is then renamed.
 
-        The temporary name is the process's own: should the worker of a driver that was killed live
-        a moment longer than it, no file gets two writers. UserError where the disk is full.
+        The temporary name contains the process id. A worker may live a moment longer than the
+        search that started it, and the search may be continued at once: two processes must never
+        write to the same file.
+
+        Raises:
+          UserError: the file cannot be written, for example because the disk is full.
         """
         arrays = {
             f"{part}/{i:04d}": array
@@ -65,15 +71,17 @@ class Checkpoint:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise UserError(
-                f"{path} cannot be written ({error.strerror}): make room, and the same command "
-                "goes on from the epoch before"
+                f"{path} cannot be written ({error.strerror}): make room and run the "
+                "same command again, it continues after the last saved epoch"
             ) from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
-        """Reads what `save` wrote.
+        """Reads a checkpoint.
 
-        DamagedCheckpoint where that is impossible, UserError where it has another version.
+        Raises:
+          DamagedCheckpoint: the file is no checkpoint, or is damaged.
+          UserError: the file has another format version.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
@@ -84,11 +92,13 @@ class Checkpoint:
                     parts[name.split("/")[0]].append(file[name])
         except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise DamagedCheckpoint(
-                f"checkpoint {path} is damaged: delete it, and the same command trains it anew "
-                f"({type(error).__name__})"
+                f"checkpoint {path} is damaged ({type(error).__name__}): delete it and run the "
+                "same command again, it trains this network from the start"
             ) from error
         if version != _VERSION:
             raise UserError(
-                f"checkpoint {path} has format {version}, this version reads {_VERSION}"
+                f"checkpoint {path} has format {version}, but this version of efficientnet-elite "
+                f"reads format {_VERSION}: use the version that wrote it, or delete the file to "
+                "train this network from the start"
             )
         return cls(spec, history, parts)

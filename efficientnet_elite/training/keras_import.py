@@ -1,26 +1,24 @@
-"""Keras without what it imports for others.
-
-This module must not import TensorFlow or Keras when it is imported itself.
-"""
+"""Imports Keras and TensorFlow without the optional packages that Keras would import as well."""
 
 from __future__ import annotations
 
 import sys
 
-# Keras imports these where they are installed, for functions that nothing here calls.
-_FOR_OTHERS = ("matplotlib", "pandas", "sklearn")
+# Keras imports these if they are installed, for functions that this project does not call.
+_OPTIONAL = ("matplotlib", "pandas", "sklearn")
 
 
 def import_keras() -> None:
-    """Imports TensorFlow and Keras in little more than half the time that it takes otherwise.
+    """Imports TensorFlow and Keras in little more than half of the usual time.
 
-    Meant for the first lines of a program of ours. Keras finds some packages not installed, which
-    can be imported as ever afterwards; in this process it then has no plots, no scikit-learn
-    wrappers, and takes no pandas tables. Nothing happens where Keras has been imported already.
+    It belongs at the start of a program. While it runs, some optional packages look as if they were
+    not installed; afterwards they can be imported as usual. In this process Keras has then no
+    plots and no scikit-learn wrappers, and does not accept pandas tables. If Keras has been
+    imported already, this function does nothing.
     """
-    hidden = [name for name in _FOR_OTHERS if name not in sys.modules]
+    hidden = [name for name in _OPTIONAL if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # which makes its import fail
+        sys.modules[name] = None  # type: ignore[assignment]  # None makes an import fail
     try:
         import keras  # noqa: F401
         import tensorflow  # noqa: F401

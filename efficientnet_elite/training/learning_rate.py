@@ -1,6 +1,6 @@
-"""Learning rate as a function of the step, over the whole training whatever the rounds.
+"""The learning rate as a function of the training step.
 
-This module must not import TensorFlow or Keras.
+The schedule covers the whole training; the rounds of a search do not influence it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,23 @@ from efficientnet_elite.config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of step ``step`` (from 0), paper.md section 5: linear warm-up, then the decay.
+    """Returns the learning rate of a step: linear warm-up, then decay.
 
-    The exponential decay counts from the beginning of training and falls at whole multiples of
-    ``decay_epochs`` ("times 0.97 each 2.4 epochs"); the cosine one ends at 0.
+    The exponential schedule is that of section 5.1 of arXiv 2009.07409: the rate is multiplied by
+    0.97 every 2.4 epochs, in steps, counted from the beginning of training. The cosine schedule
+    falls from the end of the warm-up to 0.
+
+    Args:
+      config: the recipe.
+      step: number of the step, from 0.
+      steps_per_epoch: steps in an epoch.
     """
     epoch = step / steps_per_epoch
     if epoch < config.warmup_epochs:
-        risen = (step + 1) / (config.warmup_epochs * steps_per_epoch)
-        return config.learning_rate * min(1.0, risen)  # warm-up may end within a step
+        warmup_share = (step + 1) / (config.warmup_epochs * steps_per_epoch)
+        # Above 1 if the warm-up ends between this step and the next.
+        return config.learning_rate * min(1.0, warmup_share)
     if config.schedule == "exponential":
         return config.learning_rate * config.decay_rate ** (epoch // config.decay_epochs)
-    rest = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
-    return config.learning_rate * 0.5 * (1 + cos(pi * min(1.0, rest)))
+    decay_share = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
+    return config.learning_rate * 0.5 * (1 + cos(pi * min(1.0, decay_share)))

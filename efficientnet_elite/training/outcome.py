@@ -1,7 +1,4 @@
-"""What a training reports: an epoch that is done, its int8 form's accuracy, or why it has ended.
-
-This module must not import TensorFlow or Keras.
-"""
+"""What a training reports: results of epochs, accuracies in int8, and errors that end it."""
 
 from __future__ import annotations
 
@@ -9,22 +6,23 @@ from dataclasses import dataclass
 
 
 class TrainingError(Exception):
-    """A candidate's training cannot go on: diverged, or does not fit into memory."""
+    """The training of a candidate cannot continue: it diverged or does not fit into memory."""
 
 
 class OutOfMemory(TrainingError):
-    """Memory does not suffice, be it for this candidate or beside others."""
+    """Memory is too small for this candidate, alone or beside others that are trained now."""
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """One trained epoch.
+    """The result of one epoch of training.
 
     Attributes:
-      epoch: from 1.
-      validation_accuracy: top-1 of the averaged weights, 0..1.
-      train_loss: mean over the steps (cross-entropy, label smoothing included).
-      seconds: training and validation.
+      epoch: number of the epoch, from 1.
+      validation_accuracy: score of the averaged weights on the validation part, 0..1: top-1
+        accuracy for classification, mean intersection over union for segmentation.
+      train_loss: mean loss over the steps of the epoch (cross-entropy with label smoothing).
+      seconds: time for training and validation.
     """
 
     epoch: int
@@ -35,15 +33,15 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Int8Result:
-    """What an epoch's averaged weights are worth in full int8.
+    """The score of an epoch's averaged weights after quantization to int8.
 
     Attributes:
-      epoch: from 1.
-      float_accuracy: top-1 in float32 on these images, 0..1.
-      int8_accuracy: top-1 in int8 on the same images, 0..1; None where there is no int8 form.
-      images: how many, of the validation part.
-      seconds: conversion and evaluation.
-      fault: why there is no int8 form.
+      epoch: number of the epoch, from 1.
+      float_accuracy: score in float32, 0..1, as `EpochResult.validation_accuracy`.
+      int8_accuracy: score in int8 on the same images, 0..1; None if quantization failed.
+      images: number of images of the validation part that were used.
+      seconds: time for quantization and evaluation.
+      fault: why quantization failed; empty if it did not.
     """
 
     epoch: int
@@ -55,5 +53,5 @@ class Int8Result:
 
     @property
     def change(self) -> float:
-        """Accuracy that int8 adds, mostly below 0; without an int8 form all of it is lost: -1."""
+        """Score in int8 minus score in float32, mostly below 0; -1 if quantization failed."""
         return -1.0 if self.int8_accuracy is None else self.int8_accuracy - self.float_accuracy

@@ -1,7 +1,8 @@
-"""Mean intersection over union (mIoU), the score of segmentation networks.
+"""Scores of predictions: top-1 accuracy for classification, mean IoU for segmentation.
 
-Exact: from the confusion matrix over all pixels of a part, not a mean over images or batches. This
-module must not import TensorFlow or Keras.
+IoU is the intersection over union of the pixels that are of a class and those that are predicted to
+be. The mean IoU is computed from one confusion matrix over all pixels of all images, and so is
+exact; it is not a mean over images or batches.
 """
 
 from __future__ import annotations
@@ -14,49 +15,63 @@ from numpy.typing import NDArray
 from efficientnet_elite.data import IGNORED
 
 
-def confusion(
-    choices: NDArray[np.integer[Any]], masks: NDArray[np.integer[Any]], classes: int
-) -> NDArray[np.int64]:
-    """Pixels by true and chosen class.
+def score_predictions(
+    predictions: NDArray[np.integer[Any]], labels: NDArray[np.integer[Any]], classes: int
+) -> float:
+    """Returns the score of predicted classes, 0..1.
 
     Args:
-      choices: chosen classes, of any shape.
-      masks: true classes, of the same shape; `IGNORED` does not count.
-      classes: how many there are.
+      predictions: predicted classes, of the same shape as ``labels``.
+      labels: true classes, (n,) for classification, (n, height, width) for segmentation.
+      classes: number of classes.
 
     Returns:
-      (classes, classes); rows are the true ones.
+      Top-1 accuracy for classification, mean IoU for segmentation.
+    """
+    if labels.ndim == 1:
+        return float((predictions == labels).mean())
+    return mean_iou(confusion_matrix(predictions, labels, classes))
+
+
+def confusion_matrix(
+    predictions: NDArray[np.integer[Any]], masks: NDArray[np.integer[Any]], classes: int
+) -> NDArray[np.int64]:
+    """Counts pixels by true and predicted class.
+
+    Args:
+      predictions: predicted classes, of any shape.
+      masks: true classes, of the same shape; pixels that are `IGNORED` are not counted.
+      classes: number of classes.
+
+    Returns:
+      (classes, classes); rows are true classes, columns predicted ones.
     """
     counted = masks != IGNORED
-    pairs = masks[counted].astype(np.int64) * classes + choices[counted]
+    pairs = masks[counted].astype(np.int64) * classes + predictions[counted]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def score(
-    choices: NDArray[np.integer[Any]], labels: NDArray[np.integer[Any]], classes: int
-) -> float:
-    """Share of images that are right, 0..1; of masks (N, height, width) the mIoU."""
-    if labels.ndim == 1:
-        return float((choices == labels).mean())
-    return mean_iou(confusion(choices, labels, classes))
+def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns the IoU of each class, 0..1.
+
+    Args:
+      matrix: a `confusion_matrix`, (classes, classes).
+
+    Returns:
+      (classes,); NaN for classes that no pixel has and none is predicted to have.
+    """
+    intersections = np.diag(matrix)
+    unions = matrix.sum(0) + matrix.sum(1) - intersections
+    no_iou = np.full(len(intersections), np.nan)
+    return np.divide(intersections, unions, out=no_iou, where=unions > 0)
 
 
 def mean_iou(matrix: NDArray[np.int64]) -> float:
-    """Mean of `class_iou` over the classes that have one, 0..1; 0 where none has."""
-    shares = class_iou(matrix)
-    counted = ~np.isnan(shares)
-    return float(shares[counted].mean()) if counted.any() else 0.0
-
-
-def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Intersection of each class's true and chosen pixels over their union, 0..1.
+    """Returns the mean IoU over the classes that have one, 0..1; 0 if none has.
 
     Args:
-      matrix: of `confusion`.
-
-    Returns:
-      (classes,); NaN for classes that are neither there nor chosen and so have no union.
+      matrix: a `confusion_matrix`, (classes, classes).
     """
-    hits = np.diag(matrix)
-    unions = matrix.sum(0) + matrix.sum(1) - hits
-    return np.divide(hits, unions, out=np.full(len(hits), np.nan), where=unions > 0)
+    ious = class_iou(matrix)
+    defined = ~np.isnan(ious)
+    return float(ious[defined].mean()) if defined.any() else 0.0

@@ -1,6 +1,7 @@
-"""What a network is trained for: classes of images, or of pixels.
+"""The tasks that a network can be trained for: classification and segmentation.
 
-The data say which. A task gives the loss to train by and the score to choose by.
+The data set decides which task it is (`task_for`). A task provides the loss to train with and the
+score that ranks candidates.
 """
 
 from __future__ import annotations
@@ -14,27 +15,41 @@ from numpy.typing import NDArray
 from efficientnet_elite.data import IGNORED, ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
-from efficientnet_elite.training.scores import confusion, mean_iou
+from efficientnet_elite.training.scores import confusion_matrix, mean_iou
 
 
 class Task(Protocol):
-    """How a network's logits are judged."""
+    """Loss and score of a network's logits.
+
+    To score a data set, `tally` each batch, add up the tallies, and take the `score` of the sum.
+    """
 
     def labels_shape(self, batch: int | None, side: int) -> tuple[int | None, ...]:
-        """Shape of a batch of labels for images of so many pixels a side."""
+        """Returns the shape of a batch of labels, for images with ``side`` pixels a side."""
 
     def loss(self, logits: Any, labels: Any, smoothing: float) -> Any:
-        """Mean cross-entropy with smoothed labels."""
+        """Returns the mean cross-entropy, a scalar.
 
-    def tally(self, choices: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
-        """What counts for the score in a batch; tallies of batches add up."""
+        Args:
+          logits: float32, of the labels' shape and (classes,).
+          labels: int32, of `labels_shape`.
+          smoothing: share of each target that is spread evenly over all classes, 0..1.
+        """
+
+    def tally(self, predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Returns the counts of a batch from which the score is computed.
+
+        Args:
+          predictions: predicted classes, of `labels_shape`.
+          labels: true classes, of `labels_shape`.
+        """
 
     def score(self, tally: NDArray[np.int64]) -> float:
-        """From 0 to 1, of a sum of tallies."""
+        """Returns the score of a sum of tallies, 0..1."""
 
 
 class Classification:
-    """A class an image; scored by the share of images that are right (top-1)."""
+    """One class for each image. The score is the top-1 accuracy."""
 
     def labels_shape(self, batch: int | None, side: int) -> tuple[int | None, ...]:
         """See `Task`."""
@@ -44,9 +59,9 @@ class Classification:
         """See `Task`."""
         return tf.reduce_mean(_cross_entropy(logits, labels, smoothing))
 
-    def tally(self, choices: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
-        """Right images, images."""
-        return np.array([(choices == labels).sum(), labels.size], np.int64)
+    def tally(self, predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Returns the number of correct images and the number of images, (2,)."""
+        return np.array([(predictions == labels).sum(), labels.size], np.int64)
 
     def score(self, tally: NDArray[np.int64]) -> float:
         """See `Task`."""
@@ -54,7 +69,7 @@ class Classification:
 
 
 class Segmentation:
-    """A class a pixel; scored by the mean intersection over union.
+    """One class for each pixel. The score is the mean intersection over union.
 
     Args:
       classes: number of classes.
@@ -68,15 +83,15 @@ class Segmentation:
         return batch, side, side
 
     def loss(self, logits: Any, labels: Any, smoothing: float) -> Any:
-        """See `Task`; the mean is over the pixels that are not ignored."""
+        """See `Task`. The mean is over the pixels that are not `IGNORED`."""
         counted = labels != IGNORED
         losses = _cross_entropy(logits, tf.where(counted, labels, 0), smoothing)
         weights = tf.cast(counted, losses.dtype)
         return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
 
-    def tally(self, choices: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
-        """The confusion matrix."""
-        return confusion(choices, labels, self._classes)
+    def tally(self, predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+        """Returns the confusion matrix, (classes, classes)."""
+        return confusion_matrix(predictions, labels, self._classes)
 
     def score(self, tally: NDArray[np.int64]) -> float:
         """See `Task`."""
@@ -84,25 +99,30 @@ class Segmentation:
 
 
 def _cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
+    """Returns the cross-entropy of each label, of the labels' shape."""
     classes = logits.shape[-1]
     target = tf.one_hot(labels, classes)
     target = target * (1 - smoothing) + smoothing / classes
     return tf.nn.softmax_cross_entropy_with_logits(target, logits)
 
 
-def task(spec: ArchSpec, data: ImageData) -> Task:
-    """The task that the data set; UserError where the network is for another."""
-    *outputs, classes = spec.graph.nodes[-1].shape
+def task_for(spec: ArchSpec, data: ImageData) -> Task:
+    """Returns the task that a data set is for.
+
+    Raises:
+      UserError: the network is for the other task.
+    """
+    *output_sides, classes = spec.graph.nodes[-1].shape
     if not data.masks:
-        if outputs:
+        if output_sides:
             raise UserError(
-                f"{spec.name} classifies pixels, but {data.name} has a class for each image: use "
-                "--dataset=rendered_masks, or another pool"
+                f"{spec.name} is a segmentation network, but {data.name} has one class for each "
+                "image: use --dataset=rendered_masks, or another pool"
             )
         return Classification()
-    if tuple(outputs) != spec.input_shape[:2]:
+    if tuple(output_sides) != spec.input_shape[:2]:
         raise UserError(
-            f"{spec.name} does not classify each pixel, as {data.name} wants: use "
+            f"{spec.name} does not predict a class for each pixel, as {data.name} needs: use "
             "--pool=segmentation, or another data set"
         )
     return Segmentation(classes)

@@ -1,10 +1,12 @@
-"""Training of one candidate: the recipe, averaged weights, exact continuation.
+"""Trains one network: the recipe of section 5.1 of arXiv 2009.07409, with exact continuation.
 
-The loop is ours rather than `keras.Model.fit` for three reasons: the average covers batch
-normalisation's statistics too (as in the authors' code), the graph is built once however many
-rounds a candidate survives, and the time that building takes is measured apart from training.
+There is a training loop here instead of `keras.Model.fit` for three reasons. The averaged weights
+include the statistics of batch normalisation, as in the authors' code. The graph is built once,
+however many rounds a candidate survives. And the time for building it is measured apart from the
+time for training.
 
-TensorFlow backend. This module must not know of groups, rounds or ledgers.
+It needs Keras with the TensorFlow backend. It knows nothing about groups, rounds or ledgers: those
+belong to the search.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.config import CALIBRATION_IMAGES, TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import condense
@@ -33,19 +35,21 @@ from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.learning_rate import learning_rate
 from efficientnet_elite.training.outcome import EpochResult, Int8Result, OutOfMemory, TrainingError
-from efficientnet_elite.training.tasks import task
+from efficientnet_elite.training.tasks import task_for
 
 Infer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Images (N, height, width, 3), pixel / 128 - 1, to their logits (N, classes)."""
+"""Takes images (n, height, width, 3), normalised to pixel / 128 - 1, to their logits: (n, classes)
+for classification, (n, height, width, classes) for segmentation."""
 Quantize: TypeAlias = Callable[[keras.Model, NDArray[np.float32]], Infer]
-"""(model, calibration images) to the model's int8 form; UserError where it has none."""
+"""Takes a model and the images of a representative data set to the int8 model; raises UserError if
+the model cannot be quantized."""
 
-CALIBRATION_IMAGES = 200  # of the training part, which set the int8 ranges
-INT8_IMAGES = 5000  # of the validation part at most: int8 takes them one by one, on one thread
+# The most validation images for evaluation in int8, which is slow: one image at a time, one thread.
+INT8_IMAGES = 5000
 
 
 @contextmanager
-def _out_of_memory_named() -> Iterator[None]:
+def _out_of_memory_as_training_error() -> Iterator[None]:
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
@@ -53,18 +57,27 @@ def _out_of_memory_named() -> Iterator[None]:
 
 
 class Trainer:
-    """A candidate in training.
+    """Trains one network.
 
     Args:
       spec: the network.
       config: the recipe.
-      data: images; the training part trains, the validation part scores.
-      base_resolution: input side at resolution coefficient 1, for the evaluation crop.
-      seed: of initial weights, data order, dropout.
-      checkpoint: file to continue from (where it exists) and to keep up to date.
+      data: the data set; the training part trains, the validation part scores.
+      base_resolution: input side of the pool's unscaled network in pixels, for the evaluation crop.
+      seed: seed of initial weights, data order, augmentation and dropout.
+      checkpoint: file that is written after each epoch. If it exists, training continues from it.
+
+    Attributes:
+      model: the network in training, with its current (not averaged) weights.
+      history: results of the epochs trained so far.
+      build_seconds: time for building the network and its graphs.
+
+    Raises:
+      TrainingError: memory does not suffice.
+      UserError: the network does not fit the data set's task, or the checkpoint cannot be used.
     """
 
-    @_out_of_memory_named()
+    @_out_of_memory_as_training_error()
     def __init__(
         self,
         spec: ArchSpec,
@@ -76,37 +89,37 @@ class Trainer:
         checkpoint: Path,
     ):
         started = time.perf_counter()
-        # The same scores from the same seed need deterministic kernels.
+        # Only deterministic kernels give the same scores from the same seed.
         tf.config.experimental.enable_op_determinism()
         self.spec, self.config, self.checkpoint = spec, config, checkpoint
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
-        self._task = task(spec, data)
+        self._task = task_for(spec, data)
         self.history: list[EpochResult] = []
-        trained = training_form(spec.with_drop_rates(config.drop_rates))
-        self.model = build(trained, seed=seed, split_groups=True)
-        self._learned = condense.learned_layers(self.model)
+        trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
+        self.model = build(trained_spec, seed=seed, split_groups=True)
+        self._learned_convolutions = condense.learned_layers(self.model)
         for layer in self.model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = config.batch_norm_momentum
         self._variables = list(self.model.variables)
-        self._averaged = [v for v in self._variables if "float" in v.dtype]
-        self._average = [tf.Variable(v, trainable=False) for v in self._averaged]
-        # TensorFlow's RMSProp starts its mean square at one (Keras' at zero).
+        self._float_variables = [v for v in self._variables if "float" in v.dtype]
+        self._averages = [tf.Variable(v, trainable=False) for v in self._float_variables]
+        # The mean squares start at one, as in TensorFlow's RMSProp; those of Keras start at zero.
         trainable = self.model.trainable_variables
         self._mean_squares = [tf.Variable(tf.ones_like(v), trainable=False) for v in trainable]
         self._momenta = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
-        self._decayed = [not _is_batch_norm(v) for v in trainable]
+        self._has_weight_decay = [not _is_batch_norm(v) for v in trainable]
         if checkpoint.is_file():
             self._restore(Checkpoint.load(checkpoint))
         self._batches: Iterator[Any] | None = None
-        self._validation = self._part("validation")
-        self._step = tf.function(self._train_step, autograph=False)
-        self._choices = tf.function(self._choose, autograph=False)
-        self._trace()
-        self._instantiated = False
+        self._validation_batches = self._eval_batches("validation")
+        self._train_function = tf.function(self._train_step, autograph=False)
+        self._predict = tf.function(self._predict_step, autograph=False)
+        self._trace_functions()
+        self._is_first_step = True
         self.build_seconds = time.perf_counter() - started
 
-    def _part(self, part: str) -> Any:
+    def _eval_batches(self, part: str) -> Any:
         return data_lib.eval_batches(
             self._data,
             part,
@@ -115,33 +128,53 @@ class Trainer:
             base_resolution=self._base_resolution,
         )
 
-    def _trace(self) -> None:
+    def _trace_functions(self) -> None:
+        """Builds the graphs of training and prediction now, so that it counts as building."""
         side, size = self.spec.resolution, self.config.batch_size
         images = tf.TensorSpec((size, side, side, 3), tf.float32)
         labels = tf.TensorSpec(self._task.labels_shape(size, side), tf.int32)
         scalar = tf.TensorSpec((), tf.float32)
-        self._step = self._step.get_concrete_function(images, labels, scalar, scalar)
-        self._choices = self._choices.get_concrete_function(
+        self._train_function = self._train_function.get_concrete_function(
+            images, labels, scalar, scalar
+        )
+        self._predict = self._predict.get_concrete_function(
             tf.TensorSpec((None, side, side, 3), tf.float32)
         )
 
     # -- one step --------------------------------------------------------------------------------
 
     def _train_step(self, images: Any, labels: Any, rate: Any, decay: Any) -> Any:
+        """Trains on one batch and updates the averages.
+
+        Args:
+          images: float32 (batch, side, side, 3).
+          labels: int32, of the task's shape.
+          rate: learning rate.
+          decay: decay of the averages.
+
+        Returns:
+          The loss, a scalar.
+        """
         trainable = self.model.trainable_variables
         with tf.GradientTape() as tape:
             logits = self.model(images, training=True)
             loss = self._task.loss(logits, labels, self.config.label_smoothing)
-            if self._learned:
-                loss += condense.group_lasso_loss(self._learned)
+            if self._learned_convolutions:
+                loss += condense.group_lasso_loss(self._learned_convolutions)
         gradients = tape.gradient(loss, trainable)
-        for gradient, variable, decayed, mean_square, momentum in zip(
-            gradients, trainable, self._decayed, self._mean_squares, self._momenta, strict=True
+        for gradient, variable, has_weight_decay, mean_square, momentum in zip(
+            gradients,
+            trainable,
+            self._has_weight_decay,
+            self._mean_squares,
+            self._momenta,
+            strict=True,
         ):
-            if decayed:
-                # The gradient of L2's weight_decay / 2 * |w|^2, without computing that sum.
+            if has_weight_decay:
+                # The gradient of weight_decay / 2 * |w|^2 (L2), without computing that sum.
                 gradient += self.config.weight_decay * variable.value
-            # One kernel a variable, with epsilon inside the root; Keras' optimizer builds eight.
+            # One kernel for each variable, where the Keras optimizer runs eight. Its epsilon is
+            # inside the root, as in the paper's code.
             tf.raw_ops.ResourceApplyRMSProp(
                 var=variable.value.handle,
                 ms=mean_square.handle,
@@ -152,14 +185,16 @@ class Trainer:
                 epsilon=self.config.epsilon,
                 grad=gradient,
             )
-        for average, variable in zip(self._average, self._averaged, strict=True):
-            # average -= (1 - decay) * (average - variable), in place: memory traffic counts here.
+        for average, variable in zip(self._averages, self._float_variables, strict=True):
+            # average -= (1 - decay) * (average - variable). The kernel does it in place, because
+            # memory traffic is what makes this step slow.
             tf.raw_ops.ResourceApplyGradientDescent(
                 var=average.handle, alpha=1 - decay, delta=average - variable.value
             )
         return loss
 
-    def _choose(self, images: Any) -> Any:
+    def _predict_step(self, images: Any) -> Any:
+        """Takes images, float32 (n, side, side, 3), to predicted classes, int32."""
         return tf.argmax(self.model(images, training=False), -1, tf.int32)
 
     # -- epochs ----------------------------------------------------------------------------------
@@ -175,29 +210,31 @@ class Trainer:
         on_epoch: Callable[[EpochResult], None],
         on_step: Callable[[int, int], None] = lambda step, steps: None,
     ) -> None:
-        """Trains on until ``until_epoch`` epochs are done, saving a checkpoint after each.
+        """Trains until ``until_epoch`` epochs are done and saves a checkpoint after each of them.
 
         Args:
-          until_epoch: number of epochs in all.
-          on_epoch: called after the epoch's checkpoint is on disk.
-          on_step: called after each step with (steps done, steps an epoch).
+          until_epoch: number of epochs in all, from the beginning of training.
+          on_epoch: called with the result of each epoch once its checkpoint is saved.
+          on_step: called after each step with the number of steps done in this epoch and the number
+            of steps in an epoch.
 
         Raises:
           TrainingError: the loss is no longer finite, or memory does not suffice.
         """
         while self.epochs_done < until_epoch:
             started = time.perf_counter()
-            building = self.build_seconds
-            with _out_of_memory_named(), _unoptimized_graphs():
+            build_seconds_before = self.build_seconds
+            with _out_of_memory_as_training_error(), _unoptimized_graphs():
                 loss = self._train_epoch(on_step)
-                accuracy = self._accuracy(self._validation)
-            seconds = time.perf_counter() - started - (self.build_seconds - building)
+                accuracy = self._accuracy(self._validation_batches)
+            seconds = time.perf_counter() - started - (self.build_seconds - build_seconds_before)
             result = EpochResult(self.epochs_done + 1, accuracy, loss, seconds)
             self.history.append(result)
             self._save()
             on_epoch(result)
 
     def _train_epoch(self, on_step: Callable[[int, int], None]) -> float:
+        """Trains one epoch and returns its mean loss."""
         if self._batches is None:
             stream, self._steps = data_lib.train_batches(
                 self._data,
@@ -207,20 +244,25 @@ class Trainer:
                 first_epoch=self.epochs_done,
             )
             self._batches = iter(stream)
-        first = self.epochs_done * self._steps
+        first_step = self.epochs_done * self._steps
         losses = []
-        for step in range(first, first + self._steps):
-            condense.drop_due_channels(self._learned, step, self.config.epochs * self._steps)
+        for step in range(first_step, first_step + self._steps):
+            condense.drop_due_channels(
+                self._learned_convolutions, step, self.config.epochs * self._steps
+            )
             images, labels = next(self._batches)
             rate = learning_rate(self.config, step, self._steps)
+            # The decay grows with the step, so that short trainings have a useful average as well.
             decay = min(self.config.ema, (1 + step) / (10 + step))
             started = time.perf_counter()
-            losses.append(self._step(images, labels, tf.constant(rate), tf.constant(decay)))
-            if not self._instantiated:
-                # The first call instantiates the graph's kernels; that is building, not training.
+            losses.append(
+                self._train_function(images, labels, tf.constant(rate), tf.constant(decay))
+            )
+            if self._is_first_step:
+                # The first call creates the kernels of the graph, which counts as building.
                 self.build_seconds += time.perf_counter() - started
-                self._instantiated = True
-            on_step(step - first + 1, self._steps)
+                self._is_first_step = False
+            on_step(step - first_step + 1, self._steps)
         loss = float(np.mean([float(value) for value in losses]))
         if not np.isfinite(loss):
             raise TrainingError(f"the loss became {loss}: try a lower --learning_rate")
@@ -228,38 +270,45 @@ class Trainer:
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Within this context the model carries the averaged weights."""
-        kept = [tf.identity(v.value) for v in self._averaged]
-        for variable, average in zip(self._averaged, self._average, strict=True):
+        """Gives the model the averaged weights for the duration of a with statement."""
+        current_values = [tf.identity(v.value) for v in self._float_variables]
+        for variable, average in zip(self._float_variables, self._averages, strict=True):
             variable.assign(average)
         try:
             yield
         finally:
-            for variable, value in zip(self._averaged, kept, strict=True):
+            for variable, value in zip(self._float_variables, current_values, strict=True):
                 variable.assign(value)
 
     def accuracy(self, part: str) -> float:
-        """Score of the averaged weights on a part of the data, 0..1: top-1, or mIoU of masks."""
-        return self._accuracy(self._part(part))
+        """Returns the score of the averaged weights on a part of the data set, 0..1.
+
+        It is the top-1 accuracy for classification, the mean IoU for segmentation.
+        """
+        return self._accuracy(self._eval_batches(part))
 
     def _accuracy(self, batches: Any) -> float:
         with self.averaged_weights():
             tallies = [
-                self._task.tally(self._choices(images).numpy(), labels.numpy())
+                self._task.tally(self._predict(images).numpy(), labels.numpy())
                 for images, labels in batches
             ]
         return self._task.score(np.sum(tallies, axis=0))
 
-    def int8(self, quantize: Quantize) -> Int8Result:
-        """Accuracy of the averaged weights in int8 and in float32, on the same validation images.
+    def evaluate_int8(self, quantize: Quantize) -> Int8Result:
+        """Compares the averaged weights in int8 and in float32 on the same validation images.
 
-        On all of them, or on `INT8_IMAGES` drawn with the seed where there are more.
+        All validation images are used, or `INT8_IMAGES` of them, drawn with the seed, if there are
+        more.
+
+        Args:
+          quantize: quantizes the model.
 
         Raises:
           TrainingError: memory does not suffice.
         """
         started = time.perf_counter()
-        calibration, _ = data_lib.calibration_images(
+        representative_images, _ = data_lib.calibration_images(
             self._data,
             resolution=self.spec.resolution,
             base_resolution=self._base_resolution,
@@ -267,29 +316,30 @@ class Trainer:
             seed=self._seed,
         )
         size = self._data.parts["validation"].size
-        chosen = np.random.default_rng(self._seed).permutation(size) < INT8_IMAGES
+        is_used = np.random.default_rng(self._seed).permutation(size) < INT8_IMAGES
         infer, fault = None, ""
-        in_float, in_int8, seen = [], [], 0
-        with _out_of_memory_named(), self.averaged_weights():
+        float_tallies, int8_tallies, first_in_batch = [], [], 0
+        with _out_of_memory_as_training_error(), self.averaged_weights():
             try:
                 with unsplit_groups(self.model):
-                    infer = quantize(self.model, calibration)
+                    infer = quantize(self.model, representative_images)
             except UserError as error:
                 fault = str(error)
-            for batch, classes in self._validation:
-                own = chosen[seen : seen + len(classes)]
-                seen += len(classes)
-                if not own.any():
+            for batch_images, batch_labels in self._validation_batches:
+                used_in_batch = is_used[first_in_batch : first_in_batch + len(batch_labels)]
+                first_in_batch += len(batch_labels)
+                if not used_in_batch.any():
                     continue
-                images, labels = batch.numpy()[own], classes.numpy()[own]
-                in_float.append(self._task.tally(self._choices(images).numpy(), labels))
+                images = batch_images.numpy()[used_in_batch]
+                labels = batch_labels.numpy()[used_in_batch]
+                float_tallies.append(self._task.tally(self._predict(images).numpy(), labels))
                 if infer is not None:
-                    in_int8.append(self._task.tally(infer(images).argmax(-1), labels))
+                    int8_tallies.append(self._task.tally(infer(images).argmax(-1), labels))
         return Int8Result(
             epoch=self.epochs_done,
-            float_accuracy=self._task.score(np.sum(in_float, axis=0)),
-            int8_accuracy=None if infer is None else self._task.score(np.sum(in_int8, axis=0)),
-            images=int(chosen.sum()),
+            float_accuracy=self._task.score(np.sum(float_tallies, axis=0)),
+            int8_accuracy=None if infer is None else self._task.score(np.sum(int8_tallies, axis=0)),
+            images=int(is_used.sum()),
             seconds=time.perf_counter() - started,
             fault=fault,
         )
@@ -302,17 +352,20 @@ class Trainer:
             history=[asdict(result) for result in self.history],
             parts={
                 "weights": [np.asarray(v) for v in self._variables],
-                "average": [v.numpy() for v in self._average],
+                "average": [v.numpy() for v in self._averages],
                 "optimizer": [v.numpy() for v in (*self._mean_squares, *self._momenta)],
             },
         ).save(self.checkpoint)
 
     def _restore(self, saved: Checkpoint) -> None:
         optimizer = (*self._mean_squares, *self._momenta)
-        targets = (self._variables, self._average, optimizer)
+        variables_of_parts = (self._variables, self._averages, optimizer)
         if ArchSpec.from_json(saved.spec) != self.spec:
-            raise UserError(f"checkpoint {self.checkpoint} belongs to another network: delete it")
-        for variables, arrays in zip(targets, saved.parts.values(), strict=True):
+            raise UserError(
+                f"checkpoint {self.checkpoint} belongs to another network than {self.spec.name}: "
+                "delete it to train this network from the start"
+            )
+        for variables, arrays in zip(variables_of_parts, saved.parts.values(), strict=True):
             for variable, array in zip(variables, arrays, strict=True):
                 variable.assign(array)
         self.history = [EpochResult(**entry) for entry in saved.history]
@@ -320,7 +373,7 @@ class Trainer:
 
 @contextmanager
 def _unoptimized_graphs() -> Iterator[None]:
-    """Leaves out TensorFlow's graph optimizer: it takes seconds a candidate and gains no speed."""
+    """Switches off TensorFlow's graph optimizer, which takes seconds and makes nothing faster."""
     before = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:
@@ -335,18 +388,26 @@ def _is_batch_norm(variable: Any) -> bool:
 
 
 def load_averaged(path: Path) -> tuple[keras.Model, ArchSpec, int]:
-    """The model in a checkpoint with its averaged weights, its spec, and its number of epochs.
+    """Loads the model in a checkpoint, with its averaged weights.
 
-    Networks with learned convolutions come in their deployed form. UserError where the checkpoint
-    is missing or damaged, or these have not yet learned what to keep.
+    Networks with learned group convolutions are converted to the form in which they are deployed.
+
+    Returns:
+      The model, its spec, and the number of epochs that it was trained for.
+
+    Raises:
+      UserError: the checkpoint is missing or damaged, or the learned convolutions have not been
+        trained long enough to be converted.
     """
     if not path.is_file():
-        raise UserError(f"checkpoint {path} is missing: `elite search` again trains it anew")
+        raise UserError(
+            f"checkpoint {path} is missing: run the same `elite search` again to train it"
+        )
     saved = Checkpoint.load(path)
     spec = ArchSpec.from_json(saved.spec)
     model = build(training_form(spec))
-    floats = [v for v in model.variables if "float" in v.dtype]
-    for variable, array in zip(floats, saved.parts["average"], strict=True):
+    float_variables = [v for v in model.variables if "float" in v.dtype]
+    for variable, array in zip(float_variables, saved.parts["average"], strict=True):
         variable.assign(array)
     masks = [array for array in saved.parts["weights"] if array.dtype == bool]
     for layer, mask in zip(condense.learned_layers(model), masks, strict=True):

@@ -20,16 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .choices import INPUTS
+
 if TYPE_CHECKING:
     import keras
 
-# Kinds of input that a network may be built for, as (scale, offset) in x = scale * q + offset.
-INPUTS = {
-    "0..255": (128.0, 128.0),
-    "0..1": (128 / 255, 128 / 255),
-    "-1..1": (128 / 127.5, 128 / 127.5 - 1),
-    "elite": (1.0, 0.0),
-}
 _CONSTANT = -1.0  # value of the fourth channel; it is exact in int8, where it is -128
 
 

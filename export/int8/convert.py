@@ -23,11 +23,11 @@ from efficientnet_elite.export.formats import FLOAT32, INT8, Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
 from . import post_training
+from .calibration import activation_ranges
+from .choices import OUTPUTS
 
 if TYPE_CHECKING:
     import keras
-
-OUTPUTS = ("logits", "softmax")  # what `with_output` can make a model end in
 
 
 def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
@@ -64,18 +64,19 @@ def to_tflite_formats(
 ) -> list[bytes]:
     """A model's files in several formats, as `to_tflite`, for the price of one trace.
 
-    Only formats that are not calibrated do without images.
+    Only formats that need no calibration do without images.
     """
     if calibration is not None:
         check_images(model, calibration)
-    # What is calibrated is made of the float32 file.
-    converted = dict.fromkeys(FLOAT32 if form.calibrated else form for form in formats)
+    # What needs calibration is made of the float32 file.
+    converted = dict.fromkeys(FLOAT32 if form.needs_calibration else form for form in formats)
     with _saved(model) as folder:
         files = {form: _convert(folder, form) for form in converted}
     if calibration is not None and not files.keys() >= set(formats):
-        with_ranges = post_training.calibrated(files[FLOAT32], calibration)
+        ranges = activation_ranges(files[FLOAT32], calibration, ["minmax"])["minmax"]
+        with_ranges = post_training.with_ranges(files[FLOAT32], ranges)
         for form in formats:
-            if form.calibrated:
+            if form.needs_calibration:
                 files[form] = post_training.quantize_file(with_ranges, form)
     return [files[form] for form in formats]
 

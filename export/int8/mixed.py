@@ -19,12 +19,12 @@ from efficientnet_elite.export.layers import layer_of
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from .post_training import Range
-from .quantizer import Calibrated, quantize
+from .quantizer import CalibratedNetwork, quantize
 
 _FLOAT_LOGITS = Format("int8", "float32")
 
 
-def layer_operators(calibrated: Calibrated) -> dict[str, frozenset[str]]:
+def layer_operators(calibrated: CalibratedNetwork) -> dict[str, frozenset[str]]:
     """The operators of each Keras layer; a layer can have several: swish is a LOGISTIC and a MUL.
 
     Returns:
@@ -39,7 +39,7 @@ def layer_operators(calibrated: Calibrated) -> dict[str, frozenset[str]]:
 
 
 def noise_by_layer(
-    calibrated: Calibrated, ranges: Mapping[str, Range], images: np.ndarray
+    calibrated: CalibratedNetwork, ranges: Mapping[str, Range], images: np.ndarray
 ) -> dict[str, float]:
     """Measures the error of the logits that int8 causes in each layer alone.
 

@@ -12,11 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import numpy as np
-from tqdm import tqdm
-
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect, layers
 from efficientnet_elite.export.formats import Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
@@ -24,30 +20,6 @@ Range = tuple[float, float]  # the least and the greatest value of a tensor
 # The float input is pixel / 128 - 1. With this range the int8 input has scale 1/128 and zero point
 # 0, so that it is pixel - 128: the image only changes its type, without any arithmetic.
 INPUT_RANGE: Range = (-1.0, 127 / 128)
-
-
-def calibrated(model: bytes, images: np.ndarray) -> bytes:
-    """A float32 file whose tensors carry the ranges they have for images; see `measured`."""
-    return with_ranges(model, measured(model, images))
-
-
-def measured(model: bytes, images: np.ndarray) -> dict[str, Range]:
-    """The least and the greatest value of each activation; of the input, `INPUT_RANGE`.
-
-    Args:
-      model: a float32 file's content.
-      images: (N, height, width, channels) float32, pixel / 128 - 1.
-
-    Returns:
-      Ranges by the tensor's name.
-    """
-    found = {tensor.name: INPUT_RANGE for tensor in inspect.read(model).inputs}
-    traced = layers.activations(model, images)
-    for values in tqdm(traced, "calibrate", len(images), disable=None, leave=False):
-        for name, value in values.items():
-            low, high = found.get(name, (np.inf, -np.inf))
-            found[name] = min(low, float(value.min())), max(high, float(value.max()))
-    return found
 
 
 def with_ranges(model: bytes, ranges: Mapping[str, Range]) -> bytes:
@@ -78,7 +50,7 @@ def quantize_file(model: bytes, form: Format, keep_float: Collection[str] = ()) 
     """Quantizes a float32 file that has the ranges of its activations.
 
     Args:
-      model: its content, see `calibrated`.
+      model: its content, see `with_ranges`.
       form: int8 or int16x8.
       keep_float: names of the output tensors of operators that stay in float32, between a
         DEQUANTIZE and a QUANTIZE; for int8 only.

@@ -10,7 +10,7 @@ done only once, each further file costs milliseconds. Without changes it is the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from . import convert, post_training
+from .calibration import METHODS, activation_ranges
 from .post_training import Range
 
 if TYPE_CHECKING:
@@ -37,40 +38,55 @@ DEAD_RANGE: Range = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
-class Calibrated:
-    """A float network whose tensors' ranges are known.
+class CalibratedNetwork:
+    """A float network and the ranges of its activations on the representative data set.
 
     Attributes:
       content: of its float32 file.
-      ranges: least and greatest value of the input and of each activation over the calibration
-        images, by the tensor's name.
+      ranges_by_method: method of `calibration.METHODS` to tensor's name to range, of the input and
+        of each activation.
       operators: the tensor that each operator computes, by name, in the order of execution.
     """
 
     content: bytes
-    ranges: Mapping[str, Range]
+    ranges_by_method: Mapping[str, Mapping[str, Range]]
     operators: tuple[str, ...]
 
+    @property
+    def ranges(self) -> Mapping[str, Range]:
+        """The least and the greatest value of each tensor."""
+        return self.ranges_by_method["minmax"]
 
-def calibrate(model: keras.Model, images: np.ndarray) -> Calibrated:
-    """Measures the ranges of all activations.
+
+def calibrate(
+    model: keras.Model, images: np.ndarray, methods: Sequence[str] = tuple(METHODS)
+) -> CalibratedNetwork:
+    """Converts a model to float32 and finds the ranges of its activations.
 
     Args:
       model: as `convert.to_tflite` takes it.
       images: (N, height, width, channels), float32 within `post_training.INPUT_RANGE`.
+      methods: ways to choose ranges, of `calibration.METHODS`; ``minmax`` is always among them.
 
     Raises:
       UserError: the converter cannot convert the model.
     """
     convert.check_images(model, images)
-    content = convert.to_tflite(model, calibration=None)
+    return calibrate_file(convert.to_tflite(model, calibration=None), images, methods)
+
+
+def calibrate_file(
+    content: bytes, images: np.ndarray, methods: Sequence[str] = tuple(METHODS)
+) -> CalibratedNetwork:
+    """As `calibrate`, of a float32 file's content."""
     contents = inspect.read(content)
     operators = (contents.tensors[i].name for step in contents.steps for i in step.outputs)
-    return Calibrated(content, post_training.measured(content, images), tuple(operators))
+    every = tuple(dict.fromkeys(("minmax", *methods)))
+    return CalibratedNetwork(content, activation_ranges(content, images, every), tuple(operators))
 
 
 def quantize(
-    calibrated: Calibrated,
+    calibrated: CalibratedNetwork,
     *,
     ranges: Mapping[str, Range] | None = None,
     keep_float: Collection[str] = (),
@@ -80,7 +96,7 @@ def quantize(
 
     Args:
       calibrated: the network.
-      ranges: other ranges than the measured ones, by the tensor's name; those that are not named
+      ranges: other ranges than the extremes, by the tensor's name; those that are not named
         stay.
       keep_float: names of the output tensors of operators that stay in float32, between a
         DEQUANTIZE and a QUANTIZE; for int8 only.

@@ -1,33 +1,34 @@
-"""Remedies for a network whose accuracy int8 does not keep: what each does, and which to take.
+"""Remedies for a network whose accuracy int8 does not keep: what each tries, which one is taken.
 
-The order is that of their cost: ``calibration`` costs nothing on the device, ``equalization``
-neither, ``mixed`` leaves layers in float, which no microcontroller package takes, and ``qat`` needs
-training. What is tried is judged on the validation part; the test part has no say in the choice.
+They are tried in the order of `choices.REMEDIES`, the cheap ones first. Trials are judged by the
+validation part; the test part has no say in the choice. A network is traced, converted to float and
+calibrated once for all trials that leave its weights as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, layers
 from efficientnet_elite.export.formats import INT8, Format
 from efficientnet_elite.export.runtimes.runtime import Runner
 
-from . import calibration, ladder, mixed, quantizer
+from . import ladder, mixed, quantizer
+from .choices import CALIBRATION_METHODS, REMEDIES
 from .post_training import Range
-from .quantizer import Calibrated
+from .quantizer import CalibratedNetwork
 
 if TYPE_CHECKING:
     import keras
 
-NAMES = ("calibration", "equalization", "mixed", "qat")
-DEFAULT = ("calibration", "equalization")
-# Calibration images that the layers' harms are measured with.
+# Images of the representative data set that the harm of int8 in single layers is measured with.
 _HARM_IMAGES = 16
 # Fine-tuning takes so many epochs, but no fewer steps than these.
 _QAT_EPOCHS, _QAT_STEPS = 10, 1200
@@ -38,11 +39,11 @@ Labelled = Iterable[tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What may be tried, and with what.
+    """Which remedies may be tried, and the images for them.
 
     Attributes:
-      remedies: some of `NAMES`; they are tried in the order of `NAMES`.
-      validation: begins a pass over the images that judge.
+      remedies: names of `choices.REMEDIES`; they are tried in the order of that table.
+      validation: begins a pass over the images that trials are judged by.
       training: for ``qat``: begins a stream of training images (batch, height, width, channels),
         and says how many batches make an epoch.
     """
@@ -54,29 +55,31 @@ class Plan:
 
 @dataclass(frozen=True)
 class Quantization:
-    """A way to int8.
+    """How a network is turned into an int8 file.
 
     Attributes:
       model: the float network.
-      calibrated: its float file and ranges.
-      ranges: others than the measured ones.
+      calibrated: its float file and the ranges of its activations.
+      ranges: by tensor's name, in place of the extremes on the representative data set.
       float_layers: layers that stay in float.
     """
 
     model: keras.Model
-    calibrated: Calibrated
+    calibrated: CalibratedNetwork
     ranges: Mapping[str, Range] = field(default_factory=dict)
     float_layers: tuple[str, ...] = ()
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> Quantization:
-        """The same with some ranges replaced."""
+        """The same with other ranges of some tensors."""
         return replace(self, ranges={**self.ranges, **ranges})
 
     def file(self, form: Format = INT8) -> bytes:
         """The content of the int8 file, with any interface."""
         operators = mixed.layer_operators(self.calibrated)
-        kept = frozenset().union(*(operators[layer] for layer in self.float_layers))
-        return quantizer.quantize(self.calibrated, ranges=self.ranges, keep_float=kept, form=form)
+        in_float = frozenset().union(*(operators[layer] for layer in self.float_layers))
+        return quantizer.quantize(
+            self.calibrated, ranges=self.ranges, keep_float=in_float, form=form
+        )
 
     def checked(self) -> bytes:
         """The int8 file's content; UserError where it is not sound."""
@@ -89,12 +92,12 @@ class Quantization:
 
 @dataclass(frozen=True)
 class Cure:
-    """What held.
+    """The first quantization that was accurate enough.
 
     Attributes:
-      quantization: the way to int8 that held.
-      needed: the accuracy that it had to have.
-      attempts: all that was tried.
+      quantization: see above.
+      needed: the accuracy on the validation part that it had to have.
+      attempts: all trials, this one last.
     """
 
     quantization: Quantization
@@ -117,40 +120,63 @@ class Cure:
         }
 
 
+@dataclass(frozen=True)
+class Context:
+    """What remedies work with beside the best quantization so far.
+
+    Attributes:
+      images: the representative data set (N, height, width, channels), float32, pixel / 128 - 1.
+      plan: see `Plan`.
+      method: of `choices.CALIBRATION_METHODS`: the one that the user asked for.
+    """
+
+    images: np.ndarray
+    plan: Plan
+    method: str
+
+    @property
+    def methods(self) -> list[str]:
+        """All methods of calibration, the one asked for first."""
+        return [self.method, *(name for name in CALIBRATION_METHODS if name != self.method)]
+
+    def calibrate(self, model: keras.Model) -> Quantization:
+        """The start of trials with a network whose weights a remedy has changed."""
+        return Quantization(model, quantizer.calibrate(model, self.images))
+
+
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Names of remedies in the order of their cost; UserError where one is unknown."""
-    if unknown := sorted(set(names) - set(NAMES)):
-        raise UserError(f"there is no remedy {unknown[0]!r}: choose from {', '.join(NAMES)}")
-    return tuple(name for name in NAMES if name in names)
+    if unknown := sorted(set(names) - set(REMEDIES)):
+        raise UserError(f"there is no remedy {unknown[0]!r}: choose from {', '.join(REMEDIES)}")
+    return tuple(name for name in REMEDIES if name in names)
 
 
 def find(
     model: keras.Model,
-    images: np.ndarray,
-    plan: Plan,
+    calibrated: CalibratedNetwork,
+    context: Context,
     max_drop: float,
-    method: str = "minmax",
 ) -> Cure:
-    """Looks for a way to int8 that costs no more than an accuracy.
+    """Looks for an int8 file that costs no more than an accuracy drop.
 
     Args:
       model: float32, functional for all remedies but ``calibration`` and ``mixed``.
-      images: for calibration (N, height, width, channels), float32, pixel / 128 - 1.
-      plan: what may be tried.
+      calibrated: its float file, and ranges by all methods where ``calibration`` may be tried.
+      context: images, and what may be tried.
       max_drop: percentage points of accuracy that int8 may lose against `model`.
-      method: of `calibration.METHODS`: the one that was asked for.
 
     Raises:
-      UserError: nothing held; the message says what each remedy gained.
+      UserError: no trial was accurate enough; the message says what each remedy gained.
     """
+    plan = context.plan
     in_float = accuracy(lambda x: np.asarray(model(x, training=False)), plan.validation())
     needed = in_float - max_drop / 100
-    plain, rungs = ways(model, images, plan, method)
+    plain, rungs = trials_of(model, calibrated, context)
     climbed = ladder.climb(
         plain, rungs, lambda trial: accuracy(Runner(trial.checked()).run, plan.validation()), needed
     )
     if climbed.best is None or not climbed.holds:
-        untried = [name for name in NAMES if name not in plan.remedies]
+        untried = [name for name in REMEDIES if name not in plan.remedies]
         hint = f"; not tried: {', '.join(untried)} (--remedies)" if untried else ""
         raise UserError(
             f"int8 gets less than {needed:.2%} of the validation images right, which is "
@@ -160,21 +186,16 @@ def find(
     return Cure(climbed.best, needed, climbed.attempts)
 
 
-def ways(
-    model: keras.Model, images: np.ndarray, plan: Plan, method: str = "minmax"
+def trials_of(
+    model: keras.Model, calibrated: CalibratedNetwork, context: Context
 ) -> tuple[Quantization, list[tuple[str, ladder.Remedy[Quantization]]]]:
     """Plain int8, and the remedies of a plan, for `ladder.climb`; arguments as for `find`."""
-    calibrated = quantizer.calibrate(model, images)
-    plain = Quantization(model, calibrated, _chosen(calibrated, images, method))
-    others = [name for name in calibration.METHODS if name != method]
-    steps: dict[str, ladder.Remedy[Quantization]] = {
-        "calibration": lambda best: _calibrations("calibration", best, images, others),
-        "equalization": lambda best: _equalized(best, images, [method, *others]),
-        "mixed": lambda best: _mixed(best, images),
-        "qat": lambda best: _fine_tuned(best, images, plan),
-    }
-
-    return plain, [(name, steps[name]) for name in check_names(plan.remedies)]
+    plain = Quantization(model, calibrated, _replaced(calibrated, context.method))
+    rungs: list[tuple[str, ladder.Remedy[Quantization]]] = []
+    for name in check_names(context.plan.remedies):
+        trials = registry.resolve(REMEDIES[name].trials)
+        rungs.append((name, partial(trials, context=context)))
+    return plain, rungs
 
 
 def accuracy(infer: Callable[[np.ndarray], np.ndarray], labelled: Labelled) -> float:
@@ -188,59 +209,66 @@ def accuracy(infer: Callable[[np.ndarray], np.ndarray], labelled: Labelled) -> f
 Trials = Iterator[tuple[str, Quantization]]
 
 
-def _chosen(calibrated: Calibrated, images: np.ndarray, method: str) -> Mapping[str, Range]:
-    # What was measured need not be imposed: the file stays the ordinary conversion's.
-    return {} if method == "minmax" else calibration.ranges(calibrated, images, method)
+def _replaced(calibrated: CalibratedNetwork, method: str) -> Mapping[str, Range]:
+    """Ranges by a method, for `Quantization.ranges`; the extremes need not be replaced."""
+    return {} if method == "minmax" else calibrated.ranges_by_method[method]
 
 
-def _calibrations(
-    label: str, start: Quantization, images: np.ndarray, methods: Sequence[str]
-) -> Trials:
-    """The same network with other ranges; those that were empty are widened in all of them."""
-    if dead := quantizer.revived({**start.calibrated.ranges, **start.ranges}):
-        yield f"{label}: {len(dead)} empty ranges widened", start.with_ranges(dead)
+def calibration_trials(best: Quantization, context: Context) -> Trials:
+    """The same network with ranges by the other methods of calibration."""
+    yield from _by_methods("calibration", best, context.methods[1:])
+
+
+def _by_methods(label: str, start: Quantization, methods: Sequence[str]) -> Trials:
+    """A network with ranges by some methods; those that were empty are widened in all trials."""
+    if widened := quantizer.revived({**start.calibrated.ranges, **start.ranges}):
+        yield f"{label}: {len(widened)} empty ranges widened", start.with_ranges(widened)
     for method in methods:
-        ranges = _chosen(start.calibrated, images, method)
-        dead = quantizer.revived({**start.calibrated.ranges, **ranges})
-        yield f"{label}: {method}", replace(start, ranges={**ranges, **dead})
+        yield f"{label}: {method}", _widened(start, _replaced(start.calibrated, method))
 
 
-def _equalized(best: Quantization, images: np.ndarray, methods: Sequence[str]) -> Trials:
+def _widened(start: Quantization, ranges: Mapping[str, Range]) -> Quantization:
+    """A network with these ranges in place of its extremes, the empty ones widened."""
+    widened = quantizer.revived({**start.calibrated.ranges, **ranges})
+    return replace(start, ranges={**ranges, **widened})
+
+
+def equalization_trials(best: Quantization, context: Context) -> Trials:
+    """The network with its channels scaled to like ranges, with each method of calibration."""
     from . import equalization
 
-    model = equalization.equalize(best.model, images)
-    start = Quantization(model, quantizer.calibrate(model, images))
-    yield from _calibrations("equalization", start, images, methods)
+    start = context.calibrate(equalization.equalize(best.model, context.images))
+    yield from _by_methods("equalization", start, context.methods)
 
 
-def _mixed(best: Quantization, images: np.ndarray) -> Trials:
-    dead = quantizer.revived({**best.calibrated.ranges, **best.ranges})
-    start = best.with_ranges(dead)
-    ranked = mixed.noise_by_layer(start.calibrated, start.ranges, images[:_HARM_IMAGES])
-    for chosen in mixed.float_layer_choices(ranked):
-        trial = replace(start, float_layers=chosen)
-        yield f"mixed: {len(chosen)} of {len(ranked)} layers in float", trial
+def mixed_trials(best: Quantization, context: Context) -> Trials:
+    """The same network with more and more of the layers in float that int8 harms most."""
+    widened = quantizer.revived({**best.calibrated.ranges, **best.ranges})
+    start = best.with_ranges(widened)
+    ranked = mixed.noise_by_layer(start.calibrated, start.ranges, context.images[:_HARM_IMAGES])
+    for layers_in_float in mixed.float_layer_choices(ranked):
+        trial = replace(start, float_layers=layers_in_float)
+        yield f"mixed: {len(layers_in_float)} of {len(ranked)} layers in float", trial
 
 
-def _fine_tuned(best: Quantization, images: np.ndarray, plan: Plan) -> Trials:
+def fine_tuning_trials(best: Quantization, context: Context) -> Trials:
+    """The network after quantization-aware training, with the ranges learned in it."""
     from . import qat
 
     if inspect.ends_in_softmax(inspect.read(best.calibrated.content)):
         raise UserError("it trains logits, and the network gives probabilities")
-    batches, steps = plan.training()
+    batches, steps = context.plan.training()
     steps = max(_QAT_EPOCHS * steps, _QAT_STEPS)
-    model, learned = qat.fine_tune(best.model, batches, images, steps=steps)
-    start = Quantization(model, quantizer.calibrate(model, images))
-    ranges = by_tensor(start.calibrated, learned)
-    dead = quantizer.revived({**start.calibrated.ranges, **ranges})
-    yield "qat", replace(start, ranges={**ranges, **dead})
+    model, learned = qat.fine_tune(best.model, batches, context.images, steps=steps)
+    start = context.calibrate(model)
+    yield "qat", _widened(start, by_tensor(start.calibrated, learned))
 
 
-def by_tensor(calibrated: Calibrated, learned: Mapping[str, Range]) -> dict[str, Range]:
+def by_tensor(calibrated: CalibratedNetwork, learned: Mapping[str, Range]) -> dict[str, Range]:
     """Ranges by layer as ranges by tensor: that of the layer's last operator."""
     tensors = {
         layer: operator for operator in calibrated.operators for layer in layers.layers_of(operator)
     }
     named = {tensors[layer]: both for layer, both in learned.items() if layer in tensors}
-    # The logits bear no layer's name.
+    # The tensor of the logits bears no layer's name.
     return named | {calibrated.operators[-1]: list(learned.values())[-1]}

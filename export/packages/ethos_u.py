@@ -18,7 +18,8 @@ from pathlib import Path
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
 
-ACCELERATOR = "ethos-u55-128"
+from .targets import ACCELERATOR
+
 ACCELERATORS = (
     *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
     *("ethos-u65-256", "ethos-u65-512"),
@@ -70,12 +71,12 @@ def check() -> None:
         raise UserError(f"Ethos-U cycles are estimated by Vela: {INSTALL}")
 
 
-def cycles(model: Path) -> float:
-    """Cycles of one inference of an int8 file on an Ethos-U55-128.
+def cycles(model: bytes) -> float:
+    """Cycles of one inference of an int8 file (its content) on an Ethos-U55-128.
 
     UserError where Vela is missing or cannot compile the model.
     """
-    return compiled(model.read_bytes())[1].cycles
+    return compiled(model)[1].cycles
 
 
 def compiled(model: bytes, accelerator: str = ACCELERATOR) -> tuple[bytes, Report]:

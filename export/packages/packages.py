@@ -1,44 +1,21 @@
-"""Packages for devices, made of exported champions or of any .tflite file with its labels."""
+"""Makes packages for targets, of exported champions or of any .tflite file with its labels."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
-from efficientnet_elite.export.formats import INT8, INTERFACES, WEIGHTS, Format
+from efficientnet_elite.export.formats import INTERFACES, WEIGHTS, Format
 from efficientnet_elite.search.champions import read_champions
 
 from . import android, ethos_u, micro, web
-
-
-@dataclass(frozen=True)
-class Package:
-    """A written package.
-
-    Attributes:
-      name: of the network.
-      folder: where it is.
-      model_bytes: flash memory or disk that the network takes.
-      arena_bytes: of a microcontroller package: working memory that TFLM needs; on an Ethos-U its
-        SRAM.
-      cycles: of an inference on an Ethos-U, as Vela estimates them.
-    """
-
-    name: str
-    folder: Path
-    model_bytes: int
-    arena_bytes: int | None = None
-    cycles: float | None = None
-
-
-# The format of each target's model.
-TARGETS = {"micro": INT8, "android": Format("int8", "uint8"), "ethos-u": INT8, "web": INT8}
+from .targets import ACCELERATOR, TARGETS, Package, Source, Target
 
 # What an export puts between a network's name and ".tflite".
 _FORMAT = re.compile(rf"(\.({'|'.join(WEIGHTS)}))?(\.({'|'.join(INTERFACES)}))?$")
@@ -49,24 +26,24 @@ def of_champions(
     target: str,
     *,
     names: Sequence[str] = (),
-    accelerator: str = ethos_u.ACCELERATOR,
+    accelerator: str = ACCELERATOR,
     formats: Sequence[Format] = (),
     progress: bool = True,
     **asked: Any,
 ) -> list[Package]:
-    """Packages of a search's champions, in ``export/NAME/TARGET``.
+    """Makes packages of a search's champions, in ``export/NAME/TARGET``.
 
     Champions whose export is missing or out of date, lacks the format or is not as asked for, are
     exported first (`export_champions`).
 
     Args:
-      workdir: of a search that has come to its end.
-      target: one of `TARGETS`.
+      workdir: of a finished search.
+      target: of `targets.TARGETS`.
       names: champions; all by default.
       accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
       formats: to export to beside the target's.
       progress: show progress bars.
-      **asked: fields of `workdir.Settings` that are to have these values.
+      **asked: values of fields of `workdir.Settings`.
 
     Raises:
       UserError: a champion cannot be exported, or the target cannot run it.
@@ -75,7 +52,7 @@ def of_champions(
         workdir as export_workdir,  # brings TensorFlow, which a file alone does not need
     )
 
-    form = TARGETS[target]
+    form = TARGETS[target].format
     export_workdir.export_champions(
         workdir, names=names, again=False, formats=(*formats, form), progress=progress, **asked
     )
@@ -93,14 +70,14 @@ def of_file(
     *,
     labels: Path | None = None,
     out_dir: Path | None = None,
-    accelerator: str = ethos_u.ACCELERATOR,
+    accelerator: str = ACCELERATOR,
 ) -> Package:
-    """Package of a .tflite file.
+    """Makes a package of a .tflite file.
 
     Args:
-      model: the file, of the target's format. A sidecar beside it, as an export writes it, tells
-        the crop; without one the whole centred square of an image is taken.
-      target: one of `TARGETS`.
+      model: the file, of the target's format. The sidecar beside it, which an
+        export writes, gives the crop; without one the whole centred square of an image is taken.
+      target: of `targets.TARGETS`.
       labels: a line a class; ``labels.txt`` beside the model by default.
       out_dir: of the package; a folder named like the target beside the model by default.
       accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
@@ -114,46 +91,88 @@ def of_file(
     names = _labels(labels or model.with_name("labels.txt"))
     if folder.resolve() == model.parent.resolve():
         raise UserError(f"{folder} is the model's own folder: name another one for the package")
+    entry = TARGETS[target]
     try:
-        last = inspect.last_operator(inspect.read(content))
-        if last == "SOFTMAX" and target in ("micro", "android"):
-            raise UserError(
-                "the package computes softmax by itself: export it with --output=logits"
-            )
-        if last == "LOGISTIC" and target != "ethos-u":
-            raise UserError("it ends in a sigmoid, and the package would apply softmax to that")
+        _check_output(content, entry)
         sidecar = _sidecar(model.with_name(f"{name}.json"))
-        crop = sidecar.get("details", {}).get("crop_fraction", 1.0)
-        if target == "android":
-            size = android.write(
-                content, name=name, labels=names, out_dir=folder, crop_fraction=crop
-            )
-            return Package(name, folder, size)
-        if target == "ethos-u":
-            report = ethos_u.write(
-                content, name=name, labels=names, out_dir=folder, accelerator=accelerator
-            )
-            size = (folder / f"{name}.vela.tflite").stat().st_size
-            return Package(name, folder, size, round(report.sram_bytes), report.cycles)
-        if target == "web":
-            size = web.write(
-                content,
-                name=name,
-                file=model.name,
-                labels=names,
-                out_dir=folder,
-                crop_fraction=crop,
-            )
-            return Package(name, folder, size)
-        if kept := (sidecar.get("int8_remedies") or {}).get("float_layers"):
-            raise UserError(
-                f"{', '.join(kept)} stayed in float to keep the accuracy, and a microcontroller "
-                "needs int8 throughout: export again with --remedies=calibration,equalization,qat"
-            )
-        arena = micro.write(content, name=name, labels=names, out_dir=folder, crop_fraction=crop)
-        return Package(name, folder, len(content), arena)
+        source = Source(
+            content=content,
+            file=model.name,
+            name=name,
+            labels=names,
+            folder=folder,
+            crop_fraction=sidecar.get("details", {}).get("crop_fraction", 1.0),
+            float_layers=tuple((sidecar.get("int8_remedies") or {}).get("float_layers") or ()),
+            accelerator=accelerator,
+        )
+        return registry.resolve(entry.write)(source)
     except UserError as error:
         raise UserError(f"no {target} package of {model}: {error}") from error
+
+
+def _check_output(content: bytes, target: Target) -> None:
+    """UserError where a network ends in a function that the package would apply once more."""
+    last = inspect.last_operator(inspect.read(content))
+    if last == "SOFTMAX" and not target.takes_softmax:
+        raise UserError("the package computes softmax by itself: export it with --output=logits")
+    if last == "LOGISTIC" and not target.takes_sigmoid:
+        raise UserError("it ends in a sigmoid, and the package would apply softmax to that")
+
+
+def write_android(source: Source) -> Package:
+    """A package for Android; see `Target.write`."""
+    size = android.write(
+        source.content,
+        name=source.name,
+        labels=source.labels,
+        out_dir=source.folder,
+        crop_fraction=source.crop_fraction,
+    )
+    return Package(source.name, source.folder, size)
+
+
+def write_ethos_u(source: Source) -> Package:
+    """A package for an Ethos-U; see `Target.write`."""
+    report = ethos_u.write(
+        source.content,
+        name=source.name,
+        labels=source.labels,
+        out_dir=source.folder,
+        accelerator=source.accelerator,
+    )
+    size = (source.folder / f"{source.name}.vela.tflite").stat().st_size
+    return Package(source.name, source.folder, size, round(report.sram_bytes), report.cycles)
+
+
+def write_web(source: Source) -> Package:
+    """A package for browsers; see `Target.write`."""
+    size = web.write(
+        source.content,
+        name=source.name,
+        file=source.file,
+        labels=source.labels,
+        out_dir=source.folder,
+        crop_fraction=source.crop_fraction,
+    )
+    return Package(source.name, source.folder, size)
+
+
+def write_micro(source: Source) -> Package:
+    """A package for microcontrollers; see `Target.write`."""
+    if source.float_layers:
+        raise UserError(
+            f"{', '.join(source.float_layers)} stayed in float to keep the accuracy, and a "
+            "microcontroller needs int8 throughout: export again with "
+            "--remedies=calibration,equalization,qat"
+        )
+    arena = micro.write(
+        source.content,
+        name=source.name,
+        labels=source.labels,
+        out_dir=source.folder,
+        crop_fraction=source.crop_fraction,
+    )
+    return Package(source.name, source.folder, len(source.content), arena)
 
 
 def _labels(path: Path) -> list[str]:

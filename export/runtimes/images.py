@@ -31,6 +31,8 @@ def choose(
     images, labels = [], []
     for image, label in keys.map(part.fetch):
         box = geometry.center_box(image.shape, fraction)
-        images.append(geometry.resample(image, box, side).numpy())
-        labels.append((geometry.nearest(label, box, side) if data.masks else label).numpy())
+        images.append(geometry.crop_and_resize(image, box, side).numpy())
+        labels.append(
+            (geometry.crop_and_resize_mask(label, box, side) if data.masks else label).numpy()
+        )
     return np.stack(images).astype(np.float32) / 128 - 1, np.stack(labels)

@@ -1,4 +1,4 @@
-"""Images that are decoded once: for every process, and for every later run."""
+"""The cache of decoded images: each image is decoded once for all processes and later runs."""
 
 import multiprocessing
 import os
@@ -14,7 +14,12 @@ from PIL import Image
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.data import sources
-from efficientnet_elite.data.cache import DamagedFile, in_memory, open_file, write
+from efficientnet_elite.data.cache import (
+    DamagedFile,
+    cache_in_memory,
+    open_image_file,
+    write_image_file,
+)
 from efficientnet_elite.data.decode import decode
 
 
@@ -71,23 +76,23 @@ def files(cache_dir):
 # --- the same pixels
 
 
-def test_kept_in_files_or_in_memory_or_not_at_all_the_batches_are_the_same(folder, tmp_path):
+def test_batches_are_the_same_with_files_with_memory_and_without_cache(folder, tmp_path):
     cache_dir = tmp_path / "cache"
-    written = batches(load(folder, cache_dir))
+    from_new_files = batches(load(folder, cache_dir))
     assert len(files(cache_dir)) == 3  # decoded, validation, test
     before = {path: path.stat().st_mtime_ns for path in files(cache_dir)}
-    found = batches(load(folder, cache_dir))
+    from_old_files = batches(load(folder, cache_dir))
     assert {path: path.stat().st_mtime_ns for path in files(cache_dir)} == before
-    in_memory_only = batches(load(folder, None))
-    decoded_anew = batches(load(folder, None, cache_gb=0))
-    assert written == found == in_memory_only == decoded_anew
+    from_memory = batches(load(folder, None))
+    decoded_each_time = batches(load(folder, None, cache_gb=0))
+    assert from_new_files == from_old_files == from_memory == decoded_each_time
 
 
-def test_evaluation_parts_are_kept_for_each_size_and_crop(folder, tmp_path):
+def test_evaluation_parts_are_cached_for_each_size_and_crop(folder, tmp_path):
     data = load(folder, tmp_path / "cache")
     uncropped = replace(data, pipeline=replace(data.pipeline, center_crop=False))
     fresh = load(folder, None, cache_gb=0)
-    for kept, same in (
+    for cached, uncached in (
         (data, fresh),
         (uncropped, replace(fresh, pipeline=uncropped.pipeline)),
     ):
@@ -97,8 +102,8 @@ def test_evaluation_parts_are_kept_for_each_size_and_crop(folder, tmp_path):
                 a, b = (
                     [x.tobytes() for batch in stream.as_numpy_iterator() for x in batch]
                     for stream in (
-                        data_lib.eval_batches(kept, "validation", **arguments),
-                        data_lib.eval_batches(same, "validation", **arguments),
+                        data_lib.eval_batches(cached, "validation", **arguments),
+                        data_lib.eval_batches(uncached, "validation", **arguments),
                     )
                 )
                 assert a == b
@@ -117,30 +122,30 @@ def test_nothing_is_decoded_twice(folder, tmp_path, decoded):
     assert again.fingerprint == first.fingerprint
 
 
-def test_a_set_beyond_the_budget_is_searched_for_unreadable_images_once(folder, tmp_path, decoded):
+def test_unreadable_images_of_a_set_beyond_the_budget_are_found_once(folder, tmp_path, decoded):
     first = load(folder, tmp_path / "cache", cache_gb=1e-5)
     assert decoded["images"] == 21
     again = load(folder, tmp_path / "cache", cache_gb=1e-5)
     assert decoded["images"] == 21
     assert first.skipped == again.skipped and len(first.skipped) == 1
     assert files(tmp_path / "cache")[0].stat().st_size < 1000
-    # With more room it is tried again, with less of it what is kept is left alone.
+    # A larger budget is tried again; a smaller one leaves the file of the larger one alone.
     load(folder, tmp_path / "cache")
     assert decoded["images"] == 42
     assert batches(load(folder, tmp_path / "cache", cache_gb=1e-5)) == batches(load(folder, None))
 
 
-def test_evaluation_parts_that_do_not_fit_are_made_each_time(folder, tmp_path):
-    kept = load(folder, tmp_path / "cache")
+def test_evaluation_parts_that_do_not_fit_are_resized_each_time(folder, tmp_path):
+    roomy = load(folder, tmp_path / "cache")
     used = sum(path.stat().st_size for path in files(tmp_path / "cache"))
     tight = load(folder, tmp_path / "cache", cache_gb=(used + 100) / 1e9)
     assert batches(tight) == batches(load(folder, None, cache_gb=0))
     assert len(files(tmp_path / "cache")) == 1
-    assert batches(kept) == batches(tight)
+    assert batches(roomy) == batches(tight)
 
 
 @pytest.mark.parametrize("change", ["pixels", "date", "max_side"])
-def test_what_the_pixels_depend_on_is_noticed(folder, tmp_path, decoded, change):
+def test_a_change_of_files_or_settings_is_noticed(folder, tmp_path, decoded, change):
     before = batches(load(folder, tmp_path / "cache"))
     path, max_side = folder / "cat" / "0.png", 24
     if change == "pixels":
@@ -189,15 +194,15 @@ def test_processes_that_start_together_decode_once_and_share_the_pages(folder, t
     ]
     for process in processes:
         process.start()
-    found = [answers.get(timeout=120) for _ in processes]
+    results = [answers.get(timeout=120) for _ in processes]
     for process in processes:
         process.join()
-    assert sorted(count for count, _, _ in found) == [0, 21]
-    assert found[0][1] == found[1][1]
-    assert [anonymous for _, _, anonymous in found] == [0, 0]  # kB copied from the file
+    assert sorted(count for count, _, _ in results) == [0, 21]
+    assert results[0][1] == results[1][1]
+    assert [anonymous for _, _, anonymous in results] == [0, 0]  # kB copied from the file
 
 
-def test_what_a_killed_process_left_is_cleared(folder, tmp_path):
+def test_unfinished_files_of_killed_processes_are_removed(folder, tmp_path):
     cache_dir = tmp_path / "cache"
     cache_dir.mkdir()
     (cache_dir / "0123-decoded-4567.pixels.part").write_bytes(b"half")
@@ -220,36 +225,41 @@ def test_what_a_killed_process_left_is_cleared(folder, tmp_path):
     ],
     ids=["cut", "halved", "empty", "longer", "overwritten head", "zeros"],
 )
-def test_a_damaged_file_is_made_anew_with_one_line(folder, tmp_path, decoded, damage, capsys):
+def test_a_damaged_file_is_written_again_with_one_line_on_stderr(
+    folder, tmp_path, decoded, damage, capsys
+):
     cache_dir = tmp_path / "cache"
     load(folder, cache_dir)
     (path,) = files(cache_dir)
     content = path.read_bytes()
-    path.unlink()  # it is still mapped: a file of that name, not those bytes, is to be damaged
+    path.unlink()  # the old file is still mapped by this process: damage a new one
     path.write_bytes(damage(content))
     capsys.readouterr()
     assert batches(load(folder, cache_dir)) == batches(load(folder, None))
-    assert capsys.readouterr().err == f"{path} is damaged: it is made anew\n"
+    assert capsys.readouterr().err == (
+        f"cache file {path} is damaged and is written again; nothing is lost\n"
+    )
     assert path.read_bytes() == content and decoded["images"] == 63
 
 
-def test_where_files_cannot_be_written_memory_serves(folder, tmp_path, capsys):
+def test_images_stay_in_memory_if_files_cannot_be_written(folder, tmp_path, capsys):
     (tmp_path / "cache").write_text("not a folder")
     data = load(folder, tmp_path / "cache")
     assert batches(data) == batches(load(folder, None))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith(f"images cannot be kept in {tmp_path / 'cache'} (")
-    assert lines[0].endswith("each process keeps its own in memory")
+    assert lines[0].startswith(f"decoded images cannot be cached in {tmp_path / 'cache'} (")
+    assert "each process holds them in its own memory instead" in lines[0]
+    assert lines[0].endswith("make room there or make the folder writeable")
 
 
-def test_on_a_full_disk_memory_serves(folder, tmp_path, capsys, monkeypatch):
+def test_images_stay_in_memory_if_the_disk_is_full(folder, tmp_path, capsys, monkeypatch):
     full = tmp_path / "cache"
     full.mkdir()
     real_open = Path.open
 
     def open_on_full_disk(path, mode="r", *rest, **options):
-        # What the kernel does to the real program when nothing fits any more.
+        # Writing to /dev/full fails as writing to a full disk does.
         target = Path("/dev/full") if path.suffix == ".part" else path
         return real_open(target, mode, *rest, **options)
 
@@ -261,19 +271,19 @@ def test_on_a_full_disk_memory_serves(folder, tmp_path, capsys, monkeypatch):
     assert batches(data) == batches(load(folder, None))
 
 
-def test_a_file_of_another_key_is_none(tmp_path):
+def test_a_file_with_another_key_is_refused(tmp_path):
     path = tmp_path / "x.pixels"
     image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    write(path, "one", lambda add: add(image), budget_bytes=48)
-    assert np.array_equal(open_file(path, "one", 48).flat, image.reshape(-1))
+    write_image_file(path, "one", lambda add: add(image), budget_bytes=48)
+    assert np.array_equal(open_image_file(path, "one", 48).flat, image.reshape(-1))
     with pytest.raises(DamagedFile):
-        open_file(path, "two", 48)
-    assert open_file(tmp_path / "y.pixels", "one", 48) is None
-    assert open_file(path, "one", 47).flat is None
+        open_image_file(path, "two", 48)
+    assert open_image_file(tmp_path / "y.pixels", "one", 48) is None
+    assert open_image_file(path, "one", 47).flat is None
 
 
 def test_a_gap_is_never_filled_by_a_smaller_image():
-    """An image that does not fit ends the collection: the order of those behind it would change."""
+    """Once an image does not fit, no image behind it is stored, or the order would change."""
     large, small = np.ones((2, 2, 3), np.uint8), np.ones((1, 1, 3), np.uint8)
-    kept = in_memory(lambda add: [add(image) for image in (small, large, small)], 6)
-    assert kept.flat is None and kept.notes == [True, False, False]
+    cached = cache_in_memory(lambda add: [add(image) for image in (small, large, small)], 6)
+    assert cached.flat is None and cached.notes == [True, False, False]

@@ -1,7 +1,8 @@
-"""Class folders with real files of every kind, sound and damaged."""
+"""Class folders with real files of every kind, readable and damaged."""
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,8 +105,8 @@ def test_large_images_are_shrunk_by_their_shorter_side(orientation):
     pixels = decode(encoded(image, quality=95, exif=exif), max_side=64)
     assert pixels.shape == (*shape, 3)
     upright = image if orientation == 1 else image.rotate(-90, expand=True)
-    wanted = np.asarray(upright.resize(shape[::-1], Image.Resampling.BICUBIC)).astype(int)
-    assert np.abs(pixels - wanted).mean() < 3
+    expected = np.asarray(upright.resize(shape[::-1], Image.Resampling.BICUBIC)).astype(int)
+    assert np.abs(pixels - expected).mean() < 3
     assert decode(encoded(image), max_side=300).shape == (300, 450, 3)
 
 
@@ -136,9 +137,9 @@ def test_unreadable_files_are_listed_and_the_rest_is_loaded(tmp_path):
     (root / "dog" / "deeper").mkdir()
     (root / "dog" / "deeper" / "notes.jpg").write_text("no image at all")
     (root / "dog" / "gone.jpg").symlink_to(root / "nowhere.jpg")
-    (root / "dog" / ".DS_Store").write_text("not worth a word")
-    (root / "dog" / "Thumbs.db").write_text("nor this")
-    # The name says JPEG, the content is a sound PNG: readable.
+    (root / "dog" / ".DS_Store").write_text("ignored")
+    (root / "dog" / "Thumbs.db").write_text("ignored")
+    # The name says JPEG but the content is a valid PNG, which can be read.
     (root / "dog" / "deeper" / "mislabelled.jpg").write_bytes(encoded(photo(), "PNG"))
 
     data = load(root)
@@ -153,7 +154,7 @@ def test_unreadable_files_are_listed_and_the_rest_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "brought"),
+    ("names", "provided"),
     [
         (("train", "val", "test"), {"validation", "test"}),
         (("Train", "VALID"), {"validation"}),
@@ -165,16 +166,16 @@ def test_unreadable_files_are_listed_and_the_rest_is_loaded(tmp_path):
         (("trn", "tst"), {"test"}),
     ],
 )
-def test_part_folders_in_any_case(tmp_path, names, brought):
+def test_part_folders_in_any_case(tmp_path, names, provided):
     data = load(make_folder(tmp_path, parts=names))
     assert data.labels == ("cat", "dog")
     expected = {"train": 20, "validation": 4, "test": 4}
     for part in ("validation", "test"):
-        if part in brought:
+        if part in provided:
             expected[part] = 20
-    if "test" not in brought:
+    if "test" not in provided:
         expected["train"] -= 4
-    if "validation" not in brought:
+    if "validation" not in provided:
         held_out = 2 * round(0.2 * expected["train"] / 2)
         expected["validation"], expected["train"] = held_out, expected["train"] - held_out
     assert data.sizes == expected
@@ -184,11 +185,11 @@ def test_a_class_may_be_called_test(tmp_path):
     assert load(make_folder(tmp_path, classes=("cat", "test"))).labels == ("cat", "test")
 
 
-def test_parts_of_other_names_are_no_classes(tmp_path):
+def test_parts_with_unknown_names_are_not_taken_for_classes(tmp_path):
     make_folder(tmp_path, parts=("learn", "judge"))
     with pytest.raises(UserError, match=r"judge, learn of .* hold the same folders \(cat, dog\)"):
         load(tmp_path)
-    # The way out that the message names, for classes that are sorted once more.
+    # The message says what to do if they are classes.
     (tmp_path / "train").mkdir()
     for name in ("learn", "judge"):
         (tmp_path / name).rename(tmp_path / "train" / name)
@@ -196,7 +197,7 @@ def test_parts_of_other_names_are_no_classes(tmp_path):
 
 
 def test_a_class_may_have_a_subfolder_of_its_own(tmp_path):
-    """As Tiny ImageNet has: class folders that hold a folder called images each."""
+    """In Tiny ImageNet each class folder holds a folder called images."""
     for name in ("cat", "dog"):
         make_folder(tmp_path / name, classes=("images",))
     assert load(tmp_path).labels == ("cat", "dog")
@@ -239,24 +240,25 @@ def test_copies_between_parts_are_counted_in_one_line(tmp_path, capsys):
     make_folder(tmp_path, parts=("train", "val", "test"))  # the same in all three
     photo(seed=999).save(tmp_path / "test" / "cat" / "new.jpg")
     name = f"folder:{tmp_path}"
-    for _ in range(2):  # decoded, and from the cache
+    for _ in range(2):  # the first time decoded, then from the cache
         data_lib.load(DataConfig(dataset=name), cache_dir=tmp_path.with_suffix(".cache"))
-        said = [line for line in capsys.readouterr().err.splitlines() if "copies" in line]
-        assert said == [
-            f"{name}: 20 of 20 validation images and 20 of 21 test images are copies of images in "
-            "other parts, to the byte: accuracies on them flatter"
+        lines = [line for line in capsys.readouterr().err.splitlines() if "copies" in line]
+        assert lines == [
+            f"{name}: 20 of 20 validation images and 20 of 21 test images are exact copies of "
+            "images in other parts, so accuracies on them come out too high: remove the copies "
+            "from one of the parts"
         ]
 
 
-def test_letters_with_marks_have_one_spelling(tmp_path):
+def test_accented_letters_in_either_unicode_form_name_one_class(tmp_path):
     make_folder(tmp_path / "train", classes=("caf\u00e9", "bar"))
     make_folder(tmp_path / "test", classes=("cafe\u0301", "bar"))
     data = load(tmp_path)
     assert data.labels == ("bar", "caf\u00e9") and data.sizes["test"] == 20
 
 
-def test_names_that_no_text_can_hold(tmp_path):
-    """Of files that are read, and of files that a report has to name."""
+def test_file_names_that_are_not_utf8(tmp_path):
+    """Names of files that can be read, and of files that the report has to list."""
     make_folder(tmp_path)
     for name, content in ((b"\xff.jpg", photo()), (b"\xfe\n.jpg", None)):
         path = Path(os.fsdecode(os.fsencode(tmp_path / "cat") + b"/" + name))
@@ -267,15 +269,15 @@ def test_names_that_no_text_can_hold(tmp_path):
     assert (skipped.path, skipped.reason) == (r"cat/\udcfe\n.jpg", "empty file")
 
 
-def test_decoded_once_or_anew_the_batches_are_the_same(tmp_path):
+def test_batches_are_the_same_with_and_without_cache(tmp_path):
     root = make_folder(tmp_path)
     (root / "cat" / "0.jpg").write_bytes(b"")
-    kept, read = load(root, max_side=24), load(root, max_side=24, cache_gb=0)
-    assert kept.fingerprint == read.fingerprint and kept.skipped == read.skipped
+    cached, uncached = load(root, max_side=24), load(root, max_side=24, cache_gb=0)
+    assert cached.fingerprint == uncached.fingerprint and cached.skipped == uncached.skipped
     settings = {"resolution": 16, "batch_size": 4}
     for a, b in zip(
-        data_lib.train_batches(kept, seed=1, **settings)[0].take(5),
-        data_lib.train_batches(read, seed=1, **settings)[0].take(5),
+        data_lib.train_batches(cached, seed=1, **settings)[0].take(5),
+        data_lib.train_batches(uncached, seed=1, **settings)[0].take(5),
         strict=True,
     ):
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
@@ -292,19 +294,21 @@ def test_fingerprint_notices_exchanged_images_and_other_splits(tmp_path):
 
 
 def test_fingerprint_notices_images_of_the_same_size(tmp_path):
-    found = set()
+    fingerprints_and_sizes = set()
     for level in (10, 20):
         for name in ("cat", "dog"):
             (tmp_path / name).mkdir(exist_ok=True)
             for i in range(6):
                 image = Image.new("RGB", (8, 8), (level, i, len(name)))
                 image.save(tmp_path / name / f"{i}.bmp")
-        found.add((load(tmp_path).fingerprint, (tmp_path / "cat" / "0.bmp").stat().st_size))
-    assert len(found) == 2 and len({size for _, size in found}) == 1
+        size = (tmp_path / "cat" / "0.bmp").stat().st_size
+        fingerprints_and_sizes.add((load(tmp_path).fingerprint, size))
+    assert len(fingerprints_and_sizes) == 2
+    assert len({size for _, size in fingerprints_and_sizes}) == 1
 
 
-def test_fingerprint_of_the_digits_stays():
-    """Work directories know their images by it."""
+def test_the_fingerprint_of_the_digits_does_not_change():
+    """Work directories recognise their data set by it."""
     assert data_lib.load(DataConfig(), progress=False).fingerprint == (
         "0294626a486a63523955c06a557e74623823e65a72bfd54c228c6edffec0c8cd"
     )
@@ -364,8 +368,8 @@ def test_class_too_small(tmp_path):
         load(make_folder(tmp_path, images=2))
 
 
-def test_a_part_of_ones_own_without_readable_images(tmp_path):
-    """It is not replaced by a split of the training images without a word."""
+def test_a_part_without_readable_images(tmp_path):
+    """It is an error, rather than silently replaced by a split of the training images."""
     make_folder(tmp_path, parts=("train", "val", "test"))
     for path in (tmp_path / "val").rglob("*.jpg"):
         path.write_bytes(b"")
@@ -431,3 +435,20 @@ def test_every_message_is_one_line(tmp_path):
     with pytest.raises(UserError) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_opened_once_while_decoding(tmp_path):
+    """Its pixels and the digest of its bytes come from one read."""
+    root = make_folder(tmp_path)
+    files = {str(path) for path in root.rglob("*") if path.is_file()}
+    opened: list[str] = []
+    listening = True
+
+    def hook(event: str, arguments: tuple) -> None:  # stays for the life of the process
+        if listening and event == "open" and str(arguments[0]) in files:
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    load(root)
+    listening = False
+    assert sorted(opened) == sorted(files)

@@ -1,3 +1,5 @@
+"""Crops, resizing, training batches, evaluation batches and the representative data set."""
+
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +11,9 @@ from PIL import Image
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import PRESETS, DataConfig
-from efficientnet_elite.data import sources as digits_lib
+from efficientnet_elite.data import sources
 from efficientnet_elite.data.assembly import pipeline_for
-from efficientnet_elite.data.geometry import PipelineConfig, center_box, random_box, resample
+from efficientnet_elite.data.geometry import PipelineConfig, center_box, crop_and_resize, random_box
 from efficientnet_elite.errors import UserError
 
 
@@ -47,9 +49,9 @@ def test_training_crops_stay_inside_and_keep_their_aspect(height, width, min_are
     assert left >= -tolerance and left + w <= width + tolerance
     assert 3 / 4 - 1e-3 <= w / h <= 4 / 3 + 1e-3
     assert h * w <= height * width * (1 + 1e-3)
-    wanted = (min_area + (1 - min_area) * draws[0]) * height * width
+    expected = (min_area + (1 - min_area) * draws[0]) * height * width
     touches_border = h >= height - tolerance or w >= width - tolerance
-    assert touches_border or h * w == pytest.approx(wanted, rel=1e-3)
+    assert touches_border or h * w == pytest.approx(expected, rel=1e-3)
 
 
 def test_evaluation_crop_is_the_papers_at_224_and_scales_with_the_base():
@@ -67,18 +69,20 @@ def test_evaluation_crop_is_the_papers_at_224_and_scales_with_the_base():
     [((0, 0, 90, 70), 40), ((10.5, 3.25, 50.25, 60.5), 32), ((20, 30, 8, 9), 48)],
 )
 def test_resampling_is_pillows_bicubic(box, resolution):
-    """So a client without TensorFlow can feed a network the same pixels."""
+    """A client without TensorFlow can therefore feed a network the same pixels."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (23, 18, 3), np.uint8))
     image = noise.resize((70, 90), Image.Resampling.BICUBIC)
     top, left, height, width = box
-    wanted = image.resize(
+    expected = image.resize(
         (resolution, resolution),
         Image.Resampling.BICUBIC,
         box=(left, top, left + width, top + height),
     )
-    pixels = resample(tf.constant(np.asarray(image)), tf.constant(box, tf.float32), resolution)
+    pixels = crop_and_resize(
+        tf.constant(np.asarray(image)), tf.constant(box, tf.float32), resolution
+    )
     assert pixels.dtype == tf.uint8
-    difference = np.abs(pixels.numpy().astype(int) - np.asarray(wanted))
+    difference = np.abs(pixels.numpy().astype(int) - np.asarray(expected))
     # Pillow works in integers and rounds once more, between its two passes.
     assert difference.max() <= 2 and difference.mean() < 0.5
 
@@ -86,7 +90,7 @@ def test_resampling_is_pillows_bicubic(box, resolution):
 def test_resampling_clips_overshoot_instead_of_wrapping():
     edge = np.zeros((4, 4, 3), np.uint8)
     edge[:, 2:] = 255
-    pixels = resample(tf.constant(edge), tf.constant([0.0, 0, 4, 4]), 32).numpy()
+    pixels = crop_and_resize(tf.constant(edge), tf.constant([0.0, 0, 4, 4]), 32).numpy()
     assert np.all(np.diff(pixels[0, 8:24, 0].astype(int)) >= 0)
     assert pixels[0, 0, 0] == 0 and pixels[0, -1, 0] == 255
 
@@ -106,7 +110,7 @@ def test_normalisation_is_exact_for_every_pixel_value():
 SETTINGS = {"resolution": 16, "batch_size": 100}
 
 
-def test_begun_later_the_stream_equals_the_rest_of_the_whole(digits):
+def test_a_stream_from_a_later_epoch_equals_the_rest_of_the_whole_stream(digits):
     whole, steps = data_lib.train_batches(digits, seed=5, **SETTINGS)
     rest, _ = data_lib.train_batches(digits, seed=5, first_epoch=2, **SETTINGS)
     assert steps == digits.sizes["train"] // 100
@@ -126,7 +130,7 @@ def test_the_stream_depends_on_its_seed_and_on_nothing_else(digits):
 
 
 def test_an_epoch_takes_every_image_once_and_the_next_in_another_order(digits):
-    # A "crop" of the whole digit at its own resolution is the digit itself, so it can be told.
+    # A crop of the whole digit at its own resolution is the digit itself, so it can be identified.
     data = replace(digits, pipeline=PipelineConfig(flip=False, min_area=1.0, max_aspect=1.0))
     size = digits.sizes["train"]
     batches, steps = data_lib.train_batches(data, resolution=8, batch_size=size, seed=0)
@@ -146,7 +150,7 @@ def test_an_epoch_takes_every_image_once_and_the_next_in_another_order(digits):
     assert not np.array_equal(epochs[0], epochs[1])
 
 
-def test_half_of_the_images_are_mirrored_only_where_wanted(digits):
+def test_half_of_the_images_are_mirrored_if_the_pipeline_flips(digits):
     whole = PipelineConfig(flip=True, min_area=1.0, max_aspect=1.0)
     settings = {"resolution": 8, "batch_size": 1000, "seed": 3}
     mirrored, _ = data_lib.train_batches(replace(digits, pipeline=whole), **settings)
@@ -158,7 +162,7 @@ def test_half_of_the_images_are_mirrored_only_where_wanted(digits):
     turned = (a == b[:, :, ::-1]).all(axis=(1, 2, 3))
     assert np.all(same | turned)
     assert 400 < turned.sum() < 600
-    assert not digits.pipeline.flip  # a mirrored digit is none
+    assert not digits.pipeline.flip  # a mirrored digit is not a digit
 
 
 def test_further_augmentation_gets_whole_uint8_batches_and_a_seed(digits):
@@ -207,20 +211,24 @@ def test_digits_are_scikit_learns_in_grey(digits):
         strict=True,
     )
     pixels = np.round((np.concatenate(images) + 1) * 128).astype(np.uint8)
-    wanted = np.round(source.images * 255 / 16).astype(np.uint8)
-    assert sorted(p.tobytes() for p in pixels[..., 0]) == sorted(p.tobytes() for p in wanted)
+    expected = np.round(source.images * 255 / 16).astype(np.uint8)
+    assert sorted(p.tobytes() for p in pixels[..., 0]) == sorted(p.tobytes() for p in expected)
     assert np.array_equal(pixels[..., 0], pixels[..., 2])
     assert np.array_equal(np.bincount(np.concatenate(labels)), np.bincount(source.target))
     assert digits.labels == tuple("0123456789") and digits.num_classes == 10
 
 
-def test_digits_are_the_same_without_their_file(monkeypatch):
-    images, labels = digits_lib.read()
-    assert images.shape == (1797, 8, 8) and images.max() == 255
-    monkeypatch.setattr(digits_lib, "_from_file", lambda: None)
-    again, same = digits_lib.read()
-    assert np.array_equal(images, again) and np.array_equal(labels, same)
-    assert (images.dtype, labels.dtype) == (again.dtype, same.dtype)
+def test_digits_are_the_same_without_their_file(digits, monkeypatch):
+    """scikit-learn is imported if its file is not where it usually is."""
+    monkeypatch.setattr(sources, "find_spec", lambda package: None)
+    imported = data_lib.load(DataConfig(), progress=False)
+    assert imported.fingerprint == digits.fingerprint
+    arguments = {"resolution": 8, "batch_size": 500, "base_resolution": 8}
+    for part in digits.parts:
+        images, labels = collect(data_lib.eval_batches(digits, part, **arguments))
+        again, same_labels = collect(data_lib.eval_batches(imported, part, **arguments))
+        assert np.array_equal(images, again) and np.array_equal(labels, same_labels)
+        assert (images.dtype, labels.dtype) == (again.dtype, same_labels.dtype)
 
 
 def test_calibration_images_are_training_images_of_all_classes(digits):
@@ -262,7 +270,7 @@ def test_rendered_with_a_wrong_setting():
         data_lib.load(DataConfig(dataset="rendered:colour=1"), progress=False)
 
 
-def test_the_papers_crops_are_for_its_350_epochs():
+def test_the_quick_preset_crops_less_than_the_papers_350_epochs():
     photos = PipelineConfig()
-    found = {name: pipeline_for(made().data, photos).min_area for name, made in PRESETS.items()}
-    assert found == {"quick": 0.5, "paper": 0.08}
+    min_areas = {name: pipeline_for(make().data, photos).min_area for name, make in PRESETS.items()}
+    assert min_areas == {"quick": 0.5, "paper": 0.08}

@@ -1,11 +1,13 @@
+"""The split into training, validation and test parts, and balanced samples."""
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.config import DataConfig
-from efficientnet_elite.data.assembly import PARTS, split
-from efficientnet_elite.data.parts import spread
+from efficientnet_elite.data.assembly import PARTS, split_into_parts
+from efficientnet_elite.data.parts import class_balanced_sample
 from efficientnet_elite.errors import UserError
 
 fractions = st.floats(0.01, 0.99)
@@ -27,7 +29,7 @@ def test_parts_are_disjoint_complete_stratified_and_seeded(counts, validation, t
     labels = as_labels(counts)
     names = [f"c{i}" for i in range(len(counts))]
     config = DataConfig(validation_fraction=validation, test_fraction=test, seed=seed)
-    parts = split(labels, ["train"] * len(labels), names, config)
+    parts = split_into_parts(labels, ["train"] * len(labels), names, config)
 
     assert sorted(np.concatenate([parts[p] for p in PARTS])) == list(range(len(labels)))
     for part in PARTS:
@@ -38,14 +40,15 @@ def test_parts_are_disjoint_complete_stratified_and_seeded(counts, validation, t
         rest = count - held_out
         held_out = np.sum(labels[parts["validation"]] == label)
         assert held_out == min(max(1, round(validation * rest)), rest - 1)
-    again = split(labels, ["train"] * len(labels), names, config)
+    again = split_into_parts(labels, ["train"] * len(labels), names, config)
     assert all(np.array_equal(parts[p], again[p]) for p in PARTS)
 
 
 def test_another_seed_splits_otherwise():
     labels = as_labels([50, 50])
     a, b = (
-        split(labels, ["train"] * 100, ["a", "b"], DataConfig(seed=seed))["test"] for seed in (0, 1)
+        split_into_parts(labels, ["train"] * 100, ["a", "b"], DataConfig(seed=seed))["test"]
+        for seed in (0, 1)
     )
     assert not np.array_equal(a, b)
 
@@ -56,7 +59,7 @@ def test_another_seed_splits_otherwise():
     seed=st.integers(0, 2**32),
 )
 def test_copies_go_together_and_count_once(kinds, seed):
-    """``kinds``: for each class how often each of its different images is there."""
+    """``kinds`` holds for each class the number of copies of each of its different images."""
     rows = [
         (label, f"{label}/{image}")
         for label, copies in enumerate(kinds)
@@ -67,33 +70,38 @@ def test_copies_go_together_and_count_once(kinds, seed):
     labels = np.array([label for label, _ in rows], np.int32)
     names = [f"c{i}" for i in range(len(kinds))]
     digests = [digest for _, digest in rows]
-    parts = split(labels, ["train"] * len(rows), names, DataConfig(seed=seed), digests)
+    parts = split_into_parts(labels, ["train"] * len(rows), names, DataConfig(seed=seed), digests)
 
     assert sorted(np.concatenate([parts[p] for p in PARTS])) == list(range(len(rows)))
-    found = {part: {digests[i] for i in parts[part]} for part in PARTS}
-    assert sum(map(len, found.values())) == len(set(digests))
-    # As many of each class as if there were no copies.
+    digests_of = {part: {digests[i] for i in parts[part]} for part in PARTS}
+    assert sum(map(len, digests_of.values())) == len(set(digests))
+    # Each part has as many images of each class as it would have without copies.
     alone = as_labels([len(copies) for copies in kinds])
-    wanted = split(alone, ["train"] * len(alone), names, DataConfig(seed=seed))
+    without_copies = split_into_parts(alone, ["train"] * len(alone), names, DataConfig(seed=seed))
     for part in PARTS:
-        held = np.bincount([int(d.partition("/")[0]) for d in found[part]], minlength=len(kinds))
-        assert held.tolist() == np.bincount(alone[wanted[part]], minlength=len(kinds)).tolist()
+        counts_held_out = np.bincount(
+            [int(d.partition("/")[0]) for d in digests_of[part]], minlength=len(kinds)
+        )
+        assert (
+            counts_held_out.tolist()
+            == np.bincount(alone[without_copies[part]], minlength=len(kinds)).tolist()
+        )
 
 
 def test_without_copies_digests_change_nothing():
     labels = as_labels([20, 30])
     arguments = (["train"] * 50, ["a", "b"], DataConfig())
-    plain = split(labels, *arguments)
+    plain = split_into_parts(labels, *arguments)
     for digests in ([str(i) for i in range(50)], [""] * 50):
-        told = split(labels, *arguments, digests)
-        assert all(np.array_equal(plain[part], told[part]) for part in PARTS)
+        with_digests = split_into_parts(labels, *arguments, digests)
+        assert all(np.array_equal(plain[part], with_digests[part]) for part in PARTS)
 
 
 @pytest.mark.parametrize("brought", [("validation",), ("test",), ("validation", "test")])
 def test_parts_the_source_brings_stay_as_they_are(brought):
     declared = [*["train"] * 40, *(part for part in brought for _ in range(10))]
     labels = np.arange(len(declared), dtype=np.int32) % 2
-    parts = split(labels, declared, ["a", "b"], DataConfig())
+    parts = split_into_parts(labels, declared, ["a", "b"], DataConfig())
     for i, part in enumerate(brought):
         assert parts[part].tolist() == list(range(40 + 10 * i, 50 + 10 * i))
     missing = {"validation", "test"} - set(brought)
@@ -113,7 +121,7 @@ def test_parts_the_source_brings_stay_as_they_are(brought):
 def test_a_class_too_small_is_named(counts, message):
     labels = as_labels(counts)
     with pytest.raises(UserError, match=message):
-        split(labels, ["train"] * len(labels), ["a", "b"], DataConfig())
+        split_into_parts(labels, ["train"] * len(labels), ["a", "b"], DataConfig())
 
 
 @settings(max_examples=60, deadline=None)
@@ -124,10 +132,10 @@ def test_a_class_too_small_is_named(counts, message):
 )
 def test_a_sample_spreads_over_the_classes(counts, count, seed):
     labels = as_labels(counts)
-    chosen = spread(labels, count, seed)
+    chosen = class_balanced_sample(labels, count, seed)
     assert len(set(chosen)) == len(chosen) == min(count, len(labels))
-    found = np.bincount(labels[chosen], minlength=len(counts))
+    counts_drawn = np.bincount(labels[chosen], minlength=len(counts))
     # No class is ahead of another by more than one image unless the other has run out.
     for a in range(len(counts)):
         for b in range(len(counts)):
-            assert found[a] <= found[b] + 1 or found[b] == counts[b]
+            assert counts_drawn[a] <= counts_drawn[b] + 1 or counts_drawn[b] == counts[b]

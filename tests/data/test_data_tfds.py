@@ -1,4 +1,4 @@
-"""A small TFDS data set, prepared on disk by TFDS itself and read back in both ways."""
+"""Small TFDS data sets that TFDS prepares on disk, read both cached and streamed."""
 
 import io
 import re
@@ -23,7 +23,7 @@ CLASSES = ("circle", "square", "star")
 
 
 def tile(split, index):
-    """A plain image: its colour tells split and index, its label is index % 3."""
+    """An image of one colour, which encodes split and index; its label is index % 3."""
     return np.full((SIDE, SIDE, 3), (index, 60 * len(split) % 256, 80 * (index % 3)), np.uint8)
 
 
@@ -85,8 +85,8 @@ class TilesInOrder(TinyTiles):
         )
 
     def _generate_examples(self, split, count):
-        found = list(super()._generate_examples(split, count))
-        yield from sorted(found, key=lambda item: item[1]["label"])
+        examples = list(super()._generate_examples(split, count))
+        yield from sorted(examples, key=lambda item: item[1]["label"])
 
 
 class TilesInOneSplit(TinyTiles):
@@ -185,12 +185,14 @@ def load(name, data_dir, **settings):
 
 
 def identities(batches):
-    """(colour, label) of each image of some batches."""
-    found = []
+    """Colour and label of each image of some batches."""
+    colours_and_labels = []
     for images, labels in batches.as_numpy_iterator():
         pixels = np.round((images[:, 0, 0] + 1) * 128).astype(int)
-        found += [(*p, int(label)) for p, label in zip(pixels.tolist(), labels, strict=True)]
-    return found
+        colours_and_labels += [
+            (*p, int(label)) for p, label in zip(pixels.tolist(), labels, strict=True)
+        ]
+    return colours_and_labels
 
 
 def part(data, name):
@@ -219,7 +221,7 @@ def test_validation_is_the_test_part_where_test_has_no_labels(data_dir, cache_gb
     assert set(part(data, "train")) | set(part(data, "validation")) == expected("train", 60)
 
 
-def test_all_three_splits_are_taken_as_they_are(data_dir, cache_gb):
+def test_all_three_splits_stay_as_they_are(data_dir, cache_gb):
     data = load("tiles_with_all_parts", data_dir, cache_gb=cache_gb)
     assert set(part(data, "train")) == expected("train", 60)
     assert set(part(data, "validation")) == expected("validation", 12)
@@ -233,7 +235,7 @@ def test_a_single_split_is_divided_in_three(data_dir, cache_gb):
     assert set().union(*parts) == expected("everything", 60)
 
 
-def test_a_stream_in_order_of_classes_is_not_divided(data_dir):
+def test_a_streamed_set_stored_by_class_is_not_split(data_dir):
     with pytest.raises(UserError, match="stored in an order of its own"):
         load("tiles_in_order", data_dir, cache_gb=0.0)
     data = load("tiles_in_order", data_dir)  # stratified
@@ -269,16 +271,16 @@ def test_calibration_images_cover_the_classes(data_dir, cache_gb):
 
 def test_damaged_images_are_left_out(data_dir, cache_gb, capfd):
     data = load("tiles_damaged", data_dir, cache_gb=cache_gb)
-    found = set(part(data, "train")) | set(part(data, "validation"))
-    sound = {(*map(int, tile("train", i)[0, 0]), i % 3) for i in range(60) if i % 20}
-    assert found == sound
-    told = dict(re.findall("^skipped (.*): (.*)$", capfd.readouterr().err, re.MULTILINE))
-    kept = load("tiles_damaged", data_dir)
-    # Known from the start where all is decoded once, said when met where it is streamed.
-    assert told == ({} if cache_gb else {image.path: image.reason for image in kept.skipped})
-    assert len(kept.skipped) == 3 and data.skipped == (kept.skipped if cache_gb else ())
+    images = set(part(data, "train")) | set(part(data, "validation"))
+    undamaged = {(*map(int, tile("train", i)[0, 0]), i % 3) for i in range(60) if i % 20}
+    assert images == undamaged
+    reported = dict(re.findall("^skipped (.*): (.*)$", capfd.readouterr().err, re.MULTILINE))
+    cached = load("tiles_damaged", data_dir)
+    # With the cache they are known after loading; a stream reports each when it is reached.
+    assert reported == ({} if cache_gb else {image.path: image.reason for image in cached.skipped})
+    assert len(cached.skipped) == 3 and data.skipped == (cached.skipped if cache_gb else ())
     batches, steps = data_lib.train_batches(data, resolution=SIDE, batch_size=5, seed=0)
-    assert set(identities(batches.take(2 * steps))) <= sound
+    assert set(identities(batches.take(2 * steps))) <= undamaged
 
 
 def test_prepared_files_suffice_without_the_code_that_made_them(data_dir, tmp_path):

@@ -1,4 +1,4 @@
-"""The rendered data set: pure, balanced, valid JPEGs, and no shortcut to the label."""
+"""The rendered data set: reproducible, balanced, valid JPEGs, and no shortcut to the label."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from efficientnet_elite.benchmarks.studies.rendered_study import shortcut_accuracy
-from efficientnet_elite.data.rendered.objects import draw_kinds
+from efficientnet_elite.data.rendered.kinds import draw_kinds
 from efficientnet_elite.data.rendered.scene import RenderedConfig, label_names, render
 from efficientnet_elite.errors import UserError
 
@@ -45,7 +45,7 @@ def test_parse() -> None:
         ("classes=1", "classes=1 is outside 2 to 1000"),
         ("size=8", "size=8 is outside"),
         ("seed=-1", "seed=-1 is outside"),
-        ("classes=20,images=19", "at least one image a class"),
+        ("classes=20,images=19", "at least one image for each class"),
         ("seed=1,seed=2", "seed is given twice"),
     ],
 )
@@ -92,7 +92,7 @@ def test_any_configuration_renders(classes: int, size: int, seed: int, data: st.
     assert (image.format, image.mode) == ("JPEG", "RGB")
     assert 0.84 * size - 1 <= max(image.size) <= 1.16 * size + 1
     assert 0.7 <= min(image.size) / max(image.size) <= 1
-    assert np.asarray(image).std() > 5  # something is to be seen
+    assert np.asarray(image).std() > 5  # not a blank image
 
 
 def test_index_out_of_range() -> None:

@@ -162,7 +162,7 @@ def evaluated(encoded: bytes, fraction: float = FRACTION) -> np.ndarray:
     """The pixels that evaluation shows the network."""
     image = decode.decode(encoded)
     box = geometry.center_box(image.shape, fraction)
-    return geometry.resample(image, box, tiny_tflite.SIDE).numpy()
+    return geometry.crop_and_resize(image, box, tiny_tflite.SIDE).numpy()
 
 
 @pytest.mark.parametrize("name", ["digit", "china", "narrow", "small"])

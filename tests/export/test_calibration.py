@@ -19,7 +19,7 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def calibrated(images) -> quantizer.Calibrated:
+def calibrated(images) -> quantizer.CalibratedNetwork:
     return quantizer.calibrate(tiny_tflite.model(), images)
 
 
@@ -34,7 +34,7 @@ def values(calibrated, images) -> dict[str, np.ndarray]:
 
 
 def test_minmax_is_the_converters_own_file(calibrated, images):
-    ranges = calibration.ranges(calibrated, images, "minmax")
+    ranges = calibrated.ranges_by_method["minmax"]
     (image,) = inspect.read(calibrated.content).inputs
     assert ranges[image.name] == (-1, 127 / 128)
     ordinary = convert.to_tflite(tiny_tflite.model(), calibration=images)
@@ -62,7 +62,7 @@ def test_minmax_is_of_the_values_themselves():
 
 
 def test_moving_average_smooths_each_images_extremes(calibrated, images, values):
-    ranges = calibration.ranges(calibrated, images, "moving_average")
+    ranges = calibrated.ranges_by_method["moving_average"]
     for name, value in values.items():
         low, high = value[0].min(), value[0].max()
         for image in value[1:]:
@@ -72,7 +72,7 @@ def test_moving_average_smooths_each_images_extremes(calibrated, images, values)
 
 
 def test_percentile_leaves_out_the_rarest_values(calibrated, images, values):
-    ranges = calibration.ranges(calibrated, images, "percentile")
+    ranges = calibrated.ranges_by_method["percentile"]
     for name, value in values.items():
         low, high = ranges[name]
         step = np.ptp(value) / 4095
@@ -86,7 +86,7 @@ def test_percentile_leaves_out_the_rarest_values(calibrated, images, values):
 
 @pytest.mark.parametrize("method", calibration.METHODS)
 def test_the_input_stays_the_pixel(calibrated, images, method):
-    ranges = calibration.ranges(calibrated, images, method)
+    ranges = calibrated.ranges_by_method[method]
     content = quantizer.quantize(calibrated, ranges=ranges)
     inspect.check_pixel_classifier(inspect.read(content), 10)
 
@@ -103,7 +103,7 @@ def test_int16x8_takes_ranges_too(calibrated, images):
     form = formats.Format("int16x8")
     (ordinary,) = convert.to_tflite_formats(tiny_tflite.model(), images, (form,))
     assert quantizer.quantize(calibrated, form=form) == ordinary
-    ranges = calibration.ranges(calibrated, images, "percentile")
+    ranges = calibrated.ranges_by_method["percentile"]
     content = quantizer.quantize(calibrated, ranges=ranges, form=form)
     scales = {
         tensor.name: tensor.scales[0]
@@ -115,17 +115,33 @@ def test_int16x8_takes_ranges_too(calibrated, images):
         assert scale == pytest.approx(max(np.abs(ranges[name])) / 32767, rel=1e-5)
 
 
-def test_an_outlier_widens_minmax_alone(calibrated, images):
-    """One value in ten thousand a thousand times the others': the histogram cuts it off."""
-    counts = np.zeros(4096, np.int64)
-    counts[:41] = 250
-    counts[-1] = 1
-    assert calibration._cut(counts, (0.0, 100.0))[1] == pytest.approx(40 / 4095 * 100)
-    counts[-1] = 0
-    counts[4000] = 250
-    assert calibration._cut(counts, (0.0, 100.0))[1] == pytest.approx(4000 / 4095 * 100)
+def test_an_outlier_widens_minmax_alone():
+    """One value in ten thousand, far beyond the others: percentiles leave it out."""
+    bins = np.repeat(np.arange(41), 250)
+    assert percentile_range([*bins, 4095])[1] == pytest.approx(40 / 4095 * 100)
+    assert percentile_range([*bins, *[4000] * 250])[1] == pytest.approx(4000 / 4095 * 100)
+
+
+def percentile_range(bins) -> tuple[float, float]:
+    """Of the values of one image, given in 4095ths of 100; the extremes are 0 and 100."""
+    collector = calibration.Percentile(1)
+    collector.add((np.array(bins) * 100 / 4095).astype(np.float32), (0.0, 100.0))
+    return collector.range()
+
+
+def test_one_pass_gives_what_a_histogram_of_all_values_gives(calibrated, values):
+    """The definition of the method, for every activation of a network, to the last bit."""
+    for name, value in values.items():
+        low, high = float(value.min()), float(value.max())
+        steps = (value.ravel() - low) * (4095 / max(high - low, 1e-30))
+        below = np.cumsum(np.bincount(np.rint(steps).astype(int), minlength=4096)) / value.size
+        share = 1 - calibration.PERCENTILE / 100
+        first, last = np.searchsorted(below, [share, 1 - share])
+        step = (high - low) / 4095
+        expected = low + int(first) * step, low + min(int(last), 4095) * step
+        assert calibrated.ranges_by_method["percentile"][name] == expected
 
 
 def test_an_unknown_method_is_refused(calibrated, images):
     with pytest.raises(ValueError, match="no method of calibration: minmax, moving_average"):
-        calibration.ranges(calibrated, images, "octav")
+        calibration.activation_ranges(calibrated.content, images, ["octav"])

@@ -58,8 +58,8 @@ def test_garbage_does_not_load(tmp_path, content):
 
 
 def test_a_float_file_unlike_keras_is_refused(tmp_path, monkeypatch):
-    other = convert.to_tflite_pair(tiny(), digits(16)[0][:8])
-    monkeypatch.setattr(convert, "to_tflite_formats", lambda *_: other)
+    other = convert.to_tflite(tiny(), calibration=None)
+    monkeypatch.setattr(convert, "to_tflite_formats", lambda *_: [other])
     with pytest.raises(UserError, match="float32 file's logits differ from Keras' by up to"):
         export(tiny(), tmp_path)
     assert not contents(tmp_path)
@@ -156,9 +156,9 @@ def test_a_test_part_without_images_is_refused(tmp_path):
         ({"name": "../tiny"}, "cannot name files"),
         ({"name": ".."}, "cannot name files"),
         ({"labels": LABELS[:9]}, "9 labels for 10 logits"),
-        ({"calibration": np.zeros((0, 16, 16, 3))}, "do not fit"),
-        ({"calibration": np.zeros((4, 8, 8, 3))}, "do not fit"),
-        ({"calibration": np.full((4, 16, 16, 3), 200.0)}, "expected pixel / 128 - 1"),
+        ({"calibration_images": np.zeros((0, 16, 16, 3))}, "do not fit"),
+        ({"calibration_images": np.zeros((4, 8, 8, 3))}, "do not fit"),
+        ({"calibration_images": np.full((4, 16, 16, 3), 200.0)}, "expected pixel / 128 - 1"),
     ],
 )
 def test_wrong_arguments(tmp_path, options, message):

@@ -13,8 +13,8 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import champion, inspect
-from efficientnet_elite.export.int8 import ladder, remedies
+from efficientnet_elite.export import champion, formats, inspect
+from efficientnet_elite.export.int8 import calibration, choices, convert, ladder, remedies
 from efficientnet_elite.export.packages import packages
 from efficientnet_elite.export.runtimes import runtime
 from efficientnet_elite.export.workdir import export_champions
@@ -118,7 +118,7 @@ def export(model: keras.Model, images: np.ndarray, out_dir, names, max_drop: flo
         name="net",
         out_dir=out_dir,
         labels=list("abcd"),
-        calibration=images,
+        calibration_images=images,
         test_batches=labelled,
         details={},
         max_accuracy_drop=max_drop,
@@ -150,7 +150,7 @@ def blown_up() -> tuple[keras.Model, np.ndarray]:
 
 def test_an_export_takes_the_cheapest_remedy_that_holds(tmp_path):
     model, images = blown_up()
-    exported = export(model, images, tmp_path, remedies.DEFAULT)
+    exported = export(model, images, tmp_path, choices.default_remedies())
     record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
     assert record["taken"] == record["attempts"][-1]["trial"] == "equalization: minmax"
     assert record["needed_accuracy"] == 0.99
@@ -170,7 +170,7 @@ def test_an_export_without_need_of_remedies_is_the_ordinary_one(tmp_path):
     model, images = wide(spec("relu6"), 0.0)
     ordinary = champion.convert.to_tflite(model, calibration=images)
     # Of eight images of noise one may change its class.
-    exported = export(model, images, tmp_path, remedies.NAMES, max_drop=25)
+    exported = export(model, images, tmp_path, choices.REMEDIES, max_drop=25)
     record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
     assert [attempt["trial"] for attempt in record["attempts"]] == ["plain"]
     assert exported.int8_path.read_bytes() == ordinary
@@ -243,3 +243,65 @@ def test_a_search_is_exported_by_its_validation_part(searched, tmp_path, capsys)
     assert [attempt["trial"] for attempt in record["attempts"]] == ["plain"]
     assert cli.main([*command, "--max_accuracy_drop=100", "--remedies=prayer"]) == 1
     assert "there is no remedy 'prayer'" in capsys.readouterr().err
+
+
+# -- work done once ------------------------------------------------------------------------------
+
+
+def counted(monkeypatch, module, name: str, calls: list[str]) -> None:
+    """Notes each call of a module's function, which goes on to do what it does."""
+    function = getattr(module, name)
+
+    def noting(*arguments, **options):
+        calls.append(name)
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(module, name, noting)
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[str]:
+    """Traces, conversions of a traced model, and passes over the representative data set."""
+    found: list[str] = []
+    counted(monkeypatch, convert, "_saved", found)
+    counted(monkeypatch, convert, "_convert", found)
+    counted(monkeypatch, calibration.layers, "activations", found)
+    return found
+
+
+ONCE = ["_convert", "_saved", "activations"]
+
+
+@pytest.mark.parametrize("method", calibration.METHODS)
+def test_a_method_of_calibration_costs_no_second_conversion(tmp_path, calls, method):
+    model, images = wide(spec("relu6"), 0.0)
+    labelled = [(images, teacher_labels(model, images))]
+    forms = (formats.Format("int8", "uint8"), formats.Format("int16x8"))
+    champion.export_model(
+        model,
+        name="net",
+        out_dir=tmp_path,
+        labels=list("abcd"),
+        calibration_images=images,
+        test_batches=labelled,
+        details={},
+        formats=forms,
+        method=method,
+    )
+    assert sorted(calls) == ONCE
+
+
+def test_remedies_that_leave_the_weights_cost_no_second_conversion(tmp_path, calls):
+    model, images = blown_up()
+    exported = export(model, images, tmp_path, ["calibration", "mixed"])
+    record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
+    tried = {attempt["remedy"] for attempt in record["attempts"]}
+    assert tried == {"plain", "calibration", "mixed"}
+    assert sorted(calls) == ONCE
+
+
+def test_a_network_with_other_weights_is_converted_once_more(tmp_path, calls):
+    model, images = blown_up()
+    with pytest.raises(UserError, match="not tried"):  # all trials of both remedies are made
+        export(model, images, tmp_path, ["calibration", "equalization"], max_drop=-1.0)
+    assert sorted(calls) == sorted(ONCE * 2)

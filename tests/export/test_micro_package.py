@@ -107,7 +107,7 @@ def test_preprocessing_is_that_of_the_evaluation(program, image):
     height, width, _ = image.shape
     got = output(program, "before", width, height, given=image.tobytes())
     box = geometry.center_box(image.shape, FRACTION)
-    expected = geometry.resample(image, box, tiny_tflite.SIDE).numpy()
+    expected = geometry.crop_and_resize(image, box, tiny_tflite.SIDE).numpy()
     np.testing.assert_array_equal(
         np.frombuffer(got, np.int8).reshape(expected.shape), expected.astype(int) - 128
     )

@@ -16,6 +16,7 @@ import pytest
 from efficientnet_elite.export import formats, inspect
 from efficientnet_elite.export.int8 import convert
 from efficientnet_elite.export.runtimes import isolated, verify
+from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES, segmentation, variants
 from efficientnet_elite.networks.spec import ArchSpec
@@ -26,7 +27,7 @@ WIDTH, DEPTH = 0.25, 0.2
 # eLite's own activation is the first.
 VARIANTS = [
     f"elite{variants.Variant(activation, gates).suffix}"
-    for activation, gates in product((None, *variants.ACTIVATIONS[1:]), (True, False))
+    for activation, gates in product((None, *activations.variants()[1:]), (True, False))
     if (activation, gates) != (None, True)
 ]
 # One of each family; the others differ in their depth.
@@ -99,10 +100,9 @@ def check(content: bytes, form: formats.Format, images: np.ndarray, installed: l
 
 
 def measured(name: str, content: bytes, images: np.ndarray) -> isolated.Arrays:
-    """As `verify.Runtime.measure`, but in this process where the runtime runs in any."""
+    """As `verify.Runtime.run_images`, but in this process where the runtime runs in any."""
     chosen = verify.RUNTIMES[name]
     if isinstance(chosen, verify.Runtime):
-        question = {"model": np.frombuffer(content, np.uint8), "images": images}
-        settings = {"runtime": np.array(name), "time": np.array(isolated.TIMEOUT_SECONDS)}
-        return verify._measure({**question, **settings})
-    return chosen.measure(name, content, images, isolated.TIMEOUT_SECONDS)
+        question = chosen.question(content, images, isolated.TIMEOUT_SECONDS)
+        return verify._run_in_child({key: np.asarray(value) for key, value in question.items()})
+    return chosen.run_images(content, images, isolated.TIMEOUT_SECONDS)

@@ -17,7 +17,7 @@ from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats, inspect
 from efficientnet_elite.export.int8 import convert
-from efficientnet_elite.export.packages import ethos_u
+from efficientnet_elite.export.packages import ethos_u, targets
 from efficientnet_elite.export.runtimes import isolated, runtime, tflm, verify
 from tests.support import children, tiny_tflite
 
@@ -92,13 +92,13 @@ def test_no_format_of_the_exporter_is_condemned():
     for form, content in zip(asked, files, strict=True):
         contents = inspect.read(content)
         assert inspect.has_hybrid(contents) == (form.weights == "dynamic")
-        assert bool(inspect.output_step(contents)) == form.calibrated
+        assert bool(inspect.output_step(contents)) == form.needs_calibration
         rows = {
             row.runtime: row
             for row in verify.verify(content, images, np.zeros(20), runtimes=chosen)
         }
         assert all(row.passed for row in rows.values()), (form.name, rows)
-        assert (rows["LiteRT CompiledModel"].unit == "steps") == form.calibrated
+        assert (rows["LiteRT CompiledModel"].unit == "steps") == form.needs_calibration
         free = form.weights in ("dynamic", "int16x8")
         assert rows["LiteRT CompiledModel"].agrees is (None if free else True)
         if form.weights in ("dynamic", "float16"):
@@ -119,7 +119,7 @@ def test_a_slow_runtime_is_judged_by_the_images_it_managed(monkeypatch):
 def test_the_images_are_no_memory_of_the_model():
     images = np.zeros((1500, 32, 32, 3), np.float32)
     few, many = (
-        verify.RUNTIMES[verify.XNNPACK].measure(verify.XNNPACK, tiny_tflite.pair()[INT8], part, 60)
+        verify.RUNTIMES[verify.XNNPACK].run_images(tiny_tflite.pair()[INT8], part, 60)
         for part in (images[:2], images)
     )
     assert abs(int(many["memory"]) - int(few["memory"])) < images.nbytes / 10
@@ -173,7 +173,7 @@ def test_arguments_and_results_are_arrays(importable):
 
 
 def test_a_crash_is_one_row(importable, monkeypatch):
-    monkeypatch.setattr(verify, "_measure", children.crash)
+    monkeypatch.setattr(verify, "_run_in_child", children.crash)
     chosen = [verify.REFERENCE, verify.XNNPACK]
     model = tiny_tflite.pair()[INT8]
     rows = list(verify.verify(model, np.zeros((1, 4, 4, 3)), np.zeros(1), runtimes=chosen))
@@ -257,7 +257,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     report = json.loads(capsys.readouterr().out)
     assert report["images"] == 20
     # The runtimes, and behind them the NPU's compiler.
-    expected = [*few, f"Vela {ethos_u.ACCELERATOR}"]
+    expected = [*few, f"Vela {targets.ACCELERATOR}"]
     assert [row["runtime"] for row in report["runtimes"]] == expected
     assert ethos_u.available() == (report["runtimes"][-1]["cycles"] is not None)
     assert set(report["runtimes"][0]) == set(asdict(verify.Row("")))

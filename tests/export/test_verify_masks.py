@@ -15,7 +15,7 @@ from efficientnet_elite.data import IGNORED
 from efficientnet_elite.export import formats, inspect
 from efficientnet_elite.export.packages import web
 from efficientnet_elite.export.runtimes import litert_js, runtime, tflm, verify
-from efficientnet_elite.training.scores import score
+from efficientnet_elite.training.scores import score_predictions
 from tests.support import tiny_masks, tiny_tflite
 
 INT8, FLOAT = formats.INT8, formats.FLOAT32
@@ -49,7 +49,7 @@ def test_a_row_has_the_miou_of_all_pixels(rows):
     for name, kernels in ((verify.XNNPACK, "XNNPACK"), (verify.REFERENCE, "reference kernels")):
         choices = runtime.Runner(content, kernels=kernels).run(images).argmax(-1)
         assert choices.shape == masks.shape
-        assert found[name].accuracy == score(choices, masks, len(tiny_masks.LABELS))
+        assert found[name].accuracy == score_predictions(choices, masks, len(tiny_masks.LABELS))
 
 
 @pytest.mark.skipif(not tflm.available(), reason="pip install --pre tflite-micro")
@@ -110,7 +110,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert (report["score"], report["images"]) == ("mIoU", 12)
     content, (images, masks) = path.read_bytes(), tiny_masks.scenes()
     choices = runtime.Runner(content).run(images).argmax(-1)
-    assert report["runtimes"][1]["accuracy"] == score(choices, masks, 3)
+    assert report["runtimes"][1]["accuracy"] == score_predictions(choices, masks, 3)
 
     monkeypatch.setattr(verify, "_ARRAY_BYTES", 3 * 4 * math.prod(choices.shape[1:]) * (3 + 3))
     assert cli.main(arguments) == 0

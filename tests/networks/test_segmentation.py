@@ -29,8 +29,8 @@ from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.training.scores import class_iou, confusion, mean_iou
-from efficientnet_elite.training.tasks import Segmentation, task
+from efficientnet_elite.training.scores import class_iou, confusion_matrix, mean_iou
+from efficientnet_elite.training.tasks import Segmentation, task_for
 from efficientnet_elite.training.trainer import Trainer, load_averaged
 from tests.support.command import elite
 from tests.support.networks import int8_correlation, noise, normalise
@@ -160,7 +160,7 @@ def test_masks_have_room_for_their_classes():
     """Value 255 of a mask is ignored, so classes end at 254."""
     most = MasksConfig(classes=254, images=254, size=32)
     assert 254 in np.unique(render_masked(most, 253)[1])
-    with pytest.raises(UserError, match="classes=255 is more than 254"):
+    with pytest.raises(UserError, match="classes=255 is too many, use at most 254"):
         MasksConfig(classes=255, images=255)
 
 
@@ -211,7 +211,7 @@ def test_mean_iou_against_its_definition(drawn):
         either = sum(k in (c, t) for c, t in counted)
         if either:
             expected.append(both / either)
-    matrix = confusion(choices, truth, classes)
+    matrix = confusion_matrix(choices, truth, classes)
     assert matrix.sum() == len(counted)
     ious = class_iou(matrix)
     assert ious.shape == (classes,)
@@ -230,7 +230,7 @@ def test_nearest_takes_the_pixel_under_each_centre(height, width, resolution, dr
         drawn.draw(st.floats(0.5, width / 2, width=32)),
     ]
     mask = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    resampled = geometry.nearest(
+    resampled = geometry.crop_and_resize_mask(
         tf.constant(mask), tf.constant(box, tf.float32), resolution
     ).numpy()
     centres = (np.arange(resolution, dtype=np.float32) + 0.5) / np.float32(resolution)
@@ -293,12 +293,12 @@ def test_ignored_pixels_do_not_train():
 
 
 def test_networks_and_data_of_different_tasks(masked):
-    with pytest.raises(UserError, match="elite9 does not classify each pixel"):
-        task(spec_by_name("elite9", classes=3, base_resolution=32), masked)
-    with pytest.raises(UserError, match="espnet-3 classifies pixels"):
-        task(small("espnet-3"), replace(masked, masks=False))
-    with pytest.raises(UserError, match="espnet-c-3 does not classify each pixel"):
-        task(small("espnet-c-3"), masked)
+    with pytest.raises(UserError, match="elite9 does not predict a class for each pixel"):
+        task_for(spec_by_name("elite9", classes=3, base_resolution=32), masked)
+    with pytest.raises(UserError, match="espnet-3 is a segmentation network"):
+        task_for(small("espnet-3"), replace(masked, masks=False))
+    with pytest.raises(UserError, match="espnet-c-3 does not predict a class for each pixel"):
+        task_for(small("espnet-c-3"), masked)
 
 
 TINY = ArchSpec(
@@ -340,7 +340,7 @@ def test_training_resuming_and_export(masked, tmp_path):
         "name": TINY.name,
         "out_dir": tmp_path,
         "labels": masked.labels,
-        "calibration": images,
+        "calibration_images": images,
         "test_batches": [(x.numpy(), y.numpy()) for x, y in batches],
         "details": {},
     }

@@ -42,7 +42,7 @@ def export(model: keras.Model, out_dir: Path, name: str = "tiny", **options) -> 
     images, classes = digits(model.input_shape[1])
     given = {
         "labels": LABELS,
-        "calibration": images[:100],
+        "calibration_images": images[:100],
         "test_batches": [(images[i : i + 64], classes[i : i + 64]) for i in (1400, 1464, 1528)],
         "details": DETAILS,
     }

@@ -1,7 +1,8 @@
-"""Checkpoint files: whole, damaged, foreign, of another version."""
+"""Checkpoint files: valid, damaged, foreign, of another format version."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from errno import ENOSPC
 
@@ -23,7 +24,7 @@ CHECKPOINT = Checkpoint(
 )
 
 
-def test_a_checkpoint_comes_back(tmp_path):
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "deep" / "a.npz"
     CHECKPOINT.save(path)
     CHECKPOINT.save(path)
@@ -36,7 +37,7 @@ def test_a_checkpoint_comes_back(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
 
 
-def test_a_write_that_did_not_finish_changes_nothing(tmp_path, monkeypatch):
+def test_an_unfinished_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     CHECKPOINT.save(path)
     before = path.read_bytes()
@@ -90,9 +91,12 @@ def test_damaged_and_foreign_checkpoints(tmp_path):
             pytest.fail(f"{label}: was loaded")
 
 
-def test_checkpoints_of_another_version(tmp_path, monkeypatch):
-    monkeypatch.setattr("efficientnet_elite.training.checkpoint._VERSION", 2)
-    CHECKPOINT.save(tmp_path / "a.npz")
-    monkeypatch.undo()
-    with pytest.raises(UserError, match="format 2, this version reads 1"):
-        Checkpoint.load(tmp_path / "a.npz")
+def test_checkpoints_of_another_version(tmp_path):
+    path = tmp_path / "a.npz"
+    CHECKPOINT.save(path)
+    with np.load(path) as file:
+        arrays = dict(file)
+    header = json.loads(str(arrays.pop("header")))
+    np.savez(path, header=np.array(json.dumps({**header, "version": 2})), **arrays)
+    with pytest.raises(UserError, match=r"has format 2, but this version .* reads format 1"):
+        Checkpoint.load(path)

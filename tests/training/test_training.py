@@ -1,4 +1,4 @@
-"""Training: continuation, int8, schedule and one step, against formulas."""
+"""Training: continuation, int8, the schedule, and steps against the formulas."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def trainer(digits):
 def straight(trainer, tmp_path_factory):
     """Three epochs without a pause."""
     path = tmp_path_factory.mktemp("straight") / "tiny.npz"
-    made = trainer(path)
+    uninterrupted = trainer(path)
     steps = []
-    made.run(3, lambda epoch: None, lambda step, of: steps.append((step, of)))
+    uninterrupted.run(3, lambda epoch: None, lambda step, of: steps.append((step, of)))
     assert steps == [(n, steps[-1][1]) for _ in range(3) for n in range(1, steps[-1][1] + 1)]
-    return made
+    return uninterrupted
 
 
 def ignore(_):
@@ -68,16 +68,16 @@ def without_times(history):
 
 
 def test_continuing_is_the_same_as_not_stopping(straight, trainer, tmp_path):
-    """Another process could not tell: all of it comes from the file."""
+    """The second trainer knows only the checkpoint, as another process would."""
     path = tmp_path / "tiny.npz"
     trainer(path).run(1, ignore)
-    heard = []
+    results = []
     second = trainer(path)
     assert second.epochs_done == 1
-    second.run(3, heard.append)
-    assert [result.epoch for result in heard] == [2, 3]
-    second.run(3, heard.append)  # nothing is left to do
-    assert len(heard) == 2
+    second.run(3, results.append)
+    assert [result.epoch for result in results] == [2, 3]
+    second.run(3, results.append)  # nothing is left to do
+    assert len(results) == 2
     a, b = Checkpoint.load(straight.checkpoint), Checkpoint.load(path)
     assert without_times(a.history) == without_times(b.history)
     for part in PARTS:
@@ -93,14 +93,14 @@ def test_it_learns(straight):
     assert last.validation_accuracy > 0.2  # ten classes
 
 
-def test_averaged_weights_come_back_from_the_file(straight, digits):
+def test_averaged_weights_are_loaded_from_the_file(straight, digits):
     model, spec, epochs = load_averaged(straight.checkpoint)
     assert (spec, epochs) == (SPEC, 3)
-    kept = straight.model.get_weights()
+    current = straight.model.get_weights()
     with straight.averaged_weights():
         images = np.ones((2, 16, 16, 3), np.float32)
         np.testing.assert_array_equal(model(images), straight.model(images, training=False))
-    for before, after in zip(kept, straight.model.get_weights(), strict=True):
+    for before, after in zip(current, straight.model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     right = total = 0
     for x, y in data_lib.eval_batches(
@@ -131,33 +131,33 @@ def test_drop_rates_are_part_of_the_recipe(straight, trainer, tmp_path):
     assert SPEC.with_drop_rates(0.5) == tiny(drop=0.05)
     without = trainer(tmp_path / "a.ckpt", config=replace(CONFIG, drop_rates=0.0))
     without.run(1, ignore)
-    never_had = trainer(tmp_path / "b.ckpt", spec=plain)
-    never_had.run(1, ignore)
-    assert without.history[0].train_loss == never_had.history[0].train_loss
+    dropout_free = trainer(tmp_path / "b.ckpt", spec=plain)
+    dropout_free.run(1, ignore)
+    assert without.history[0].train_loss == dropout_free.history[0].train_loss
     assert without.history[0].train_loss != straight.history[0].train_loss
     assert load_averaged(tmp_path / "a.ckpt")[1] == SPEC  # the network keeps its own rates
 
 
 def test_divergence_ends_the_training_and_keeps_the_last_good_checkpoint(trainer, tmp_path):
     path = tmp_path / "tiny.npz"
-    hopeless = trainer(path, config=replace(CONFIG, learning_rate=1e30))
+    diverging = trainer(path, config=replace(CONFIG, learning_rate=1e30))
     with pytest.raises(TrainingError, match="learning_rate"):
-        hopeless.run(3, ignore)
+        diverging.run(3, ignore)
     saved = Checkpoint.load(path).history if path.exists() else []
-    assert saved == [asdict(result) for result in hopeless.history]
-    assert all(np.isfinite(result.train_loss) for result in hopeless.history)
+    assert saved == [asdict(result) for result in diverging.history]
+    assert all(np.isfinite(result.train_loss) for result in diverging.history)
 
 
 # -- in int8 -------------------------------------------------------------------------------------
 
 
-def lossless(model, calibration):
-    """An int8 form that computes what the model did when it was made."""
-    kept = model.get_weights()
+def lossless(model, representative_images):
+    """A quantization that loses nothing: it computes what the model computes now."""
+    weights = model.get_weights()
 
     def infer(images):
         before = model.get_weights()
-        model.set_weights(kept)
+        model.set_weights(weights)
         logits = model(images, training=False).numpy()
         model.set_weights(before)
         return logits
@@ -166,14 +166,14 @@ def lossless(model, calibration):
 
 
 def test_int8_is_measured_with_the_averaged_weights(straight, digits):
-    shown = []
+    image_sets = []
 
-    def quantize(model, calibration):
-        shown.append(calibration)
-        return lossless(model, calibration)
+    def quantize(model, representative_images):
+        image_sets.append(representative_images)
+        return lossless(model, representative_images)
 
     before = straight.model.get_weights()
-    result = straight.int8(quantize)
+    result = straight.evaluate_int8(quantize)
     accuracy = straight.history[-1].validation_accuracy
     assert (result.float_accuracy, result.int8_accuracy) == (accuracy, accuracy)
     assert (result.epoch, result.images) == (3, digits.sizes["validation"])
@@ -182,43 +182,49 @@ def test_int8_is_measured_with_the_averaged_weights(straight, digits):
     images, _ = data_lib.calibration_images(
         digits, resolution=16, base_resolution=16, count=200, seed=3
     )
-    np.testing.assert_array_equal(shown[0], images)
+    np.testing.assert_array_equal(image_sets[0], images)
 
-    blind = straight.int8(lambda model, images: lambda x: np.eye(10)[np.zeros(len(x), int)])
-    labels = [y.numpy() for _, y in straight._part("validation")]
-    assert blind.int8_accuracy == (np.concatenate(labels) == 0).mean()
-    assert blind.change == blind.int8_accuracy - accuracy
+    def always_class_0(model, representative_images):
+        return lambda x: np.eye(10)[np.zeros(len(x), int)]
+
+    result = straight.evaluate_int8(always_class_0)
+    batches = data_lib.eval_batches(
+        digits, "validation", resolution=16, batch_size=64, base_resolution=16
+    )
+    labels = np.concatenate([y.numpy() for _, y in batches])
+    assert result.int8_accuracy == (labels == 0).mean()
+    assert result.change == result.int8_accuracy - accuracy
 
 
 def test_int8_on_some_images(straight, monkeypatch):
-    """The same ones in float and in int8, and the same each time."""
+    """The same images are used in float32 and in int8, and each time."""
     monkeypatch.setattr("efficientnet_elite.training.trainer.INT8_IMAGES", 40)
-    seen = []
+    batches = []
 
-    def quantize(model, calibration):
-        infer = lossless(model, calibration)
-        return lambda images: (seen.append(images), infer(images))[1]
+    def quantize(model, representative_images):
+        infer = lossless(model, representative_images)
+        return lambda images: (batches.append(images), infer(images))[1]
 
-    results = [straight.int8(quantize) for _ in range(2)]
+    results = [straight.evaluate_int8(quantize) for _ in range(2)]
     assert {(r.images, r.float_accuracy, r.int8_accuracy) for r in results} == {
         (40, results[0].float_accuracy, results[0].float_accuracy)
     }
-    one, other = np.array_split(np.concatenate(seen), 2)
-    np.testing.assert_array_equal(one, other)
-    assert len(np.unique(one.reshape(40, -1), axis=0)) > 35  # not a few images many times
+    first, second = np.array_split(np.concatenate(batches), 2)
+    np.testing.assert_array_equal(first, second)
+    assert len(np.unique(first.reshape(40, -1), axis=0)) > 35  # not a few images many times
 
 
-def test_a_network_without_an_int8_form(straight):
-    def quantize(model, calibration):
+def test_a_network_that_cannot_be_quantized(straight):
+    def quantize(model, representative_images):
         raise UserError("a dead layer")
 
-    result = straight.int8(quantize)
+    result = straight.evaluate_int8(quantize)
     assert (result.int8_accuracy, result.fault, result.change) == (None, "a dead layer", -1)
     assert result.float_accuracy == straight.history[-1].validation_accuracy
 
 
 def test_the_executor_measures_the_epoch_it_was_asked_for(straight, digits, tmp_path):
-    """Not the weights of a checkpoint that has been trained on."""
+    """It does not measure the later weights of a checkpoint that was trained further."""
     path = tmp_path / "tiny.npz"
     path.write_bytes(straight.checkpoint.read_bytes())
     executor = LocalExecutor(CONFIG, digits, base_resolution=16, seed=3, quantize=lossless)
@@ -244,7 +250,7 @@ def test_the_executor_measures_the_epoch_it_was_asked_for(straight, digits, tmp_
 
     executor.submit(0, WorkItem(SPEC, 2, 3, path))
     executor.wait(lambda slot, event: None)
-    *_, measured, last = run(2)  # also where it is still held, and has been trained on
+    *_, measured, last = run(2)  # also if the executor still holds it, trained further
     assert (measured.result.epoch, last) == (2, Finished())
 
 
@@ -252,7 +258,7 @@ def test_the_executor_measures_the_epoch_it_was_asked_for(straight, digits, tmp_
 
 
 def test_steps_follow_the_formulas(digits, trainer, tmp_path):
-    """Two steps of one batch each: RMSProp, L2, and the average with its growing decay."""
+    """Two steps of one batch each: RMSProp, L2, and the average, whose decay grows."""
     config = replace(
         CONFIG, batch_size=digits.sizes["train"], weight_decay=0.1, warmup_epochs=0, epochs=2
     )
@@ -312,7 +318,7 @@ def test_steps_follow_the_formulas(digits, trainer, tmp_path):
 PAPER = TrainConfig()
 
 
-def test_the_papers_schedule_by_hand():
+def test_the_papers_schedule_against_values_computed_by_hand():
     steps = 1000
 
     def rate(epoch):
@@ -350,7 +356,7 @@ def test_rates_rise_then_fall_in_small_steps(schedule, epochs, warmup, steps):
     boundary = sum(step / steps < warmup for step in range(epochs * steps))
     assert all(a < b for a, b in pairwise(rates[:boundary]))
     assert all(a >= b for a, b in pairwise(rates[boundary:]))
-    if schedule == "exponential":  # no fall by more than the periods that a step can span
+    if schedule == "exponential":  # no step falls by more periods than it can span
         spanned = int(1 / steps / config.decay_epochs) + 1
         for a, b in pairwise(rates[boundary:]):
             assert b >= a * config.decay_rate**spanned * (1 - 1e-9)

@@ -1,4 +1,9 @@
-"""Images with a class for each pixel, for segmentation."""
+"""Photograph-like images with a class for each pixel: the data set ``rendered_masks``.
+
+`render_masked` draws an image with its mask, and `load_rendered_masks` loads all of them as a data
+set for segmentation. A store holds only images, so each mask is stored as three equal channels
+below its image; `MaskedPart` takes the two apart.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +25,25 @@ from efficientnet_elite.data.parts import ImageData, IndexedPart
 from efficientnet_elite.data.store import DecodedStore, ImageStore, ReadingStore, decode_all
 from efficientnet_elite.errors import UserError
 
-from .objects import Kind, Light, Pose, draw_kinds, paint_object
-from .scene import REFERENCE_SIZE, SUPERSAMPLING, RenderedConfig, backdrop, develop
+from .kinds import Kind, draw_kinds
+from .objects import Light, Pose, paint_object
+from .scene import SUPERSAMPLING, RenderedConfig, paint_background, pattern_scale, photograph
 
 BACKGROUND = "background"
-_OBJECTS = (1, 3)  # in a scene, at least and at most
+_OBJECTS = (1, 3)  # the least and the most objects in an image
 
 
 @dataclass(frozen=True)
 class MasksConfig(RenderedConfig):
-    """What to draw: as `RenderedConfig`, with ``classes`` kinds of objects beside the background.
+    """What to draw.
+
+    Attributes:
+      classes: number of kinds of objects; the background is one more class of pixels.
+      images: see `RenderedConfig`.
+      size: see `RenderedConfig`.
 
     Raises:
-      UserError: a value out of its range.
+      UserError: a value is out of its range.
     """
 
     classes: int = 4
@@ -41,26 +52,38 @@ class MasksConfig(RenderedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.classes >= IGNORED:  # a mask's value is a class above the background
-            raise UserError(f"rendered_masks: classes={self.classes} is more than {IGNORED - 1}")
+        if self.classes >= IGNORED:  # masks hold labels 1..classes for the objects
+            raise UserError(
+                f"rendered_masks: classes={self.classes} is too many, use at most {IGNORED - 1}"
+            )
 
 
 def _kinds(config: MasksConfig) -> tuple[Kind, ...]:
-    """One kind a class: the first of each pair of siblings, which only differ in small things."""
+    """Returns one kind for each class of objects.
+
+    It is the first of each pair of siblings, because two siblings differ in details only.
+    """
     return draw_kinds(2 * config.classes, config.seed)[::2]
 
 
 def pixel_labels(config: MasksConfig) -> tuple[str, ...]:
-    """Names of the pixels' classes: the background, then the kinds of objects."""
+    """Returns the names of the classes of pixels: the background, then the kinds of objects."""
     return (BACKGROUND, *(kind.name() for kind in _kinds(config)))
 
 
 def render_masked(config: MasksConfig, index: int) -> tuple[bytes, NDArray[np.uint8]]:
-    """Image ``index`` as JPEG bytes, and its mask, uint8 (height, width).
+    """Draws an image and its mask.
 
-    A mask's values are positions in `pixel_labels`, or `IGNORED`. An object of class 1 + index mod
-    ``classes`` is in front of all others. The same (classes, size, seed, index) give the same image
-    in every process with the same versions of NumPy and Pillow.
+    An object of class 1 + index mod ``classes`` is in front of all others. The same classes, size,
+    seed and index give the same image in every process with the same versions of NumPy and Pillow.
+
+    Args:
+      config: what to draw.
+      index: number of the image.
+
+    Returns:
+      A JPEG file, and the mask, uint8 (height, width): positions in `pixel_labels`, or `IGNORED`
+      where a pixel shows more than one class.
 
     Raises:
       IndexError: ``index`` is not in [0, config.images).
@@ -72,47 +95,59 @@ def render_masked(config: MasksConfig, index: int) -> tuple[bytes, NDArray[np.ui
     longer = config.size * rng.uniform(0.85, 1.15)
     sides = [round(longer), round(longer * rng.uniform(0.8, 1))]
     height, width = sides if rng.random() < 0.4 else sides[::-1]
-    scene = backdrop(height, width, rng)
+    scene = paint_background(height, width, rng)
     light = Light.draw(rng)
-    painted = np.zeros(scene.shape[:2], np.uint8)
+    pixel_classes = np.zeros(scene.shape[:2], np.uint8)
     unit = min(scene.shape[:2]) / 2
     others = rng.integers(len(kinds), size=rng.integers(_OBJECTS[0], _OBJECTS[1] + 1) - 1)
     for number in (*others, index % config.classes):
         x, y = rng.uniform(0.2, 0.8, 2) * (scene.shape[1], scene.shape[0])
         pose = Pose.draw(x, y, rng.uniform(0.35, 0.55) * unit, rng)
-        fineness = min(1.0, REFERENCE_SIZE / config.size)
-        covered = paint_object(scene, kinds[number], fineness, pose, light, rng)
-        painted[covered] = 1 + number
-    return develop(scene, rng), _reduced(painted)
+        scale = pattern_scale(config.size)
+        covered = paint_object(scene, kinds[number], scale, pose, light, rng)
+        pixel_classes[covered] = 1 + number
+    return photograph(scene, rng), _downsample(pixel_classes)
 
 
-def _reduced(painted: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A supersampled mask at the image's size; pixels of several classes are of none."""
-    height, width = (side // SUPERSAMPLING for side in painted.shape)
-    blocks = painted.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING)
-    least, most = blocks.min((1, 3)), blocks.max((1, 3))
-    return np.where(least == most, least, IGNORED).astype(np.uint8)
+def _downsample(pixel_classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Reduces the mask of a supersampled scene; pixels of more than one class become `IGNORED`."""
+    height, width = (side // SUPERSAMPLING for side in pixel_classes.shape)
+    blocks = pixel_classes.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING)
+    lowest, highest = blocks.min((1, 3)), blocks.max((1, 3))
+    return np.where(lowest == highest, lowest, IGNORED).astype(np.uint8)
 
 
 class MaskedPart(IndexedPart):
-    """Images of a store that has each one's mask below it.
+    """A part whose store holds the mask of each image below the image.
 
-    The labels that it is made with are the images' own; they split and sample, and are not fetched.
+    The labels that it is made with have one class for each image. They serve for splitting and
+    sampling; `fetch` returns the masks instead.
     """
 
     def fetch(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The image, uint8 (height, width, 3), and its mask, int32 (height, width)."""
-        both, _ = super().fetch(key)
-        image, mask = tf.split(both, 2, axis=0)
+        """Returns the image, uint8 (height, width, 3), and its mask, int32 (height, width)."""
+        image_above_mask, _ = super().fetch(key)
+        image, mask = tf.split(image_above_mask, 2, axis=0)
         return image, tf.cast(mask[..., 0], tf.int32)
 
 
 def load_rendered_masks(
     config: DataConfig, settings: str, open_cache: Callable[[object], ImageCache]
 ) -> ImageData:
-    """The data set of `rendered_masks`; its labels are those of pixels.
+    """Loads the data set ``rendered_masks``.
 
-    Images are split and sampled by the object in front of all others.
+    Images are split and sampled by the class of the object in front of all others.
+
+    Args:
+      config: the user's settings.
+      settings: what to draw, as `MasksConfig.parse` reads it.
+      open_cache: takes what the images depend on to the cache for them.
+
+    Returns:
+      The data set; its labels are those of pixels.
+
+    Raises:
+      UserError: the settings are wrong, or a class has too few images to be split.
     """
     scene = MasksConfig.parse(settings)
     cache = open_cache(["rendered_masks", astuple(scene)])
@@ -120,23 +155,23 @@ def load_rendered_masks(
     examples = [Example(f"{origin}: {i}", i % scene.classes) for i in range(scene.images)]
     labels = pixel_labels(scene)
 
-    def keep(add: Add) -> list[tuple[int, str]]:
-        read = functools.partial(_read, scene)
+    read = functools.partial(_image_above_mask, scene)
+
+    def draw_all(add: Add) -> list[tuple[int, str]]:
         numbers = range(scene.images)
         return decode_all(numbers, read, add, total=scene.images, progress=cache.progress)
 
-    kept = cache.keep("masked", keep)
+    cached = cache.keep("masked", draw_all)
     store: ImageStore = (
-        ReadingStore(functools.partial(_read, scene))
-        if kept.flat is None
-        else DecodedStore(kept.flat, kept.shapes)
+        ReadingStore(read) if cached.flat is None else DecodedStore(cached.flat, cached.shapes)
     )
     pipeline = pipeline_for(config, PipelineConfig(center_crop=False, min_area=0.5))
-    # The background is no image's own class.
+    # No image has the background as its class.
     data = assemble(config, labels[1:], examples, {}, store, pipeline, cache, part_type=MaskedPart)
     return replace(data, labels=labels, masks=True)
 
 
-def _read(scene: MasksConfig, index: int) -> Pixels:
+def _image_above_mask(scene: MasksConfig, index: int) -> Pixels:
+    """Returns an image with its mask below it, as (2 * height, width, 3)."""
     encoded, mask = render_masked(scene, index)
     return np.concatenate([decode(encoded), np.repeat(mask[..., np.newaxis], 3, axis=-1)])

@@ -1,165 +1,44 @@
-"""The objects that rendered images show: what distinguishes them, and how one is painted.
+"""Paints the objects of rendered images.
 
-Arrays are float32; images are (height, width, 3) in [0, 1], y pointing down. ``rendered.py``
-composes the scenes. This module must not import TensorFlow or Keras.
+`scene` and `masks` compose images of several objects; `kinds` says what an object consists of.
+
+Arrays are float32 unless they say otherwise. Images are (height, width, 3) with values in [0, 1];
+x points right and y points down, in pixels. Object coordinates (u, v) have their origin at the
+body's centre; their unit is half the height of the body, and +v is the side of the limbs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from .kinds import BODIES, GLYPHS, LIMBS, Body, Kind
+
 Array = NDArray[np.floating[Any]]
 Points = NDArray[np.float64]  # (n, 2)
-T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Body:
-    """Outline |u / width(v)|^power + |v|^power = 1, mirror-symmetric in u."""
-
-    width: float
-    taper: float  # > 0: wider at the positive end
-    waist: float
-    power: int
+# Half the side of the window that an object with its shadow is painted in, in object coordinates.
+_WINDOW = 2.0
 
 
-_BODIES = {
-    "egg": _Body(0.80, 0.20, 0.0, 2),
-    "cask": _Body(0.72, 0.0, 0.0, 4),
-    "pear": _Body(0.72, 0.42, 0.15, 2),
-    "peanut": _Body(0.70, 0.0, 0.40, 2),
-    "wedge": _Body(0.70, 0.38, 0.0, 4),
-    "hourglass": _Body(0.80, 0.0, 0.45, 4),
-    "spindle": _Body(0.55, 0.0, 0.0, 2),
-    "vase": _Body(0.62, -0.25, 0.30, 4),
-}
+def pattern_coverage(name: str, a: Array, b: Array) -> Array:
+    """Returns how much of each point the pattern's second colour covers.
 
+    Args:
+      name: one of `PATTERNS`.
+      a: first coordinates of the points, in periods of the pattern.
+      b: second coordinates of the points, in periods.
 
-@dataclass(frozen=True)
-class _Part:
-    """A limb: length, half-widths at root and tip, radius of a ball at the tip."""
-
-    length: float
-    root: float
-    tip: float
-    ball: float
-
-
-_PARTS = {
-    "legs": _Part(0.36, 0.07, 0.06, 0.0),
-    "spikes": _Part(0.42, 0.14, 0.0, 0.0),
-    "knobs": _Part(0.26, 0.04, 0.04, 0.12),
-    "paddles": _Part(0.34, 0.04, 0.15, 0.0),
-}
-
-_GLYPHS: dict[str, tuple[tuple[tuple[float, float], ...], ...]] = {
-    "cross": (
-        ((-1, -0.3), (1, -0.3), (1, 0.3), (-1, 0.3)),
-        ((-0.3, -1), (0.3, -1), (0.3, 1), (-0.3, 1)),
-    ),
-    "diamond": (((-1, 0), (0, -1), (1, 0), (0, 1)),),
-    "triangle": (((-1, -0.8), (1, -0.8), (0, 1)),),
-    "sandglass": (((-1, -1), (1, -1), (-1, 1), (1, 1)),),
-    "bar": (((-1, -0.35), (1, -0.35), (1, 0.35), (-1, 0.35)),),
-    "twins": (
-        ((-1, -0.9), (-0.25, -0.9), (-0.25, 0.9), (-1, 0.9)),
-        ((1, -0.9), (0.25, -0.9), (0.25, 0.9), (1, 0.9)),
-    ),
-}
-# In both, neighbours look alike at low resolution: a sibling class takes the next one.
-PATTERNS = ("stripes", "waves", "zigzag", "bricks", "grid", "checks", "dots", "rings")
-_GLYPH_NAMES = tuple(_GLYPHS)
-_ANGLES = (0, 45)  # degrees; square lattices repeat after 90
-_PERIODS = (0.20, 0.28)  # of the body's half-height
-
-
-@dataclass(frozen=True)
-class Kind:
-    """All that a class fixes."""
-
-    body: str
-    part: str
-    count: int
-    pattern: str
-    period: float
-    angle: int
-    glyph: str
-    badge_end: int  # +1: the end from which the parts fan out, -1: the other
-
-    def name(self) -> str:
-        """A unique label, for example ``pear-4-knobs-dots-p20-a45-cross-near``."""
-        return (
-            f"{self.body}-{self.count}-{self.part}-{self.pattern}-p{self.period * 100:.0f}-"
-            f"a{self.angle}-{self.glyph}-{'near' if self.badge_end > 0 else 'far'}"
-        )
-
-    def sibling(self, attribute: str) -> Kind:
-        """The kind that differs in ``attribute`` alone, by the smallest step there is."""
-        steps: dict[str, Callable[[], Any]] = {
-            "pattern": lambda: _next(PATTERNS, self.pattern),
-            "period": lambda: _next(_PERIODS, self.period),
-            "angle": lambda: _next(_ANGLES, self.angle),
-            "glyph": lambda: _next(_GLYPH_NAMES, self.glyph),
-            "count": lambda: self.count ^ 1,
-            "badge_end": lambda: -self.badge_end,
-        }
-        return replace(self, **{attribute: steps[attribute]()})
-
-
-# What tells the two classes of a pair apart, in turn.
-_PAIRED_BY = ("pattern", "count", "period", "badge_end", "glyph", "angle")
-
-
-def _next(values: tuple[T, ...], value: T) -> T:
-    return values[(values.index(value) + 1) % len(values)]
-
-
-def random_kind(rng: np.random.Generator) -> Kind:
-    """Any combination of attributes."""
-    return Kind(
-        body=str(rng.choice(tuple(_BODIES))),
-        part=str(rng.choice(tuple(_PARTS))),
-        count=int(rng.integers(2, 6)),
-        pattern=str(rng.choice(PATTERNS)),
-        period=float(rng.choice(_PERIODS)),
-        angle=int(rng.choice(_ANGLES)),
-        glyph=str(rng.choice(_GLYPH_NAMES)),
-        badge_end=int(rng.choice((-1, 1))),
-    )
-
-
-@lru_cache(maxsize=16)
-def draw_kinds(classes: int, seed: int) -> tuple[Kind, ...]:
-    """One kind a class: pairs of siblings, the pairs as unlike as the vocabulary allows."""
-    rng = np.random.default_rng([seed, 0])
-    bodies, patterns = rng.permutation(tuple(_BODIES)), rng.permutation(PATTERNS)
-    kinds: dict[Kind, None] = {}  # an ordered set
-    while len(kinds) < classes:
-        pair = len(kinds) // 2
-        first = replace(
-            random_kind(rng),
-            body=str(bodies[pair % len(bodies)]),
-            pattern=str(patterns[pair % len(patterns)]),
-        )
-        second = first.sibling(_PAIRED_BY[pair % len(_PAIRED_BY)])
-        if kinds.keys().isdisjoint((first, second)):
-            kinds.update({first: None, second: None})
-    return tuple(kinds)[:classes]
-
-
-_REACH = 2.0  # from an object's centre to the edge of its window, in body half-heights
-
-
-def pattern_cover(name: str, a: Array, b: Array) -> Array:
-    """Coverage in [0, 1] by the pattern's second colour, at coordinates counted in periods."""
+    Returns:
+      Values in [0, 1], of the broadcast shape of ``a`` and ``b``.
+    """
     turn = 2 * math.pi
     if name == "stripes":
         level = np.cos(turn * a)
@@ -182,8 +61,8 @@ def pattern_cover(name: str, a: Array, b: Array) -> Array:
 
 
 @lru_cache(maxsize=8)
-def _cloud(side: int) -> Array:
-    """A periodic 1/f noise tile of unit deviation, repeated 2 x 2: (2 side, 2 side)."""
+def _noise_tile(side: int) -> Array:
+    """Makes periodic 1/f noise with standard deviation 1, repeated 2 x 2: (2 side, 2 side)."""
     rng = np.random.default_rng(side)
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :])
     frequency[0, 0] = np.inf
@@ -192,17 +71,27 @@ def _cloud(side: int) -> Array:
     return np.tile((tile / tile.std()).astype(np.float32), (2, 2))
 
 
-def cut_cloud(height: int, width: int, rng: np.random.Generator) -> Array:
-    """(height, width) of 1/f noise of about unit deviation."""
+def noise_patch(height: int, width: int, rng: np.random.Generator) -> Array:
+    """Cuts (height, width) of 1/f noise, with a standard deviation near 1, at a random place."""
     side = 1 << (max(height, width) - 1).bit_length()
     top, left = rng.integers(0, side, 2)
-    return _cloud(side)[top : top + height, left : left + width]
+    return _noise_tile(side)[top : top + height, left : left + width]
 
 
 def random_colour(
     rng: np.random.Generator, saturation: float, darkest: float, lightest: float
 ) -> Array:
-    """A surface colour of any hue, (3,); ``saturation`` is the mean, the others bound the value."""
+    """Draws a surface colour of any hue.
+
+    Args:
+      rng: source of random numbers.
+      saturation: mean saturation, 0..1.
+      darkest: lower bound of the value (of hue, saturation, value), 0..1.
+      lightest: upper bound of the value, 0..1.
+
+    Returns:
+      RGB, (3,), in [0, 1].
+    """
     hue = rng.uniform(0, 1) + np.array([0, 1 / 3, 2 / 3])
     chroma = rng.beta(4 * saturation, 4 * (1 - saturation))
     wheel = np.clip(np.abs(hue % 1 * 6 - 3) - 1, 0, 1)
@@ -210,24 +99,32 @@ def random_colour(
     return (value * (1 - chroma * (1 - wheel))).astype(np.float32)
 
 
-def darkened(colour: Array, rng: np.random.Generator, least: float, most: float) -> Array:
-    """``colour`` with ``least`` to ``most`` of its light taken away, and tinted a little."""
+def darker_colour(colour: Array, rng: np.random.Generator, least: float, most: float) -> Array:
+    """Darkens an RGB colour by a share between ``least`` and ``most`` and changes its hue a bit."""
     return (colour * (1 - rng.uniform(least, most) + rng.uniform(-0.1, 0.1, 3))).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands: object (u, v) to image (x, y) in pixels, with foreshortening."""
+    """Where an object stands: takes object coordinates (u, v) to image coordinates (x, y).
+
+    Attributes:
+      x: the object's centre in the image, in pixels.
+      y: the same from the top.
+      scale: half the height of the body in pixels.
+      matrix: (2, 2), rotation, reflection, tilt and scale.
+      perspective: (2,), how fast the distance from the viewer grows with u and with v.
+    """
 
     x: float
     y: float
-    scale: float  # half-height in pixels
-    matrix: NDArray[np.float64]  # 2 x 2: rotation, mirror image, tilt, scale
-    recede: NDArray[np.float64]  # perspective: nearer and farther sides, about +-0.15
+    scale: float
+    matrix: NDArray[np.float64]
+    perspective: NDArray[np.float64]
 
     @classmethod
     def draw(cls, x: float, y: float, scale: float, rng: np.random.Generator) -> Pose:
-        """A random attitude at a given place and scale."""
+        """Draws a random orientation at a given place and scale, all in pixels."""
         turn, lean = rng.normal(0, 0.2), rng.uniform(0, math.pi)
         rotation = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
         axis = np.array([math.cos(lean), math.sin(lean)])
@@ -236,23 +133,31 @@ class Pose:
         return cls(x, y, scale, scale * tilt @ rotation @ mirror, rng.uniform(-0.15, 0.15, 2))
 
     def to_image(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(n, 2) object coordinates to (n, 2) pixels."""
+        """Takes points in object coordinates, (n, 2), to pixels, (n, 2)."""
         centre = np.array([self.x, self.y])
-        return centre + points @ self.matrix.T / (1 + points @ self.recede)[:, None]
+        return centre + points @ self.matrix.T / (1 + points @ self.perspective)[:, None]
 
     def to_object(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Pixel coordinates, (1, w) and (h, 1), to object coordinates, (h, w) each."""
+        """Takes pixel coordinates, (1, w) and (h, 1), to object coordinates, (h, w) each."""
         inverse = np.linalg.inv(self.matrix).astype(np.float32)
         u = inverse[0, 0] * (x - self.x) + inverse[0, 1] * (y - self.y)
         v = inverse[1, 0] * (x - self.x) + inverse[1, 1] * (y - self.y)
-        far = 1 - (np.float32(self.recede[0]) * u + np.float32(self.recede[1]) * v)
-        far = np.maximum(far, 0.2)
-        return u / far, v / far
+        distance = 1 - (np.float32(self.perspective[0]) * u + np.float32(self.perspective[1]) * v)
+        distance = np.maximum(distance, 0.2)
+        return u / distance, v / distance
 
 
 @dataclass(frozen=True)
 class Light:
-    """Direction to the light (x right, y down, z towards the viewer), ambient and gloss."""
+    """The light of a scene.
+
+    Attributes:
+      x: direction to the light, to the right.
+      y: direction to the light, down (so negative: the light is above).
+      z: direction to the light, towards the viewer.
+      ambient: brightness of surfaces that face away from the light.
+      gloss: brightness of the highlight.
+    """
 
     x: float
     y: float
@@ -262,13 +167,21 @@ class Light:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Light:
-        """Somewhere above, from either side."""
+        """Draws a light that is somewhere above, to the left or to the right."""
         side, above = rng.uniform(-0.75, 0.75), rng.uniform(0.15, 0.75)
         z = math.sqrt(max(0.15, 1 - side**2 - above**2))
         return cls(side, -above, z, rng.uniform(0.35, 0.6), rng.beta(1, 2) * 0.6)
 
     def shade(self, height: Array, where: NDArray[np.bool_]) -> tuple[Array, Array]:
-        """Diffuse and specular light, (n, 1) each, on the n chosen pixels of a relief in pixels."""
+        """Returns how much light a relief reflects.
+
+        Args:
+          height: height of the relief in pixels, (h, w).
+          where: the n pixels to light, (h, w).
+
+        Returns:
+          Diffuse and specular light on these pixels, (n, 1) each.
+        """
         slopes: Any = np.gradient(height)
         down, right = (slope[where][:, None] for slope in slopes)
         facing = (self.z - self.x * right - self.y * down) / np.sqrt(right**2 + down**2 + 1)
@@ -276,122 +189,187 @@ class Light:
         return self.ambient + (1.1 - self.ambient) * facing, self.gloss * facing**12
 
 
-def _outline_level(body: _Body, u: Array, v: Array) -> Array:
-    """Below 1 inside the body, 1 on its outline."""
+def _outline_level(body: Body, u: Array, v: Array) -> Array:
+    """Returns a level for each point: below 1 inside the body, 1 on its outline."""
     width = body.width * (1 + body.taper * v) * (1 - body.waist * np.exp(-((v / 0.4) ** 2)))
     across, along = (u / np.maximum(width, 0.1)) ** 2, v * v
     return across + along if body.power == 2 else across * across + along * along
 
 
-def _outline_radius(body: _Body, directions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance from the centre to the outline along unit vectors (n, 2)."""
-    reach = np.linspace(0.2, 1.6, 57)
-    points = directions[:, :, None] * reach
+def _outline_radius(body: Body, directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the distance from the centre to the outline along unit vectors (n, 2): (n,)."""
+    distances = np.linspace(0.2, 1.6, 57)
+    points = directions[:, :, None] * distances
     outside = _outline_level(body, points[:, 0], points[:, 1]) >= 1
-    return reach[outside.argmax(axis=1)]
+    return distances[outside.argmax(axis=1)]
 
 
-def _part_polygons(kind: Kind, rng: np.random.Generator) -> list[Points]:
-    """Parts fanned out about +v, as polygons in object coordinates."""
-    part, wobble = _PARTS[kind.part], rng.uniform(-0.09, 0.09, kind.count)
-    fan = np.linspace(-1, 1, kind.count) * (0.55 + 0.13 * kind.count) + wobble
-    ahead = np.stack([np.sin(fan), np.cos(fan)], axis=1)
-    aside = np.stack([np.cos(fan), -np.sin(fan)], axis=1)
-    edge = _outline_radius(_BODIES[kind.body], ahead)[:, None]
-    tips = ahead * (edge + part.length * rng.uniform(0.85, 1.15, (kind.count, 1)))
-    roots = ahead * edge * 0.8
+def _limb_polygons(kind: Kind, rng: np.random.Generator) -> list[Points]:
+    """Returns the limbs, fanned out around +v, as polygons in object coordinates."""
+    limb, deviations = LIMBS[kind.limb], rng.uniform(-0.09, 0.09, kind.count)
+    angles = np.linspace(-1, 1, kind.count) * (0.55 + 0.13 * kind.count) + deviations
+    along = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+    across = np.stack([np.cos(angles), -np.sin(angles)], axis=1)
+    edge = _outline_radius(BODIES[kind.body], along)[:, None]
+    tips = along * (edge + limb.length * rng.uniform(0.85, 1.15, (kind.count, 1)))
+    roots = along * edge * 0.8  # inside the body, so that no gap shows
     polygons = [
-        np.array([r - s * part.root, r + s * part.root, t + s * part.tip, t - s * part.tip])
-        for r, t, s in zip(roots, tips, aside, strict=True)
+        np.array(
+            [
+                root - side * limb.root,
+                root + side * limb.root,
+                tip + side * limb.tip,
+                tip - side * limb.tip,
+            ]
+        )
+        for root, tip, side in zip(roots, tips, across, strict=True)
     ]
-    if part.ball:
-        polygons += [_circle(tip, part.ball) for tip in tips]
+    if limb.ball:
+        polygons += [_circle(tip, limb.ball) for tip in tips]
     return polygons
 
 
-def _fill(shape: tuple[int, ...], polygons: list[Points]) -> Image.Image:
-    """A mask of polygons in window pixels: 255 inside, 0 outside."""
-    image = Image.new("L", (shape[1], shape[0]))
-    draw = ImageDraw.Draw(image)
-    for polygon in polygons:
-        draw.polygon(polygon.ravel().tolist(), fill=255)
-    return image
-
-
 def _circle(centre: Points, radius: float, corners: int = 14) -> Points:
-    around = np.linspace(0, 2 * math.pi, corners, endpoint=False)
-    return centre + radius * np.stack([np.cos(around), np.sin(around)], axis=1)
+    """Returns a circle as a polygon (corners, 2)."""
+    angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
+    return centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of a canvas that an object and its shadow are painted in.
+
+    Attributes:
+      pixels: a view of the canvas, (h, w, 3): painting here paints on the canvas.
+      mask: a view of the mask of what the object covers, (h, w).
+      left: x of the window's first column in the canvas.
+      top: y of its first row.
+      pose: where the object stands.
+    """
+
+    pixels: Array
+    mask: NDArray[np.bool_]
+    left: int
+    top: int
+    pose: Pose
+
+    def coordinates(self) -> tuple[Array, Array]:
+        """Returns the canvas coordinates x, (1, w), and y, (h, 1), of the window's pixels."""
+        height, width = self.mask.shape
+        x = np.arange(self.left, self.left + width, dtype=np.float32)[None, :]
+        y = np.arange(self.top, self.top + height, dtype=np.float32)[:, None]
+        return x, y
+
+    def fill(self, polygons: list[Points]) -> Image.Image:
+        """Draws polygons in object coordinates as an image: 255 inside, 0 outside."""
+        height, width = self.mask.shape
+        image = Image.new("L", (width, height))
+        draw = ImageDraw.Draw(image)
+        for polygon in polygons:
+            corners = self.pose.to_image(polygon) - (self.left, self.top)
+            draw.polygon(corners.ravel().tolist(), fill=255)
+        return image
 
 
 def paint_object(
     canvas: Array,
     kind: Kind,
-    fineness: float,
+    pattern_scale: float,
     pose: Pose,
     light: Light,
     rng: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Paint one object and its shadow onto ``canvas``, in place, in colours of its own.
+    """Paints one object and its shadow, in random colours.
 
-    ``fineness`` shrinks the period of the surface pattern. Returns which pixels of the canvas the
-    object covers, without its shadow.
+    Args:
+      canvas: the image to paint on, (height, width, 3); it is changed in place.
+      kind: class of the object.
+      pattern_scale: factor of the period of the surface pattern.
+      pose: where the object stands.
+      light: light of the scene.
+      rng: source of random numbers.
+
+    Returns:
+      Which pixels of the canvas the object covers, without its shadow, (height, width).
     """
     mask = np.zeros(canvas.shape[:2], bool)
-    reach = _REACH * pose.scale
-    left, top = (max(0, int(centre - reach)) for centre in (pose.x, pose.y))
-    view = canvas[top : int(pose.y + reach) + 1, left : int(pose.x + reach) + 1]
-    if not view.size:
-        return mask
-    x = np.arange(left, left + view.shape[1], dtype=np.float32)[None, :]
-    y = np.arange(top, top + view.shape[0], dtype=np.float32)[:, None]
-
-    def fill(polygons: list[Points]) -> Image.Image:
-        return _fill(view.shape, [pose.to_image(polygon) - (left, top) for polygon in polygons])
-
-    # The shadow falls away from the light; it is separable, hence cheap.
-    away_x = (x - (pose.x - 0.5 * light.x * pose.scale)) / (0.95 * pose.scale)
-    away_y = (y - (pose.y + 0.6 * pose.scale)) / (0.75 * pose.scale)
-    shadow = rng.uniform(0.3, 0.7) * np.exp(-(away_x**4)) * np.exp(-(away_y**4))
-    view *= (1 - shadow)[:, :, None]
-
-    base = _paint_colour(rng)
-    limbs = fill(_part_polygons(kind, rng))
-    soft = np.asarray(limbs.filter(ImageFilter.BoxBlur(0.07 * pose.scale)), np.float32)
-    covered = np.asarray(limbs) > 0
-    diffuse, gloss = light.shade(soft * (0.12 / 255 * pose.scale), covered)
-    view[covered] = (base if rng.random() < 0.4 else _paint_colour(rng)) * diffuse + gloss
-    own = mask[top : top + view.shape[0], left : left + view.shape[1]]
-    own |= covered
-
-    u, v = pose.to_object(x, y)
-    level = _outline_level(_BODIES[kind.body], u, v)
-    covered = level < 1
-    dome = np.sqrt(np.maximum(1 - level, 0))
-    diffuse, gloss = light.shade(dome * (rng.uniform(0.35, 0.7) * pose.scale), covered)
-    # Towards the rim the surface turns away, so the pattern crowds together there.
-    stretch = (1 + 0.2 * (1 - dome[covered])) / (kind.period * fineness)
-    surface = _patterned(kind, base, u[covered] * stretch, v[covered] * stretch, rng)
-    wear = cut_cloud(view.shape[0], view.shape[1], rng)[covered] * rng.uniform(0.03, 0.12)
-    surface *= (1 + wear)[:, None]
-
-    spot = np.array([rng.uniform(-0.06, 0.06), kind.badge_end * rng.uniform(0.42, 0.5)])
-    plate = _paint_colour(rng)
-    surface[np.asarray(fill([_circle(spot, 0.27)]))[covered] > 0] = plate
-    glyph = fill([spot + 0.18 * np.array(polygon) for polygon in _GLYPHS[kind.glyph]])
-    surface[np.asarray(glyph)[covered] > 0] = darkened(plate, rng, 0.75, 0.9)
-    view[covered] = surface * diffuse + gloss
-    own |= covered
+    half_side = _WINDOW * pose.scale
+    left, top = (max(0, int(centre - half_side)) for centre in (pose.x, pose.y))
+    where = slice(top, int(pose.y + half_side) + 1), slice(left, int(pose.x + half_side) + 1)
+    window = _Window(canvas[where], mask[where], left, top, pose)
+    if window.mask.size:
+        _paint_shadow(window, light, rng)
+        colour = _paint_colour(rng)
+        _paint_limbs(window, kind, colour, light, rng)
+        _paint_body(window, kind, colour, pattern_scale, light, rng)  # it hides the limbs' roots
     return mask
 
 
+def _paint_shadow(window: _Window, light: Light, rng: np.random.Generator) -> None:
+    """Darkens the floor on the side away from the light."""
+    x, y = window.coordinates()
+    pose = window.pose
+    # The shadow is a product of a function of x and a function of y, which is cheap to compute.
+    away_x = (x - (pose.x - 0.5 * light.x * pose.scale)) / (0.95 * pose.scale)
+    away_y = (y - (pose.y + 0.6 * pose.scale)) / (0.75 * pose.scale)
+    shadow = rng.uniform(0.3, 0.7) * np.exp(-(away_x**4)) * np.exp(-(away_y**4))
+    np.multiply(window.pixels, (1 - shadow)[:, :, None], out=window.pixels)
+
+
+def _paint_limbs(
+    window: _Window, kind: Kind, body_colour: Array, light: Light, rng: np.random.Generator
+) -> None:
+    """Paints the limbs, in the colour of the body or in one of their own."""
+    scale = window.pose.scale
+    limbs = window.fill(_limb_polygons(kind, rng))
+    relief = np.asarray(limbs.filter(ImageFilter.BoxBlur(0.07 * scale)), np.float32)
+    covered = np.asarray(limbs) > 0
+    diffuse, specular = light.shade(relief * (0.12 / 255 * scale), covered)
+    colour = body_colour if rng.random() < 0.4 else _paint_colour(rng)
+    window.pixels[covered] = colour * diffuse + specular
+    window.mask[covered] = True
+
+
+def _paint_body(
+    window: _Window,
+    kind: Kind,
+    colour: Array,
+    pattern_scale: float,
+    light: Light,
+    rng: np.random.Generator,
+) -> None:
+    """Paints the body as a dome with a pattern on it, and the badge with its glyph."""
+    u, v = window.pose.to_object(*window.coordinates())
+    level = _outline_level(BODIES[kind.body], u, v)
+    covered = level < 1
+    dome = np.sqrt(np.maximum(1 - level, 0))
+    diffuse, specular = light.shade(dome * (rng.uniform(0.35, 0.7) * window.pose.scale), covered)
+    # Towards the rim the surface turns away from the viewer, so the pattern looks denser there.
+    stretch = (1 + 0.2 * (1 - dome[covered])) / (kind.period * pattern_scale)
+    surface = _patterned(kind, colour, u[covered] * stretch, v[covered] * stretch, rng)
+    height, width = covered.shape
+    wear = noise_patch(height, width, rng)[covered] * rng.uniform(0.03, 0.12)
+    surface *= (1 + wear)[:, None]
+
+    centre = np.array([rng.uniform(-0.06, 0.06), kind.badge_end * rng.uniform(0.42, 0.5)])
+    badge_colour = _paint_colour(rng)
+    badge = window.fill([_circle(centre, 0.27)])
+    surface[np.asarray(badge)[covered] > 0] = badge_colour
+    glyph = window.fill([centre + 0.18 * np.array(polygon) for polygon in GLYPHS[kind.glyph]])
+    surface[np.asarray(glyph)[covered] > 0] = darker_colour(badge_colour, rng, 0.75, 0.9)
+    window.pixels[covered] = surface * diffuse + specular
+    window.mask[covered] = True
+
+
 def _paint_colour(rng: np.random.Generator) -> Array:
+    """Draws a light colour of an object, (3,)."""
     return random_colour(rng, saturation=0.4, darkest=0.6, lightest=1.0)
 
 
 def _patterned(kind: Kind, base: Array, u: Array, v: Array, rng: np.random.Generator) -> Array:
-    """Colours (n, 3) of n surface points, at coordinates counted in periods."""
+    """Returns the colours (n, 3) of n surface points at coordinates (n,) in periods."""
     angle, (shift_a, shift_b) = math.radians(kind.angle), rng.uniform(0, 8, 2).tolist()
     a = u * math.cos(angle) - v * math.sin(angle) + shift_a
     b = u * math.sin(angle) + v * math.cos(angle) + shift_b
-    cover = pattern_cover(kind.pattern, a, b)[:, None]
-    return base + cover * (darkened(base, rng, 0.45, 0.75) - base)
+    coverage = pattern_coverage(kind.pattern, a, b)[:, None]
+    return base + coverage * (darker_colour(base, rng, 0.45, 0.75) - base)

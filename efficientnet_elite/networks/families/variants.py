@@ -9,12 +9,9 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.blocks import Block
 from efficientnet_elite.networks.spec import ArchSpec
-
-ACTIVATIONS = ("swish", "hard_swish", "relu6", "relu")
-
-_SUFFIX = re.compile(rf"(?P<base>.+?)(-(?P<activation>{'|'.join(ACTIVATIONS)}))?(?P<nose>-nose)?")
 
 
 @dataclass(frozen=True)
@@ -22,8 +19,8 @@ class Variant:
     """How a network differs from the published one.
 
     Attributes:
-      activation: one of `ACTIVATIONS`, which replaces every activation of the network except those
-        that end a gate; None to keep the activations of the network.
+      activation: one of `activations.variants`, which replaces every activation of the network
+        except those that end a gate; None to keep the activations of the network.
       squeeze_excite: whether squeeze-excite and efficient channel attention are kept.
     """
 
@@ -54,7 +51,8 @@ class Variant:
 
 def split_variant(name: str) -> tuple[str, Variant]:
     """Splits the name of a network or pool into the name without suffix and the variant."""
-    match = _SUFFIX.fullmatch(name)
+    names = "|".join(map(re.escape, activations.variants()))
+    match = re.fullmatch(rf"(?P<base>.+?)(-(?P<activation>{names}))?(?P<nose>-nose)?", name)
     if match is None:
         return name, Variant()
     return match["base"], Variant(match["activation"], match["nose"] is None)

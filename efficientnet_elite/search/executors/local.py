@@ -124,7 +124,7 @@ class LocalExecutor:
             report_building()
         if item.int8_at_end:
             assert self._quantize is not None
-            on_event(0, Int8Done(trainer.int8(self._quantize)))
+            on_event(0, Int8Done(trainer.evaluate_int8(self._quantize)))
 
     def _open(self, item: WorkItem, on_event: OnEvent) -> Trainer:
         def trainer() -> Trainer:

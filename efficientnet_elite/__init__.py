@@ -1,31 +1,82 @@
 """efficientnet-elite: Network Candidate Search for tiny image classifiers (arXiv 2009.07409).
 
-Importing this package is cheap: Keras is imported when a model is first asked for.
+Importing this package is cheap: every name is imported when it is first asked for.
 """
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from efficientnet_elite.networks.names import DISPLAY_NAMES as _FACTORIES
-from efficientnet_elite.networks.spec import ArchSpec
-from efficientnet_elite.search.candidates import list_models
+if TYPE_CHECKING:
+    from efficientnet_elite.errors import UserError
+    from efficientnet_elite.job.api import evaluate, export, load, search, train
+    from efficientnet_elite.networks.build import preprocess_input
+    from efficientnet_elite.networks.factories import build_named as build
+    from efficientnet_elite.networks.spec import ArchSpec
+    from efficientnet_elite.search.candidates import list_models
 
 __version__ = "0.2.0"
 
-__all__ = ["ArchSpec", "build", "list_models", "preprocess_input", *_FACTORIES]
+# Public name to its module and its name there.
+_LAZY = {
+    "ArchSpec": ("networks.spec", "ArchSpec"),
+    "UserError": ("errors", "UserError"),
+    "build": ("networks.factories", "build_named"),
+    "evaluate": ("job.api", "evaluate"),
+    "list_models": ("search.candidates", "list_models"),
+    "load": ("job.api", "load"),
+    "preprocess_input": ("networks.build", "preprocess_input"),
+    "train": ("job.api", "train"),
+}
+# Rooms that can be called: `efficientnet_elite.search(...)` is a function of the Python interface,
+# and `efficientnet_elite.search.ledger` a module.
+_CALLABLE_ROOMS = ("export", "search")
+
+__all__ = [
+    "ArchSpec",
+    "UserError",
+    "build",
+    "evaluate",
+    "export",
+    "list_models",
+    "load",
+    "preprocess_input",
+    "search",
+    "train",
+]
+
+
+class CallableRoom(ModuleType):
+    """A package that is called as the function of its name in `job.api`."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        function = getattr(import_module(f"{__name__}.job.api"), self.__name__.rpartition(".")[2])
+        return function(*arguments, **options)
+
+
+def make_callable(room: str) -> None:
+    """Lets a package of `_CALLABLE_ROOMS` be called; its own first lines ask for that."""
+    sys.modules[room].__class__ = CallableRoom
+
+
+def _model_factories() -> dict[str, str]:
+    """Names such as ``ELite9``, of published networks, to the names that commands know."""
+    return import_module(f"{__name__}.networks.names").DISPLAY_NAMES
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FACTORIES:
-        return getattr(import_module("efficientnet_elite.networks.factories"), name)
-    if name == "build":
-        return import_module("efficientnet_elite.networks.factories").build_named
-    if name == "preprocess_input":
-        return import_module("efficientnet_elite.networks.build").preprocess_input
+    if name in _CALLABLE_ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name in _LAZY:
+        module, attribute = _LAZY[name]
+        return getattr(import_module(f"{__name__}.{module}"), attribute)
+    if not name.startswith("_") and name in _model_factories():
+        return getattr(import_module(f"{__name__}.networks.factories"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_model_factories(), "__version__"])

@@ -1,119 +1,228 @@
 """Frozen settings. Command-line flags become these at once; nothing below reads a flag.
 
-This module must not import TensorFlow or Keras, nor read the environment.
+Each field is described once, in its metadata. Help texts, configuration files, the page
+docs/configuration.md and the classes' own documentation are made from that description.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
 from math import isfinite
-from typing import Any
+from types import NoneType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from efficientnet_elite.errors import UserError
 
+ENGINES = ("local", "ray")
+SELECT = ("float", "int8")
+SCHEDULES = ("exponential", "cosine")
+GROUPING_METHODS = ("width", "count")
+CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
+_Value = TypeVar("_Value")
+_Class = TypeVar("_Class", bound=type)
+
+
+def setting(
+    default: _Value,
+    help: str,
+    *,
+    flag: bool = True,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+) -> _Value:
+    """A dataclass field with its description and the values that it may have.
+
+    Args:
+      default: value of the field where none is given.
+      help: full sentences that say what the field does, for users.
+      flag: whether the command line has a flag for it; a configuration file has all fields.
+      choices: the only values allowed.
+      at_least, at_most, above: bounds of a number.
+    """
+    metadata = {
+        "help": help,
+        "flag": flag,
+        "choices": choices,
+        "at_least": at_least,
+        "at_most": at_most,
+        "above": above,
+    }
+    return field(default=default, metadata=metadata)
+
+
+def documented(cls: _Class) -> _Class:
+    """Adds the descriptions of a dataclass's fields to its documentation."""
+    lines = [f"  {f.name}: {f.metadata['help']}" for f in fields(cls) if "help" in f.metadata]
+    cls.__doc__ = "\n\n".join([(cls.__doc__ or "").strip(), "Attributes:\n" + "\n".join(lines)])
+    return cls
+
+
+def value_type(cls: type, name: str) -> Any:
+    """Type of a field's value, without the None that an optional field allows."""
+    hint = get_type_hints(cls)[name]
+    members = [member for member in get_args(hint) if member is not NoneType]
+    return members[0] if get_origin(hint) in (Union, type(int | None)) else hint
+
+
+def check(config: Any, prefix: str = "") -> None:
+    """UserError where a field's value is not finite, out of its bounds or none of its choices."""
+    for f in fields(config):
+        value, metadata = getattr(config, f.name), f.metadata
+        if value is None or "help" not in metadata:
+            continue
+        shown = f"{prefix}{f.name}={value}"
+        if metadata["choices"] and value not in metadata["choices"]:
+            allowed = " or ".join(metadata["choices"])
+            raise UserError(f"{prefix}{f.name}={value!r}: use {allowed}")
+        if isinstance(value, int | float):
+            _check_number(value, metadata, shown)
+
+
+def _check_number(value: float, metadata: Mapping[str, Any], shown: str) -> None:
+    low, high, above = metadata["at_least"], metadata["at_most"], metadata["above"]
+    if not isfinite(value):
+        raise UserError(f"{shown}: must be a finite number")
+    if above is not None and not value > above:
+        raise UserError(f"{shown}: must be a number above {above:g}")
+    if low is not None and high is not None and not low <= value <= high:
+        raise UserError(f"{shown}: must be from {low:g} to {high:g}")
+    if low is not None and value < low:
+        raise UserError(f"{shown}: must be at least {low:g}")
+    if high is not None and value > high:
+        raise UserError(f"{shown}: must be at most {high:g}")
+
+
+@documented
 @dataclass(frozen=True)
 class DataConfig:
-    """Which images, and how they are split.
+    """Which images a search uses, and how they are split into parts."""
 
-    Attributes:
-      dataset: ``digits``, ``folder:PATH``, ``tfds:NAME``, ``rendered[:key=value,...]`` or, for
-        segmentation, ``rendered_masks[:key=value,...]``.
-      validation_fraction: share of the training part split off for eliminations, where the source
-        brings no validation part of its own.
-      test_fraction: share of all images held out for the reported accuracy, where the source
-        brings no test part of its own.
-      seed: of the splits (and of nothing else).
-      data_dir: where TFDS looks for prepared data sets (None: its own default).
-      cache_gb: images are decoded once, and evaluation parts resized once, up to this many
-        gigabytes of pixels; all processes share them. A larger set is decoded anew each epoch.
-      flip: mirror half of the training images; never where left and right tell classes apart.
-        This and the next two: None for what suits the source.
-      center_crop: evaluate on the paper's centre crop; False where subjects fill the frame.
-      min_area: smallest share of an image's area that a training crop covers.
-      augment: name of a further augmentation of `data.choices.AUGMENTATIONS`; None: crop and flip.
-    """
-
-    dataset: str = "digits"
-    validation_fraction: float = 0.2
-    test_fraction: float = 0.2
-    seed: int = 0
-    data_dir: str | None = None
-    cache_gb: float = 2.0
-    flip: bool | None = None
-    center_crop: bool | None = None
-    min_area: float | None = None
-    augment: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The recipe, section 5.1 of arXiv 2009.07409 by default (paper.md, section 5).
-
-    Attributes:
-      epochs: full length; the learning rate is scheduled over it, whatever the rounds.
-      batch_size: images a step.
-      learning_rate: after warm-up.
-      warmup_epochs: linear from 0.
-      schedule: ``exponential`` (times ``decay_rate`` each ``decay_epochs``) or ``cosine`` (to 0).
-      decay_rate, decay_epochs: of the exponential schedule.
-      rho, momentum, epsilon: of RMSProp in TensorFlow's form (epsilon inside the root).
-      weight_decay: L2 on all weights but those of batch normalisation.
-      ema: decay of the averaged weights that are evaluated and exported. Step t uses
-        min(ema, (1 + t) / (10 + t)), so that short trainings have an average too.
-      label_smoothing: share of the target spread over all classes.
-      batch_norm_momentum: of the moving statistics. The default needs some hundreds of steps; short
-        trainings on small sets want 0.9.
-      drop_rates: factor of the network's own rates of dropout and stochastic depth; 0 for short
-        trainings, which end before there is anything to regularise.
-    """
-
-    epochs: int = 350
-    batch_size: int = 100
-    learning_rate: float = 0.00625
-    warmup_epochs: float = 5.0
-    schedule: str = "exponential"
-    decay_rate: float = 0.97
-    decay_epochs: float = 2.4
-    rho: float = 0.9
-    momentum: float = 0.9
-    epsilon: float = 1e-3
-    weight_decay: float = 1e-5
-    ema: float = 0.9999
-    label_smoothing: float = 0.1
-    batch_norm_momentum: float = 0.99
-    drop_rates: float = 1.0
+    dataset: str = setting("digits", "Images to learn from.")
+    validation_fraction: float = setting(
+        0.2,
+        "Share of the training part that is split off to judge candidates, where the data set has "
+        "no validation part of its own.",
+    )
+    test_fraction: float = setting(
+        0.2,
+        "Share of all images that is held out for the reported accuracy, where the data set has no "
+        "test part of its own.",
+    )
+    seed: int = setting(
+        0,
+        "Seed of the splits and of nothing else. The flag --seed sets it and the seed of the "
+        "search.",
+        at_least=0,
+    )
+    data_dir: str | None = setting(
+        None, "Folder in which TFDS keeps its prepared data sets; by default its own."
+    )
+    cache_gb: float = setting(
+        2.0,
+        "Images are decoded once, and kept under the work directory, if they take up to this many "
+        "gigabytes. A larger data set is decoded again in each epoch.",
+        at_most=1024.0,
+    )
+    flip: bool | None = setting(
+        None,
+        "Mirror half of the training images. Turn it off where left and right tell classes apart. "
+        "By default the data source decides.",
+    )
+    center_crop: bool | None = setting(
+        None,
+        "Evaluate on the paper's centre crop. Turn it off where the subject fills the frame. By "
+        "default the data source decides.",
+    )
+    min_area: float | None = setting(
+        None,
+        "Smallest share of an image's area that a training crop covers, 0.08 in the paper. By "
+        "default the data source decides.",
+    )
+    augment: str | None = setting(
+        None, "A further augmentation of training images, after crop and flip. By default none."
+    )
 
     def __post_init__(self) -> None:
-        if not all(isfinite(v) for v in vars(self).values() if isinstance(v, float)):
-            raise UserError("settings of the training must be finite numbers")
-        positive = ("epochs", "batch_size", "learning_rate", "decay_rate", "decay_epochs")
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name}={getattr(self, name)}: must be above 0")
-        if self.schedule not in ("exponential", "cosine"):
-            raise UserError(f"schedule={self.schedule!r}: use exponential or cosine")
-        if not 0 <= self.drop_rates <= 1:
-            raise UserError(f"drop_rates={self.drop_rates}: must be from 0 to 1")
-        if self.warmup_epochs < 0:
-            raise UserError(f"warmup_epochs={self.warmup_epochs}: must not be negative")
+        check(self)
 
 
+@documented
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training recipe, by default that of section 5.1 of arXiv 2009.07409."""
+
+    epochs: int = setting(
+        350,
+        "Epochs of a complete training. The learning rate is scheduled over them.",
+        above=0,
+    )
+    batch_size: int = setting(100, "Images in a training step.", above=0)
+    learning_rate: float = setting(0.00625, "Learning rate after warm-up.", above=0)
+    warmup_epochs: float = setting(
+        5.0,
+        "Epochs in which the learning rate rises linearly from 0.",
+        at_least=0,
+    )
+    schedule: str = setting(
+        "exponential",
+        "How the learning rate falls after warm-up: exponential multiplies it by decay_rate every "
+        "decay_epochs, cosine lowers it to 0 at the last epoch.",
+        choices=SCHEDULES,
+    )
+    decay_rate: float = setting(0.97, "Factor of the exponential schedule.", flag=False, above=0)
+    decay_epochs: float = setting(
+        2.4,
+        "Epochs in which the exponential schedule applies its factor once.",
+        flag=False,
+        above=0,
+    )
+    rho: float = setting(0.9, "Decay of RMSProp's mean of squared gradients.", flag=False)
+    momentum: float = setting(0.9, "Momentum of RMSProp.", flag=False)
+    epsilon: float = setting(
+        1e-3, "Added to RMSProp's mean of squared gradients, inside the root.", flag=False
+    )
+    weight_decay: float = setting(
+        1e-5, "Factor of the L2 penalty on all weights except those of batch normalisation."
+    )
+    ema: float = setting(
+        0.9999,
+        "Decay of the moving average of the weights, which is evaluated and exported. Step t uses "
+        "min(ema, (1 + t) / (10 + t)), so that short trainings have an average too.",
+    )
+    label_smoothing: float = setting(
+        0.1, "Share of the training target that is spread over all classes."
+    )
+    batch_norm_momentum: float = setting(
+        0.99,
+        "Momentum of batch normalisation's moving statistics. The default needs some hundreds of "
+        "steps; use 0.9 for short trainings on small data sets.",
+        flag=False,
+    )
+    drop_rates: float = setting(
+        1.0,
+        "Factor of the network's own rates of dropout and stochastic depth. Use 0 for short "
+        "trainings, which do not overfit.",
+        flag=False,
+        at_least=0,
+        at_most=1,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@documented
 @dataclass(frozen=True)
 class Limits:
-    """What the device allows; candidates beyond are never trained. None: no limit.
+    """The most that a candidate may cost on the device; None sets no limit.
 
-    Thousands are of 1000 (kB, not KiB). See `costs` for what each bounds.
-
-    Attributes:
-      params_m, macs_m: millions of parameters and multiply-accumulates.
-      peak_kb: int8 activations that live at once.
-      size_kb: the int8 file (flash).
-      arena_kb: TFLM's arena (RAM), estimated; ``tflm_arena_kb`` the same, measured.
-      latency_ms: milliseconds an image.
-      ethos_u_cycles_m: millions of cycles on an Ethos-U55-128.
-      others: limits by name (`Metric.limit`) for metrics that were added to `device.costs.METRICS`.
+    Candidates that exceed a limit are excluded before training. Thousands are of 1000 (kB, not
+    KiB). `device.costs.METRICS` describes the metric of each limit. ``others`` are limits, by name,
+    on metrics that were added to that table.
     """
 
     params_m: float | None = None
@@ -145,112 +254,171 @@ class Limits:
         return values | (values.pop("others") or {})
 
 
+@documented
 @dataclass(frozen=True)
 class SearchConfig:
-    """A Network Candidate Search. Each preset opens with its command, run time and result.
+    """A Network Candidate Search. Each preset opens with its command, run time and result."""
 
-    Attributes:
-      pool: families of the candidates, see `pools.candidates`.
-      groups: number of cost groups (None: the paper's, ten or five a resolution).
-      group_by: metrics whose z-scores are added for grouping.
-      group_method: ``width`` (equal intervals of the z-score sum) or ``count`` (equally many);
-        None: the former for one family, the latter for several.
-      round_epochs: epochs between two eliminations of a group (e in the paper); None: the rule's
-        default, see `Rule.parameters`.
-      first_elimination: epoch of a group's first elimination, under rules that have this parameter;
-        None: what the rule makes of ``round_epochs``.
-      rule: of elimination, a name in `rules.RULES`.
-      select: ``float`` or ``int8``: what accuracy makes the last cuts of a group, those among
-        `tournament.FINALISTS` or fewer.
-      base_resolution: input side in pixels at resolution coefficient 1.
-      max_candidates: train only this many of the pool, spread over the groups (None: all).
-      seeds: a candidate of each group is trained with so many seeds up to the first cut, to measure
-        the noise of scores; 1: it is estimated from the curves instead.
-      budget_epochs: epochs that all candidates together may be trained for; rounds are shortened
-        and candidates left out to keep it (docs/budget.md). None: no such limit.
-      budget_hours: the same in time, planned from this machine's pace and kept by the clock.
-      threads: of the CPU that train one candidate. Scores depend on it to the last bits, and so it
-        is a setting of the search; how many candidates are trained at once is not.
-      seed: of the choice of candidates, initial weights, data order and calibration.
-      limits: what a candidate may cost.
-      metric_table: latencies of a device, as ``elite benchmark --json`` writes them; None: those of
-        this machine. Read when the search starts.
-      data: images and their splits.
-      train: the recipe.
-    """
-
-    pool: str = "elite"
-    groups: int | None = None
-    group_by: tuple[str, ...] = ("params", "macs")
-    group_method: str | None = None
-    round_epochs: int | None = None
-    first_elimination: int | None = None
-    rule: str = "race"
-    select: str = "float"
-    base_resolution: int = 224
-    max_candidates: int | None = None
-    seeds: int = 1
-    budget_epochs: int | None = None
-    budget_hours: float | None = None
-    threads: int = 1
-    seed: int = 0
+    pool: str = setting("elite", "The candidates to choose from.")
+    groups: int | None = setting(
+        None,
+        "Number of cost groups (in each resolution for HF). By default that of the paper, and for "
+        "other pools one group for about six candidates.",
+        at_least=1,
+    )
+    group_by: tuple[str, ...] = setting(
+        ("params", "macs"), "Cost metrics that group candidates: their z-scores are added."
+    )
+    group_method: str | None = setting(
+        None,
+        "Divide the range of the z-score sum into intervals of equal width (the paper's way, the "
+        "default for one family) or of equal count of candidates (the default for several).",
+        choices=GROUPING_METHODS,
+    )
+    round_epochs: int | None = setting(
+        None, "Epochs between two eliminations of a group; by default the rule decides."
+    )
+    first_elimination: int | None = setting(
+        None, "Epoch of the first elimination of a group; by default the rule decides."
+    )
+    rule: str = setting("race", "Rule of elimination.")
+    select: str = setting(
+        "float",
+        "Accuracy that decides the last eliminations of each group: that of the float network, or "
+        "that of the network in full int8, which is measured for this.",
+        choices=SELECT,
+    )
+    base_resolution: int = setting(
+        224,
+        "Input side in pixels at resolution coefficient 1 (224 for ImageNet).",
+    )
+    max_candidates: int | None = setting(
+        None,
+        "Train only this many candidates, spread over the groups. By default all are trained.",
+        at_least=1,
+    )
+    seeds: int = setting(
+        1,
+        "Train one candidate of each group with this many seeds up to the first elimination, to "
+        "measure the noise of scores. With 1 noise is estimated from the learning curves.",
+        at_least=1,
+    )
+    budget_epochs: int | None = setting(
+        None,
+        "Epochs that all candidates together may be trained for. Rounds are shortened, then "
+        "candidates are left out, so that every group still gets its champion (docs/budget.md).",
+        above=0,
+    )
+    budget_hours: float | None = setting(
+        None,
+        "The same in hours, for --workers on this machine, whose speed is measured first. If it "
+        "becomes slower, tournaments and in the end the training of champions are ended early.",
+        above=0,
+    )
+    threads: int = setting(
+        1,
+        "CPU threads that train one candidate. Scores depend on this number in their last bits. "
+        "Many workers make better use of many cores than many threads do.",
+        at_least=1,
+    )
+    seed: int = setting(
+        0,
+        "Seed of the choice of candidates, initial weights, data order and calibration; the flag "
+        "--seed sets that of the splits too.",
+        at_least=0,
+    )
     limits: Limits = field(default_factory=Limits)
-    metric_table: str | None = None
+    metric_table: str | None = setting(
+        None,
+        "File of latencies that `elite benchmark --json=FILE` or `python -m benchmarks` measured "
+        "on a device. By default latencies of this machine count.",
+    )
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        check(self)
         for name in ("round_epochs", "first_elimination"):
             epochs = getattr(self, name)
             if epochs is not None and not 1 <= epochs <= self.train.epochs:
                 raise UserError(f"{name}={epochs}: must be from 1 to epochs={self.train.epochs}")
         if self.base_resolution < 8:
             raise UserError(f"base_resolution={self.base_resolution}: must be at least 8 pixels")
-        if self.max_candidates is not None and self.max_candidates < 1:
-            raise UserError(f"max_candidates={self.max_candidates}: must be at least 1")
-        if self.seeds < 1:
-            raise UserError(f"seeds={self.seeds}: must be at least 1")
         if self.budget_epochs is not None and self.budget_hours is not None:
             raise UserError("budget_epochs and budget_hours: use one of them")
-        for name in ("budget_epochs", "budget_hours"):
-            budget = getattr(self, name)
-            if budget is not None and not (isfinite(budget) and budget > 0):
-                raise UserError(f"{name}={budget}: must be a number above 0")
-        if self.select not in SELECT:
-            raise UserError(f"select={self.select!r}: use {' or '.join(SELECT)}")
-        if self.threads < 1:
-            raise UserError(f"threads={self.threads}: must be at least 1")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SearchConfig:
-        """The config that `dataclasses.asdict` gave."""
-        data, train = DataConfig(**values["data"]), TrainConfig(**values["train"])
-        group_by = tuple(values["group_by"])  # JSON has made a list of it
-        limits = Limits(**values.get("limits", {}))
-        made = {"data": data, "train": train, "group_by": group_by, "limits": limits}
-        return cls(**{**values, **made})
+        """The config that `dataclasses.asdict` gave, in this version or an earlier one.
+
+        A field that did not exist then gets its default. A field that no longer exists is left out;
+        `unknown_fields` names those.
+        """
+        values = dict(values)
+        for name, part in PARTS.items():
+            values[name] = part(**_known(part, values.get(name, {})))
+        values["group_by"] = tuple(values["group_by"])  # JSON makes a list of it
+        return cls(**_known(cls, values))
 
 
+# Field of `SearchConfig` to the class of the settings that it holds.
+PARTS: Mapping[str, type] = {"limits": Limits, "data": DataConfig, "train": TrainConfig}
+
+
+def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values whose names are fields of a class."""
+    names = {f.name for f in fields(cls)}
+    return {name: value for name, value in values.items() if name in names}
+
+
+def all_fields() -> Iterator[tuple[str, type, Field[Any]]]:
+    """The dotted name of every field of a search, such as ``train.epochs``, its class and itself.
+
+    The fields of `SearchConfig` come first, then those of its parts. Limits on metrics that were
+    added to the table of metrics are not among them.
+    """
+    for f in fields(SearchConfig):
+        if f.name not in PARTS:
+            yield f.name, SearchConfig, f
+    for part, cls in PARTS.items():
+        for f in fields(cls):
+            if f.name != "others":
+                yield f"{part}.{f.name}", cls, f
+
+
+def unknown_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names, with their values, that `SearchConfig.from_dict` leaves out."""
+    known = {name for name, _, _ in all_fields()} | {"limits.others"}
+    names = {name: value for name, value in values.items() if name not in PARTS}
+    for part in PARTS:
+        names |= {f"{part}.{name}": value for name, value in values.get(part, {}).items()}
+    return {name: value for name, value in names.items() if name not in known}
+
+
+@documented
 @dataclass(frozen=True)
 class EngineConfig:
-    """Where a search trains. Its results do not depend on it.
+    """Where a search trains its candidates. The results do not depend on it."""
 
-    Attributes:
-      name: ``local`` or ``ray``.
-      workers: candidates trained at once, each in a process of its own. None: one a CPU of a Ray
-        cluster; locally one, in the search's own process.
-      ray_address: of the cluster; None for one on this machine.
-    """
-
-    name: str = "local"
-    workers: int | None = None
-    ray_address: str | None = None
+    name: str = setting(
+        "local", "Train on this machine, or on a Ray cluster whose nodes share --workdir."
+    )
+    workers: int | None = setting(
+        None,
+        "Candidates that are trained at the same time, each in a process of its own. By default "
+        "one in the search's own process, and on a Ray cluster one for each CPU.",
+        at_least=1,
+    )
+    ray_address: str | None = setting(
+        None,
+        "Address of the Ray cluster, such as auto or HOST:6379. By default a cluster on this "
+        "machine is used, and started if there is none.",
+    )
 
     def __post_init__(self) -> None:
+        check(self)
         if self.name not in ENGINES:
             raise UserError(f"engine={self.name!r}: use {' or '.join(ENGINES)}")
-        if self.workers is not None and self.workers < 1:
-            raise UserError(f"workers={self.workers}: must be at least 1")
         if self.ray_address is not None and self.name != "ray":
             raise UserError("ray_address is for engine=ray")
 
@@ -258,11 +426,6 @@ class EngineConfig:
     def in_process(self) -> bool:
         """Whether candidates are trained in the search's own process."""
         return self.name == "local" and self.workers is None
-
-
-ENGINES = ("local", "ray")
-SELECT = ("float", "int8")
-CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
 
 def _quick() -> SearchConfig:

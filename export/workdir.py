@@ -15,8 +15,9 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import CALIBRATION_IMAGES, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import run
+from efficientnet_elite.search.champions import read_champions
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.workdir import champions_path, checkpoint_path, lock
+from efficientnet_elite.search.workdir import checkpoint_path, lock
 from efficientnet_elite.training.trainer import load_averaged
 
 from . import formats as formats_lib
@@ -47,19 +48,6 @@ class Settings:
     output: str = "logits"
     max_accuracy_drop: float | None = None
     remedies: tuple[str, ...] = default_remedies()
-
-
-def champions(workdir: Path) -> list[dict[str, Any]]:
-    """Entries of ``champions.json``; UserError where the file is missing or damaged."""
-    path = champions_path(workdir)
-    try:
-        return [{**entry, "name": str(entry["name"])} for entry in json.loads(path.read_text())]
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing: let `elite search --workdir={workdir}` finish first"
-        ) from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged: run `elite search` again") from error
 
 
 def give_masks(workdir: Path) -> bool:
@@ -103,7 +91,7 @@ def export_champions(
                 "remedies are judged by the share of images that are right, which networks for "
                 "masks do not have: leave --remedies out"
             )
-    chosen = champions(workdir)
+    chosen = read_champions(workdir)
     if unknown := set(names) - {entry["name"] for entry in chosen}:
         raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
     pending = []
@@ -190,7 +178,7 @@ def _export(
 
 def read_sidecars(workdir: Path) -> list[dict[str, Any]]:
     """Sidecars of all exported champions, in the order of ``champions.json``."""
-    paths = [_sidecar_path(workdir, entry["name"]) for entry in champions(workdir)]
+    paths = [_sidecar_path(workdir, entry["name"]) for entry in read_champions(workdir)]
     return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 

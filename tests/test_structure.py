@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from efficientnet_elite.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "efficientnet_elite"
 
@@ -189,6 +191,14 @@ def test_these_rooms_know_no_framework(name):
 def test_flags_are_the_command_lines_matter():
     with_flags = {room(name) for name in FILES if "absl" in tops(name)}
     assert with_flags == {"cli", "benchmarks", "studies"}
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if room(name) == "cli"])
+def test_no_command_imports_another(name):
+    """What two commands do belongs to `job` or to the room of the matter."""
+    commands = {f"{PACKAGE}.cli.{command}" for command in COMMANDS}
+    assert commands <= MODULES
+    assert not (imports(name) & commands) - {name}
 
 
 def test_keras_cv_stays_in_one_module():

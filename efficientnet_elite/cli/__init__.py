@@ -1,8 +1,9 @@
 """The ``elite`` command: subcommands, their flags, and how errors reach the user.
 
 A subcommand is a module of this package with ``FLAGS`` (its own `absl.flags.FlagValues`, so that
-no flag is global) and ``run(flags, arguments)``, which may return an
-exit status. Only the chosen one is imported.
+no flag is global) and ``run(flags, arguments)``, which may return an exit status. Only the chosen
+one is imported. A subcommand turns flags into a call of `efficientnet_elite.job` and prints what
+that returns; none imports another.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from typing import Any
 from efficientnet_elite.errors import UserError
 
 COMMANDS = {
-    "models": "list the networks: parameters, MACs, cost groups",
-    "table5": "compare the paper's Table 5 with what its networks count here, and draw it",
+    "models": "list networks with parameters, MACs and cost groups",
+    "table5": "compare the paper's Table 5 with parameters and MACs counted here, and draw it",
     "search": "run a Network Candidate Search, from images to verified int8 TFLite champions",
+    "config": "print the settings of a search as a file, with a comment for each",
     "status": "show how far a search is: groups, survivors, scores, time left",
     "train": "train networks by name and report their test accuracy",
-    "evaluate": "test accuracy of a trained network or a .tflite file",
+    "evaluate": "print the test accuracy of a trained network or a .tflite file",
     "export": "export and verify the champions of a search again",
-    "verify": "run a .tflite file in every runtime installed and compare",
+    "verify": "run a .tflite file in every installed runtime and compare",
     "benchmark": "measure the latency of .tflite models or of a search's champions",
     "report": "write report.html of a search again, or its data as JSON or CSV",
-    "replay": "replay rules of elimination on learning curves, or a search's decisions",
+    "replay": "compare rules of elimination on learning curves, or audit a search's decisions",
 }
 
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = _run(arguments)
         if sys.stdout is not None:
-            sys.stdout.flush()  # where it cannot be written to, that is an error as any other
+            sys.stdout.flush()  # output that cannot be written is an error like any other
         return status
     except KeyboardInterrupt:
         resumes = arguments[:1] in (["search"], ["train"])
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # as in `elite models | head -1`
         _drop_output()
         return 141
-    except sqlite3.DatabaseError as error:  # found while reading: opening has its own messages
+    except sqlite3.DatabaseError as error:  # raised while reading; opening has its own messages
         reason = textwrap.shorten(str(error), 80)
         message = f"ledger.sqlite is damaged ({reason}): restore a copy"
         # Locked for long, or a disk that fails; but damaged text is an OperationalError, too.
@@ -77,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Leaves nothing for the interpreter to write at its end, and to fail at with a traceback."""
+    """Discards what is still to be written, so that the interpreter does not fail at its end."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
-from efficientnet_elite.config import ENGINES, DataConfig, Limits
-from efficientnet_elite.data.choices import SOURCES
-from efficientnet_elite.device import costs, limits
+from efficientnet_elite.config import (
+    ENGINES,
+    PRESETS,
+    DataConfig,
+    EngineConfig,
+    Limits,
+    SearchConfig,
+)
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks import activations
-from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.job import config_file, settings
 from efficientnet_elite.training.keras_import import import_keras
 
 
 def no_arguments(arguments: list[str]) -> None:
-    """UserError where something was given that is no flag."""
+    """UserError where an argument was given that is not a flag."""
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags look like --name=value")
 
@@ -40,217 +44,124 @@ def table(cells: list[list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def define_pool(flags: absl_flags.FlagValues, what: str) -> None:
-    """The flag ``--pool``; its help starts with ``what``."""
-    suffixes = " or ".join(f"-{name}" for name in activations.variants())
-    absl_flags.DEFINE_string(
-        "pool",
-        None,
-        f"{what}: one or more of {', '.join(FAMILIES)}, or the beginning of their names, or "
-        f"all, or for segmentation {', '.join(segmentation.FAMILIES)} or segmentation (all of "
-        f"these), comma-separated; each with {suffixes} for another "
-        "activation and -nose for no channel gates, such as elite-relu6-nose; or module:function "
-        "for Keras models of your own (docs/families.md).",
-        flag_values=flags,
-    )
+def define_options(flags: absl_flags.FlagValues, *names: str) -> None:
+    """A flag for each of these options of `job.settings`; one that is unset changes nothing."""
+    table = settings.options()
+    for name in names:
+        _define(flags, name, table[name])
+
+
+def _define(flags: absl_flags.FlagValues, name: str, option: settings.Option) -> None:
+    """A flag of the option's type."""
+    if option.choices:
+        absl_flags.DEFINE_enum(name, None, option.choices, option.help, flag_values=flags)
+        return
+    define = _DEFINE.get(option.type, absl_flags.DEFINE_list)
+    define(name, None, option.help, flag_values=flags)
+
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    int: absl_flags.DEFINE_integer,
+    float: absl_flags.DEFINE_float,
+    bool: absl_flags.DEFINE_boolean,
+    str: absl_flags.DEFINE_string,
+}
+
+
+def define_pool(flags: absl_flags.FlagValues) -> None:
+    """The flag ``--pool``."""
+    define_options(flags, "pool")
 
 
 def define_grouping(flags: absl_flags.FlagValues) -> None:
-    """Flags of `pools.candidates`' grouping."""
-    absl_flags.DEFINE_integer(
-        "groups",
-        None,
-        "Number of cost groups (in each resolution for HF); the paper's by default.",
-        lower_bound=1,
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_list(
-        "group_by",
-        None,
-        "Costs whose z-scores are added for grouping (params,macs by default): some of "
-        f"{', '.join(costs.METRICS)}.",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_enum(
-        "group_method",
-        None,
-        ["width", "count"],
-        "Cut the z-score sum into equal-width intervals (the paper's way, the default for one "
-        "family) or into equally many candidates (the default for several).",
-        flag_values=flags,
-    )
+    """Flags for how candidates are put into cost groups."""
+    define_options(flags, "groups", "group_by", "group_method")
 
 
 def define_limits(flags: absl_flags.FlagValues) -> None:
-    """A flag ``--max_...`` for each field of `Limits`, and the table of latencies."""
-    for name, metric in limits.metric_of().items():
-        described = costs.METRICS[metric]
-        absl_flags.DEFINE_float(
-            f"max_{name}",
-            None,
-            f"Leave out candidates above this many {described.unit}: {described.description}.",
-            flag_values=flags,
-        )
-    absl_flags.DEFINE_string(
-        "metric_table",
-        None,
-        "Latencies of a device, as `elite benchmark --json=FILE` or `python -m benchmarks` wrote "
-        "them there; by default those of this machine count.",
-        flag_values=flags,
-    )
+    """A flag ``--max_...`` for each limit, and the file of latencies."""
+    define_options(flags, *settings.names_of("limits"), "metric_table")
 
 
 def limits_of(flags: Any) -> Limits:
     """The limits that were set."""
-    return Limits.of({name: flags[f"max_{name}"].value for name in limits.metric_of()})
+    return settings.limits_of(values(flags))
 
 
 def metric_table(flags: Any) -> str | None:
-    """Absolute path of the table of latencies, so that it means the same from any directory."""
-    return flags.metric_table and str(Path(flags.metric_table).expanduser().absolute())
+    """Absolute path of the file of latencies."""
+    return settings.search_config(values(flags, "metric_table"), SearchConfig()).metric_table
+
+
+def define_config(flags: absl_flags.FlagValues) -> None:
+    """The flag ``--config``: a preset or a file of settings."""
+    absl_flags.DEFINE_string(
+        "config",
+        "quick",
+        f"Settings to start from, which all other flags override: {' or '.join(PRESETS)}, or a "
+        "file ending in .toml or .yaml, as `elite config` prints one.",
+        flag_values=flags,
+    )
+    absl_flags.register_validator(
+        "config",
+        lambda name: name in PRESETS or config_file.is_file_name(name),
+        f"use {', '.join(PRESETS)} or a file that ends in {', '.join(config_file.SUFFIXES)}",
+        flag_values=flags,
+    )
 
 
 def define_workdir(flags: absl_flags.FlagValues) -> None:
-    """The work directory flag, required; an empty one (an unset variable) does not count."""
-    absl_flags.DEFINE_string("workdir", None, "Directory of the search.", flag_values=flags)
+    """The required flag ``--workdir``; an empty value, as of an unset variable, is refused."""
+    absl_flags.DEFINE_string("workdir", None, "The work directory.", flag_values=flags)
     absl_flags.register_validator(
         "workdir", bool, "name the work directory with --workdir=DIR", flag_values=flags
     )
 
 
 def define_data(flags: absl_flags.FlagValues) -> None:
-    """Flags of `DataConfig`; unset ones leave a preset's value."""
-    absl_flags.DEFINE_string(
-        "dataset",
-        None,
-        ", ".join(f"{each.spelling} ({each.description})" for each in SOURCES.values()) + ".",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.", flag_values=flags)
-    absl_flags.DEFINE_float(
-        "validation_fraction",
-        None,
-        "Share of the training part that eliminations are judged on.",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_float(
-        "test_fraction",
-        None,
-        "Share of all images held out for the reported accuracy, where the data set has no test "
-        "part.",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_float(
-        "cache_gb",
-        None,
-        "Decode images once, up to this size (kept under the work directory); decode larger sets "
-        "anew each epoch.",
-        lower_bound=0.0,
-        upper_bound=1024.0,
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_boolean(
-        "flip",
-        None,
-        "Mirror half of the training images; --noflip where left and right tell classes apart.",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_boolean(
-        "center_crop",
-        None,
-        "Evaluate on the centre crop; --nocenter_crop where the subject fills the frame.",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_float(
-        "min_area",
-        None,
-        "Smallest share of an image in a training crop (0.08 in the paper).",
-        lower_bound=0.01,
-        upper_bound=1.0,
-        flag_values=flags,
-    )
+    """Flags of `DataConfig` but for the seed; unset ones leave a preset's value."""
+    define_options(flags, *(name for name in settings.names_of("data") if name != "seed"))
 
 
 def define_training(flags: absl_flags.FlagValues) -> None:
-    """Flags of `TrainConfig`; unset ones leave a preset's value."""
-    absl_flags.DEFINE_integer("epochs", None, "Full length of a training.", flag_values=flags)
-    absl_flags.DEFINE_integer("batch_size", None, "Images a step.", flag_values=flags)
-    absl_flags.DEFINE_float("learning_rate", None, "After warm-up.", flag_values=flags)
-    absl_flags.DEFINE_integer(
-        "base_resolution",
-        None,
-        "Input side in pixels at resolution coefficient 1 (224 for ImageNet).",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_integer(
-        "seed",
-        None,
-        "Of splits, weights, data order and calibration.",
-        lower_bound=0,
-        flag_values=flags,
+    """Flags of `TrainConfig`, of the input size and the seed; unset ones leave a preset's value."""
+    define_options(flags, *settings.names_of("train"), "base_resolution", "seed")
+
+
+def define_search(flags: absl_flags.FlagValues) -> None:
+    """Flags of all settings of a search: ``--config`` and those that override it."""
+    define_config(flags)
+    define_options(flags, *settings.options())
+
+
+def search_config(flags: Any) -> SearchConfig:
+    """The config that ``--config`` names, with the flags that were set."""
+    return settings.search_config(
+        values(flags, *settings.options()), config_file.named_config(flags.config)
     )
 
 
 def define_engine(flags: absl_flags.FlagValues) -> None:
-    """Flags of `EngineConfig`, and the number of threads."""
-    absl_flags.DEFINE_integer(
-        "workers",
-        None,
-        "Candidates trained at once, each in a process of its own; on a Ray cluster one a CPU by "
-        "default. Without it one, in the search's own process. Does not change the result.",
-        lower_bound=1,
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_integer(
-        "threads",
-        None,
-        "CPU threads that train one candidate; scores depend on it to the last bits. One by "
-        "default: many workers make better use of many cores than many threads.",
-        lower_bound=1,
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_enum(
-        "engine",
-        "local",
-        list(ENGINES),
-        "Train on this machine, or on a Ray cluster whose nodes share --workdir.",
-        flag_values=flags,
-    )
-    absl_flags.DEFINE_string(
-        "ray_address",
-        None,
-        "Of the cluster, such as auto or HOST:6379; by default one on this machine, started where "
-        "there is none.",
-        flag_values=flags,
-    )
+    """Flags of `EngineConfig`."""
+    described = {field.name: field.metadata["help"] for field in fields(EngineConfig)}
+    absl_flags.DEFINE_integer("workers", None, described["workers"], flag_values=flags)
+    absl_flags.DEFINE_enum("engine", "local", list(ENGINES), described["name"], flag_values=flags)
+    absl_flags.DEFINE_string("ray_address", None, described["ray_address"], flag_values=flags)
+
+
+def values(flags: Any, *names: str) -> dict[str, Any]:
+    """Name to value of these flags (by default of all), None where one was not set."""
+    return {name: flags[name].value for name in names or flags}
 
 
 def given(flags: Any, *names: str) -> dict[str, Any]:
-    """The flags among ``names`` that were set; lists as tuples."""
-    values = {name: flags[name].value for name in names if flags[name].value is not None}
-    return {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    """Name to value of those of these flags that were set."""
+    return {name: value for name, value in values(flags, *names).items() if value is not None}
 
 
 def data_config(flags: Any, preset: DataConfig) -> DataConfig:
     """A preset with the data flags that were set."""
-    names = (
-        "dataset",
-        "data_dir",
-        "validation_fraction",
-        "test_fraction",
-        "cache_gb",
-        "flip",
-        "center_crop",
-        "min_area",
-        "seed",
-    )
-    config = replace(preset, **given(flags, *names))
-    name, _, argument = config.dataset.partition(":")
-    if name in SOURCES and SOURCES[name].is_path and argument:
-        # Absolute, so that the recorded setting means the same from any directory.
-        path = Path(argument).expanduser().absolute()
-        config = replace(config, dataset=f"{name}:{path}")
-    return config
+    return settings.data_config(values(flags), preset)
 
 
 def workdir(flags: Any) -> Path:
@@ -262,7 +173,7 @@ def workdir(flags: Any) -> Path:
 
 
 def quiet_tensorflow() -> None:
-    """Imports TensorFlow without its C++ chatter; what matters reaches us as exceptions."""
+    """Imports TensorFlow without the log lines of its C++ code; errors are exceptions anyway."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _silent_stderr():
@@ -276,18 +187,18 @@ def quiet_tensorflow() -> None:
 def _silent_stderr() -> Iterator[None]:
     # The file descriptor, not sys.stderr: TensorFlow writes from C++ before its log is set up.
     sys.stderr.flush()
-    kept = os.dup(2)
+    original = os.dup(2)
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(original, 2)
+        os.close(original)
 
 
-def exported_table(sidecars: Sequence[dict[str, Any]]) -> str:
-    """What was exported, a line a champion."""
+def exported_table(sidecars: Sequence[Mapping[str, Any]]) -> str:
+    """A table of what was exported, with a line for each network."""
     # A search has one score; sidecars of older versions do not name theirs.
     score = next((sidecar["verification"].get("score") for sidecar in sidecars), None) or "top-1"
     head = ["champion", "input", f"float {score}", f"int8 {score}", "float kB", "int8 kB"]

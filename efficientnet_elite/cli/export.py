@@ -17,19 +17,17 @@ and verification.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from absl import flags as absl_flags
 
 from efficientnet_elite import registry
-from efficientnet_elite.cli import common, keras_model, tables
+from efficientnet_elite.cli import common, tables
 from efficientnet_elite.config import CALIBRATION_IMAGES
-from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats
 from efficientnet_elite.export.int8 import choices
 from efficientnet_elite.export.packages import targets
-from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.job import exporting
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string("workdir", None, "Directory of the search.", flag_values=FLAGS)
@@ -153,79 +151,15 @@ absl_flags.DEFINE_integer(
 )
 
 
-# Flag to the field of `workdir.Settings` that it sets.
-_SETTINGS = {
-    "calibration_images": "calibration_images",
-    "calibration": "method",
-    "max_accuracy_drop": "max_accuracy_drop",
-    "remedies": "remedies",
-    "output": "output",
-}
-_FILE = {"model", "labels", "out"}
-_PACKAGE = {"target", "accelerator"}
-_IMAGES = {"base_resolution", "seed", *_DATA}
-# Flags that make sense without images.
-_WITHOUT_IMAGES = {*_FILE, *_PACKAGE, "input", "output", "formats", "io"}
-
-
 def run(flags: Any, arguments: list[str]) -> None:
-    """Exports, then prints a line a champion to stdout."""
-    given = {name for name in flags if flags[name].present}
-    if flags.target != "ethos-u":
-        _refuse(given & {"accelerator"}, "belongs to --target=ethos-u")
-    if flags.target:
-        _refuse(given & {"layers"}, "shows what is exported without --target")
-        if flags.output != "logits":
-            raise UserError("packages take logits: leave --output=softmax out")
-    if not flags.model:
-        _refuse(given & _FILE, "belongs to --model")
-        _refuse(given & {*_IMAGES, "input"}, "belongs to a .keras file")
-        _export(flags, arguments)
-        return
-    common.no_arguments(arguments)
-    if Path(flags.model).suffix == ".keras":
-        if flags.dataset is None:
-            _refuse(given - _WITHOUT_IMAGES, "needs images, which --dataset names")
-        else:
-            _refuse(given & {"labels"}, "names classes, which --dataset does")
-        keras_model.run(flags)
-        return
-    if not flags.target:
-        raise UserError("--model is a file already: say what to make of it with --target")
-    _refuse(given - _FILE - _PACKAGE, "has no effect on a file that is packed as it is")
-    model, labels, out = (
-        Path(value).expanduser() if value else None
-        for value in (flags.model, flags.labels, flags.out)
-    )
-    from efficientnet_elite.export.packages import packages
-
-    package = packages.of_file(
-        model, flags.target, labels=labels, out_dir=out, accelerator=flags.accelerator
-    )
-    tables.show_packages([package])
-
-
-def _refuse(names: set[str], why: str) -> None:
-    """UserError where a flag was given that would change nothing."""
-    if names:
-        raise UserError(f"--{min(names)} {why}: leave it out")
-
-
-def _export(flags: Any, names: list[str]) -> None:
-    """Exports champions of a search, or makes packages of them."""
-    workdir = common.workdir(flags)
-    with Ledger(workdir):
-        pass  # whether there is one, before TensorFlow is waited for
-    common.quiet_tensorflow()
-    from efficientnet_elite.export import workdir as export_workdir
-    from efficientnet_elite.export.packages import packages
-
-    asked = {_SETTINGS[name]: flags[name].value for name in _SETTINGS if flags[name].present}
-    asked |= {"names": names, "formats": formats.parse(flags.formats, flags.io)}
-    if flags.target:
-        tables.show_packages(
-            packages.of_champions(workdir, flags.target, accelerator=flags.accelerator, **asked)
-        )
-        return
-    export_workdir.export_champions(workdir, **asked)
-    tables.show(export_workdir.read_sidecars(workdir), flags.layers)
+    """Exports or packs; prints a line for each network or package to stdout."""
+    options = {name: flags[name].value for name in flags if flags[name].present}
+    if flags.workdir:
+        options["workdir"] = common.workdir(flags)
+    if exporting.needs_tensorflow(arguments, options):
+        common.quiet_tensorflow()
+    result = exporting.export(arguments, options)
+    if result.sidecars:
+        tables.show(result.sidecars, flags.layers)
+    if result.packages:
+        tables.show_packages(result.packages)

@@ -33,7 +33,7 @@ from efficientnet_elite.search.candidates import (
 )
 
 FLAGS = absl_flags.FlagValues()
-common.define_pool(FLAGS, "List all candidates of a pool")
+common.define_pool(FLAGS)
 absl_flags.DEFINE_enum(
     "format", "table", ["table", "json", "csv"], "How to print.", flag_values=FLAGS
 )

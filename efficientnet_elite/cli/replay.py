@@ -1,17 +1,18 @@
 """Replays rules of elimination; nothing is trained.
 
-With --curves: on recorded learning curves of complete trainings. Groups are drawn from them at
-random; for each rule the table tells its regret (points: final accuracy of a group's best member
-minus that of the one chosen), the share of groups with at most 0.3 points of it, and the epochs
-that a group was trained for until its champion was known (search) and in all (total, the champion
-to its end), with standard errors. The file is CSV with a header and a row an epoch: columns model,
-epoch (from 1), validation_accuracy (percent, or shares if none is above 1), and train_loss where it
-was recorded; others are ignored. All models must have been trained for equally many epochs.
+With --curves, rules are compared on recorded learning curves of complete trainings. Groups are
+drawn from them at random. For each rule the table shows, with standard errors: its regret in points
+(final accuracy of a group's best member minus that of the champion), the share of groups with a
+regret of at most 0.3 points, and the epochs that a group was trained for, until its champion was
+known (search) and including the champion's complete training (total). The file is CSV with a header
+and a row for each epoch. Its columns are model, epoch (from 1), validation_accuracy (in percent, or
+0..1 if no value is above 1) and, where it was recorded, train_loss; others are ignored. All models
+must have been trained for the same number of epochs.
 
   elite replay --curves=curves.csv --rules=average,last,recommended --group_size=8
 
-With --workdir: decides a search anew from the epochs in its ledger, and says whether the decisions
-on record agree; exits with status 1 and the first difference where they do not.
+With --workdir, all decisions of a search are made again from the epochs in its ledger. Where they
+differ from the recorded ones, the first difference is printed and the exit status is 1.
 
   elite replay --workdir=runs/digits
 """
@@ -38,26 +39,34 @@ from efficientnet_elite.search.replay import Curve, Mean, RuleResult
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string("curves", None, "CSV file of learning curves.", flag_values=FLAGS)
-absl_flags.DEFINE_string("workdir", None, "Directory of a search.", flag_values=FLAGS)
+absl_flags.DEFINE_string("workdir", None, "Work directory of a search.", flag_values=FLAGS)
 absl_flags.DEFINE_list(
     "rules",
     [*rules.RULES],
     f"Rules to replay: {', '.join(rules.RULES)}, or recommended, which is {rules.RECOMMENDED}.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_integer("groups", 120, "Groups drawn.", lower_bound=1, flag_values=FLAGS)
-absl_flags.DEFINE_integer("group_size", 8, "Models a group.", lower_bound=2, flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "groups", 120, "Number of groups that are drawn.", lower_bound=1, flag_values=FLAGS
+)
+absl_flags.DEFINE_integer(
+    "group_size", 8, "Number of models in a group.", lower_bound=2, flag_values=FLAGS
+)
 for _parameter in rules.PARAMETERS:
     absl_flags.DEFINE_integer(
         _parameter, None, rules.parameter_help(_parameter), lower_bound=1, flag_values=FLAGS
     )
 absl_flags.DEFINE_integer(
-    "epochs", None, "Take training to have ended after so many epochs.", flag_values=FLAGS
+    "epochs",
+    None,
+    "Use only this many epochs of each curve, as if training had ended there.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "seed",
     ["0"],
-    "Of the draw; of several (0,1,2) each draws its --groups, and all are averaged.",
+    "Seed of the draw. With several, such as 0,1,2, each draws its own --groups, and the results "
+    "are averaged over all of them.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
@@ -67,16 +76,17 @@ absl_flags.DEFINE_list(
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_boolean(
-    "train_loss", True, "--notrain_loss hides the train losses from the rules.", flag_values=FLAGS
+    "train_loss", True, "Let the rules use the training losses.", flag_values=FLAGS
 )
 absl_flags.DEFINE_boolean(
     "peers",
     False,
-    "Play the schedulers of Ray Tune and Optuna, where installed, on the same groups.",
+    "Compare with the schedulers of Ray Tune and Optuna, where these are installed, on the same "
+    "groups.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
-    "format", "table", ["table", "json", "csv"], "How to print.", flag_values=FLAGS
+    "format", "table", ["table", "json", "csv"], "Format of the output.", flag_values=FLAGS
 )
 
 

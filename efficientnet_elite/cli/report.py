@@ -1,6 +1,7 @@
-"""Writes report.html (one file, no network needed) and the PNG files beside it again, from what
-the work directory holds now. Works at any time of a search. With --format=json all that it shows
-goes into report.json, documented within; with --format=csv into a file a table in report/.
+"""Writes report.html and its PNG files again, from what the work directory holds now, at any time
+of a search. The page is one file and needs no network. With --format=json everything that it shows
+goes into report.json, which describes itself; with --format=csv each table goes into a file of the
+folder report.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from efficientnet_elite.cli import common
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
 absl_flags.DEFINE_enum(
-    "format", "html", ["html", "json", "csv"], "What to write.", flag_values=FLAGS
+    "format",
+    "html",
+    ["html", "json", "csv"],
+    "Write the page, its data as JSON, or its tables as CSV.",
+    flag_values=FLAGS,
 )
 
 
 def run(flags: Any, arguments: list[str]) -> None:
-    """Prints the paths of what was written."""
+    """Prints the paths of the files that were written."""
     common.no_arguments(arguments)
     workdir = common.workdir(flags)
     if flags.format == "html":

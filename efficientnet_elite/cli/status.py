@@ -1,7 +1,8 @@
 """Shows groups, survivors, scores and the time left of a search, running or not.
 
-With --watch it goes on showing them until the search is finished: on a terminal in place, else (or
-with --format=json, an object a line) anew whenever something has changed. Ctrl-C leaves.
+With --watch it shows them until the search is finished. A terminal always shows the latest state;
+otherwise the state is printed again when it has changed, with --format=json as one object in each
+line. Ctrl-C ends the command, not the search.
 """
 
 from __future__ import annotations
@@ -22,10 +23,14 @@ from efficientnet_elite.search.summary import Summary, as_dict, summarize
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
-absl_flags.DEFINE_enum("format", "table", ["table", "json"], "How to print.", flag_values=FLAGS)
-absl_flags.DEFINE_boolean("watch", False, "Go on until the search is finished.", flag_values=FLAGS)
+absl_flags.DEFINE_enum(
+    "format", "table", ["table", "json"], "Format of the output.", flag_values=FLAGS
+)
+absl_flags.DEFINE_boolean(
+    "watch", False, "Show every change until the search is finished.", flag_values=FLAGS
+)
 absl_flags.DEFINE_float(
-    "interval", 2.0, "Seconds between two looks with --watch.", lower_bound=0.1, flag_values=FLAGS
+    "interval", 2.0, "Seconds between two checks with --watch.", lower_bound=0.1, flag_values=FLAGS
 )
 
 
@@ -55,15 +60,16 @@ def _watch(ledger: Ledger, interval: float, *, as_json: bool) -> None:
 
 
 def changes(ledger: Ledger, interval: float) -> Iterator[Summary]:
-    """Where the search stands, now and after every change, to its end.
+    """The state of the search, now and after every change, until it is finished.
 
-    Looks each ``interval`` seconds, which costs next to nothing where nobody has written.
+    The ledger is checked every ``interval`` seconds, which costs next to nothing while it is
+    unchanged.
     """
     version = shown = None
     while True:
         # A summary takes tens of milliseconds in a large search.
-        if (found := ledger.changes()) != version:
-            version, state = found, summarize(ledger)
+        if (latest := ledger.changes()) != version:
+            version, state = latest, summarize(ledger)
             if state != shown:
                 shown = state
                 yield state
@@ -81,14 +87,14 @@ def _print_block(state: Summary) -> None:
 
 
 class _Screen:
-    """Shows one state over the other, leaving what was on the terminal before."""
+    """Shows each state in place of the last one, below what was on the terminal before."""
 
     def __init__(self, out: TextIO, interval: float):
         self._out, self._interval = out, interval
         self._height = 0
 
     def show(self, state: Summary) -> None:
-        """Replaces the state shown; the last one of a search stays, in full."""
+        """Replaces the state that is shown; the last state of a search stays in full."""
         text = summary_text.as_text(state).splitlines()
         if not state.finished:
             columns, rows = shutil.get_terminal_size()
@@ -97,7 +103,7 @@ class _Screen:
             if len(text) > rows - 2:  # lines that have scrolled away cannot be replaced
                 text = [*text[: rows - 3], "…"]
             clock = time.strftime("%H:%M:%S")
-            text.append(f"as of {clock}, looking every {self._interval:g} s; Ctrl-C leaves")
+            text.append(f"as of {clock}, checked every {self._interval:g} s; Ctrl-C leaves")
             text = [line[: columns - 1] for line in text]
         back = f"\x1b[{self._height}F" if self._height else ""
         self._out.write(f"{back}\x1b[J" + "".join(f"{line}\n" for line in text))

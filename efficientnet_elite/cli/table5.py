@@ -1,6 +1,6 @@
-"""The networks that arXiv 2009.07409 compares, as its Table 5 prints them, beside what the same
-networks count here, and why the two differ where they do. Accuracies and search costs are the
-paper's; nothing is measured.
+"""Prints Table 5 of arXiv 2009.07409 beside the parameters and MACs that the same networks have
+here, and says why they differ where they do. Accuracies and search costs are the paper's; nothing
+is measured.
 
   elite table5
   elite table5 --format=markdown --figures=docs > docs/table5.md
@@ -22,7 +22,7 @@ from efficientnet_elite.report.table5_rows import Comparison
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_enum(
-    "format", "table", ["table", "csv", "markdown"], "How to print.", flag_values=FLAGS
+    "format", "table", ["table", "csv", "markdown"], "Format of the output.", flag_values=FLAGS
 )
 absl_flags.DEFINE_string(
     "figures",
@@ -50,7 +50,7 @@ _CONVENTION = (
 
 
 def run(flags: Any, arguments: list[str]) -> None:
-    """Prints the table to stdout, and nothing else; draws where asked to."""
+    """Prints the table to stdout, and nothing else; draws the figures if there is --figures."""
     common.no_arguments(arguments)
     comparisons = table5_rows.compare()
     figures: list[Path] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from efficientnet_elite.cli import common
@@ -11,13 +11,25 @@ if TYPE_CHECKING:
     from efficientnet_elite.export.packages.packages import Package
 
 
-def show(sidecars: Sequence[dict[str, Any]], layers: int) -> None:
+def show(sidecars: Sequence[Mapping[str, Any]], layers: int) -> None:
     """Prints tables of some exports.
 
     Args:
       sidecars: of the exports.
       layers: how many operators of each int8 file to list, those that add most noise.
     """
+    if "float_accuracy" in sidecars[0]["verification"]:
+        _show_verified(sidecars, layers)
+    else:  # exported without images
+        files = sidecars[0]["files"].values()
+        cells = [["file", "kB"], *([f["file"], f"{f['bytes'] / 1000:.0f}"] for f in files)]
+        print(common.table(cells), end="")
+    for sidecar in sidecars:
+        if normalisation := sidecar["details"].get("normalisation"):  # of a .keras file
+            print(f"normalisation: {normalisation['absorbed']}")
+
+
+def _show_verified(sidecars: Sequence[Mapping[str, Any]], layers: int) -> None:
     print(common.exported_table(sidecars), end="")
     if cells := _class_ious(sidecars):
         print("\n" + common.table(cells), end="")
@@ -27,7 +39,7 @@ def show(sidecars: Sequence[dict[str, Any]], layers: int) -> None:
         print("\n" + common.table(_layers(sidecars, layers)), end="")
 
 
-def _class_ious(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _class_ious(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Each class's intersection over union in the int8 files of segmentation networks."""
     cells = []
     for sidecar in sidecars:
@@ -38,7 +50,7 @@ def _class_ious(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [["int8 IoU", *sidecars[0]["labels"]], *cells] if cells else []
 
 
-def _remedies(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _remedies(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Trials of remedies, for the networks whose accuracy drop with plain int8 was too large."""
     cells = [["champion", "int8 (validation part)", "accuracy", "gained", ""]]
     for sidecar in sidecars:
@@ -57,7 +69,7 @@ def _remedies(sidecars: Sequence[dict[str, Any]]) -> list[list[str]]:
     return cells if len(cells) > 1 else []
 
 
-def _layers(sidecars: Sequence[dict[str, Any]], count: int) -> list[list[str]]:
+def _layers(sidecars: Sequence[Mapping[str, Any]], count: int) -> list[list[str]]:
     cells = [["champion", "layer", "operator", "SNR", "noise added"]]
     for sidecar in sidecars:
         worst = sorted(sidecar["int8_layers"], key=lambda error: -error["added_noise"])

@@ -1,12 +1,16 @@
-"""The content of ``champions.json``, which is written when a search has ended."""
+"""The file ``champions.json`` of a search that is finished."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.tournament import Standing
+from efficientnet_elite.search.workdir import champions_path
 from efficientnet_elite.training.outcome import Int8Result
 
 
@@ -40,3 +44,16 @@ def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str
 def _in_int8(result: Int8Result | None) -> dict[str, float | None]:
     """A champion's int8 accuracy after its last epoch, where it was measured."""
     return {} if result is None else {"int8_validation_accuracy": result.int8_accuracy}
+
+
+def read_champions(workdir: Path) -> list[dict[str, Any]]:
+    """Entries of ``champions.json``; UserError where there are none yet."""
+    path = champions_path(workdir)
+    try:
+        return [{**entry, "name": str(entry["name"])} for entry in json.loads(path.read_text())]
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: let `elite search --workdir={workdir}` come to its end first"
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged: run `elite search` again") from error

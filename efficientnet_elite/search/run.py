@@ -1,6 +1,6 @@
-"""A search from its settings: data and pool in, champions out, everything in between in the ledger.
+"""Runs a search: images and pool in, champions out, everything in between in the ledger.
 
-What is trained when, and what is decided, is the `driver`'s; here is what it starts from.
+This module prepares a search or checks a begun one; `driver` decides what is trained when.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from efficientnet_elite import __version__
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import EngineConfig, SearchConfig
+from efficientnet_elite.config import EngineConfig, SearchConfig, unknown_fields
 from efficientnet_elite.data import ImageData, SkippedImage
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import pool_resolutions
@@ -72,26 +72,28 @@ def run(
     Args:
       config: the search; on a work directory with a ledger it must equal the recorded one.
       workdir: where the ledger, checkpoints and ``champions.json`` are.
-      engine: where to train (None: in this process, one candidate at a time). A search may be
-        continued on another one: no score depends on it.
+      engine: where candidates are trained; by default one after the other in this process. A search
+        may be continued on another engine: no score depends on it.
       machine: name of the CPU or board, for the record.
       progress: whether to show a progress bar on stderr.
       on_skipped: called for every image that is left out.
       on_message: gets a line about every candidate that failed or had to be set back.
-      measure: of costs that are not computed, where the search groups by or limits one.
-      quantize: makes int8 forms, where the search selects by them (`export.int8_form`). Workers
-        get it pickled.
+      measure: measures cost metrics that are not computed, if the search groups by or limits one.
+      quantize: makes the int8 form of a network, if the search selects by int8 accuracy
+        (`export.int8.quantizer.int8_form`). Workers get it pickled.
 
     Returns:
-      the champions, heaviest group first, as written to ``champions.json``.
+      The champions, heaviest group first, as written to ``champions.json``.
 
     Raises:
-      UserError: bad data or settings, or a work directory of another search or in use.
+      UserError: images or settings are wrong, or the work directory is in use or of another search.
     """
     began = time.monotonic()
     config, engine = with_rule_defaults(config), engine or EngineConfig()
     if config.select == "int8" and quantize is None:
-        raise UserError("select=int8 needs a way to int8: search.run(quantize=int8_form)")
+        raise UserError(
+            "select=int8 needs a function that quantizes: search.run(quantize=int8_form)"
+        )
     with lock(workdir):
         begun = _is_begun(workdir, config)
         if config.budget_hours is not None:
@@ -103,12 +105,12 @@ def run(
         for image in data.skipped:
             on_skipped(image)
         data_lib.steps_per_epoch(data, config.train.batch_size)  # before anything is recorded
-        # What is impossible is to leave no ledger behind.
+        # Set up first, so that settings that are impossible leave no ledger behind.
         setup = None if begun else _set_up(config, data, engine, machine, measure, on_message)
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
-                _tell_versions(ledger, on_message)
+                _report_versions(ledger, on_message)
             else:
                 ledger.start(*setup)
             record = read_record(ledger)
@@ -170,7 +172,7 @@ def _worker(
     fingerprint: str,
     quantize: Quantize | None,
 ) -> LocalExecutor:
-    """What a worker process trains with; workers take turns at the GPUs of a machine."""
+    """The executor of a worker process; the workers are spread over the GPUs of the machine."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         gpu = gpus[slot % len(gpus)]
@@ -189,16 +191,16 @@ def _leave_gpus() -> None:
 
 
 def _use_threads(count: int) -> None:
-    # Sums over the threads' shares differ in their last bits with the number of shares. Once
-    # TensorFlow is at work, as in a notebook, it is too late: the number cannot be changed.
+    # Sums depend on the number of threads in their last bits. Once TensorFlow has computed
+    # something, as in a notebook, the number cannot be changed, and the search runs with that.
     with suppress(RuntimeError):
         tf.config.threading.set_intra_op_parallelism_threads(count)
 
 
 def load_data(config: SearchConfig, workdir: Path, *, progress: bool = True) -> ImageData:
-    """The images of a search, stored no larger than its networks can make use of.
+    """The images of a search, stored no larger than its largest network needs.
 
-    Decoded once: all processes with this work directory share what the first of them has decoded.
+    All processes with this work directory share the images that the first of them has decoded.
     """
     largest = max(pool_resolutions(config.pool, config.base_resolution))
     return data_lib.load(
@@ -216,24 +218,27 @@ def check_data(ledger: Ledger, data: ImageData) -> None:
 
 
 def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, ImageData]:
-    """Settings and images of a search on record; UserError where the images have changed."""
+    """Settings and images of a recorded search; UserError where the images have changed."""
     config = SearchConfig.from_dict(ledger.meta()["config"])
     data = load_data(config, ledger.path.parent, progress=progress)
     check_data(ledger, data)
     return config, data
 
 
-def _tell_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
-    before, now = ledger.meta()["versions"], versions()
-    for name, (old, new) in _differences(before, now).items():
+def _report_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
+    """A message about each package and setting of the begun search that this process lacks."""
+    meta = ledger.meta()
+    for name, (old, new) in _differences(meta["versions"], versions()).items():
         on_message(f"begun with {name} {old}, continued with {new}: scores may not compare")
+    for name, value in unknown_fields(meta["config"]).items():
+        on_message(f"begun with {name}={value}, a setting that this version does not have")
 
 
 def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure) -> Selection:
-    """The candidates of a search, the cheapest first (which the tournament prefers in a tie).
+    """The candidates of a search, the cheapest first, which the tournament prefers in a tie.
 
-    With ``max_candidates`` groups take turns, each giving a seeded random member, until there are
-    enough, so that every group that can be is filled.
+    With ``max_candidates`` a random member of each group in turn is taken until there are enough,
+    so that no group stays empty that need not.
     """
     selected = select(
         config.pool,
@@ -256,10 +261,10 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
     """Whether there is a search in the work directory; UserError where it has other settings."""
     if (workdir / LEDGER_FILE).exists():
         with Ledger(workdir, create=True) as ledger:
-            if ledger.meta():  # else its driver ended at once
+            if ledger.meta():  # empty if the search was ended before its first entry
                 _check_settings(ledger, config)
                 return True
-    if has_checkpoints(workdir):  # to be continued, whatever settings and images they come from
+    if has_checkpoints(workdir):  # a search would continue them, whatever their settings were
         raise UserError(
             f"{workdir} holds checkpoints, but no {LEDGER_FILE} says what they were trained on: "
             "put it back, or use another --workdir"
@@ -268,6 +273,7 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
 
 
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
+    # Settings that the version which began the search did not have are at their defaults.
     recorded = with_rule_defaults(SearchConfig.from_dict(ledger.meta()["config"]))
     for key, (old, new) in _differences(asdict(recorded), asdict(config)).items():
         if key in _CHANGES_NOTHING:

@@ -12,6 +12,7 @@ from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.formats import INTERFACES, WEIGHTS, Format
+from efficientnet_elite.search.champions import read_champions
 
 from . import android, ethos_u, micro, web
 from .targets import ACCELERATOR, TARGETS, Package, Source, Target
@@ -56,7 +57,7 @@ def of_champions(
         workdir, names=names, again=False, formats=(*formats, form), progress=progress, **asked
     )
     packages = []
-    for name in (entry["name"] for entry in export_workdir.champions(workdir)):
+    for name in (entry["name"] for entry in read_champions(workdir)):
         if not names or name in names:
             model = workdir / export_workdir.FOLDER / name / f"{name}.{form.name}.tflite"
             packages.append(of_file(model, target, accelerator=accelerator))

@@ -24,7 +24,9 @@ from efficientnet_elite.search.candidates import pool_candidates
 from efficientnet_elite.search.ledger import Ledger
 from tests.support.command import elite
 
-COMMANDS = ("models", "search", "status", "train", "evaluate", "export", "benchmark", "report")
+COMMANDS = (
+    *("models", "search", "config", "status", "train", "evaluate", "export", "benchmark", "report"),
+)
 COLUMNS = ["name", "width", "depth", "resolution", "params", "macs", "group"]
 
 
@@ -323,7 +325,7 @@ def test_train_continues_and_reports(tmp_path, capsys):
 
 
 def test_a_bad_set_does_not_fill_the_screen(capsys):
-    name = search._name()
+    name = search._skipped_printer()
     for number in range(1000):
         name(SkippedImage(f"{number}.jpg", "empty file"))
     lines = capsys.readouterr().err.splitlines()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from efficientnet_elite.cli import search
+from efficientnet_elite.cli import common, search
 from efficientnet_elite.config import PRESETS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import rules
@@ -253,7 +253,7 @@ def test_every_rule_comes_to_an_end_within_its_forecast(
 def test_presets_and_flags_decide_when_eliminations_are(flags, eliminations):
     values = deepcopy(search.FLAGS)  # which other tests in this process parse, too
     values(["elite search", *flags, "--workdir=unused"])
-    config = with_rule_defaults(search.config_of(values))
+    config = with_rule_defaults(common.search_config(values))
     schedule = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )

@@ -1,0 +1,34 @@
+"""Prints the settings of a search as a complete TOML file with a comment for each. Change the file
+and give it to `elite search --config=FILE.toml`. Other flags change the settings that are printed.
+
+  elite config --config=quick --dataset=folder:photos > photos.toml
+  elite config --format=markdown > docs/configuration.md
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from absl import flags as absl_flags
+
+from efficientnet_elite.cli import common
+from efficientnet_elite.job import config_file
+
+FLAGS = absl_flags.FlagValues()
+common.define_search(FLAGS)
+absl_flags.DEFINE_enum(
+    "format",
+    "toml",
+    ["toml", "markdown"],
+    "Print a file of settings, or the page of the documentation that describes all of them.",
+    flag_values=FLAGS,
+)
+
+
+def run(flags: Any, arguments: list[str]) -> None:
+    """Prints the file or the page to stdout, and nothing else."""
+    common.no_arguments(arguments)
+    if flags.format == "markdown":
+        print(config_file.as_markdown(), end="")
+        return
+    print(config_file.as_toml(common.search_config(flags)), end="")

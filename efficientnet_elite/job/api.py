@@ -1,0 +1,174 @@
+"""The Python interface: `efficientnet_elite.search`, ``load``, ``train``, ``evaluate``, ``export``.
+
+Keyword arguments have the names and the defaults of the command line's flags; docs/api.md shows
+them at work. An unknown one raises TypeError, which names the nearest one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite.config import EngineConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job.evaluation import Evaluation
+from efficientnet_elite.job.exporting import ExportResult
+from efficientnet_elite.job.results import Search, load
+from efficientnet_elite.job.run import SearchResult
+from efficientnet_elite.job.training import Training
+
+__all__ = ["Search", "evaluate", "export", "load", "search", "train"]
+
+_LOG = logging.getLogger("efficientnet_elite")
+
+
+def search(
+    *,
+    workdir: str | Path,
+    config: str | Path = "quick",
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    export: bool = True,
+    progress: bool = True,
+    on_message: Callable[[str], None] = _LOG.warning,
+    **options: Any,
+) -> SearchResult:
+    """Runs a search from images to verified champions and a report, or continues one.
+
+    Args:
+      workdir: the work directory.
+      config: ``quick``, ``paper`` or a file of settings, see docs/configuration.md.
+      engine, workers, ray_address: where candidates are trained, see `EngineConfig`.
+      export: whether to export, benchmark and report when the search is finished.
+      progress: whether to show progress bars on stderr.
+      on_message: gets a line about each thing that a user should know while it goes on; by default
+        the logger ``efficientnet_elite``.
+      **options: the flags of ``elite search``, such as ``dataset``, ``epochs``, ``max_size_kb``.
+
+    Raises:
+      TypeError: an option has an unknown name.
+      UserError: an option, a file or an image is wrong; the message says what to do.
+      ExportError: some champions could not be exported; its ``result`` has the others.
+    """
+    from efficientnet_elite.job import run
+
+    known = settings.options()
+    own = ("workdir", "config", "engine", "workers", "ray_address", "export", "progress")
+    settings.check_names(options, [*known, *own, "on_message"], "search")
+    return run.search(
+        settings.search_config(options, config_file.named_config(config)),
+        _folder(workdir),
+        engine=EngineConfig(engine, workers, ray_address),
+        export=export,
+        progress=progress,
+        on_message=on_message,
+        on_skipped=lambda image: on_message(f"skipped {image.path}: {image.reason}"),
+    )
+
+
+def train(
+    *networks: str,
+    workdir: str | Path,
+    config: str | Path = "quick",
+    seeds: int = 1,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[Training, ...]:
+    """Trains networks by name, each with several seeds, and evaluates them on the test part.
+
+    Args:
+      *networks: names, such as ``elite9`` or, for another input size, ``elite9@96``.
+      workdir: gets checkpoints and results; the same call continues trainings.
+      config: ``quick``, ``paper`` or a file of settings, see docs/configuration.md.
+      seeds: trainings of each network, with seeds from ``seed`` on.
+      progress: whether to show progress bars on stderr.
+      **options: the flags of ``elite train``, such as ``dataset``, ``epochs``, ``seed``.
+
+    Raises:
+      TypeError: an option has an unknown name.
+      UserError: a name, an option or an image is wrong, or ``workdir`` holds other trainings.
+    """
+    from efficientnet_elite.job import training
+
+    known = [*settings.names_of("train", "data"), "base_resolution", "seed"]
+    settings.check_names(options, [*known, "workdir", "config", "seeds", "progress"], "train")
+    if seeds < 1:
+        raise UserError(f"seeds={seeds}: must be at least 1")
+    wanted = settings.training_config(options, config_file.named_config(config))
+    return training.train(
+        networks,
+        _folder(workdir),
+        train=wanted.train,
+        data=wanted.data,
+        base_resolution=wanted.base_resolution,
+        first_seed=wanted.seed,
+        seeds=seeds,
+        progress=progress,
+    )
+
+
+def evaluate(
+    *paths: str | Path,
+    workdir: str | Path | None = None,
+    base_resolution: int | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> tuple[Evaluation, ...]:
+    """Accuracy on the test part of .npz checkpoints and .tflite files.
+
+    Args:
+      *paths: the files.
+      workdir: of a search that gives images, split and crop.
+      base_resolution: input side in pixels at resolution coefficient 1, which sets the centre crop;
+        by default the largest network's own.
+      progress: whether to show progress bars on stderr.
+      **options: the other flags of ``elite evaluate``, such as ``dataset`` and ``seed``.
+
+    Raises:
+      TypeError: an option has an unknown name.
+      UserError: a file is missing, damaged or of a network for other classes.
+    """
+    from efficientnet_elite.job import evaluation
+
+    own = ("workdir", "base_resolution", "progress")
+    settings.check_names(options, [*settings.names_of("data"), *own], "evaluate")
+    return evaluation.evaluate(
+        [Path(path).expanduser() for path in paths],
+        workdir=None if workdir is None else _folder(workdir),
+        data=settings.data_config(options),
+        base_resolution=base_resolution,
+        progress=progress,
+    )
+
+
+def export(*names: str, progress: bool = True, **options: Any) -> ExportResult:
+    """Exports champions of a search or a .keras file, or makes packages for a target.
+
+    Args:
+      *names: champions of the search in ``workdir``; all by default.
+      progress: whether to show progress bars on stderr.
+      **options: the flags of ``elite export``: ``workdir`` or ``model``, and for instance
+        ``target``, ``formats``, ``max_accuracy_drop``.
+
+    Raises:
+      TypeError: an option has an unknown name.
+      UserError: options contradict one another, a file is missing or damaged, or a check of an
+        export failed.
+    """
+    from efficientnet_elite.job import exporting
+
+    settings.check_names(options, [*exporting.OPTIONS, "progress"], "export")
+    given = {name: value for name, value in options.items() if value is not None}
+    return exporting.export(names, given, progress=progress)
+
+
+def _folder(path: str | Path) -> Path:
+    """A work directory; UserError where there is a file of that name."""
+    folder = Path(path).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: workdir names a folder")
+    return folder

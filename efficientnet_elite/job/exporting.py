@@ -1,0 +1,259 @@
+"""Exports: champions of a search, a .keras file, packages of these or of a .tflite file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from efficientnet_elite.config import CALIBRATION_IMAGES
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export.int8.choices import default_remedies
+from efficientnet_elite.job import settings
+from efficientnet_elite.search.ledger import Ledger
+
+if TYPE_CHECKING:
+    from efficientnet_elite.export.from_keras import Images
+    from efficientnet_elite.export.packages.packages import Package
+
+# Option to the field of `export.workdir.Settings` that it sets.
+_SETTINGS = {
+    "calibration_images": "calibration_images",
+    "calibration": "method",
+    "max_accuracy_drop": "max_accuracy_drop",
+    "remedies": "remedies",
+    "output": "output",
+}
+_FILE = {"model", "labels", "out"}
+_PACKAGE = {"target", "accelerator"}
+_IMAGES = {"base_resolution", *settings.names_of("data")}
+# Options that make sense without images.
+_WITHOUT_IMAGES = {*_FILE, *_PACKAGE, "input", "output", "formats", "io"}
+OPTIONS = {"workdir", *_WITHOUT_IMAGES, *_IMAGES, *_SETTINGS}
+
+_LISTS = {"formats": ("float32", "int8"), "io": ("int8",)}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export made.
+
+    Attributes:
+      sidecars: contents of the JSON files beside the exported networks (docs/export.md): names,
+        files, accuracies, sizes. Empty where a .tflite file was packed.
+      packages: packages for a target; empty where none was asked for.
+    """
+
+    sidecars: tuple[Mapping[str, Any], ...] = ()
+    packages: tuple[Package, ...] = ()
+
+
+def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Checks what can be checked in an instant; whether the export then needs TensorFlow here.
+
+    Raises:
+      UserError: options contradict one another, would change nothing, or name no file or search.
+    """
+    given = options.keys()
+    if bool(options.get("workdir")) == bool(options.get("model")):
+        raise UserError("name the search's --workdir or a file as --model")
+    if options.get("target") != "ethos-u":
+        _refuse(given & {"accelerator"}, "belongs to --target=ethos-u")
+    if options.get("target"):
+        _refuse(given & {"layers"}, "shows what is exported without --target")
+        if options.get("output", "logits") != "logits":
+            raise UserError("packages take logits: leave --output=softmax out")
+    if not options.get("model"):
+        _refuse(given & _FILE, "belongs to --model")
+        _refuse(given & {*_IMAGES, "input"}, "belongs to a .keras file")
+        with Ledger(Path(options["workdir"]).expanduser()):
+            return True
+    if names:
+        raise UserError(f"unexpected argument {names[0]!r}: --model has no champions to name")
+    if _is_keras(options):
+        if options.get("dataset") is None:
+            _refuse(given - _WITHOUT_IMAGES, "needs images, which --dataset names")
+        else:
+            _refuse(given & {"labels"}, "names classes, which --dataset does")
+        return options.get("dataset") is not None
+    if not options.get("target"):
+        raise UserError("--model is a file already: say what to make of it with --target")
+    _refuse(given - _FILE - _PACKAGE, "has no effect on a file that is packed as it is")
+    return False
+
+
+def export(
+    names: Sequence[str], options: Mapping[str, Any], *, progress: bool = True
+) -> ExportResult:
+    """Exports or packs champions of a search, a .keras file or a .tflite file.
+
+    Args:
+      names: champions of the search; all by default.
+      options: those of `OPTIONS` that are given, by the names of the flags.
+      progress: whether to show progress bars on stderr.
+
+    Raises:
+      UserError: options contradict one another, a file is missing or damaged, or a check of an
+        export failed.
+    """
+    needs_tensorflow(names, options)
+    options = {**options, **{name: _list(options, name) for name in _LISTS}}
+    if not options.get("model"):
+        return _export_champions(names, options, progress)
+    if _is_keras(options):
+        return _export_keras(Path(options["model"]).expanduser(), options)
+    from efficientnet_elite.export.packages import packages
+
+    labels, out = (_path(options.get(name)) for name in ("labels", "out"))
+    package = packages.of_file(
+        Path(options["model"]).expanduser(),
+        options["target"],
+        labels=labels,
+        out_dir=out,
+        **_accelerator(options),
+    )
+    return ExportResult(packages=(package,))
+
+
+def _export_champions(
+    names: Sequence[str], options: Mapping[str, Any], progress: bool
+) -> ExportResult:
+    from efficientnet_elite.export import formats
+    from efficientnet_elite.export import workdir as export_workdir
+    from efficientnet_elite.export.packages import packages
+
+    workdir = Path(options["workdir"]).expanduser()
+    asked = {field: options[name] for name, field in _SETTINGS.items() if name in options}
+    asked |= {"names": names, "formats": formats.parse(options["formats"], options["io"])}
+    if options.get("target"):
+        made = packages.of_champions(
+            workdir, options["target"], progress=progress, **_accelerator(options), **asked
+        )
+        return ExportResult(packages=tuple(made))
+    export_workdir.export_champions(workdir, progress=progress, **asked)
+    return ExportResult(sidecars=tuple(export_workdir.read_sidecars(workdir)))
+
+
+def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
+    """Exports a .keras file, and packs it where there is a target."""
+    from efficientnet_elite.export import formats, from_keras, keras_file
+    from efficientnet_elite.export.packages import packages
+    from efficientnet_elite.export.packages.targets import TARGETS
+
+    target = options.get("target")
+    side = keras_file.check(path)[0]
+    asked = formats.parse(options["formats"], options["io"])
+    if target and (form := TARGETS[target].format) not in asked:
+        asked = tuple(other for other in (*asked, form) if other != formats.INT8)
+    details: dict[str, Any] = {}
+    if options.get("dataset") is None:
+        if target or {"int8", "int16x8"} & set(options["formats"]):
+            raise UserError(
+                "int8 needs a representative data set: name it with --dataset, or make float "
+                "files alone, such as --formats=float32,float16"
+            )
+        images, labels = None, _labels(options.get("labels"))
+    else:
+        images, labels, details = _images(options, side)
+    out = _path(options.get("out"))
+    request = from_keras.Request(
+        name=re.sub(r"^\.|[^\w.@-]", "_", path.stem),
+        out_dir=str(out or path.parent / "export"),
+        labels=labels,
+        takes=options.get("input"),
+        output=options.get("output", "logits"),
+        formats=asked,
+        method=options.get("calibration", "minmax"),
+        max_accuracy_drop=options.get("max_accuracy_drop"),
+        remedies=tuple(options.get("remedies", default_remedies())),
+        details=details,
+    )
+    sidecar = from_keras.export_file(path, request, images)
+    if not target:
+        return ExportResult(sidecars=(sidecar,))
+    file = sidecar["files"][TARGETS[target].format.name]["file"]
+    model = Path(request.out_dir, request.name, file)
+    package = packages.of_file(model, target, **_accelerator(options))
+    return ExportResult(sidecars=(sidecar,), packages=(package,))
+
+
+def _images(
+    options: Mapping[str, Any], side: int
+) -> tuple[Images, tuple[str, ...], dict[str, Any]]:
+    """Images for a .keras file, the names of the classes, and the sidecar's entry on the images."""
+    from efficientnet_elite import data as data_lib
+    from efficientnet_elite.export.from_keras import Images
+
+    base = options.get("base_resolution") or side
+    seed = options.get("seed", 0)
+    data = data_lib.load(settings.data_config(options), max_side=base * 3 // 2)
+    if data.masks:
+        raise UserError(f".keras files are exported as classifiers, and {data.name} has masks")
+    sizes = {"resolution": side, "base_resolution": base}
+
+    def part(name: str) -> tuple[np.ndarray, np.ndarray]:
+        batches = data_lib.eval_batches(data, name, batch_size=64, **sizes)
+        images, classes = zip(*((_pixels(x.numpy()), y.numpy()) for x, y in batches), strict=True)
+        return np.concatenate(images), np.concatenate(classes)
+
+    calibration, indices = data_lib.calibration_images(
+        data, **sizes, count=options.get("calibration_images", CALIBRATION_IMAGES), seed=seed
+    )
+    validation = part("validation") if "max_accuracy_drop" in options else _no_images(side)
+    details = {
+        "dataset": {"name": data.name, "fingerprint": data.fingerprint},
+        "crop_fraction": data.pipeline.crop_fraction(side, base),
+        "calibration": {
+            "method": options.get("calibration", "minmax"),
+            "part": "train",
+            "seed": seed,
+            "indices": indices.tolist(),
+        },
+    }
+    return Images(_pixels(calibration), *validation, *part("test")), tuple(data.labels), details
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    return np.rint((images + 1) * 128).astype(np.uint8)
+
+
+def _no_images(side: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.empty((0, side, side, 3), np.uint8), np.empty(0, np.int64)
+
+
+def _labels(path: str | Path | None) -> tuple[str, ...]:
+    if path is None:
+        raise UserError("give --labels=FILE, a file with a line for each class, or --dataset")
+    try:
+        return tuple(Path(path).expanduser().read_text().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} cannot be read: it must be a text file with a line for each class"
+        ) from error
+
+
+def _is_keras(options: Mapping[str, Any]) -> bool:
+    return Path(options["model"]).suffix == ".keras"
+
+
+def _path(value: str | Path | None) -> Path | None:
+    return Path(value).expanduser() if value else None
+
+
+def _list(options: Mapping[str, Any], name: str) -> list[str]:
+    """A list of names, which may also be given as one text with commas."""
+    return list(settings.checked(options.get(name, _LISTS[name]), tuple[str, ...], name))
+
+
+def _accelerator(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"accelerator": options["accelerator"]} if "accelerator" in options else {}
+
+
+def _refuse(names: Iterable[str], why: str) -> None:
+    """UserError where an option was given that would change nothing."""
+    if names := set(names):
+        raise UserError(f"--{min(names)} {why}: leave it out")

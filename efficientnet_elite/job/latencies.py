@@ -1,0 +1,102 @@
+"""Latencies of .tflite files and of a search's champions, measured by the latency program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import inspect
+from efficientnet_elite.export.runtimes import isolated
+from efficientnet_elite.search.ledger import Ledger
+
+_PROGRAM = (
+    "import sys; from efficientnet_elite.benchmarks import latency; "
+    "sys.exit(latency.main(['elite benchmark', *sys.argv[1:]]))"
+)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the latency program gave.
+
+    Attributes:
+      text: its standard output, as a rule a table with a line for each file.
+      faults: a line for each file that cannot be run.
+      status: its exit status; 1 also where a file could not be run.
+    """
+
+    text: str
+    faults: tuple[str, ...]
+    status: int
+
+
+def measure_champions(workdir: Path, options: Sequence[str] = ()) -> Measurement:
+    """Measures the exported files of a work directory, into ``benchmark.json`` and ``.csv`` there.
+
+    Args:
+      workdir: of a search whose champions have been exported.
+      options: flags of the latency program, such as ``--runs=10``.
+
+    Raises:
+      UserError: nothing has been exported yet, or a sidecar is damaged.
+    """
+    files = _exported_files(workdir)
+    if not files:
+        raise UserError(f"nothing is exported in {workdir}: run `elite export --workdir={workdir}`")
+    outputs = [f"--json={workdir / 'benchmark.json'}", f"--csv={workdir / 'benchmark.csv'}"]
+    started = time.perf_counter()
+    measurement = measure_files(files, [*outputs, *options])
+    with Ledger(workdir) as ledger:
+        ledger.record_timing("benchmark", "", time.perf_counter() - started)
+    return measurement
+
+
+def _exported_files(workdir: Path) -> list[str]:
+    """The files that the sidecars name; other files beside them are of an earlier export."""
+    paths: list[str] = []
+    for sidecar in sorted((workdir / "export").glob("*/*.json")):
+        try:
+            entries = json.loads(sidecar.read_text())["files"].values()
+            paths += [str(sidecar.with_name(entry["file"])) for entry in entries]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            again = f"run `elite export --workdir={workdir}`"
+            raise UserError(f"{sidecar} is damaged: {again}") from error
+    return sorted(paths)
+
+
+def measure_files(files: Sequence[str], options: Sequence[str] = ()) -> Measurement:
+    """Measures files, interleaved, in a process of its own.
+
+    Each file is first run once in another process: a file that is damaged, or that crashes its
+    process, costs a fault and not the latencies of the others.
+    """
+    sound, faults = [], []
+    for file in files:
+        try:
+            inspect.read(inspect.load(Path(file)))
+            isolated.call(_run_once, {"path": file})
+        except (OSError, UserError) as error:
+            faults.append(f"{file}: cannot be run: {error}")
+        else:
+            sound.append(file)
+    if not sound:
+        return Measurement("", tuple(faults), 1)
+    program = [sys.executable, "-P", "-c", _PROGRAM, *options, "--", *sound]
+    done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode < 0:
+        raise UserError(f"the measurement was ended by signal {-done.returncode}")
+    return Measurement(done.stdout, tuple(faults), max(done.returncode, int(bool(faults))))
+
+
+def _run_once(arguments: isolated.Arrays) -> isolated.Arrays:
+    (row,) = latency.measure_latencies([str(arguments["path"])], latency.Options(runs=1, warmup=0))
+    if row.error is not None:
+        raise UserError(row.error)
+    return {}

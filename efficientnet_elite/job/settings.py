@@ -1,0 +1,284 @@
+"""Settings by the names that users give them: command-line flags and keyword arguments.
+
+The table of options is made of the fields of `config`. One option can set several fields: ``seed``
+sets the seed of the search and that of the splits.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite import registry
+from efficientnet_elite.config import (
+    PARTS,
+    PRESETS,
+    DataConfig,
+    Limits,
+    SearchConfig,
+    all_fields,
+    value_type,
+)
+from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
+from efficientnet_elite.device import costs, limits
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks import activations
+from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.search import rules
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting that a flag or a keyword argument gives.
+
+    Attributes:
+      name: of the flag, without dashes, and of the keyword argument.
+      type: of its value: int, float, bool, str or a tuple of strings.
+      choices: the only values allowed; empty if any value of the type is.
+      help: what it does, for users.
+      fields: dotted names of the fields that it sets, such as ``train.epochs``.
+    """
+
+    name: str
+    type: Any
+    choices: tuple[str, ...]
+    help: str
+    fields: tuple[str, ...]
+
+
+def setting_types() -> dict[str, Any]:
+    """Dotted name of every setting, such as ``train.epochs``, to the type of its value.
+
+    The settings of a part stand together; limits on metrics that were added are among them.
+    """
+    types: dict[str, Any] = {}
+    for dotted, cls, field in all_fields():
+        if cls is Limits:
+            types |= {f"limits.{name}": float for name in limits.metric_of()}
+        else:
+            types[dotted] = value_type(cls, field.name)
+    return types
+
+
+def value_of(config: SearchConfig, dotted: str) -> Any:
+    """The value of a setting by its dotted name."""
+    part, _, name = dotted.rpartition(".")
+    if part == "limits":
+        return config.limits.by_name().get(name)
+    return getattr(getattr(config, part) if part else config, name)
+
+
+def options() -> dict[str, Option]:
+    """Name to option, of all settings that have a flag, in their order."""
+    table: dict[str, Option] = {}
+    for dotted, kind in setting_types().items():
+        part, _, name = dotted.rpartition(".")
+        if part == "limits":
+            name = f"max_{name}"
+        elif not _FIELDS[dotted].metadata["flag"]:
+            continue
+        if name in table:
+            table[name] = replace(table[name], fields=(*table[name].fields, dotted))
+        else:
+            table[name] = Option(name, kind, choices_of(dotted), help_of(dotted), (dotted,))
+    return table
+
+
+def names_of(*parts: str) -> tuple[str, ...]:
+    """Names of the options that set a field of these parts of a search: ``data``, ``train``, ..."""
+    return tuple(
+        option.name
+        for option in options().values()
+        if any(dotted.rpartition(".")[0] in parts for dotted in option.fields)
+    )
+
+
+def help_of(dotted: str) -> str:
+    """Description of a field, with the names that it can have now."""
+    if dotted in _NAMES:
+        return f"{_FIELDS[dotted].metadata['help']} {_NAMES[dotted]()}"
+    part, _, name = dotted.rpartition(".")
+    if part == "limits":
+        metric = costs.METRICS[limits.metric_of()[name]]
+        return f"Leave out candidates above this many {metric.unit}: {metric.description}."
+    return _FIELDS[dotted].metadata["help"]
+
+
+def choices_of(dotted: str) -> tuple[str, ...]:
+    """The only values that a field may have; empty if it may have any of its type."""
+    if dotted == "rule":
+        return tuple(rules.RULES)
+    return _FIELDS[dotted].metadata["choices"] if dotted in _FIELDS else ()
+
+
+def _pool_names() -> str:
+    suffixes = " or ".join(f"-{name}" for name in activations.variants())
+    return (
+        f"One or more of {', '.join(FAMILIES)}, or the beginning of their names, or all; for "
+        f"segmentation {', '.join(segmentation.FAMILIES)} or segmentation (all of these); "
+        f"separated by commas. A name can end in {suffixes} for another activation and in -nose "
+        "for no channel gates, such as elite-relu6-nose. "
+        "module:function names Keras models of your own (docs/families.md)."
+    )
+
+
+def _dataset_names() -> str:
+    spellings = ", ".join(f"{each.spelling} ({each.description})" for each in SOURCES.values())
+    return f"One of {spellings}."
+
+
+def _augmentation_names() -> str:
+    names = registry.described(AUGMENTATIONS.values())
+    return f"There are {names}." if names else "None is built in (BUILD.md)."
+
+
+def _rule_names() -> str:
+    return f"average is the paper's, {rules.RECOMMENDED} the recommended one."
+
+
+def _metric_names() -> str:
+    return f"Some of {', '.join(costs.METRICS)}."
+
+
+_FIELDS = {dotted: field for dotted, cls, field in all_fields() if cls is not Limits}
+# Field to the sentence on the names that it can have, which lower rooms keep in tables.
+_NAMES: Mapping[str, Callable[[], str]] = {
+    "pool": _pool_names,
+    "group_by": _metric_names,
+    "rule": _rule_names,
+    **{name: partial(rules.parameter_help, name) for name in rules.PARAMETERS},
+    "data.dataset": _dataset_names,
+    "data.augment": _augmentation_names,
+}
+
+
+# -- from values to configs ----------------------------------------------------------------------
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End of a message about an unknown name: the nearest known one, if one is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def check_names(given: Iterable[str], known: Iterable[str], caller: str) -> None:
+    """TypeError where a keyword argument has an unknown name; it names the nearest known one."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{caller}() has no keyword argument {name!r}{nearest(name, known)}")
+
+
+def checked(value: Any, kind: Any, shown: str) -> Any:
+    """A value as the type that a setting has; UserError where it is of another one."""
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, bool):
+        raise UserError(f"{shown}={value!r}: must be {_KINDS[int]}")
+    if kind in _KINDS:
+        if isinstance(value, Path) and kind is str:
+            return str(value)
+        if not isinstance(value, kind):
+            raise UserError(f"{shown}={value!r}: must be {_KINDS[kind]}")
+        return value
+    if isinstance(value, str):
+        value = [item.strip() for item in value.split(",")]
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise UserError(f"{shown}={value!r}: must be a list of names")
+    return tuple(value)
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig:
+    """A config with some fields replaced, by their dotted names; paths become absolute.
+
+    Raises:
+      UserError: a value is out of its bounds, or has no effect under the rule of elimination.
+    """
+    rule = values.get("rule", config.rule)
+    for name in rules.PARAMETERS:
+        if values.get(name) is not None:
+            rules.check_parameter(rule, name)
+    if values.get("round_epochs") is not None or rule != config.rule:
+        # The config's first elimination belongs to its own rule and rounds.
+        config = replace(config, first_elimination=None)
+    parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
+    own: dict[str, Any] = {}
+    for dotted, value in values.items():
+        part, _, name = dotted.rpartition(".")
+        (parts[part] if part else own)[name] = value
+    if parts["limits"]:
+        own["limits"] = Limits.of({**config.limits.by_name(), **parts.pop("limits")})
+    for part, replaced in parts.items():
+        if replaced:
+            own[part] = replace(getattr(config, part), **replaced)
+    config = replace(config, **own)
+    return replace(
+        config, data=_with_absolute_paths(config.data), metric_table=_absolute(config.metric_table)
+    )
+
+
+def _with_absolute_paths(data: DataConfig) -> DataConfig:
+    """A recorded setting must mean the same images from any directory."""
+    name, _, argument = data.dataset.partition(":")
+    if name in SOURCES and SOURCES[name].is_path and argument:
+        return replace(data, dataset=f"{name}:{_absolute(argument)}")
+    return data
+
+
+def _absolute(path: str | None) -> str | None:
+    return path and str(Path(path).expanduser().absolute())
+
+
+def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConfig:
+    """A config with the options that are given (those that are not None) in place of its own."""
+    table = options()
+    replaced: dict[str, Any] = {}
+    for name, value in values.items():
+        if value is not None and name in table:
+            option = table[name]
+            value = checked(value, option.type, name)
+            if option.choices and value not in option.choices:
+                raise UserError(f"{name}={value!r}: use {' or '.join(option.choices)}")
+            replaced |= dict.fromkeys(option.fields, value)
+    return with_values(config, replaced)
+
+
+def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> DataConfig:
+    """The same of the settings of images alone; options of other settings are left out."""
+    names = {*names_of("data")}
+    part = {name: value for name, value in values.items() if name in names}
+    return search_config(part, SearchConfig(data=data or DataConfig())).data
+
+
+def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConfig:
+    """The same of what training single networks needs: recipe, images, input size and seed.
+
+    The rounds, which have no meaning then, do not bound the number of epochs.
+    """
+    names = {*names_of("train", "data"), "base_resolution", "seed"}
+    part = {name: value for name, value in values.items() if name in names}
+    return search_config(part, replace(config, round_epochs=None, first_elimination=None))
+
+
+def limits_of(values: Mapping[str, Any]) -> Limits:
+    """The limits that are given."""
+    names = {*names_of("limits")}
+    part = {name: value for name, value in values.items() if name in names}
+    return search_config(part, SearchConfig()).limits
+
+
+def preset(name: str) -> SearchConfig:
+    """A preset by its name."""
+    if name not in PRESETS:
+        raise UserError(
+            f"no preset {name!r}{nearest(name, PRESETS)} (presets are {', '.join(PRESETS)}; a file "
+            "of settings ends in .toml, .yaml or .yml)"
+        )
+    return PRESETS[name]()

@@ -1,0 +1,160 @@
+"""Settings: described once, printed as files, read back, and reachable from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+import pytest
+
+from efficientnet_elite import cli
+from efficientnet_elite.config import (
+    PRESETS,
+    DataConfig,
+    EngineConfig,
+    Limits,
+    SearchConfig,
+    TrainConfig,
+    all_fields,
+    unknown_fields,
+)
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.job import config_file, settings
+
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+
+
+def read(folder: Path, text: str, name: str = "settings.toml") -> SearchConfig:
+    path = folder / name
+    path.write_text(text)
+    return config_file.read(path)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_printed_reads_back(preset, tmp_path, capsys):
+    assert cli.main(["config", f"--config={preset}"]) == 0
+    text = capsys.readouterr().out
+    assert read(tmp_path, text) == PRESETS[preset]()
+    for dotted, _, field in all_fields():
+        lines = text.splitlines()
+        (line,) = [
+            number
+            for number, line in enumerate(lines)
+            if line.startswith((f"{field.name} =", f"# {field.name} ="))
+            and (dotted.count(".") or number < lines.index("[limits]"))
+            and (not dotted.count(".") or number > lines.index(f"[{dotted.split('.')[0]}]"))
+        ]
+        assert lines[line - 1].startswith("# "), dotted
+
+
+def test_a_changed_config_reads_back(tmp_path):
+    config = SearchConfig(
+        group_by=("macs", "size_bytes"),
+        limits=Limits(size_kb=900, latency_ms=1.5),
+        data=DataConfig(dataset='folder:/a "b"\\ü', flip=False),
+        train=replace(TrainConfig(), weight_decay=1e-7, epochs=20),
+    )
+    assert read(tmp_path, config_file.as_toml(config)) == config
+
+
+def test_a_partial_file_rests_on_its_base(tmp_path):
+    quick = PRESETS["quick"]()
+    expected = replace(
+        quick, groups=5, train=replace(quick.train, epochs=20, weight_decay=1e-4, ema=1.0)
+    )
+    toml = 'base = "quick"\ngroups = 5\n[train]\nepochs = 20\nweight_decay = 1e-4\nema = 1\n'
+    yaml = "base: quick\ngroups: 5\ntrain: {epochs: 20, weight_decay: 1e-4, ema: 1}\n"
+    assert read(tmp_path, toml) == expected
+    assert read(tmp_path, yaml, "settings.yaml") == expected
+    assert read(tmp_path, "base: quick\ngroups: null\n", "s.yml") == replace(quick, groups=None)
+    assert read(tmp_path, "") == read(tmp_path, "", "empty.yaml") == SearchConfig()
+
+
+def test_flags_override_the_file(tmp_path, capsys):
+    path = tmp_path / "mine.toml"
+    path.write_text('base = "quick"\n[train]\nepochs = 20\nrho = 0.8\n[limits]\nsize_kb = 5\n')
+    command = ["config", f"--config={path}", "--epochs=30", "--noflip", "--group_by=macs"]
+    assert cli.main(command) == 0
+    config = read(tmp_path, capsys.readouterr().out)
+    assert (config.train.epochs, config.train.rho, config.train.batch_size) == (30, 0.8, 32)
+    assert (config.data.flip, config.limits.size_kb, config.group_by) == (False, 5, ("macs",))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "epoch = 3", "unknown setting 'epoch': did you mean train.epochs?"),
+        ("a.toml", "max_size_kb = 3", "unknown setting 'max_size_kb': did you mean limits.size_kb"),
+        ("a.toml", "[train]\npool = 'hf'", "unknown setting 'train.pool': did you mean pool?"),
+        ("a.toml", "[train]\nepochs = 'x'", "train.epochs='x': must be a whole number"),
+        ("a.toml", "[train]\nepochs = true", "train.epochs=True: must be a whole number"),
+        ("a.toml", "[train]\nepochs = 0", "epochs=0: must be a number above 0"),
+        ("a.toml", "[train]\nema = nan", "ema=nan: must be a finite number"),
+        ("a.toml", "train = 3", "train=3: must hold settings by name"),
+        ("a.toml", "rule = 'first'", "rule='first': use average or"),
+        ("a.toml", "base = 'quik'", "base='quik': use quick or paper"),
+        ("a.toml", "groups = ", "a.toml is not valid TOML: "),
+        ("a.yaml", "groups: [", "a.yaml is not valid YAML: "),
+        ("a.yaml", "- groups", "a.yaml must hold settings by name"),
+        ("a.yaml", "pool: null", "pool=None: must be a text"),
+        ("a.toml", None, "a.toml cannot be read: No such file or directory"),
+    ],
+)
+def test_wrong_files_cost_one_line(tmp_path, capsys, name, text, message):
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    assert cli.main(["config", f"--config={path}"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"elite config: {path}") and err.count("\n") == 1
+    assert message in err
+
+
+def test_every_field_is_described_and_reachable():
+    """In a file all of them; fields without a flag are the recipe's details."""
+    for dotted, _, _ in all_fields():
+        assert settings.help_of(dotted).endswith((".", ")")), dotted
+    with_flag = {dotted for option in settings.options().values() for dotted in option.fields}
+    assert {dotted for dotted, _, _ in all_fields()} - with_flag == {
+        f"train.{name}"
+        for name in ("decay_rate", "decay_epochs", "rho", "momentum", "epsilon",
+                     "batch_norm_momentum", "drop_rates")
+    }  # fmt: skip
+    for cls in (SearchConfig, DataConfig, TrainConfig, EngineConfig):
+        for field in fields(cls):
+            if "help" in field.metadata:
+                assert f"{field.name}: {field.metadata['help']}" in (cls.__doc__ or "")
+
+
+def test_the_page_of_the_documentation_is_current():
+    """`elite config --format=markdown > docs/configuration.md` writes it."""
+    assert PAGE.read_text() == config_file.as_markdown()
+
+
+def test_settings_of_other_versions_are_read():
+    config = PRESETS["quick"]()
+    recorded = asdict(config)
+    recorded["train"] |= {"dropblock": 0.3}
+    recorded["colour"] = "red"
+    for part, name in (("data", "center_crop"), ("train", "rho")):
+        del recorded[part][name]
+    del recorded["limits"], recorded["metric_table"]
+    assert SearchConfig.from_dict(recorded) == config
+    assert unknown_fields(recorded) == {"colour": "red", "train.dropblock": 0.3}
+    assert unknown_fields(asdict(config)) == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TrainConfig(drop_rates=2), "drop_rates=2: must be from 0 to 1"),
+        (lambda: TrainConfig(warmup_epochs=-1), "warmup_epochs=-1: must be at least 0"),
+        (lambda: SearchConfig(groups=0), "groups=0: must be at least 1"),
+        (lambda: SearchConfig(group_method="even"), "group_method='even': use width or count"),
+        (lambda: EngineConfig(workers=0), "workers=0: must be at least 1"),
+    ],
+)
+def test_impossible_settings(make, message):
+    with pytest.raises(UserError, match=message):
+        make()

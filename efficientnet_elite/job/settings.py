@@ -202,12 +202,16 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
       UserError: a value is out of its bounds, or has no effect under the rule of elimination.
     """
     rule = values.get("rule", config.rule)
+    changes_rule = rules.find_rule(rule) is not rules.find_rule(config.rule)
     for name in rules.PARAMETERS:
         if values.get(name) is not None:
             rules.check_parameter(rule, name)
-    if values.get("round_epochs") is not None or rule != config.rule:
-        # The config's first elimination belongs to its own rule and rounds.
+    if values.get("round_epochs") is not None:
+        # The config's first elimination belongs to its own rounds.
         config = replace(config, first_elimination=None)
+    elif changes_rule and config.first_elimination is not None:
+        # The first elimination stays where it is; other rules make it after one round.
+        config = replace(config, round_epochs=config.first_elimination, first_elimination=None)
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     own: dict[str, Any] = {}
     for dotted, value in values.items():

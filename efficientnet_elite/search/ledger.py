@@ -131,7 +131,7 @@ class Ledger:
     def _migrate_file(self) -> None:
         """Brings the file to the current format, all of it or nothing."""
         with self._transaction(self._file):
-            migrations.migrate(self._file)
+            self._migrate(self._file)
         self._db = self._file
 
     def _copy(self) -> None:
@@ -139,7 +139,16 @@ class Ledger:
         self._copied = self.changes()
         self._db = sqlite3.connect(":memory:", isolation_level=None)
         self._file.backup(self._db)
-        migrations.migrate(self._db)
+        self._migrate(self._db)
+
+    def _migrate(self, database: sqlite3.Connection) -> None:
+        try:
+            migrations.migrate(database)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"{self.path} is damaged: its records of an older version cannot be read "
+                f"({error!r}). It is left as it was; restore the file, or use another --workdir"
+            ) from error
 
     def __enter__(self) -> Ledger:
         return self
@@ -348,20 +357,29 @@ class Ledger:
             "SELECT grp, round, epoch, candidate, score, rank, survives, close, cause, facts"
             " FROM decisions ORDER BY grp, round, rank"
         )
+        names = {candidate.name for candidate in self.candidates()}
         for group, number, epoch, name, score, rank, survives, close, cause, facts in rows:
-            result.setdefault(group, []).append(
-                Decision(
+            try:
+                if name not in names:
+                    raise ValueError("no candidate has this name")
+                decision = Decision(
                     round=number,
                     epoch=epoch,
                     candidate=name,
-                    score=nan if score is None else score,
+                    score=nan if score is None else float(score),
                     rank=rank,
                     survives=bool(survives),
                     close=bool(close),
                     cause=Cause(cause),
                     **json.loads(facts),
                 )
-            )
+            except (ValueError, TypeError) as error:
+                raise UserError(
+                    f"{self.path}: this version cannot read the decision about {name} in round "
+                    f"{number} ({error}): use the version of this tool that wrote it, or restore "
+                    "the file"
+                ) from error
+            result.setdefault(group, []).append(decision)
         return result
 
     def record_halt(self, group: int, halt: Halt) -> None:

@@ -71,6 +71,10 @@ def _from_4(database: sqlite3.Connection) -> None:
     meta = {key: json.loads(value) for key, value in database.execute("SELECT * FROM meta")}
     rule = _decisions_from_4(database, meta)
     if rule == "race":
+        if (asked := meta["config"].get("round_epochs")) is not None:
+            database.execute(
+                "INSERT INTO meta VALUES ('round_epochs_of_format_4', ?)", (json.dumps(asked),)
+            )
         for key in ("config", "plan"):
             if key in meta and "round_epochs" in meta[key]:
                 settings = meta[key] | _race_rounds(meta[key]["round_epochs"])
@@ -145,7 +149,8 @@ def _gap(
 _RANKED = re.compile(
     r"(?:, without an int8 form \((?P<fault>.*)\),)?"
     r"(?:, with int8 at \S+ points,)? ranks \d+ of (?P<ranked>\d+), "
-    r"(?P<survivors>\d+) (?:goes|go) on"
+    r"(?P<survivors>\d+) (?:goes|go) on",
+    re.DOTALL,
 )
 _LATE = "without a score when time was up"
 _SUCCESSOR = re.compile(

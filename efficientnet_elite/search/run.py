@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -274,7 +274,14 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
 
 def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
     # Settings that the version which began the search did not have are at their defaults.
-    recorded = with_rule_defaults(SearchConfig.from_dict(ledger.meta()["config"]))
+    meta = ledger.meta()
+    recorded = with_rule_defaults(SearchConfig.from_dict(meta["config"]))
+    if _is_asked_as_before(config, recorded, meta):
+        config = replace(
+            config,
+            round_epochs=recorded.round_epochs,
+            first_elimination=recorded.first_elimination,
+        )
     for key, (old, new) in _differences(asdict(recorded), asdict(config)).items():
         if key in _CHANGES_NOTHING:
             continue
@@ -282,6 +289,21 @@ def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
             f"{ledger.path.parent} holds a search with {key}={old}, not {new}: "
             "use the same settings to continue it, or another --workdir"
         )
+
+
+def _is_asked_as_before(
+    config: SearchConfig, recorded: SearchConfig, meta: Mapping[str, Any]
+) -> bool:
+    """Whether rounds are asked for by the number that the command had which began the search.
+
+    Under the rule race a ledger of format 4 had another number for the same eliminations, which
+    its migration keeps.
+    """
+    return (
+        config.rule == recorded.rule
+        and config.first_elimination is None
+        and config.round_epochs == meta.get("round_epochs_of_format_4")
+    )
 
 
 def _differences(

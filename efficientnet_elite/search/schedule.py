@@ -70,11 +70,15 @@ def with_rule_defaults(config: SearchConfig) -> SearchConfig:
 def schedule_of(meta: Mapping[str, Any]) -> Schedule:
     """The schedule of a search, from the settings in its ledger; UserError where there are none.
 
-    A search with a budget may have rounds that are shorter than those that were asked for.
+    A search with a budget may have rounds that are shorter than those that were asked for. If it
+    was begun by a version that divided its rounds, its first elimination may be earlier, too.
     """
-    asked = asked_schedule(meta)
-    round_epochs = meta.get("plan", {}).get("round_epochs", asked.round_epochs)
-    return replace(asked, round_epochs=round_epochs)
+    asked, plan = asked_schedule(meta), meta.get("plan", {})
+    return replace(
+        asked,
+        round_epochs=plan.get("round_epochs", asked.round_epochs),
+        first_elimination=plan.get("first_elimination", asked.first_elimination),
+    )
 
 
 def asked_schedule(meta: Mapping[str, Any]) -> Schedule:

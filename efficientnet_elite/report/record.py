@@ -45,8 +45,11 @@ def _forecast_checks(contents: Contents) -> list[str]:
     lines = [_check_text(check) for check in contents.forecast_checks]
     changes = []
     asked, planned = asked_schedule(contents.meta), schedule_of(contents.meta)
-    if planned != asked:
+    if planned.round_epochs != asked.round_epochs:
         changes.append(f"rounds of {planned.round_epochs} epochs instead of {asked.round_epochs}")
+    if planned.first_elimination != asked.first_elimination:  # by versions before 0.2
+        first, asked_first = planned.elimination_epoch(1), asked.elimination_epoch(1)
+        changes.append(f"first eliminations after epoch {first} instead of {asked_first}")
     if left_out := contents.meta.get("plan", {}).get("candidates_left_out"):
         changes.append(f"{plural(left_out, 'candidate')} left out")
     if changes:

@@ -297,7 +297,8 @@ def _crown(
     """
 
     def lost(name: str | None) -> bool:
-        return name is None or (name in failed and len(scores.get(name, ())) < epochs)
+        # A halt may end the training at fewer epochs than an earlier champion had when it failed.
+        return name is None or (name in failed and len(scores.get(name, ())) != epochs)
 
     champion = tournament.racing[0] if tournament.racing else None
     while lost(champion) and tournament.reserves:

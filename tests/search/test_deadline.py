@@ -54,6 +54,18 @@ def test_a_halt_crowns_the_best_of_its_epoch():
     assert standing("abc", late, SCHEDULE, halt=Halt(1, 1)).decisions == result.decisions
 
 
+def test_a_halt_does_not_bring_back_a_champion_that_has_failed():
+    """Also where its successor ends at fewer epochs than it had when it failed."""
+    scores = cut(rising(a=0.5, b=0.7), a=4, b=8)
+    failed = {"b": "boom"}
+    before = standing("ab", scores, SCHEDULE, failed=failed)
+    assert before.champion == "a"
+    for recorded in ((), before.decisions):
+        after = standing("ab", scores, SCHEDULE, failed=failed, halt=Halt(end=5), recorded=recorded)
+        assert after.champion == "a" and after.pending == (Pending("a", 5),)
+        assert str(after.decisions) == str(before.decisions)
+
+
 def test_a_halt_leaves_earlier_rounds_alone():
     scores = cut(rising(a=0.5, b=0.7, c=0.6, d=0.1), a=4, b=4, c=5, d=4)
     before = standing("abcd", scores, SCHEDULE)

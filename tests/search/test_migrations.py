@@ -8,6 +8,7 @@ invented scores, with all kinds of decisions.
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ from efficientnet_elite.search.executors.protocol import (
 from efficientnet_elite.search.ledger import FILE_NAME, Ledger
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.rules import RULES
+from efficientnet_elite.search.run import _check_settings
 from efficientnet_elite.search.summary import summarize
 from efficientnet_elite.training.outcome import EpochResult
 from tests.support.invented import ledger_of
@@ -221,3 +223,85 @@ def test_new_words_for_a_rule_change_no_begun_search(tmp_path, monkeypatch):
         finally:
             object.__setattr__(RULES["average"], "words", words)
     assert champion["name"] == "0c"
+
+
+def set_meta(workdir: Path, key: str, name: str, value: int) -> None:
+    connection = sqlite3.connect(workdir / FILE_NAME)
+    with connection:
+        connection.execute(
+            f"UPDATE meta SET value = json_set(value, '$.{name}', ?) WHERE key = ?", (value, key)
+        )
+    connection.close()
+
+
+def test_a_plan_of_format_4_has_a_first_elimination_of_its_own(tmp_path):
+    """Rounds of 12 epochs had their first elimination after 5, those of 11 after 4."""
+    workdir = restore(tmp_path, "finished")
+    connection = sqlite3.connect(workdir / FILE_NAME)
+    with connection:
+        connection.execute(
+            "UPDATE meta SET value = json_set(value, '$.round_epochs', 12, '$.train.epochs', 20)"
+            " WHERE key = 'config'"
+        )
+    connection.close()
+    set_meta(workdir, "plan", "round_epochs", 11)
+    with Ledger(workdir) as ledger:
+        assert [read_record(ledger).schedule.elimination_epoch(n) for n in (1, 2)] == [4, 6]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "first", "accepted"),
+    [(5, None, True), (2, None, True), (2, 4, False), (5, 4, False), (6, None, False)],
+)
+def test_the_number_of_the_old_command_continues_a_search(tmp_path, rounds, first, accepted):
+    """`--round_epochs=5` of version 0.1 is `--round_epochs=2` of this one."""
+    workdir = restore(tmp_path, "finished")
+    set_meta(workdir, "config", "round_epochs", 5)
+    set_meta(workdir, "config", "train.epochs", 20)
+    with Ledger(workdir, create=True) as ledger:
+        begun = SearchConfig.from_dict(ledger.meta()["config"])
+        config = replace(begun, round_epochs=rounds, first_elimination=first)
+        if accepted:
+            _check_settings(ledger, config)
+        else:
+            with pytest.raises(UserError, match="use the same settings"):
+                _check_settings(ledger, config)
+
+
+def test_a_fault_of_several_lines_is_kept():
+    reason = "accuracy of epoch 4, without an int8 form (bad op\n(x)), ranks 2 of 4, 1 goes on"
+    assert migrations._parsed_reason(reason, scored=True) == (
+        "ranked",
+        {"ranked": 4, "survivors": 1, "int8_fault": "bad op\n(x)"},
+    )
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_damaged_ledger_of_format_4_is_left_as_it_is(tmp_path, create):
+    workdir = restore(tmp_path, "every_reason")
+    connection = sqlite3.connect(workdir / FILE_NAME)
+    with connection:
+        connection.execute("UPDATE decisions SET score = 'x' WHERE score IS NOT NULL")
+    connection.close()
+    with pytest.raises(UserError, match="is damaged"):
+        Ledger(workdir, create=create)
+    assert format_of(workdir) == 4 and old_reasons(workdir)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["cause = 'weather'", "facts = '{\"mood\": 1}'", "facts = 'x'", "score = 'x'",
+     "candidate = 'nobody'"],
+)  # fmt: skip
+def test_decisions_that_cannot_be_read_give_a_clear_line(tmp_path, change):
+    workdir = restore(tmp_path, "every_reason")
+    with Ledger(workdir, create=True):
+        pass
+    connection = sqlite3.connect(workdir / FILE_NAME)
+    with connection:
+        connection.execute(
+            f"UPDATE decisions SET {change} WHERE rowid = (SELECT MIN(rowid) FROM decisions)"
+        )
+    connection.close()
+    with Ledger(workdir) as ledger, pytest.raises(UserError, match="cannot read the decision"):
+        ledger.decisions()

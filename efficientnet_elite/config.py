@@ -43,14 +43,8 @@ def setting(
       choices: the only values allowed.
       at_least, at_most, above: bounds of a number.
     """
-    metadata = {
-        "help": help,
-        "flag": flag,
-        "choices": choices,
-        "at_least": at_least,
-        "at_most": at_most,
-        "above": above,
-    }
+    bounds = {"at_least": at_least, "at_most": at_most, "above": above}
+    metadata = {"help": help, "flag": flag, "choices": choices, **bounds}
     return field(default=default, metadata=metadata)
 
 
@@ -156,16 +150,12 @@ class TrainConfig:
     """The training recipe, by default that of section 5.1 of arXiv 2009.07409."""
 
     epochs: int = setting(
-        350,
-        "Epochs of a complete training. The learning rate is scheduled over them.",
-        above=0,
+        350, "Epochs of a complete training. The learning rate is scheduled over them.", above=0
     )
     batch_size: int = setting(100, "Images in a training step.", above=0)
     learning_rate: float = setting(0.00625, "Learning rate after warm-up.", above=0)
     warmup_epochs: float = setting(
-        5.0,
-        "Epochs in which the learning rate rises linearly from 0.",
-        at_least=0,
+        5.0, "Epochs in which the learning rate rises linearly from 0.", at_least=0
     )
     schedule: str = setting(
         "exponential",
@@ -180,27 +170,35 @@ class TrainConfig:
         flag=False,
         above=0,
     )
-    rho: float = setting(0.9, "Decay of RMSProp's mean of squared gradients.", flag=False)
-    momentum: float = setting(0.9, "Momentum of RMSProp.", flag=False)
+    rho: float = setting(
+        0.9, "Decay of RMSProp's mean of squared gradients.", flag=False, at_least=0, at_most=1
+    )
+    momentum: float = setting(0.9, "Momentum of RMSProp.", flag=False, at_least=0, at_most=1)
     epsilon: float = setting(
-        1e-3, "Added to RMSProp's mean of squared gradients, inside the root.", flag=False
+        1e-3, "Added to RMSProp's mean of squared gradients, inside the root.", flag=False, above=0
     )
     weight_decay: float = setting(
-        1e-5, "Factor of the L2 penalty on all weights except those of batch normalisation."
+        1e-5,
+        "Factor of the L2 penalty on all weights except those of batch normalisation.",
+        at_least=0,
     )
     ema: float = setting(
         0.9999,
         "Decay of the moving average of the weights, which is evaluated and exported. Step t uses "
         "min(ema, (1 + t) / (10 + t)), so that short trainings have an average too.",
+        at_least=0,
+        at_most=1,
     )
     label_smoothing: float = setting(
-        0.1, "Share of the training target that is spread over all classes."
+        0.1, "Share of the training target that is spread over all classes.", at_least=0, at_most=1
     )
     batch_norm_momentum: float = setting(
         0.99,
         "Momentum of batch normalisation's moving statistics. The default needs some hundreds of "
         "steps; use 0.9 for short trainings on small data sets.",
         flag=False,
+        at_least=0,
+        at_most=1,
     )
     drop_rates: float = setting(
         1.0,
@@ -289,8 +287,7 @@ class SearchConfig:
         choices=SELECT,
     )
     base_resolution: int = setting(
-        224,
-        "Input side in pixels at resolution coefficient 1 (224 for ImageNet).",
+        224, "Input side in pixels at resolution coefficient 1 (224 for ImageNet)."
     )
     max_candidates: int | None = setting(
         None,

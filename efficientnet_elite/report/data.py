@@ -94,7 +94,7 @@ def tables(contents: Contents) -> list[Table]:
         race_tables.rule_choices(contents),
         race_tables.halts(contents),
         race_tables.noise(contents),
-        race_tables.replica_curves(contents),
+        race_tables.repeat_curves(contents),
         race_tables.plan(contents),
         race_tables.costs(contents),
         race_tables.times(contents),

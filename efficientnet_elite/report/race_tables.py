@@ -123,7 +123,7 @@ def noise(contents: Contents) -> Table:
     return table("noise", about, columns, contents.trainings)
 
 
-def replica_curves(contents: Contents) -> Table:
+def repeat_curves(contents: Contents) -> Table:
     """Learning curves of repeats, which are no candidates."""
     columns: Columns = {
         "replica": ("its name", lambda pair: pair[0].name),
@@ -137,8 +137,8 @@ def replica_curves(contents: Contents) -> Table:
         "train_loss": ("mean over the epoch's steps", lambda pair: pair[1].train_loss),
         "seconds": ("of training and validation", lambda pair: pair[1].seconds),
     }
-    replicas = [training for training in contents.trainings if training.seed]
-    pairs = [(replica, e) for replica in replicas for e in contents.epochs.get(replica.name, ())]
+    repeats = [training for training in contents.trainings if training.seed]
+    pairs = [(repeat, e) for repeat in repeats for e in contents.epochs.get(repeat.name, ())]
     about = "An epoch of a repeat, a second training of a candidate that measures the noise."
     return table("replica_curves", about, columns, pairs)
 
@@ -186,7 +186,7 @@ def costs(contents: Contents) -> Table:
     columns: Columns = {
         "group": ("cost group; none: all of them together", "group"),
         "candidates": ("that took part", "candidates"),
-        "replicas": ("repeats, which measure the noise; included in the cost", "replicas"),
+        "replicas": ("repeats, which measure the noise; included in the cost", "repeats"),
         "epochs_least": ("forecast before the first one", "epochs_planned.least"),
         "epochs_most": ("the same", "epochs_planned.most"),
         "epochs_trained": ("recorded", "epochs_trained"),

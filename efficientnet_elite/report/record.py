@@ -22,9 +22,9 @@ def cost(contents: Contents) -> Html:
         "and the middle of the range. Work: the multiply-accumulates of one image, summed over "
         "epochs."
     ]
-    if total.replicas:
+    if total.repeats:
         remarks.append(
-            "Replicas: further trainings of one candidate up to the first elimination, which "
+            "Repeats: further trainings of one candidate up to the first elimination, which "
             "measure the noise of a score; epochs, work and time include them."
         )
     if total.epochs_left:

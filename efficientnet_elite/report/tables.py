@@ -243,11 +243,11 @@ def _candidate(member: Member) -> Html:
 
 def costs(rows: Sequence[GroupCost]) -> Html:
     """Forecast and actual cost by group, and of all together."""
-    replicas = any(row.replicas for row in rows)
+    repeats = any(row.repeats for row in rows)
     head = heads(
         "Group",
         "Candidates",
-        *([("Replicas", "of one")] if replicas else []),
+        *([("Repeats", "of one")] if repeats else []),
         ("Epochs", "forecast"),
         ("Epochs", "trained"),
         ("Epochs", "still to train"),
@@ -257,14 +257,14 @@ def costs(rows: Sequence[GroupCost]) -> Html:
         ("Off", "% of the middle"),
         ("Time", "training"),
     )
-    return framed(head, [_cost(row, replicas) for row in rows])
+    return framed(head, [_cost(row, repeats) for row in rows])
 
 
-def _cost(row: GroupCost, replicas: bool) -> Html:
+def _cost(row: GroupCost, repeats: bool) -> Html:
     planned = row.epochs_planned
     cells = (
         str(row.candidates),
-        *([str(row.replicas)] if replicas else []),
+        *([str(row.repeats)] if repeats else []),
         span(f"{planned.least:,.0f}", f"{planned.most:,.0f}"),
         f"{row.epochs_trained:,}",
         f"{row.epochs_left:,}",

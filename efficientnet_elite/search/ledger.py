@@ -24,7 +24,7 @@ from efficientnet_elite.search import migrations
 from efficientnet_elite.search.candidates import Candidate
 from efficientnet_elite.search.decisions import Cause, Decision, facts_as_json
 from efficientnet_elite.search.migrations import FORMAT, SCHEMA
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.tournament import Halt
 from efficientnet_elite.training.outcome import Int8Result
 
@@ -201,13 +201,13 @@ class Ledger:
         self,
         candidates: Iterable[Candidate],
         meta: Mapping[str, Any],
-        replicas: Iterable[Replica] = (),
+        repeats: Iterable[Repeat] = (),
     ) -> None:
         """Stores the pool (in order of preference) and the settings of a new search."""
         with self._writing():
             self._db.executemany(
                 "INSERT INTO replicas VALUES (?, ?, ?)",
-                [(replica.name, replica.candidate, replica.seed) for replica in replicas],
+                [(repeat.name, repeat.candidate, repeat.seed) for repeat in repeats],
             )
             self._db.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -244,10 +244,10 @@ class Ledger:
             ]
         return list(self._candidates)
 
-    def replicas(self) -> list[Replica]:
+    def repeats(self) -> list[Repeat]:
         """Trainings that measure the noise of scores."""
         rows = self._db.execute("SELECT name, candidate, seed FROM replicas ORDER BY name")
-        return [Replica(*row) for row in rows]
+        return [Repeat(*row) for row in rows]
 
     # -- what happened ---------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Ledger:
             )
 
     def failures(self) -> dict[str, str]:
-        """Candidate or replica to the reason of its failure."""
+        """Candidate or repeat to the reason of its failure."""
         return dict(self._db.execute("SELECT candidate, reason FROM failures"))
 
     def record_decisions(self, group: int, decisions: Iterable[Decision]) -> None:

@@ -12,7 +12,7 @@ from efficientnet_elite.search.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Replica:
+class Repeat:
     """A repeat: a second training of a candidate with another seed, up to the first elimination.
 
     It measures noise and cannot win. Its epochs and its failure are recorded under its own name.
@@ -43,11 +43,11 @@ class Noise:
     deviation: float | None
 
 
-def trainings_by_candidate(replicas: Sequence[Replica]) -> dict[str, list[str]]:
+def trainings_by_candidate(repeats: Sequence[Repeat]) -> dict[str, list[str]]:
     """Candidate that has repeats to the names of its trainings: itself, then those, by seed."""
     trainings: dict[str, list[str]] = {}
-    for replica in sorted(replicas, key=lambda replica: replica.seed):
-        trainings.setdefault(replica.candidate, [replica.candidate]).append(replica.name)
+    for repeat in sorted(repeats, key=lambda repeat: repeat.seed):
+        trainings.setdefault(repeat.candidate, [repeat.candidate]).append(repeat.name)
     return trainings
 
 
@@ -97,13 +97,13 @@ def pooled_noise(
 
 
 def noise_of(
-    replicas: Sequence[Replica],
+    repeats: Sequence[Repeat],
     scores: Scores,
     losses: Losses,
     schedule: Schedule,
     failed: Mapping[str, str],
 ) -> Noise | None:
     """What the repeats of a search show, see `pooled_noise`; None where it has none."""
-    if not replicas:
+    if not repeats:
         return None
-    return pooled_noise(trainings_by_candidate(replicas).values(), scores, losses, schedule, failed)
+    return pooled_noise(trainings_by_candidate(repeats).values(), scores, losses, schedule, failed)

@@ -67,7 +67,7 @@ def least_epochs_left(size: int, number: int, schedule: Schedule, *, losses: boo
     return sum(candidates * length for candidates, length in ahead)
 
 
-def replica_epochs_left(
+def repeat_epochs_left(
     done: Mapping[str, int], schedule: Schedule, *, failed: Container[str], halted: bool
 ) -> dict[str, int]:
     """Repeat to its epochs still to be trained; absent where there are none.
@@ -87,7 +87,7 @@ def group_left(
     done: Mapping[str, int],
     costs: Mapping[str, float | None],
     schedule: Schedule,
-    replica_epochs: Mapping[str, int] = {},
+    repeat_epochs: Mapping[str, int] = {},
 ) -> tuple[int, float | None]:
     """Epochs still to be trained in a group, and their cost.
 
@@ -99,12 +99,12 @@ def group_left(
       done: candidate to its epochs on record.
       costs: candidate to the cost of an epoch, in any unit; None where it is not known.
       schedule: schedule of the search.
-      replica_epochs: candidate to the epochs that its repeats are still to be trained for.
+      repeat_epochs: candidate to the epochs that its repeats are still to be trained for.
 
     Returns:
       Epochs, failures aside, and their cost: None where that of a candidate involved is not known.
     """
-    missing = Counter(replica_epochs)
+    missing = Counter(repeat_epochs)
     missing.update(
         {need.candidate: need.until_epoch - done[need.candidate] for need in standing.pending}
     )

@@ -51,12 +51,12 @@ def test_costs_of_a_failure_and_of_a_running_search(tmp_path):
     assert (after[1].epochs_left, after[1].epochs_off) == (0, pytest.approx(1 / 5 - 1))
 
 
-def test_replicas_cost_too(tmp_path):
+def test_repeats_cost_too(tmp_path):
     search(tmp_path, groups=2, size=3, seeds=3)
     contents = report.gather(tmp_path)
     first, _, total = contents.costs
-    # Seven epochs of the candidates, and two replicas of one of them for an epoch each.
-    assert (first.replicas, first.epochs_planned, first.epochs_trained) == (2, Forecast(9, 9), 9)
+    # Seven epochs of the candidates, and two repeats of one of them for an epoch each.
+    assert (first.repeats, first.epochs_planned, first.epochs_trained) == (2, Forecast(9, 9), 9)
     assert (first.epochs_left, first.epochs_off, first.seconds) == (0, 0.0, 18.0)
     (epochs,) = contents.forecast_checks
     assert (epochs.least, epochs.most) == (total.epochs_planned.least, total.epochs_planned.most)
@@ -67,14 +67,14 @@ def test_replicas_cost_too(tmp_path):
     )
     page = unillustrated(tmp_path)
     assert "Forecast: 18 epochs; actual: 18, as forecast." in page.text
-    assert "Replicas" in page.text
+    assert "Repeats" in page.text
 
 
-def test_replicas_that_are_to_come_are_left_to_train(tmp_path):
+def test_repeats_that_are_to_come_are_left_to_train(tmp_path):
     search(tmp_path, groups=1, size=2, seeds=2, budget=0)
     with Ledger(tmp_path) as ledger:
         ledger._db.execute("DELETE FROM epochs")
-        name = ledger.replicas()[0].name
+        name = ledger.repeats()[0].name
         assert report.gather(tmp_path).costs[0].epochs_left == 6
         ledger.record_failure(name, 1, "diverged")
         assert report.gather(tmp_path).costs[0].epochs_left == 5
@@ -181,14 +181,14 @@ def test_the_trainings_have_the_scores_that_make_the_noise(tmp_path):
 def test_noise_that_is_not_known_yet(tmp_path):
     search(tmp_path, groups=1, size=3, seeds=2)
     with Ledger(tmp_path) as ledger:
-        (replica,) = ledger.replicas()
-        ledger._db.execute("DELETE FROM epochs WHERE candidate=?", (replica.name,))
+        (repeat,) = ledger.repeats()
+        ledger._db.execute("DELETE FROM epochs WHERE candidate=?", (repeat.name,))
     contents = report.gather(tmp_path)
     assert [repeat.score is None for repeat in contents.trainings] == [False, True]
     page = unillustrated(tmp_path)
     assert "The noise of a score is being measured: 1 of 2 trainings" in page.text
     with Ledger(tmp_path) as ledger:
-        ledger.record_failure(replica.name, 1, "diverged")
+        ledger.record_failure(repeat.name, 1, "diverged")
     page = unillustrated(tmp_path)
     assert "No two trainings of one network reached the first elimination" in page.text
     assert "failed: diverged" in page.text

@@ -15,7 +15,7 @@ from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import outlook, tournament
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.summary import State, as_dict, standings, summarize
 from efficientnet_elite.search.summary_text import as_text
@@ -86,7 +86,7 @@ def test_a_slow_epoch_does_not_spoil_the_forecast(tmp_path):
 
 
 def test_trainings_with_other_seeds_are_no_candidates_of_the_forecast(tmp_path):
-    ledger, macs = start(tmp_path, {0: "ab"}, replicas=[Replica("g0a-seed1", "g0a", 1)])
+    ledger, macs = start(tmp_path, {0: "ab"}, repeats=[Repeat("g0a-seed1", "g0a", 1)])
     with ledger:
         train(ledger, "g0a", 0.1, seconds=60.0)
         train(ledger, "g0a-seed1", 0.1, seconds=60.0)
@@ -94,9 +94,9 @@ def test_trainings_with_other_seeds_are_no_candidates_of_the_forecast(tmp_path):
     assert found == pytest.approx(60.0 * macs["g0b"] / macs["g0a"])
 
 
-def test_replicas_are_a_part_of_what_is_left(tmp_path):
-    replicas = [Replica(f"g0a-seed{seed}", "g0a", seed) for seed in (1, 2)]
-    ledger, macs = start(tmp_path, {0: "ab", 1: "a"}, replicas=replicas)
+def test_repeats_are_a_part_of_what_is_left(tmp_path):
+    repeats = [Repeat(f"g0a-seed{seed}", "g0a", seed) for seed in (1, 2)]
+    ledger, macs = start(tmp_path, {0: "ab", 1: "a"}, repeats=repeats)
     with ledger:
         for name in ("g0a", "g0b"):
             train(ledger, name, 0.5, 0.5, seconds=10.0)
@@ -118,9 +118,9 @@ def test_replicas_are_a_part_of_what_is_left(tmp_path):
         assert summarize(ledger).epochs_left == 4
 
 
-def test_a_group_is_not_finished_before_its_replicas(tmp_path):
-    replicas = [Replica("g0a-seed1", "g0a", 1)]
-    ledger, _ = start(tmp_path, {0: "ab"}, replicas=replicas)
+def test_a_group_is_not_finished_before_its_repeats(tmp_path):
+    repeats = [Repeat("g0a-seed1", "g0a", 1)]
+    ledger, _ = start(tmp_path, {0: "ab"}, repeats=repeats)
     with ledger:
         for name in ("g0a", "g0b"):
             ledger.record_failure(name, 1, "diverged")

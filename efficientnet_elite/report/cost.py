@@ -153,7 +153,7 @@ class GroupCost:
       group: number of the group; None for all together.
       candidates: number of candidates that took part.
       repeats: number of repeats, which measure the noise; their cost is included.
-      epochs_planned, work_planned: forecast before the first epoch, failures aside.
+      epochs_forecast, work_forecast: forecast before the first epoch, failures aside.
       epochs_trained, work_trained: recorded so far.
       epochs_left: epochs still to be trained.
       seconds: recorded seconds of training and validation.
@@ -162,8 +162,8 @@ class GroupCost:
     group: int | None
     candidates: int
     repeats: int
-    epochs_planned: Forecast
-    work_planned: Forecast
+    epochs_forecast: Forecast
+    work_forecast: Forecast
     epochs_trained: int
     work_trained: float
     epochs_left: int
@@ -172,12 +172,12 @@ class GroupCost:
     @property
     def epochs_off(self) -> float:
         """Relative difference of the epochs, trained and left, from the middle of the forecast."""
-        return (self.epochs_trained + self.epochs_left) / self.epochs_planned.expected - 1
+        return (self.epochs_trained + self.epochs_left) / self.epochs_forecast.expected - 1
 
     @property
     def work_off(self) -> float | None:
         """Relative difference of the work from the middle of the forecast; None before the end."""
-        return None if self.epochs_left else self.work_trained / self.work_planned.expected - 1
+        return None if self.epochs_left else self.work_trained / self.work_forecast.expected - 1
 
 
 def group_costs(
@@ -199,8 +199,8 @@ def group_costs(
         group=None,
         candidates=sum(cost.candidates for cost in groups),
         repeats=sum(cost.repeats for cost in groups),
-        epochs_planned=_sum([cost.epochs_planned for cost in groups]),
-        work_planned=_sum([cost.work_planned for cost in groups]),
+        epochs_forecast=_sum([cost.epochs_forecast for cost in groups]),
+        work_forecast=_sum([cost.work_forecast for cost in groups]),
         epochs_trained=sum(cost.epochs_trained for cost in groups),
         work_trained=sum(cost.work_trained for cost in groups),
         epochs_left=sum(cost.epochs_left for cost in groups),
@@ -227,8 +227,8 @@ def _group_cost(
         group=group.number,
         candidates=len(macs),
         repeats=len(repeat_macs),
-        epochs_planned=forecast_for([TrainingCost()] * len(macs)),
-        work_planned=forecast_for([TrainingCost(float(count)) for count in macs.values()]),
+        epochs_forecast=forecast_for([TrainingCost()] * len(macs)),
+        work_forecast=forecast_for([TrainingCost(float(count)) for count in macs.values()]),
         epochs_trained=sum(map(len, trained.values())),
         work_trained=sum(
             float(len(trained[name]) * count) for name, count in (macs | repeat_macs).items()

@@ -261,7 +261,7 @@ def costs(rows: Sequence[GroupCost]) -> Html:
 
 
 def _cost(row: GroupCost, repeats: bool) -> Html:
-    planned = row.epochs_planned
+    planned = row.epochs_forecast
     cells = (
         str(row.candidates),
         *([str(row.repeats)] if repeats else []),
@@ -269,7 +269,7 @@ def _cost(row: GroupCost, repeats: bool) -> Html:
         f"{row.epochs_trained:,}",
         f"{row.epochs_left:,}",
         _off(row.epochs_off),
-        span(quantity(row.work_planned.least), quantity(row.work_planned.most)),
+        span(quantity(row.work_forecast.least), quantity(row.work_forecast.most)),
         quantity(row.work_trained),
         _off(row.work_off),
         duration(row.seconds),

@@ -88,7 +88,7 @@ class Group:
       halt: what was ended because time was up; None where nothing was.
       finished: whether nothing is left to train.
       epochs_left: epochs still to be trained, by members and repeats together, failures aside.
-      epochs_planned: the middle of the range of `budget.forecast`.
+      epochs_forecast: the middle of the range of `budget.forecast`.
       seconds_left: of training on one worker; None where nothing has been measured.
     """
 
@@ -100,7 +100,7 @@ class Group:
     halt: Halt | None
     finished: bool
     epochs_left: int
-    epochs_planned: int
+    epochs_forecast: int
     seconds_left: float | None
 
 
@@ -114,7 +114,7 @@ class Summary:
       groups: cost groups, the heaviest first.
       finished: whether nothing is left to train.
       epochs_done, epochs_left: epochs of all candidates and repeats together.
-      epochs_planned: the middle of the range of `budget.forecast`.
+      epochs_forecast: the middle of the range of `budget.forecast`.
       noise: standard deviation of a score, measured with several seeds; None where it is estimated
         from the curves, or not known yet.
       progress: share of the training that is done, 0..1, by multiply-accumulates.
@@ -132,7 +132,7 @@ class Summary:
     finished: bool
     epochs_done: int
     epochs_left: int
-    epochs_planned: int
+    epochs_forecast: int
     noise: float | None
     progress: float
     seconds: dict[str, float]
@@ -190,7 +190,7 @@ def summarize_record(record: SearchRecord, timings: dict[str, float]) -> Summary
         finished=finished,
         epochs_done=sum(map(len, record.epochs.values())),
         epochs_left=sum(group.epochs_left for group in groups),
-        epochs_planned=sum(group.epochs_planned for group in groups),
+        epochs_forecast=sum(group.epochs_forecast for group in groups),
         noise=record.noise.deviation if record.noise else None,
         progress=1.0 if finished else work_done / (work_done + work_left),
         seconds=timings,
@@ -294,7 +294,7 @@ def _group(
         halt=record.halts.get(number),
         finished=standing.finished and not repeat_epochs,
         epochs_left=epochs_left,
-        epochs_planned=round(planned.expected),
+        epochs_forecast=round(planned.expected),
         seconds_left=seconds_left,
     )
 

@@ -184,7 +184,7 @@ def test_json(finished):
     tables = found["tables"]
     assert set(tables) == {
         "champions", "pareto", "candidates", "curves", "eliminations", "decisions", "rules",
-        "rule_choices", "noise", "replica_curves", "plan", "costs", "times", "skipped_images",
+        "rule_choices", "noise", "repeat_curves", "forecast", "costs", "times", "skipped_images",
     }  # fmt: skip
     for table in tables.values():
         assert table["about"]
@@ -193,12 +193,12 @@ def test_json(finished):
     with Ledger(finished) as ledger:
         summary, epochs = summarize(ledger), ledger.epochs()
     assert len(tables["candidates"]["rows"]) == 8
-    trained = tables["curves"]["rows"] + tables["replica_curves"]["rows"]
+    trained = tables["curves"]["rows"] + tables["repeat_curves"]["rows"]
     assert len(trained) == sum(map(len, epochs.values()))
-    assert {line["replica"] for line in tables["replica_curves"]["rows"]} == {
+    assert {line["repeat"] for line in tables["repeat_curves"]["rows"]} == {
         line["training"] for line in tables["noise"]["rows"] if line["seed"]
     }
-    assert tables["plan"]["rows"][0]["spent"] == len(trained)
+    assert tables["forecast"]["rows"][0]["spent"] == len(trained)
     assert found["search"]["noise"] == summary.noise > 0
     decided = [d for group in summary.groups for d in group.decisions]
     assert [line["reason"] for line in tables["decisions"]["rows"]] == [

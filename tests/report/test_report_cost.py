@@ -24,15 +24,15 @@ def test_costs_by_hand(tmp_path):
     first, total = report.gather(tmp_path).costs
     members = group_of(tmp_path).members
     # Three for one epoch, two for another, the champion for the two that are left.
-    assert first.epochs_planned == Forecast(7, 7)
+    assert first.epochs_forecast == Forecast(7, 7)
     assert first.epochs_trained == 7
     assert (first.epochs_left, first.epochs_off) == (0, 0.0)
     low, middle, high = sorted(m.macs for m in members)
-    assert first.work_planned.least == low + middle + high + low + middle + 2 * low
-    assert first.work_planned.most == low + middle + high + high + middle + 2 * high
+    assert first.work_forecast.least == low + middle + high + low + middle + 2 * low
+    assert first.work_forecast.most == low + middle + high + high + middle + 2 * high
     assert first.work_trained == sum(m.macs * m.epochs_done for m in members)
-    assert first.work_planned.least <= first.work_trained <= first.work_planned.most
-    assert first.work_off == pytest.approx(first.work_trained / first.work_planned.expected - 1)
+    assert first.work_forecast.least <= first.work_trained <= first.work_forecast.most
+    assert first.work_off == pytest.approx(first.work_trained / first.work_forecast.expected - 1)
     assert first.seconds == 14.0  # two an epoch
     assert (total.group, total.epochs_trained, total.work_off) == (None, 7, first.work_off)
 
@@ -40,7 +40,7 @@ def test_costs_by_hand(tmp_path):
 def test_costs_of_a_failure_and_of_a_running_search(tmp_path):
     search(tmp_path, groups=2, size=2, budget=3)
     before = report.gather(tmp_path).costs
-    assert [(c.epochs_planned.most, c.epochs_trained, c.epochs_left) for c in before] == [
+    assert [(c.epochs_forecast.most, c.epochs_trained, c.epochs_left) for c in before] == [
         (5, 2, 3), (5, 1, 4), (10, 3, 7)
     ]  # fmt: skip
     assert [c.work_off for c in before] == [None] * 3
@@ -56,10 +56,10 @@ def test_repeats_cost_too(tmp_path):
     contents = report.gather(tmp_path)
     first, _, total = contents.costs
     # Seven epochs of the candidates, and two repeats of one of them for an epoch each.
-    assert (first.repeats, first.epochs_planned, first.epochs_trained) == (2, Forecast(9, 9), 9)
+    assert (first.repeats, first.epochs_forecast, first.epochs_trained) == (2, Forecast(9, 9), 9)
     assert (first.epochs_left, first.epochs_off, first.seconds) == (0, 0.0, 18.0)
     (epochs,) = contents.forecast_checks
-    assert (epochs.least, epochs.most) == (total.epochs_planned.least, total.epochs_planned.most)
+    assert (epochs.least, epochs.most) == (total.epochs_forecast.least, total.epochs_forecast.most)
     assert (epochs.spent, epochs.left, epochs.verdict) == (18, 0, "within")
     median = sorted(m.macs for m in group_of(tmp_path).members)[1]
     assert first.work_trained == 2 * median + sum(

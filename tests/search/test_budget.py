@@ -237,7 +237,7 @@ def test_a_whole_search_within_its_budget(tmp_path):
     assert [(c["group"], c["epochs"]) for c in champions] == [(0, 20), (1, 20), (2, 20)]
     assert summary.round_epochs == record["round_epochs"] == 4
     assert record["epochs"]["least"] <= summary.epochs_done <= record["epochs"]["most"] <= 150
-    assert abs(summary.epochs_done / summary.epochs_planned - 1) <= 0.15
+    assert abs(summary.epochs_done / summary.epochs_forecast - 1) <= 0.15
     assert found.decisions > 0
     assert found.difference is None
 

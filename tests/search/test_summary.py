@@ -34,7 +34,7 @@ def test_before_the_first_epoch(tmp_path):
     with ledger:
         summary = summarize(ledger)
     # Three to epoch 2, two to epoch 4, one to epoch 6.
-    assert (summary.epochs_planned, summary.epochs_left) == (12, 12)
+    assert (summary.epochs_forecast, summary.epochs_left) == (12, 12)
     assert (summary.epochs_done, summary.progress, summary.seconds_left) == (0, 0.0, None)
     assert {m.state for m in summary.members} == {State.RACING}
     assert summary.groups[0].round == 1
@@ -107,7 +107,7 @@ def test_repeats_are_a_part_of_what_is_left(tmp_path):
         group = waiting.groups[0]
         assert (group.epochs_left, group.seconds_left) == (7, 70.0)
         assert (group.round, group.champion, group.finished) == (1, None, False)
-        assert (waiting.epochs_done, waiting.epochs_left, waiting.epochs_planned) == (11, 7, 18)
+        assert (waiting.epochs_done, waiting.epochs_left, waiting.epochs_forecast) == (11, 7, 18)
         done = 3 * macs["g0a"] + 2 * macs["g0b"] + 6 * macs["g1a"]
         left = 3 * macs["g0a"] + 4 * (macs["g0a"] + macs["g0b"]) / 2
         assert waiting.progress == pytest.approx(done / (done + left))
@@ -246,8 +246,8 @@ def test_done_and_left_make_the_plan_at_any_moment(
             done = len(ledger.scores().get(job.candidate, ()))
             train(ledger, job.candidate, data.draw(st.floats(0, 1)), first=done + 1)
         summary = summarize(ledger)
-    assert summary.epochs_done + summary.epochs_left == summary.epochs_planned
-    assert summary.epochs_planned == outlook.least_epochs(sizes, Schedule(round_epochs, epochs))
+    assert summary.epochs_done + summary.epochs_left == summary.epochs_forecast
+    assert summary.epochs_forecast == outlook.least_epochs(sizes, Schedule(round_epochs, epochs))
     assert summary.finished == (summary.epochs_left == 0)
     assert 0 <= summary.progress <= 1
     assert (summary.progress == 1) == summary.finished

@@ -98,7 +98,8 @@ def test_a_forecast_in_hours_is_compared_with_training_and_building(tmp_path):
     assert seconds.clock == 90.0
     told = (
         "Forecast: 44 s of training on one worker, within a budget of 1 h 00 min; actual: 44 s, as "
-        "forecast. The search took 1 min 30 s by the clock, including all that came before training"
+        "forecast. The search took 1 min 30 s of wall-clock time, including the preparation before "
+        "training"
     )
     assert told in unillustrated(tmp_path).text
 

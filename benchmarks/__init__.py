@@ -1,5 +1,6 @@
-"""Latency of TFLite models, on this machine or on a board.
+"""Measures the latency of TFLite models, on this machine or on a board.
 
-The folder stands alone: copied to a device it needs ``ai-edge-litert``, ``numpy`` and ``absl-py``,
-and nothing else of this project.
+This folder works on its own: copied to a board, it needs ``ai-edge-litert``, ``numpy`` and
+``absl-py``, but nothing else of this project. Only the programs in ``studies`` need the whole
+project.
 """

@@ -1,4 +1,4 @@
-"""``python -m benchmarks MODEL.tflite ...`` (see latency.py)."""
+"""Runs the latency program: ``python -m benchmarks MODEL.tflite ...`` (see latency.py)."""
 
 import sys
 

@@ -1,16 +1,19 @@
-"""Latency of TFLite models: ``python latency.py MODEL.tflite ... [--json=PATH] [--csv=PATH]``.
+"""Measures the latency of TFLite models.
 
-Runs wherever ``ai-edge-litert``, ``numpy`` and ``absl-py`` run (Python 3.9 or newer): copy this
-folder to the board. Nothing else of this project, and no TensorFlow, is needed.
+    python latency.py MODEL.tflite ... [--json=PATH] [--csv=PATH]
 
-Several models given in one run are interleaved: each round gives every model one turn, in a newly
-shuffled order, so whatever slows the machine down slows all of them down, and the ratios hold
-where the milliseconds do not. A turn is one untimed inference and one timed one: without the
-untimed one a model would start with caches full of the previous model's weights, which made small
-models look 1.3 to 1.6 times slower than they are when run by themselves.
+The program needs Python 3.9 or newer with ``ai-edge-litert``, ``numpy`` and ``absl-py``, and
+neither TensorFlow nor other parts of this project. To measure on a board, copy this folder to it.
 
-A file that cannot be loaded costs one line on stderr and an exit status of 1; the other models are
-measured all the same. Usage errors exit with 2.
+Models that are given together take turns: in each round every model gets one turn, and each round
+has a new random order. Whatever slows the machine down then slows all models down, so the ratios
+between models are reliable even when the milliseconds are not. A turn is one untimed inference
+followed by a timed one. Without the untimed inference the processor's caches would still hold the
+previous model's weights, which made small models appear 1.3 to 1.6 times slower than they are when
+they run alone.
+
+If a file cannot be loaded, the program prints one line to stderr, measures the other models and
+ends with exit status 1. Wrong flags end it with exit status 2.
 """
 
 from __future__ import annotations
@@ -36,7 +39,14 @@ from absl import flags
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure: timed and untimed inferences of each model, threads, seed."""
+    """How to measure.
+
+    Attributes:
+      runs: number of timed inferences of each model.
+      warmup: number of untimed inferences of each model before the first timed one.
+      threads: number of threads that an inference may use.
+      seed: seed of the random input values and of the order of the turns.
+    """
 
     runs: int = 100
     warmup: int = 10
@@ -46,17 +56,20 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """One model's result; where `error` is set, the model could not be run and has no figures.
+    """The result of one model.
 
     Attributes:
-      model: the path as it was given.
-      file_bytes: size of the file.
-      input: shape and type of the input(s), such as ``1x224x224x3 int8``.
-      threads: threads an inference could use.
+      model: path of the model, as it was given.
+      file_bytes: size of the file in bytes.
+      input: shape and type of each input, such as ``1x224x224x3 int8``.
+      threads: number of threads that an inference could use.
       runs: number of timed inferences.
-      median_ms, p90_ms, min_ms, mean_ms: of one inference, in milliseconds.
-      ratio: median over the rounds of this model's time divided by the first measured model's.
-      error: why the model could not be run.
+      median_ms, p90_ms, min_ms, mean_ms: median, 90th percentile, minimum and mean latency of one
+        inference in milliseconds.
+      ratio: this model's latency divided by that of the first model that could be run, computed
+        within each round; the median over all rounds.
+      error: why the model could not be run, or None. If it is set, all other fields but `model` are
+        None.
     """
 
     model: str
@@ -76,8 +89,14 @@ class Row:
 class Host:
     """The machine and the process that measured.
 
-    `peak_rss_mb` is the greatest resident memory of the whole process so far, with the Python
-    interpreter and all models together (None where the system does not tell).
+    Attributes:
+      cpu: name of the board and the processor.
+      cores: number of logical processor cores, or None if it is unknown.
+      system: operating system, its release, and the machine type.
+      python: version of Python.
+      runtime: name and version of the LiteRT package.
+      peak_rss_mb: peak resident memory of the whole process so far in megabytes (10^6 bytes),
+        including the Python interpreter and all models; None on Windows.
     """
 
     cpu: str
@@ -88,20 +107,20 @@ class Host:
     peak_rss_mb: float | None
 
 
-def measure(
+def measure_latencies(
     paths: Sequence[str | os.PathLike[str]],
     options: Options = Options(),
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Row]:
-    """Times models against each other.
+    """Measures the latencies of models that take turns.
 
     Args:
-      paths: the models; a path given twice is measured twice, which shows the noise.
-      options: see `Options`.
-      progress: called with the rounds done and the rounds in all.
+      paths: .tflite files. A path that is given twice is measured twice, which shows the noise.
+      options: how to measure.
+      progress: called after each round with the number of finished rounds and of all rounds.
 
     Returns:
-      One row a path, in the order given.
+      One row for each path, in the same order.
 
     Raises:
       ModuleNotFoundError: ai-edge-litert is not installed.
@@ -110,8 +129,8 @@ def measure(
     interpreters: dict[int, Any] = {}
     for index, row in enumerate(rows):
         try:
-            interpreters[index] = _load(Path(row.model), options)
-        except (OSError, ValueError, RuntimeError) as error:  # what LiteRT raises for a bad file
+            interpreters[index] = _load_model(Path(row.model), options)
+        except (OSError, ValueError, RuntimeError) as error:  # LiteRT raises these for bad files
             rows[index] = dataclasses.replace(row, error=" ".join(str(error).split()))
 
     times: dict[int, list[float]] = {index: [] for index in interpreters}
@@ -120,32 +139,32 @@ def measure(
     for _ in range(options.warmup):
         for index in order:
             interpreters[index].invoke()
-    for done in range(options.runs if order else 0):
+    for finished_rounds in range(options.runs if order else 0):
         shuffle(order)
         for index in order:
-            times[index].append(_turn(interpreters[index]))
-        progress(done + 1, options.runs)
+            times[index].append(_time_turn(interpreters[index]))
+        progress(finished_rounds + 1, options.runs)
 
     baseline = np.array(next(iter(times.values()), []))
     for index, values in times.items():
-        taken = np.array(values)
+        milliseconds = np.array(values)
         rows[index] = dataclasses.replace(
             rows[index],
             file_bytes=Path(rows[index].model).stat().st_size,
             input=_describe_inputs(interpreters[index]),
             threads=options.threads,
             runs=options.runs,
-            median_ms=float(np.median(taken)),
-            p90_ms=float(np.percentile(taken, 90)),
-            min_ms=float(taken.min()),
-            mean_ms=float(taken.mean()),
-            ratio=float(np.median(taken / baseline)),
+            median_ms=float(np.median(milliseconds)),
+            p90_ms=float(np.percentile(milliseconds, 90)),
+            min_ms=float(milliseconds.min()),
+            mean_ms=float(milliseconds.mean()),
+            ratio=float(np.median(milliseconds / baseline)),
         )
     return rows
 
 
-def _load(path: Path, options: Options) -> Any:
-    """An interpreter with random input that has run once."""
+def _load_model(path: Path, options: Options) -> Any:
+    """Returns an interpreter that has random input and has run once."""
     from ai_edge_litert.interpreter import Interpreter
 
     if not path.is_file():
@@ -154,13 +173,15 @@ def _load(path: Path, options: Options) -> Any:
     interpreter.allocate_tensors()
     rng = np.random.default_rng(options.seed)
     for detail in interpreter.get_input_details():
-        interpreter.set_tensor(detail["index"], _random(rng, detail["shape"], detail["dtype"]))
+        interpreter.set_tensor(
+            detail["index"], _random_input(rng, detail["shape"], detail["dtype"])
+        )
     interpreter.invoke()
     return interpreter
 
 
-def _random(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """Pixels of any value; zeros where integers may be indices rather than pixels."""
+def _random_input(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Returns random pixels; zeros for types whose values may be indices rather than pixels."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return rng.uniform(-1, 1, shape).astype(kind)
@@ -170,8 +191,8 @@ def _random(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> np.nd
     return np.zeros(shape, kind)
 
 
-def _turn(interpreter: Any) -> float:
-    """Milliseconds of one inference with warm caches."""
+def _time_turn(interpreter: Any) -> float:
+    """Runs one untimed and one timed inference; returns the milliseconds of the second."""
     interpreter.invoke()
     start = time.perf_counter_ns()
     interpreter.invoke()
@@ -185,45 +206,48 @@ def _describe_inputs(interpreter: Any) -> str:
     )
 
 
-def host() -> Host:
-    """Describes this machine and this process."""
+def describe_host() -> Host:
+    """Returns a description of this machine and this process."""
     return Host(
         cpu=cpu_name(),
         cores=os.cpu_count(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         python=platform.python_version(),
-        runtime=_runtime(),
+        runtime=_runtime_version(),
         peak_rss_mb=_peak_rss_mb(),
     )
 
 
 def cpu_name(root: Path = Path("/")) -> str:
-    """The board and processor, as well as the system names them.
+    """Returns the names of the board and the processor, as far as the system knows them.
 
-    Arm kernels give no "model name", or only the architecture; the device tree then knows the
-    board ("Raspberry Pi 4 Model B Rev 1.4"), and older kernels the "Hardware".
+    On Arm, ``/proc/cpuinfo`` has no "model name", or one that is only the architecture. There the
+    device tree names the board ("Raspberry Pi 4 Model B Rev 1.4"), and older kernels have a field
+    "Hardware".
 
     Args:
-      root: folder that holds ``proc/`` (another one in tests).
+      root: folder that contains ``proc/``; tests use another one than ``/``.
     """
-    board = _read(root / "proc/device-tree/model").strip("\0 \n")  # device-tree strings end in NUL
+    # Strings in the device tree end with a NUL character.
+    board = _read(root / "proc/device-tree/model").strip("\0 \n")
     fields: dict[str, str] = {}
     for line in _read(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
     processor = fields.get("model name") or fields.get("Hardware")
-    known = [name for name in (board, processor) if name]
-    return ", ".join(known) or platform.processor() or platform.machine() or "unknown"
+    names = [name for name in (board, processor) if name]
+    return ", ".join(names) or platform.processor() or platform.machine() or "unknown"
 
 
 def _read(path: Path) -> str:
+    """Returns the text of a file, or an empty text if it cannot be read."""
     try:
         return path.read_text(errors="replace")
     except OSError:
         return ""
 
 
-def _runtime() -> str:
+def _runtime_version() -> str:
     for name in ("ai-edge-litert", "ai-edge-litert-nightly"):
         try:
             return f"{name} {importlib.metadata.version(name)}"
@@ -238,21 +262,21 @@ def _peak_rss_mb() -> float | None:
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # Linux counts in KiB
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # Linux reports KiB, macOS bytes
 
 
 def as_json(rows: Sequence[Row], options: Options, machine: Host) -> str:
-    """The whole result: ``{"host": ..., "options": ..., "rows": [...]}``."""
-    parts = {
+    """Returns the whole result as JSON: ``{"host": ..., "options": ..., "rows": [...]}``."""
+    result = {
         "host": dataclasses.asdict(machine),
         "options": dataclasses.asdict(options),
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    return json.dumps(parts, indent=2) + "\n"
+    return json.dumps(result, indent=2) + "\n"
 
 
 def as_csv(rows: Sequence[Row], machine: Host) -> str:
-    """One line a model, with the columns of `Row` and then those of `Host`."""
+    """Returns CSV with one line for each model: the fields of `Row`, then those of `Host`."""
     columns = [field.name for kind in (Row, Host) for field in dataclasses.fields(kind)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
@@ -262,7 +286,7 @@ def as_csv(rows: Sequence[Row], machine: Host) -> str:
 
 
 def as_table(rows: Sequence[Row], machine: Host) -> str:
-    """What a person wants to see; models that could not be run are left out."""
+    """Returns a table for the terminal, without the models that could not be run."""
     heads = ("model", "input", "kB", "median ms", "p90", "min", "mean", "ratio")
     cells = [
         (
@@ -279,8 +303,8 @@ def as_table(rows: Sequence[Row], machine: Host) -> str:
     lines = [f"{machine.cpu}, {machine.cores} cores; {machine.system}; {machine.runtime}"]
     lines += [
         "  ".join(
-            cell.ljust(width) if place < 2 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths))  # noqa: B905
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths))  # noqa: B905
         ).rstrip()
         for line in [heads, *cells]
     ]
@@ -292,20 +316,20 @@ def _number(value: float | None, digits: int) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line.
+    """Runs the command line.
 
     Args:
-      argv: the program's name, then flags and models.
+      argv: name of the program, then flags and models.
 
     Returns:
-      Exit status: 0, 1 (a model could not be run) or 2 (usage).
+      The exit status: 0, 1 if a model could not be run or a file not written, 2 for wrong flags.
     """
     settings = new_flags()
     try:
         models = settings(argv)[1:]
         if settings.help:
-            listed = settings.get_help(include_special_flags=False)
-            print(f"usage: {argv[0]} MODEL.tflite ... [flags]\n{listed}")
+            flag_help = settings.get_help(include_special_flags=False)
+            print(f"usage: {argv[0]} MODEL.tflite ... [flags]\n{flag_help}")
             return 0
         _check(models, [settings.json, settings.csv])
     except (flags.Error, ValueError) as error:
@@ -313,8 +337,9 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
     options = Options(settings.runs, settings.warmup, settings.threads, settings.seed)
+    progress = _show_progress if sys.stderr.isatty() else lambda done, total: None
     try:
-        rows = measure(models, options, _show if sys.stderr.isatty() else lambda done, total: None)
+        rows = measure_latencies(models, options, progress)
     except ModuleNotFoundError as error:
         if error.name != "ai_edge_litert":
             raise
@@ -324,14 +349,14 @@ def main(argv: Sequence[str]) -> int:
     failed = [row for row in rows if row.error is not None]
     for row in failed:
         print(f"{argv[0]}: {row.model}: cannot be run: {row.error}", file=sys.stderr)
-    machine = host()
+    machine = describe_host()
     status = 1 if failed else 0
     try:
         if settings.json:
-            _write(settings.json, as_json(rows, options, machine))
+            _write_output(settings.json, as_json(rows, options, machine))
         if settings.csv:
-            _write(settings.csv, as_csv(rows, machine))
-    except OSError as error:  # a full disk; the figures below are not lost
+            _write_output(settings.csv, as_csv(rows, machine))
+    except OSError as error:  # such as a full disk; the table is still printed below
         print(f"{argv[0]}: {error.filename}: {error.strerror}", file=sys.stderr)
         status = 1
     if len(failed) < len(rows) and "-" not in (settings.json, settings.csv):
@@ -340,25 +365,29 @@ def main(argv: Sequence[str]) -> int:
 
 
 def new_flags() -> flags.FlagValues:
-    """New flags, apart from the global ones: the process may have another --threads."""
+    """Returns this program's flags in a new `FlagValues`.
+
+    They are not in absl's global flags, because `elite` may define flags of the same names there.
+    """
     values = flags.FlagValues()
     for name, default, least, text in (
-        ("runs", Options.runs, 1, "Timed inferences of each model."),
-        ("warmup", Options.warmup, 0, "Untimed inferences of each model first."),
-        ("threads", Options.threads, 1, "Threads an inference may use."),
-        ("seed", Options.seed, 0, "Seed of the input values and of the order of turns."),
+        ("runs", Options.runs, 1, "Number of timed inferences of each model."),
+        ("warmup", Options.warmup, 0, "Number of untimed inferences of each model at the start."),
+        ("threads", Options.threads, 1, "Number of threads that an inference may use."),
+        ("seed", Options.seed, 0, "Seed of the random input values and of the order of turns."),
     ):
         flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
-    flags.DEFINE_string("json", None, "Write the result here ('-': stdout).", flag_values=values)
-    flags.DEFINE_string(
-        "csv", None, "Write one line a model here ('-': stdout).", flag_values=values
-    )
-    flags.DEFINE_boolean("help", False, "Print this text.", short_name="h", flag_values=values)
+    for name, text in (
+        ("json", "Write the result as JSON to this file; '-' is stdout."),
+        ("csv", "Write the result as CSV, one line per model, to this file; '-' is stdout."),
+    ):
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_boolean("help", False, "Print this help.", short_name="h", flag_values=values)
     return values
 
 
 def _check(models: Sequence[str], outputs: Iterable[str | None]) -> None:
-    """Finds what would fail after minutes of measuring."""
+    """Raises ValueError for mistakes that would otherwise show only after minutes of measuring."""
     if not models:
         raise ValueError("no model given")
     files = [path for path in outputs if path]
@@ -372,13 +401,13 @@ def _check(models: Sequence[str], outputs: Iterable[str | None]) -> None:
             raise ValueError(f"the folder of {path} cannot be written to")
 
 
-def _show(done: int, total: int) -> None:
+def _show_progress(done: int, total: int) -> None:
     end = "\n" if done == total else ""
     print(f"\rround {done} of {total}", end=end, file=sys.stderr, flush=True)
 
 
-def _write(path: str, text: str) -> None:
-    """Writes at once or not at all; '-' is stdout."""
+def _write_output(path: str, text: str) -> None:
+    """Writes a file, completely or not at all; '-' is stdout."""
     if path == "-":
         sys.stdout.write(text)
         return

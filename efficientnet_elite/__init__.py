@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from efficientnet_elite.networks.spec import ArchSpec
     from efficientnet_elite.search.candidates import list_models
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Public name to its module and its name there.
 _LAZY = {

@@ -81,7 +81,7 @@ class Measurer:
             for spec in self._bar(specs, "exporting"):
                 int8_file(spec, self._folder)
             with tqdm(total=self._options.runs, desc="timing", disable=not self._progress) as bar:
-                rows = latency.measure(
+                rows = latency.measure_latencies(
                     list(paths.values()), self._options, lambda done, total: bar.update(1)
                 )
             for row in rows:

@@ -1,1 +1,4 @@
-"""The programs behind the documents' figures. Not part of the wheel: run from a checkout."""
+"""The programs behind the figures in the documents; README.md lists them.
+
+They are no part of the wheel. Run them from a checkout: ``python -m benchmarks.studies.NAME``.
+"""

@@ -1,55 +1,64 @@
-"""Compares the methods of calibration on trained networks: signal to noise, and accuracy.
+"""Compares the calibration methods of int8 quantization on trained networks (docs/export.md).
 
-  python -m benchmarks.studies.calibration --dataset=digits --checkpoints=a.ckpt,b.ckpt
+    python -m benchmarks.studies.calibration --dataset=digits --checkpoints=a.ckpt,b.ckpt
 
-Judged on the validation part: the method is a choice, and the test part is not there for choices.
+Prints for each network, number of calibration images and method the signal-to-noise ratio of the
+int8 logits and the top-1 accuracy. The networks are evaluated on the validation part, because the
+study is there to choose a method, and the test part must not be used for choices.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
-from . import trained
+from efficientnet_elite.benchmarks.studies import command, tables, trained
 
-flags.DEFINE_list("counts", ["8", "50", "200"], "Calibration images to try.")
+FLAGS = flags.FlagValues()
+trained.define_flags(FLAGS)
+flags.DEFINE_list(
+    "counts", ["8", "50", "200"], "Numbers of calibration images to compare.", flag_values=FLAGS
+)
 
 
-def decibels(signal: np.ndarray, got: np.ndarray) -> float:
-    """Signal to noise of logits: energy over that of the error."""
-    return float(10 * np.log10(np.square(signal).sum() / np.square(got - signal).sum()))
+def signal_to_noise(float_logits: np.ndarray, int8_logits: np.ndarray) -> float:
+    """Returns the energy of the float logits over that of the int8 error, in decibels."""
+    noise = np.square(int8_logits - float_logits).sum()
+    return float(10 * np.log10(np.square(float_logits).sum() / noise))
 
 
-def compared() -> Iterator[list[str]]:
-    """The rows, the head first."""
+def comparison_rows() -> Iterator[list[str]]:
+    """Yields the rows of the table, the column headings first."""
     from efficientnet_elite.export.int8 import quantizer
     from efficientnet_elite.export.runtimes import runtime
 
     yield ["network", "images", "method", "SNR dB", "int8 top-1", "float top-1"]
-    for network in trained.networks():
-        every = network.calibration
+    for network in trained.networks(FLAGS):
+        all_calibration_images = network.calibration_images()
         images, classes = network.part("validation")
-        logits = np.asarray(network.model.predict(images, verbose=0))
-        in_float = (logits.argmax(-1) == classes).mean()
-        for count in map(int, flags.FLAGS.counts):
-            calibrated = quantizer.calibrate(network.model, every[:count])
+        float_logits = np.asarray(network.model.predict(images, verbose=0))
+        float_accuracy = (float_logits.argmax(-1) == classes).mean()
+        for count in map(int, FLAGS.counts):
+            calibrated = quantizer.calibrate(network.model, all_calibration_images[:count])
             for method, ranges in calibrated.ranges_by_method.items():
-                got = runtime.run(quantizer.quantize(calibrated, ranges=ranges), images)
-                figures = [f"{decibels(logits, got):.1f}"]
-                figures += [f"{x:.2%}" for x in ((got.argmax(-1) == classes).mean(), in_float)]
-                yield [network.name, str(count), method, *figures]
+                int8_logits = runtime.run(quantizer.quantize(calibrated, ranges=ranges), images)
+                int8_accuracy = (int8_logits.argmax(-1) == classes).mean()
+                yield [
+                    network.name,
+                    str(count),
+                    method,
+                    f"{signal_to_noise(float_logits, int8_logits):.1f}",
+                    f"{int8_accuracy:.2%}",
+                    f"{float_accuracy:.2%}",
+                ]
 
 
-def main(argv: list[str]) -> None:
-    """Prints a table to stdout."""
-    del argv
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    trained.show(compared())
+def main() -> None:
+    """Prints the comparison as a Markdown table to stdout."""
+    tables.print_markdown(comparison_rows())
 
 
 if __name__ == "__main__":
-    trained.define_flags()
-    app.run(main)
+    command.run(FLAGS, main)

@@ -1,24 +1,25 @@
-"""Families of networks side by side: equal cost, equal work, equal recipe.
+"""Compares families of networks at equal cost, trained with the same recipe (docs/equal_work.md).
 
     python -m benchmarks.studies.equal_work --workdir=runs/equal_work
 
-Takes from each family's pool the candidate whose cost is nearest to ``--target``'s, trains them all
-on the same images with the same recipe, order and seeds, exports each (``export``: full int8,
-calibrated with training images, verified on the test images), times the int8 files in turns, and
-prints a table. Nearest: the Euclidean distance of the logarithms of parameters and MACs, each
-divided by its standard deviation over the candidates of all ``--families``.
+The program takes from each family's pool the candidate with the cost nearest to that of
+``--target``. It trains these networks on the same images with the same recipe, data order and
+seeds, exports each as full int8 (calibrated with training images, evaluated on the test images),
+measures the latencies of the int8 files and prints a table. The distance between two costs is the
+Euclidean distance of the logarithms of parameters and MACs, each divided by its standard deviation
+over the candidates of all ``--families``.
 
-Results stay in the work directory: the same command continues, ``--notrain`` prints what there is.
-To split the work over processes give each some of the ``--seeds``; what is nearest depends on all
-families. Latencies are relative to the first family's network; time them while nothing else runs
-(``--runs=0`` leaves them out).
+The program keeps results in the work directory, so the same command continues after an
+interruption, and ``--notrain`` prints the results so far. To split the work over processes, give
+each of them some of the ``--seeds``, but all families, because the distances depend on them.
+Latencies are relative to that of the first family's network. Measure them while the machine does
+nothing else; ``--runs=0`` leaves them out.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,8 +30,8 @@ from typing import Any
 
 from absl import flags
 
-from efficientnet_elite.benchmarks.studies import program, ratios, texts
-from efficientnet_elite.benchmarks.studies.ratios import Timing
+from efficientnet_elite.benchmarks.studies import command, ratios, tables
+from efficientnet_elite.benchmarks.studies.ratios import RelativeLatency
 from efficientnet_elite.benchmarks.studies.study import Study, define_flags
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import spec_by_name
@@ -55,83 +56,93 @@ _FAMILIES = [
 
 FLAGS = flags.FlagValues()
 define_flags(FLAGS, epochs=12)
-flags.DEFINE_list("families", _FAMILIES, "Pools, one network of each.", flag_values=FLAGS)
-flags.DEFINE_string("target", "elite9", "Network whose cost is matched.", flag_values=FLAGS)
-flags.DEFINE_string("dataset", "rendered", "Images, as for `elite search`.", flag_values=FLAGS)
-flags.DEFINE_boolean("train", True, "Train what is missing.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "runs", 100, "Timed inferences a network; 0 for no timing.", lower_bound=0, flag_values=FLAGS
+flags.DEFINE_list(
+    "families",
+    _FAMILIES,
+    "Pools; one network of each is trained. Latencies are relative to the first one's.",
+    flag_values=FLAGS,
 )
-flags.DEFINE_enum("format", "table", texts.FORMATS, "How to print.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "target", "elite9", "Network with the cost that the others should have.", flag_values=FLAGS
+)
+flags.DEFINE_string("dataset", "rendered", "Data set, as for `elite search`.", flag_values=FLAGS)
+flags.DEFINE_boolean(
+    "train", True, "Whether to train the networks that have no result yet.", flag_values=FLAGS
+)
+command.define_runs(FLAGS, default=100)
+command.define_format(FLAGS)
 
 
 @dataclass(frozen=True)
-class Pick:
-    """A family's network of matched cost.
+class MatchedNetwork:
+    """The network of a family with the cost nearest to the target's.
 
     Attributes:
-      family: the pool, as it was asked for.
+      family: the pool, as ``--families`` names it.
       spec: the network.
-      distance: to the target; 0 is the same cost, 1 a standard deviation of a logarithm.
+      distance: distance between its cost and the target's; 0 means the same cost, 1 a difference of
+        one standard deviation in the logarithm of either parameters or MACs.
     """
 
     family: str
     spec: ArchSpec
     distance: float
 
-    def run(self, seed: int) -> str:
-        """Name of one training's files."""
+    def run_name(self, seed: int) -> str:
+        """Returns the name of the files of its training with this seed."""
         return f"{self.spec.name}@{self.spec.resolution}-seed{seed}"
 
 
-def nearest(
+def match_cost(
     families: Sequence[str], target: str, *, base_resolution: int, classes: int
-) -> list[Pick]:
-    """From each family's pool the candidate nearest in cost to a network, the first of equals.
+) -> list[MatchedNetwork]:
+    """Returns from each family's pool the candidate with the cost nearest to that of a network.
+
+    Of candidates at the same distance the first one is returned.
 
     Args:
-      families: pools (see `pools.members`).
-      target: name of the network whose parameters and MACs are to be met.
+      families: pools (see `search.candidates.pool_members`).
+      target: name of the network with the parameters and MACs to match.
       base_resolution: input side in pixels at resolution coefficient 1, of target and pools.
       classes: number of classes.
 
     Raises:
-      UserError: an unknown family or network.
+      UserError: a family or the network is unknown.
     """
     sizes = {"base_resolution": base_resolution, "classes": classes}
-    goal = _logarithms(spec_by_name(target, **sizes))
-    members = {family: [c.spec for c in pool_members(family, **sizes)] for family in families}
-    every = [_logarithms(spec) for specs in members.values() for spec in specs]
-    # A cost that all candidates share tells none from another.
-    scales = [pstdev(values) or math.inf for values in zip(*every, strict=True)]
+    target_cost = _log_cost(spec_by_name(target, **sizes))
+    pools = {family: [c.spec for c in pool_members(family, **sizes)] for family in families}
+    all_costs = [_log_cost(spec) for specs in pools.values() for spec in specs]
+    # A cost that is the same for all candidates has no influence on the distance.
+    deviations = [pstdev(values) or math.inf for values in zip(*all_costs, strict=True)]
 
     def distance(spec: ArchSpec) -> float:
-        costs = zip(_logarithms(spec), goal, scales, strict=True)
-        return math.hypot(*((cost - wanted) / scale for cost, wanted, scale in costs))
+        costs = zip(_log_cost(spec), target_cost, deviations, strict=True)
+        return math.hypot(*((cost - wanted) / deviation for cost, wanted, deviation in costs))
 
-    best = {family: min(specs, key=distance) for family, specs in members.items()}
-    return [Pick(family, spec, distance(spec)) for family, spec in best.items()]
+    nearest = {family: min(specs, key=distance) for family, specs in pools.items()}
+    return [MatchedNetwork(family, spec, distance(spec)) for family, spec in nearest.items()]
 
 
-def _logarithms(spec: ArchSpec) -> tuple[float, float]:
+def _log_cost(spec: ArchSpec) -> tuple[float, float]:
     return math.log(spec.params), math.log(spec.macs)
 
 
-def train(study: Study, pick: Pick, seed: int) -> dict[str, Any]:
+def train_and_export(study: Study, network: MatchedNetwork, seed: int) -> dict[str, Any]:
     """Trains and exports one network.
 
     Returns:
-      ``float_accuracy`` and ``int8_accuracy`` (of the test images, 0..1), ``agreement`` (share of
-      them that both put into the same class), ``int8_bytes``, ``file`` (the int8 file's path in the
-      work directory), ``seconds``; or only ``error``, where the training diverged or the export was
-      refused: that too is a result.
+      ``float_accuracy`` and ``int8_accuracy`` on the test images (0..1), ``agreement`` (fraction of
+      test images to which both give the same class), ``int8_bytes``, ``file`` (path of the int8
+      file in the work directory) and ``seconds`` (of the training). If the training diverged or the
+      network cannot be exported, the result is only ``error``, the reason.
     """
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.config import CALIBRATION_IMAGES
     from efficientnet_elite.export.champion import export_model
     from efficientnet_elite.training.trainer import load_averaged
 
-    run, spec = pick.run(seed), pick.spec
+    run, spec = network.run_name(seed), network.spec
     sizes = {"resolution": spec.resolution, "base_resolution": study.base_resolution}
     try:
         trainer = study.train(spec, seed, run)
@@ -165,14 +176,15 @@ def train(study: Study, pick: Pick, seed: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Row:
-    """A family's results over the seeds that are done.
+    """The results of a family's network over the seeds that have been trained.
 
     Attributes:
-      family, network, resolution, params, macs, distance: see `Pick`.
-      file, int8_bytes: the first seed's int8 file, as `train` has it; None before it is there.
-      latency: relative to the first family's; None where it was not timed.
-      float_accuracies, int8_accuracies: in percent of the test images, a seed each.
-      errors: why a seed has no result, or the file no latency.
+      family, network, resolution, params, macs, distance: see `MatchedNetwork`.
+      file, int8_bytes: path and size of the first seed's int8 file (see `train_and_export`); None
+        if there is none yet.
+      latency: latency relative to the first family's network; None if it was not measured.
+      float_accuracies, int8_accuracies: test accuracy in percent for each seed.
+      errors: reasons why a seed has no result or the file no latency.
     """
 
     family: str
@@ -189,28 +201,28 @@ class Row:
     latency: float | None = None
 
 
-def rows(picks: Sequence[Pick], results: Sequence[Sequence[dict[str, Any]]]) -> list[Row]:
-    """One row a pick, from what `train` returned for each seed that is done; nothing timed."""
-    found = []
-    for pick, runs in zip(picks, results, strict=True):
-        done = [run for run in runs if "error" not in run]
-        first = done[0] if done else {"file": None, "int8_bytes": None}
-        found.append(
-            Row(
-                family=pick.family,
-                network=pick.spec.name,
-                resolution=pick.spec.resolution,
-                params=pick.spec.params,
-                macs=pick.spec.macs,
-                distance=pick.distance,
-                file=first["file"],
-                int8_bytes=first["int8_bytes"],
-                float_accuracies=[100 * run["float_accuracy"] for run in done],
-                int8_accuracies=[100 * run["int8_accuracy"] for run in done],
-                errors=[run["error"] for run in runs if "error" in run],
-            )
-        )
-    return found
+def summarize(network: MatchedNetwork, results: Sequence[dict[str, Any]]) -> Row:
+    """Returns the row of a network, without its latency.
+
+    Args:
+      network: the network.
+      results: what `train_and_export` returned for each seed that has been trained.
+    """
+    successful = [result for result in results if "error" not in result]
+    first = successful[0] if successful else {"file": None, "int8_bytes": None}
+    return Row(
+        family=network.family,
+        network=network.spec.name,
+        resolution=network.spec.resolution,
+        params=network.spec.params,
+        macs=network.spec.macs,
+        distance=network.distance,
+        file=first["file"],
+        int8_bytes=first["int8_bytes"],
+        float_accuracies=[100 * result["float_accuracy"] for result in successful],
+        int8_accuracies=[100 * result["int8_accuracy"] for result in successful],
+        errors=[result["error"] for result in results if "error" in result],
+    )
 
 
 _HEADS = (
@@ -230,7 +242,7 @@ _HEADS = (
 
 
 def cells(row: Row) -> list[str]:
-    """A row as text, in the order of the headings; empty where nothing is known."""
+    """Returns a row as text, in the order of the column headings; missing figures are empty."""
     each = [f"{value:.1f}" for value in row.float_accuracies]
     return [
         row.family,
@@ -242,72 +254,74 @@ def cells(row: Row) -> list[str]:
         "" if row.int8_bytes is None else f"{row.int8_bytes / 1e3:.0f}",
         "" if row.latency is None else f"{row.latency:.2f}",
         str(len(row.float_accuracies)),
-        spread(row.float_accuracies),
-        spread(row.int8_accuracies),
+        mean_and_deviation(row.float_accuracies),
+        mean_and_deviation(row.int8_accuracies),
         " ".join(each),
     ]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation of a sample; without the latter where one value is no sample."""
+def mean_and_deviation(values: Sequence[float]) -> str:
+    """Returns the mean and, if there are several values, their sample standard deviation."""
     if not values:
         return ""
     return f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def as_text(found: Sequence[Row], form: str, settings: dict[str, Any]) -> str:
-    """The rows in one of `texts.FORMATS`."""
+def as_text(rows: Sequence[Row], form: str, settings: dict[str, Any]) -> str:
+    """Returns the rows in one of `tables.FORMATS`; JSON also contains the study's settings."""
     if form == "json":
-        return json.dumps({**settings, "rows": [asdict(row) for row in found]}, indent=2) + "\n"
-    lines = [cells(row) for row in found]
+        return json.dumps({**settings, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
+    lines = [cells(row) for row in rows]
     if form == "csv":
-        return texts.comma_separated(_HEADS, lines)
+        return tables.comma_separated(_HEADS, lines)
     if form == "markdown":
-        return texts.markdown(_HEADS, lines, left=2)
-    return texts.aligned(_HEADS, lines)
+        return tables.markdown(_HEADS, lines, left=2)
+    return tables.aligned(_HEADS, lines)
 
 
-def _timed(row: Row, timings: Mapping[str, Timing]) -> Row:
-    timing = timings.get(Path(row.file or "").name)
-    if timing is None:
+def with_latency(row: Row, latencies: Mapping[str, RelativeLatency]) -> Row:
+    """Returns the row with its latency, or with the error of measuring it.
+
+    Args:
+      row: a row without latency.
+      latencies: name of an int8 file to its latency.
+    """
+    relative = latencies.get(Path(row.file or "").name)
+    if relative is None:
         return row
-    errors = [*row.errors, f"cannot be timed: {timing.error}"] if timing.error else row.errors
-    return replace(row, latency=timing.ratio, errors=errors)
+    errors = [*row.errors, f"cannot be timed: {relative.error}"] if relative.error else row.errors
+    return replace(row, latency=relative.ratio, errors=errors)
 
 
-def main(argv: list[str]) -> int:
-    """Trains and times what is missing, then prints; returns the exit status."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        study = Study(FLAGS, FLAGS.dataset)
-        picks = nearest(
-            FLAGS.families,
-            FLAGS.target,
-            base_resolution=study.base_resolution,
-            classes=study.images.num_classes,
-        )
-        seeds = [int(seed) for seed in FLAGS.seeds]
-        for seed in seeds if FLAGS.train else ():
-            for pick in picks:
-                study.kept(pick.run(seed), partial(train, study, pick, seed))
-    except UserError as error:
-        print(f"{argv[0]}: {error}", file=sys.stderr)
-        return 1
+def _results(study: Study, network: MatchedNetwork, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Returns the results that the work directory contains."""
+    paths = [study.result_path(network.run_name(seed)) for seed in seeds]
+    return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
-    def results(pick: Pick) -> list[dict[str, Any]]:
-        paths = [study.path(pick.run(seed)) for seed in seeds]
-        return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
-    found = rows(picks, [results(pick) for pick in picks])
-    files = [study.workdir / row.file for row in found if row.file is not None]
-    timed = ratios.kept(study.path("latency"), files, FLAGS.runs)
-    found = [_timed(row, timed) for row in found]
-    for row in found:
+def main() -> None:
+    """Trains and measures what is missing, then prints the table to stdout."""
+    study = Study(FLAGS, FLAGS.dataset)
+    networks = match_cost(
+        FLAGS.families,
+        FLAGS.target,
+        base_resolution=study.base_resolution,
+        classes=study.images.num_classes,
+    )
+    seeds = [int(seed) for seed in FLAGS.seeds]
+    for seed in seeds if FLAGS.train else ():
+        for network in networks:
+            compute = partial(train_and_export, study, network, seed)
+            study.result(network.run_name(seed), compute)
+    rows = [summarize(network, _results(study, network, seeds)) for network in networks]
+    files = [study.workdir / row.file for row in rows if row.file is not None]
+    latencies = ratios.relative_latencies(study.result_path("latency"), files, FLAGS.runs)
+    rows = [with_latency(row, latencies) for row in rows]
+    for row in rows:
         for reason in row.errors:
             print(f"{row.network}: {reason}", file=sys.stderr)
-    print(as_text(found, FLAGS.format, study.settings), end="")
-    return 0
+    print(as_text(rows, FLAGS.format, study.settings), end="")
 
 
 if __name__ == "__main__":
-    sys.exit(main(program.parse(FLAGS, sys.argv)))
+    command.run(FLAGS, main)

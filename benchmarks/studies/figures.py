@@ -1,7 +1,4 @@
-"""What an untrained network's int8 file shows: size, operators, TFLM's arena. Kept beside the file.
-
-Unlike `latency`, this needs the whole package and TensorFlow.
-"""
+"""Figures of an untrained network's int8 file: size, operators and TFLM's arena."""
 
 from __future__ import annotations
 
@@ -14,18 +11,19 @@ from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.workdir import write_json
 
 
-def of(spec: ArchSpec, folder: Path, seed: int = 0) -> dict[str, Any]:
-    """Figures of a network, from the folder where they are there; else it is converted now.
+def int8_figures(spec: ArchSpec, folder: Path, seed: int = 0) -> dict[str, Any]:
+    """Returns the figures of a network, measured now or in an earlier run of a study.
 
     Args:
       spec: the network.
-      folder: for the int8 file (see `export.untrained`) and, beside it, its figures.
-      seed: of the weights.
+      folder: keeps the int8 file (see `export.measure.int8_file`) and, in a JSON file of the same
+        name, its figures.
+      seed: seed of the random weights.
 
     Returns:
-      ``bytes`` of the file; ``operators`` (name to number); by TFLM's account ``head`` and ``tail``
-      of its arena in bytes, or ``refused``, why it does not take the file; none of these three
-      where TFLM is not installed.
+      ``bytes``, size of the file; ``operators``, name to number of occurrences; ``head`` and
+      ``tail``, the two parts of TFLM's arena in bytes, or ``refused``, the reason why TFLM cannot
+      run the file. The last three are missing if TFLM is not installed.
 
     Raises:
       UserError: the network cannot be converted.
@@ -35,17 +33,17 @@ def of(spec: ArchSpec, folder: Path, seed: int = 0) -> dict[str, Any]:
 
     path = measure.int8_file(spec, folder, seed)
     record = path.with_suffix(".json")
-    known = json.loads(record.read_text()) if record.is_file() else {}
-    found = dict(known)
-    if not found:
+    recorded = json.loads(record.read_text()) if record.is_file() else {}
+    figures = dict(recorded)
+    if not figures:
         content = path.read_bytes()
-        found = {"bytes": len(content), "operators": inspect.operators(content)}
-    if not {"head", "refused"} & found.keys() and tflm.available():
+        figures = {"bytes": len(content), "operators": inspect.operators(content)}
+    if not {"head", "refused"} & figures.keys() and tflm.available():
         try:
             arena = tflm.allocation(path.read_bytes())
-            found |= {"head": arena.head, "tail": arena.tail}
+            figures |= {"head": arena.head, "tail": arena.tail}
         except UserError as error:
-            found["refused"] = str(error)
-    if found != known:
-        write_json(record, found)
-    return found
+            figures["refused"] = str(error)
+    if figures != recorded:
+        write_json(record, figures)
+    return figures

@@ -1,24 +1,26 @@
-"""What rescues a network that plain int8 destroys? The figures of docs/int8.md.
+"""Tests the remedies for int8 on networks that plain quantization destroys (docs/int8.md).
 
-Trains a small network with swish and squeeze-excite whose channels differ widely in range: batch
-normalisation starts with scales exp(N(0, spread)) instead of 1 (``all``), or the channels of the
-linear bottlenecks are multiplied by such scales in the middle of the training, and the weights that
-read them divided (``linear``). Then every remedy is tried, each from the best so far, and its
-accuracy printed: on the validation part, which also chooses, and on the test part.
+    python -m benchmarks.studies.int8_collapse --wide=linear --wide=all --seeds=0,1,2
 
-  python -m benchmarks.studies.int8_collapse --wide=linear --wide=all --seeds=0,1,2
+The program trains a small network with swish and squeeze-excite, in which the channels differ
+widely in range. There are two ways to produce this:
+
+- ``--wide=all``: the scales of batch normalization begin at exp(N(0, spread)) instead of 1.
+- ``--wide=linear``: in the middle of the training the channels of the linear bottlenecks are
+  multiplied by such scales, and the weights of the layers that read them are divided by the scales.
+
+Then it tries all remedies, each on top of the best result so far. It prints the accuracies on the
+validation part, by which the best result is chosen, and on the test part.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from efficientnet_elite.benchmarks.studies import program
+from efficientnet_elite.benchmarks.studies import command
 from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.networks.spec import ArchSpec
 
@@ -29,31 +31,56 @@ if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("dataset", "digits", "As for `elite search`.", flag_values=FLAGS)
+flags.DEFINE_string("dataset", "digits", "Data set, as for `elite search`.", flag_values=FLAGS)
 flags.DEFINE_multi_enum(
-    "wide", ["linear", "all"], ["linear", "all"], "Where ranges differ.", flag_values=FLAGS
+    "wide",
+    ["linear", "all"],
+    ["linear", "all"],
+    "Channels that differ in range: those of linear bottlenecks, or all.",
+    flag_values=FLAGS,
 )
-flags.DEFINE_list("seeds", ["0", "1", "2"], "Of weights, ranges and data order.", flag_values=FLAGS)
-flags.DEFINE_float("spread", 2.0, "Deviation of the scales' logarithms.", flag_values=FLAGS)
-flags.DEFINE_integer("side", 32, "Of the input in pixels.", flag_values=FLAGS)
-flags.DEFINE_integer("epochs", 20, "Of training in float.", flag_values=FLAGS)
-flags.DEFINE_integer("batch_size", 50, "Of all training.", flag_values=FLAGS)
-flags.DEFINE_float("learning_rate", 3e-3, "Of Adam, at first.", flag_values=FLAGS)
-flags.DEFINE_integer("calibration_images", 200, "That set ranges.", flag_values=FLAGS)
 flags.DEFINE_list(
-    "remedies", ["calibration", "equalization", "mixed", "qat"], "To try.", flag_values=FLAGS
+    "seeds",
+    ["0", "1", "2"],
+    "Seeds of weights, ranges and data order.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_float(
+    "spread", 2.0, "Standard deviation of the logarithms of the scales.", flag_values=FLAGS
+)
+flags.DEFINE_integer("side", 32, "Input side in pixels.", flag_values=FLAGS)
+flags.DEFINE_integer("epochs", 20, "Number of epochs of the training in float.", flag_values=FLAGS)
+flags.DEFINE_integer("batch_size", 50, "Number of images in a training step.", flag_values=FLAGS)
+flags.DEFINE_float("learning_rate", 3e-3, "Initial learning rate of Adam.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "calibration_images",
+    200,
+    "Number of training images that determine the int8 ranges.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "remedies",
+    ["calibration", "equalization", "mixed", "qat"],
+    "Remedies to try, in this order.",
+    flag_values=FLAGS,
 )
 
 
-# Of the network below: what makes the linear bottlenecks that share channels, and what reads them.
-LINEAR = (
+# For each group of linear bottlenecks that share channels in the network below: the batch
+# normalizations that produce these channels, and the convolutions that read them.
+LINEAR_BOTTLENECKS = (
     (("first_project_bn",), ("second_expand_conv",)),
     (("second_project_bn", "third_project_bn"), ("third_expand_conv", "top_conv")),
 )
 
 
 def network(side: int, classes: int) -> ArchSpec:
-    """A few blocks of eLite's kind: swish, squeeze-excite, linear bottlenecks, one residual sum."""
+    """Returns a small network with the blocks of eLite and one residual connection.
+
+    Args:
+      side: input side in pixels.
+      classes: number of classes.
+    """
     return ArchSpec(
         "wide",
         (side, side, 3),
@@ -68,8 +95,8 @@ def network(side: int, classes: int) -> ArchSpec:
     )
 
 
-def trained(data: ImageData, seed: int, wide: str) -> keras.Model:
-    """The network after training in float."""
+def train(data: ImageData, seed: int, wide: str) -> keras.Model:
+    """Returns the network after training in float; `wide` is "all" or "linear"."""
     import keras
     import numpy as np
 
@@ -80,7 +107,7 @@ def trained(data: ImageData, seed: int, wide: str) -> keras.Model:
     random = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # the training is too short for 0.99
+            layer.momentum = 0.9  # the default, 0.99, is too slow for this short training
             if wide == "all":
                 layer.gamma.assign(_scales(random, layer))
     stream, steps = data_lib.train_batches(
@@ -92,9 +119,9 @@ def trained(data: ImageData, seed: int, wide: str) -> keras.Model:
     model.compile(keras.optimizers.Adam(rate), loss)
     for half in range(2):
         if half and wide == "linear":
-            for norms, readers in LINEAR:
+            for norms, readers in LINEAR_BOTTLENECKS:
                 _rescale(model, norms, readers, random)
-        # A generator of its own: Keras would begin a data set anew.
+        # A generator instead of the data set, which Keras would restart in the second half.
         model.fit(
             (batch for batch in batches), steps_per_epoch=FLAGS.epochs * steps // 2, verbose=0
         )
@@ -113,7 +140,10 @@ def _rescale(
     readers: Sequence[str],
     random: np.random.Generator,
 ) -> None:
-    """Scales the channels between layers; what the network computes stays the same."""
+    """Multiplies channels by random scales and divides the weights that read them by the scales.
+
+    The network's output stays the same.
+    """
     scales = _scales(random, model.get_layer(norms[0]))
     for norm in map(model.get_layer, norms):
         norm.gamma.assign(norm.gamma * scales)
@@ -122,11 +152,12 @@ def _rescale(
         reader.kernel.assign(reader.kernel / scales[:, None])
 
 
-Row = tuple[str, float | None, float | None]
+# Name of a trial, its validation accuracy and its test accuracy; no accuracies if it failed.
+Trial = tuple[str, float | None, float | None]
 
 
-def study(data: ImageData, seed: int, wide: str) -> Iterator[Row]:
-    """Trains one network; gives each trial's name and accuracy on validation and test part."""
+def try_remedies(data: ImageData, seed: int, wide: str) -> Iterator[Trial]:
+    """Trains one network and yields the trials, first the network in float32."""
     import numpy as np
 
     from efficientnet_elite import data as data_lib
@@ -144,7 +175,7 @@ def study(data: ImageData, seed: int, wide: str) -> Iterator[Row]:
     images, _ = data_lib.calibration_images(
         data, **sizes, count=FLAGS.calibration_images, seed=seed
     )
-    model = trained(data, seed, wide)
+    model = train(data, seed, wide)
 
     def training() -> tuple[Iterator[Any], int]:
         stream, steps = data_lib.train_batches(
@@ -156,24 +187,23 @@ def study(data: ImageData, seed: int, wide: str) -> Iterator[Row]:
         return np.asarray(model(x, training=False))
 
     yield "float32", *(remedies.accuracy(infer, parts[part]) for part in ("validation", "test"))
-    on_test = []
+    test_accuracies = []
 
     def score(trial: remedies.Quantization) -> float:
         runner = Runner(trial.checked())
-        on_test.append(remedies.accuracy(runner.run, parts["test"]))
+        test_accuracies.append(remedies.accuracy(runner.run, parts["test"]))
         return remedies.accuracy(runner.run, parts["validation"])
 
     plan = remedies.Plan(tuple(FLAGS.remedies), lambda: parts["validation"], training)
     context = remedies.Context(images, plan, "minmax")
     plain, rungs = remedies.trials_of(model, quantizer.calibrate(model, images), context)
     for attempt in ladder.climb(plain, rungs, score, needed=float("inf")).attempts:
-        made = attempt.accuracy is not None
-        yield attempt.trial, attempt.accuracy, on_test.pop(0) if made else None
+        succeeded = attempt.accuracy is not None
+        yield attempt.trial, attempt.accuracy, test_accuracies.pop(0) if succeeded else None
 
 
-def main(argv: list[str]) -> int:
-    """Prints a table a kind of network: a line a trial, validation / test accuracy a seed."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def main() -> None:
+    """Prints one table for each value of ``--wide``, with validation / test accuracies."""
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.config import DataConfig
 
@@ -181,7 +211,7 @@ def main(argv: list[str]) -> int:
     for wide in FLAGS.wide:
         rows: dict[str, list[str]] = {}
         for seed in map(int, FLAGS.seeds):
-            for trial, validation, test in study(data, seed, wide):
+            for trial, validation, test in try_remedies(data, seed, wide):
                 cell = "failed" if validation is None else f"{validation:.1%} / {test:.1%}"
                 rows.setdefault(trial, []).append(cell)
         print(f"| {wide} | " + " | ".join(f"seed {seed}" for seed in FLAGS.seeds) + " |")
@@ -189,8 +219,7 @@ def main(argv: list[str]) -> int:
         for trial, cells in rows.items():
             print(f"| {trial} | " + " | ".join(cells) + " |")
         print(flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(program.parse(FLAGS, sys.argv)))
+    command.run(FLAGS, main)

@@ -1,7 +1,4 @@
-"""Latencies relative to one file's, timed in turns and kept in a file.
-
-Unlike `latency`, this needs the whole package.
-"""
+"""Latencies of int8 files relative to one of them, kept in a JSON file."""
 
 from __future__ import annotations
 
@@ -15,43 +12,46 @@ from efficientnet_elite.search.workdir import write_bytes
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Latency of a file divided by the first one's, or why it has none."""
+class RelativeLatency:
+    """Latency of a file divided by that of the first file, or the reason why it has none."""
 
     ratio: float | None
     error: str | None = None
 
 
-def kept(record: Path, files: Sequence[Path], runs: int) -> dict[str, Timing]:
-    """Timings of int8 files by their names; one thread.
+def relative_latencies(
+    record: Path, files: Sequence[Path], runs: int
+) -> dict[str, RelativeLatency]:
+    """Returns relative latencies of int8 files, measured now or in an earlier run of a study.
 
-    All are timed in one run, so that what slows the machine down slows all of them down: where the
-    record lacks one, all are timed again.
+    Each is measured with one thread, and all in one run, because only ratios within a run are
+    reliable. If the record lacks one of the files, all files are therefore measured again.
 
     Args:
-      record: where the figures are kept (as `latency.as_json` writes them).
-      files: their names differ.
-      runs: timed inferences a file; 0 to take from the record what it has.
+      record: JSON file that keeps the latencies, in the format of `latency.as_json`.
+      files: the .tflite files; their names must differ.
+      runs: number of timed inferences of each file; 0 measures nothing and reads the record only.
 
     Returns:
-      Those that were timed; nothing where the record is relative to another file.
+      File name to latency relative to the first file, for all files that have been measured. It is
+      empty if the record is relative to another file.
     """
     if not files:
         return {}
     names = [file.name for file in files]
-    known = _read(record)
-    if runs and (next(iter(known), None) != names[0] or not known.keys() >= set(names)):
+    recorded = _read_record(record)
+    if runs and (next(iter(recorded), None) != names[0] or not recorded.keys() >= set(names)):
         options = latency.Options(runs=runs, warmup=3)
-        rows = latency.measure(files, options)
-        write_bytes(record, latency.as_json(rows, options, latency.host()).encode())
-        known = _read(record)
-    if next(iter(known), None) != names[0]:
+        rows = latency.measure_latencies(files, options)
+        write_bytes(record, latency.as_json(rows, options, latency.describe_host()).encode())
+        recorded = _read_record(record)
+    if next(iter(recorded), None) != names[0]:
         return {}
-    return {name: known[name] for name in names if name in known}
+    return {name: recorded[name] for name in names if name in recorded}
 
 
-def _read(record: Path) -> dict[str, Timing]:
+def _read_record(record: Path) -> dict[str, RelativeLatency]:
     if not record.is_file():
         return {}
     rows = json.loads(record.read_text())["rows"]
-    return {Path(row["model"]).name: Timing(row["ratio"], row["error"]) for row in rows}
+    return {Path(row["model"]).name: RelativeLatency(row["ratio"], row["error"]) for row in rows}

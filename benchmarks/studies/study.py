@@ -1,8 +1,9 @@
-"""What studies that train have in common: flags, the recipe, results that outlive an interruption.
+"""What the studies that train networks share: flags, the training recipe, and kept results.
 
-A study trains networks equally: same images, recipe, order and seeds. Each result is a JSON file in
-its work directory, each training a checkpoint: the same command continues, and several processes
-may share the work as long as no two train the same network with the same seed.
+A study trains all networks with the same images, recipe, data order and seeds. It keeps each result
+in a JSON file and each training in a checkpoint, both in its work directory. After an interruption
+the same command continues. Several processes can share the work, as long as no two of them train
+the same network with the same seed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from absl import flags as absl_flags
 
+from efficientnet_elite.benchmarks.studies import command
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 
@@ -29,43 +31,50 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SETTINGS = ("epochs", "batch_size", "learning_rate", "min_area", "base_resolution")
-TEST_FRACTION = 0.25  # of few images, so that a percent of accuracy is ten of them
+# The data sets are small. With this fraction of 4,000 images, a percent of accuracy is 10 images.
+TEST_FRACTION = 0.25
 
 
 def define_flags(flags: absl_flags.FlagValues, *, epochs: int) -> None:
-    """Flags of a `Study`, and ``--seeds``."""
+    """Defines the flags of a `Study`, and ``--seeds``.
+
+    Args:
+      flags: gets the flags.
+      epochs: default of ``--epochs``.
+    """
+    command.define_workdir(flags, "Folder for checkpoints and results.")
     for name, default, text in (
-        ("epochs", epochs, "Of each training."),
-        ("batch_size", 32, "Images a step."),
-        ("base_resolution", 64, "Input side that stands for 224."),
+        ("epochs", epochs, "Number of epochs of each training."),
+        ("batch_size", 32, "Number of images in a training step."),
+        ("base_resolution", 64, "Input side in pixels at resolution coefficient 1."),
     ):
         absl_flags.DEFINE_integer(name, default, text, lower_bound=1, flag_values=flags)
-    absl_flags.DEFINE_string(
-        "workdir", None, "Where checkpoints and results go.", required=True, flag_values=flags
-    )
     absl_flags.DEFINE_list(
-        "seeds", ["0", "1", "2"], "Of initial weights and data order.", flag_values=flags
+        "seeds", ["0", "1", "2"], "Seeds of initial weights and data order.", flag_values=flags
     )
     absl_flags.DEFINE_float(
         "learning_rate",
         0.0015,
-        "After one epoch of warm-up; then a cosine to 0.",
+        "Learning rate after one epoch of warm-up; it then falls to 0 like a cosine.",
         flag_values=flags,
     )
     absl_flags.DEFINE_float(
-        "min_area", 0.5, "Smallest share of an image in a training crop.", flag_values=flags
+        "min_area",
+        0.5,
+        "Smallest fraction of an image's area in a training crop.",
+        flag_values=flags,
     )
 
 
 class Study:
-    """A work directory with what trainings need.
+    """A work directory with the settings and the images of a study.
 
     Args:
-      flags: those of `define_flags`, parsed. The work directory is made where missing.
-      dataset: see `DataConfig`.
+      flags: the flags of `define_flags`, parsed. The work directory is created if it is missing.
+      dataset: name of the data set (see `DataConfig.dataset`).
 
     Raises:
-      UserError: the work directory holds results of other settings.
+      UserError: the work directory contains results of other settings.
     """
 
     def __init__(self, flags: absl_flags.FlagValues, dataset: str):
@@ -83,15 +92,15 @@ class Study:
             learning_rate=flags.learning_rate,
             warmup_epochs=1,
             schedule="cosine",
-            # Short trainings: an average over half an epoch, statistics that keep up, and nothing
-            # that regularises.
+            # The trainings are short. So weights are averaged over half an epoch, the statistics of
+            # batch normalization follow quickly, and there is no dropout or stochastic depth.
             ema=0.98,
             batch_norm_momentum=0.9,
             drop_rates=0,
         )
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.settings = {"dataset": dataset} | {name: flags[name].value for name in _SETTINGS}
-        if self.kept("settings", lambda: self.settings) != self.settings:
+        if self.result("settings", lambda: self.settings) != self.settings:
             raise UserError(
                 f"{self.workdir} holds results of other settings (see its settings.json): "
                 "choose another --workdir"
@@ -99,45 +108,50 @@ class Study:
 
     @cached_property
     def images(self) -> ImageData:
-        """The images, loaded when first needed and decoded once for all processes."""
+        """The images. They are loaded when first used; a cache keeps them for all processes."""
         from efficientnet_elite import data
 
         return data.load(self._data, cache_dir=self.workdir / "cache")
 
-    def path(self, name: str) -> Path:
-        """Where `kept` keeps a value."""
+    def result_path(self, name: str) -> Path:
+        """Returns the path of the JSON file that keeps a result."""
         return self.workdir / f"{name}.json"
 
-    def kept(self, name: str, compute: Callable[[], T]) -> T:
-        """What the file of that name holds; else what is computed now, and written to it."""
-        path = self.path(name)
+    def result(self, name: str, compute: Callable[[], T]) -> T:
+        """Returns a result from its file; if there is no file, computes the result and writes it.
+
+        Args:
+          name: name of the result.
+          compute: computes the result, which JSON must be able to represent.
+        """
+        path = self.result_path(name)
         if not path.is_file():
-            # A name of this process's own: the work may be split carelessly.
+            # The temporary name contains the process id, in case two processes compute the same.
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps(compute(), indent=2) + "\n")
             temporary.replace(path)
         return json.loads(path.read_text())
 
-    def checkpoint(self, run: str) -> Path:
-        """Of a training."""
-        return self.workdir / f"{run}.ckpt"
-
     def train(self, spec: ArchSpec, seed: int, run: str) -> Trainer:
-        """Trains a network to the recipe's end, from its checkpoint on where it has one.
+        """Trains a network with the whole recipe; continues from its checkpoint if there is one.
 
         Args:
           spec: the network.
-          seed: of initial weights and data order.
-          run: names the checkpoint and the lines of progress on stderr.
+          seed: seed of the initial weights and the data order.
+          run: name of the checkpoint, which also begins each line of progress on stderr.
+
+        Returns:
+          The trainer after the last epoch.
 
         Raises:
-          TrainingError: the loss is no longer finite, or memory does not suffice.
+          TrainingError: the loss is no longer finite, or there is too little memory.
         """
         import keras
 
         from efficientnet_elite.training.trainer import Trainer
 
-        keras.backend.clear_session()  # of the training before: dozens would not fit into memory
+        # Free the graphs of earlier trainings: dozens of them would not fit into memory.
+        keras.backend.clear_session()
         gc.collect()
         trainer = Trainer(
             spec,
@@ -145,7 +159,7 @@ class Study:
             self.images,
             base_resolution=self.base_resolution,
             seed=seed,
-            checkpoint=self.checkpoint(run),
+            checkpoint=self.workdir / f"{run}.ckpt",
         )
         trainer.run(
             self.recipe.epochs,

@@ -1,22 +1,24 @@
-"""Speed of a search against plain Keras and KerasTuner: aggregate epochs a second.
+"""Compares the training speed of a search with Keras and KerasTuner (docs/speed.md).
 
     python -m benchmarks.studies.train_speed --candidates=4 --epochs=4
 
-The same candidates are trained on the embedded digits by `search.run` with one worker and with
-two, by a loop of `keras.Model.fit` (compile, RMSProp, validation every epoch, all cores), and by
-KerasTuner's Hyperband where that is installed. The search trains the whole recipe (L2, averaged
-weights, a checkpoint an epoch, the ledger) and eliminates nobody before the end. Hyperband decides
-itself how many epochs it trains; they are counted. Each system runs in a process of its own, whose
-imports are not counted; the start of worker processes is. Systems take turns, in both directions:
-only the ratios mean something on a shared machine. A second table says where the time of the
-searches went. Unlike `latency`, this needs the whole package and TensorFlow.
+Three systems train the same candidates on the embedded digits:
+
+- a search with one worker and with two; it trains with the whole recipe (L2, averaged weights, a
+  checkpoint after each epoch, the ledger) and eliminates no candidate before the last epoch;
+- a loop of `keras.Model.fit` on all cores, with RMSProp and validation after each epoch;
+- KerasTuner's Hyperband, if it is installed; it decides how many epochs it trains.
+
+The program prints the epochs per second of all candidates together. Each system runs in its own
+process. The time of imports is not included, but that of starting worker processes is. The systems
+take turns, in alternating order: on a shared machine only the ratios are reliable. Further tables
+show what the searches spent their time on.
 """
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -30,39 +32,46 @@ from unittest import mock
 
 from absl import flags
 
-from efficientnet_elite.benchmarks.studies import program
+from efficientnet_elite.benchmarks.studies import command
 from efficientnet_elite.config import PRESETS, EngineConfig, SearchConfig
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.ledger import Ledger
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_integer("candidates", 4, "Networks to train.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("epochs", 4, "Epochs a training.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer("base_resolution", 32, "Input side at coefficient 1.", flag_values=FLAGS)
-flags.DEFINE_integer("seed", 0, "Of the choice of candidates.", flag_values=FLAGS)
-flags.DEFINE_integer("turns", 1, "Runs of each system.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("candidates", 4, "Number of networks.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "epochs", 4, "Number of epochs of each network.", lower_bound=1, flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "base_resolution", 32, "Input side in pixels at resolution coefficient 1.", flag_values=FLAGS
+)
+flags.DEFINE_integer("seed", 0, "Seed by which candidates are drawn.", flag_values=FLAGS)
+flags.DEFINE_integer("turns", 1, "Number of runs of each system.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_list("workers", ["1", "2"], "Numbers of workers to search with.", flag_values=FLAGS)
-flags.DEFINE_boolean("tuner", True, "Compare with KerasTuner, if installed.", flag_values=FLAGS)
+flags.DEFINE_boolean(
+    "tuner", True, "Whether to compare with KerasTuner if it is installed.", flag_values=FLAGS
+)
 
 _FIT, _TUNER = "Keras fit", "KerasTuner Hyperband"
 
 
 @dataclass
-class Cost:
-    """What a system has done, and how long it took.
+class TrainingTime:
+    """How many epochs a system trained, and how long it took.
 
     Attributes:
-      epochs: trained by all candidates together.
-      seconds: on the clock.
-      phases: seconds of all workers together by what they did.
+      epochs: number of epochs of all candidates together.
+      seconds: elapsed time.
+      phases: name of a phase to its seconds, summed over all workers.
     """
 
     epochs: int = 0
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
 
-    def add(self, other: Cost) -> None:
-        """Adds another run of the same system."""
+    def add(self, other: TrainingTime) -> None:
+        """Adds the epochs and seconds of another run of the same system."""
         self.epochs += other.epochs
         self.seconds += other.seconds
         for name, seconds in other.phases.items():
@@ -70,7 +79,14 @@ class Cost:
 
 
 class Stopwatch:
-    """Seconds by phase; a phase within another stops the outer one's clock."""
+    """Measures the seconds of phases. While an inner phase runs, the outer one's clock stops.
+
+    Args:
+      clock: returns the time in seconds.
+
+    Attributes:
+      phases: name of a phase to its seconds so far.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.phases: defaultdict[str, float] = defaultdict(float)
@@ -79,7 +95,7 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Within this context the clock runs for ``name``."""
+        """Returns a context in which the time counts for the phase `name`."""
         self._switch()
         self._stack.append(name)
         try:
@@ -96,7 +112,13 @@ class Stopwatch:
 
     @contextmanager
     def watch(self, owner: Any, names: Sequence[str], phase: str) -> Iterator[None]:
-        """A context in which calls of some functions of a class or module belong to a phase."""
+        """Returns a context in which the time of certain functions counts for a phase.
+
+        Args:
+          owner: class or module with the functions.
+          names: names of the functions.
+          phase: name of the phase.
+        """
 
         def watched(function: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(function)
@@ -112,8 +134,14 @@ class Stopwatch:
             yield
 
 
-def search_once(config: SearchConfig, workers: int, workdir: Path) -> Cost:
-    """A search from its start to its end."""
+def time_search(config: SearchConfig, workers: int, workdir: Path) -> TrainingTime:
+    """Runs a search and measures its phases.
+
+    Args:
+      config: settings of the search.
+      workers: number of workers; one trains in this process, several in processes of their own.
+      workdir: new work directory.
+    """
     from efficientnet_elite.data.cache import ImageCache
     from efficientnet_elite.search import driver, run
     from efficientnet_elite.search.executors.pool import ProcessPool
@@ -123,29 +151,29 @@ def search_once(config: SearchConfig, workers: int, workdir: Path) -> Cost:
 
     watch = Stopwatch()
     started = time.perf_counter()
-    starts = 0.0
+    worker_start_seconds = 0.0
     wait = ProcessPool.wait
 
-    def noting(pool: ProcessPool, on_event: OnEvent) -> None:
-        def seen(slot: int, event: Any) -> None:
-            nonlocal starts
+    def wait_and_time_starts(pool: ProcessPool, on_event: OnEvent) -> None:
+        def handle(slot: int, event: Any) -> None:
+            nonlocal worker_start_seconds
             if isinstance(event, Ready):
-                starts += time.perf_counter() - started
+                worker_start_seconds += time.perf_counter() - started
             on_event(slot, event)
 
-        wait(pool, seen)
+        wait(pool, handle)
 
-    recording = [name for name in vars(Ledger) if name.startswith("record_")]
+    ledger_writes = [name for name in vars(Ledger) if name.startswith("record_")]
     with ExitStack() as stack:
         for watched in (
             watch.watch(driver, ["drive"], "scheduling"),
-            watch.watch(Ledger, recording, "ledger"),
+            watch.watch(Ledger, ledger_writes, "ledger"),
             watch.watch(ImageCache, ["keep"], "decoding, resizing"),
             watch.watch(Trainer, ["__init__"], "graph building"),
             watch.watch(Trainer, ["_train_epoch"], "training"),
             watch.watch(Trainer, ["_accuracy"], "validation"),
             watch.watch(Checkpoint, ["save"], "checkpoints"),
-            mock.patch.object(ProcessPool, "wait", noting),
+            mock.patch.object(ProcessPool, "wait", wait_and_time_starts),
         ):
             stack.enter_context(watched)
         with watch.phase("start, end"):
@@ -157,27 +185,28 @@ def search_once(config: SearchConfig, workers: int, workdir: Path) -> Cost:
         building = ledger.timings()["graph building"]
     phases: dict[str, float] = watch.phases
     if workers == 1:
-        # The first step of a training instantiates its kernels: that is building, says the ledger.
+        # The first step of a training also builds TensorFlow's kernels. The ledger counts this time
+        # as graph building, so it is moved from training to graph building here, too.
         phases["training"] -= building - phases["graph building"]
         phases["graph building"] = building
     else:
-        # What happens in workers is seen through the ledger alone.
+        # The phases in worker processes are known from the ledger only.
         training = sum(epoch.seconds for epoch in epochs)
         phases = {
-            "start of workers": starts,
+            "start of workers": worker_start_seconds,
             "graph building": building,
             "training, validation": training,
-            "checkpoints, waiting": workers * seconds - starts - building - training,
+            "checkpoints, waiting": workers * seconds - worker_start_seconds - building - training,
         }
-    return Cost(len(epochs), seconds, phases)
+    return TrainingTime(len(epochs), seconds, phases)
 
 
-def fit_once(config: SearchConfig, specs: Sequence[ArchSpec]) -> Cost:
-    """A plain loop over the candidates."""
+def time_keras_fit(config: SearchConfig, specs: Sequence[ArchSpec]) -> TrainingTime:
+    """Trains the networks one after the other with `keras.Model.fit`."""
     data = _data(config)
     started = time.perf_counter()
     for spec in specs:
-        model, batches, steps, validation = _compiled(spec, config, data)
+        model, batches, steps, validation = _compiled_model(spec, config, data)
         model.fit(
             batches,
             epochs=config.train.epochs,
@@ -185,18 +214,18 @@ def fit_once(config: SearchConfig, specs: Sequence[ArchSpec]) -> Cost:
             validation_data=validation,
             verbose=0,
         )
-    return Cost(len(specs) * config.train.epochs, time.perf_counter() - started)
+    return TrainingTime(len(specs) * config.train.epochs, time.perf_counter() - started)
 
 
-def tune_once(config: SearchConfig, specs: Sequence[ArchSpec], folder: Path) -> Cost:
-    """Hyperband over the candidates as values of its only hyperparameter."""
+def time_hyperband(config: SearchConfig, specs: Sequence[ArchSpec], folder: Path) -> TrainingTime:
+    """Runs KerasTuner's Hyperband; its only hyperparameter is which network to train."""
     import keras
     import keras_tuner
 
     data, trained = _data(config), 0
     by_name = {spec.name: spec for spec in specs}
 
-    class Counting(keras.callbacks.Callback):
+    class EpochCounter(keras.callbacks.Callback):
         """Counts the epochs of all trials."""
 
         def on_epoch_end(self, epoch: int, logs: object = None) -> None:
@@ -204,11 +233,11 @@ def tune_once(config: SearchConfig, specs: Sequence[ArchSpec], folder: Path) -> 
             trained += 1
 
     class Candidates(keras_tuner.HyperModel):
-        """A candidate and the images at its size."""
+        """Builds and trains the candidate that the tuner chooses."""
 
         def build(self, hp: Any) -> Any:
             spec = by_name[hp.Choice("candidate", list(by_name))]
-            model, *self._inputs = _compiled(spec, config, data)
+            model, *self._inputs = _compiled_model(spec, config, data)
             return model
 
         def fit(self, hp: Any, model: Any, *args: Any, callbacks: Any, **kwargs: Any) -> Any:
@@ -217,7 +246,7 @@ def tune_once(config: SearchConfig, specs: Sequence[ArchSpec], folder: Path) -> 
                 batches,
                 steps_per_epoch=steps,
                 validation_data=validation,
-                callbacks=[*callbacks, Counting()],
+                callbacks=[*callbacks, EpochCounter()],
                 verbose=0,
                 epochs=kwargs["epochs"],
                 initial_epoch=kwargs["initial_epoch"],
@@ -234,7 +263,7 @@ def tune_once(config: SearchConfig, specs: Sequence[ArchSpec], folder: Path) -> 
     )
     started = time.perf_counter()
     tuner.search(verbose=0)
-    return Cost(trained, time.perf_counter() - started)
+    return TrainingTime(trained, time.perf_counter() - started)
 
 
 def _data(config: SearchConfig) -> Any:
@@ -243,8 +272,8 @@ def _data(config: SearchConfig) -> Any:
     return data_lib.load(config.data, max_side=config.base_resolution * 3 // 2, progress=False)
 
 
-def _compiled(spec: ArchSpec, config: SearchConfig, data: Any) -> tuple[Any, Any, int, Any]:
-    """A network ready to fit, training batches, steps an epoch, validation batches."""
+def _compiled_model(spec: ArchSpec, config: SearchConfig, data: Any) -> tuple[Any, Any, int, Any]:
+    """Returns a compiled network, training batches, steps per epoch and validation batches."""
     import keras
 
     from efficientnet_elite import data as data_lib
@@ -268,38 +297,45 @@ def _compiled(spec: ArchSpec, config: SearchConfig, data: Any) -> tuple[Any, Any
     return model, batches, steps, validation
 
 
-def apart(function: Callable[..., Cost], *arguments: Any) -> Cost:
-    """Calls a function in a fresh process."""
+def in_new_process(function: Callable[..., TrainingTime], *arguments: Any) -> TrainingTime:
+    """Calls a function in a new process and returns its result.
+
+    Raises:
+      UserError: the process ended without a result; it has printed the reason to stderr.
+    """
     context = multiprocessing.get_context("spawn")
-    answers, other_end = context.Pipe(duplex=False)
-    # Not daemonic: a search starts processes of its own.
-    process = context.Process(target=_answer, args=(other_end, function, arguments))
+    receiver, sender = context.Pipe(duplex=False)
+    # The process is not daemonic, because daemonic processes cannot start the search's workers.
+    process = context.Process(target=_call_and_send, args=(sender, function, arguments))
     process.start()
-    other_end.close()
+    sender.close()
     try:
-        cost: Cost = answers.recv()
+        result: TrainingTime = receiver.recv()
     except EOFError:
-        raise SystemExit(f"{function.__name__} failed") from None
+        raise UserError(f"{function.__name__} failed") from None
     finally:
         process.join()
-    return cost
+    return result
 
 
-def _answer(pipe: Any, function: Callable[..., Cost], arguments: Sequence[Any]) -> None:
-    from efficientnet_elite.search import run  # noqa: F401  # imports are not counted
+def _call_and_send(
+    sender: Any, function: Callable[..., TrainingTime], arguments: Sequence[Any]
+) -> None:
+    # Import everything now, so that the time of imports is not measured.
+    from efficientnet_elite.search import run  # noqa: F401
 
-    pipe.send(function(*arguments))
+    sender.send(function(*arguments))
 
 
-def main(argv: Sequence[str]) -> None:
-    """Runs all systems in turns and prints the tables."""
+def main() -> None:
+    """Runs all systems in turns and prints the tables to stdout."""
     preset = PRESETS["quick"]()
     config = replace(
         preset,
         groups=1,
         max_candidates=FLAGS.candidates,
         round_epochs=FLAGS.epochs,
-        rule="average",  # whose only cut is at the very end
+        rule="average",  # with one round, its only elimination comes after the last epoch
         base_resolution=FLAGS.base_resolution,
         seed=FLAGS.seed,
         train=replace(preset.train, epochs=FLAGS.epochs),
@@ -308,45 +344,50 @@ def main(argv: Sequence[str]) -> None:
     systems = [_FIT, *searches]
     if FLAGS.tuner and find_spec("keras_tuner"):
         systems.append(_TUNER)
-    costs = {system: Cost() for system in systems}
+    times = {system: TrainingTime() for system in systems}
     specs = _specs(config)
     for turn in range(FLAGS.turns):
         for system in systems[:: -1 if turn % 2 else 1]:
             with tempfile.TemporaryDirectory() as folder:
                 if system in searches:
-                    cost = apart(search_once, config, searches[system], Path(folder))
+                    result = in_new_process(time_search, config, searches[system], Path(folder))
                 elif system == _FIT:
-                    cost = apart(fit_once, config, specs)
+                    result = in_new_process(time_keras_fit, config, specs)
                 else:
-                    cost = apart(tune_once, config, specs, Path(folder))
-            costs[system].add(cost)
-            print(f"{system}: {cost.epochs} epochs in {cost.seconds:.1f} s", flush=True)
-    print("\n".join(["", ", ".join(spec.name for spec in specs), *_table(costs)]))
+                    result = in_new_process(time_hyperband, config, specs, Path(folder))
+            times[system].add(result)
+            print(f"{system}: {result.epochs} epochs in {result.seconds:.1f} s", flush=True)
+    print("\n".join(["", ", ".join(spec.name for spec in specs), *table_lines(times)]))
 
 
 def _specs(config: SearchConfig) -> list[ArchSpec]:
-    """The networks that the search will draw."""
+    """Returns the networks that the search draws from the pool."""
     from efficientnet_elite.search import run
 
     return [candidate.spec for candidate in run.choose(config, classes=10).candidates]
 
 
-def _table(costs: dict[str, Cost]) -> list[str]:
-    plain = costs[_FIT].epochs / costs[_FIT].seconds
+def table_lines(times: dict[str, TrainingTime]) -> list[str]:
+    """Returns the lines of the tables, from each system's name and its training time."""
+    fit = times[_FIT]
     lines = [f"{'':22} {'epochs':>7} {'seconds':>8} {'epochs/s':>9} {'x fit':>6}"]
-    for system, cost in costs.items():
-        rate = cost.epochs / cost.seconds
+    for system, result in times.items():
+        rate = result.epochs / result.seconds
+        ratio = rate / (fit.epochs / fit.seconds)
         lines.append(
-            f"{system:22} {cost.epochs:7} {cost.seconds:8.1f} {rate:9.3f} {rate / plain:6.2f}"
+            f"{system:22} {result.epochs:7} {result.seconds:8.1f} {rate:9.3f} {ratio:6.2f}"
         )
-    for system, cost in costs.items():
-        whole = sum(cost.phases.values())
-        if whole:
+    for system, result in times.items():
+        total = sum(result.phases.values())
+        if total:
             lines += ["", f"{system}: share of the workers' time"]
-            largest_first = sorted(cost.phases.items(), key=lambda phase: -phase[1])
-            lines += [f"  {n:22} {s:8.2f} s {s / whole:7.2%}" for n, s in largest_first]
+            longest_first = sorted(result.phases.items(), key=lambda phase: -phase[1])
+            lines += [
+                f"  {name:22} {seconds:8.2f} s {seconds / total:7.2%}"
+                for name, seconds in longest_first
+            ]
     return lines
 
 
 if __name__ == "__main__":
-    main(program.parse(FLAGS, sys.argv))
+    command.run(FLAGS, main)

@@ -1,17 +1,17 @@
-"""All families and the deployment variants of eLite9 side by side, on one page.
+"""Compares all families, and the deployment variants of eLite9, on one page (docs/zoo.md).
 
     python -m benchmarks.studies.zoo --workdir=runs/zoo --format=markdown > docs/zoo.md
 
-Converts one or two networks of each family, at their published settings, to int8 and shows what
-does not depend on training: parameters, MACs, size, latency relative to the first network (all
-timed in turns), the arena of TensorFlow Lite Micro (TFLM) and the operators. What was converted or
-measured stays in the work directory: the same command continues; ``--runs=0`` leaves timing out.
+The program converts one or two networks of each family, at their published settings, to int8. It
+shows the figures that do not depend on training: parameters, MACs, file size, latency relative to
+the first network (all networks take turns), the arena of TensorFlow Lite Micro (TFLM) and the
+operators. It keeps files and figures in the work directory, so the same command continues after an
+interruption. ``--runs=0`` measures no latencies.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +22,8 @@ from absl import flags
 from tqdm import tqdm
 
 from efficientnet_elite.benchmarks import latency
-from efficientnet_elite.benchmarks.studies import figures, program, ratios, texts
-from efficientnet_elite.benchmarks.studies.ratios import Timing
+from efficientnet_elite.benchmarks.studies import command, figures, ratios, tables
+from efficientnet_elite.benchmarks.studies.ratios import RelativeLatency
 from efficientnet_elite.device import costs
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families import FAMILIES
@@ -33,57 +33,55 @@ from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 
 _BASE = "elite9"
-# Its own activation is swish.
+# All combinations of activation and squeeze-excite; no activation keeps the network's own, swish.
 VARIANTS = [
     _BASE + Variant(activation, squeeze_excite).suffix
     for activation in (None, "hard_swish", "relu6")
     for squeeze_excite in (True, False)
 ]
-# The smallest published networks of families whose representative is a large one.
-_SMALL = ["hf5", "tinynet-e", "mobilenetv1-0.25", "mobilenetv2-0.35", "ghostnet-0.5"]
+# The smallest published networks of families that a large network represents.
+_SMALL_NETWORKS = ["hf5", "tinynet-e", "mobilenetv1-0.25", "mobilenetv2-0.35", "ghostnet-0.5"]
 
 
 def representative(family: Family) -> str:
-    """The network that bears the family's name, or else its first one."""
+    """Returns the network with the family's name, or the family's first one if there is none."""
     names = family.settings(IMAGENET_RESOLUTION)
     return family.name if family.name in names else next(iter(names))
 
 
-# Those for CIFAR are meant for 32 pixels: no match for the others, nor of any use at 224.
+# The families for CIFAR are left out: their networks are made for images of 32 pixels, so figures
+# at 224 pixels would be of no use.
 REPRESENTATIVES = [
     representative(family) for name, family in FAMILIES.items() if not name.endswith("-cifar")
 ]
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_string("workdir", None, "For files and figures.", required=True, flag_values=FLAGS)
+command.define_workdir(FLAGS, "Folder for the int8 files and the figures.")
 flags.DEFINE_list(
     "networks",
-    [*VARIANTS, *REPRESENTATIVES, *_SMALL],
-    "Names, the first for comparison.",
+    [*VARIANTS, *REPRESENTATIVES, *_SMALL_NETWORKS],
+    "Names of networks. Latencies are relative to the first one.",
     flag_values=FLAGS,
 )
-flags.DEFINE_integer("base_resolution", 224, "Input side at coefficient 1.", flag_values=FLAGS)
-flags.DEFINE_integer("classes", 1000, "Number of classes.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "runs", 30, "Timed inferences a network; 0 for no timing.", lower_bound=0, flag_values=FLAGS
-)
-flags.DEFINE_enum("format", "table", texts.FORMATS, "How to print.", flag_values=FLAGS)
+command.define_network_size(FLAGS)
+command.define_runs(FLAGS, default=30)
+command.define_format(FLAGS)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A network's figures.
+    """The figures of one network.
 
     Attributes:
-      network: its name.
+      network: name of the network.
       resolution: input side in pixels.
-      params, macs: counted from its spec.
-      int8_bytes: size of the file; None where it cannot be converted.
-      latency: relative to the first network; None where it was not timed.
-      arena_bytes: of TFLM; None where it refuses the file, or is not installed.
-      arena_estimate: foretold from the spec; None where there is no file.
-      operators: of the int8 file, name to number.
-      problem: why there is no file, arena or latency; empty where there are all.
+      params, macs: numbers of parameters and multiply-accumulates, counted from the spec.
+      int8_bytes: size of the int8 file; None if the network cannot be converted.
+      latency: latency relative to the first network; None if it was not measured.
+      arena_bytes: size of TFLM's arena; None if TFLM cannot run the file or is not installed.
+      arena_estimate: arena size estimated from the spec; None if there is no file.
+      operators: operators of the int8 file, name to number of occurrences.
+      problem: reason why the file, the arena or the latency is missing; empty if all are there.
     """
 
     network: str
@@ -98,37 +96,45 @@ class Row:
     problem: str
 
 
-def rows(specs: Sequence[ArchSpec], folder: Path, runs: int) -> list[Row]:
-    """Converts and times what the folder lacks; one row a network."""
+def measured_rows(specs: Sequence[ArchSpec], folder: Path, runs: int) -> list[Row]:
+    """Returns one row for each network; converts and measures what the folder lacks.
+
+    Args:
+      specs: the networks.
+      folder: keeps int8 files and figures.
+      runs: number of timed inferences of each network; 0 measures no latencies.
+    """
     from efficientnet_elite.export import measure
 
-    known: dict[str, dict[str, Any]] = {}
+    figures_of: dict[str, dict[str, Any]] = {}
     for spec in tqdm(specs, desc="converting", disable=not sys.stderr.isatty()):
         try:
-            known[spec.name] = figures.of(spec, folder)
+            figures_of[spec.name] = figures.int8_figures(spec, folder)
         except UserError as error:
-            known[spec.name] = {"operators": {}, "refused": str(error)}
+            figures_of[spec.name] = {"operators": {}, "refused": str(error)}
     files = {spec.name: measure.int8_path(spec, folder) for spec in specs}
-    there = [file for name, file in files.items() if "bytes" in known[name]]
-    timed = ratios.kept(folder / "latency.json", there, runs)
-    return [_row(spec, known[spec.name], timed.get(files[spec.name].name)) for spec in specs]
+    converted = [file for name, file in files.items() if "bytes" in figures_of[name]]
+    latencies = ratios.relative_latencies(folder / "latency.json", converted, runs)
+    return [
+        _row(spec, figures_of[spec.name], latencies.get(files[spec.name].name)) for spec in specs
+    ]
 
 
-def _row(spec: ArchSpec, found: dict[str, Any], timing: Timing | None) -> Row:
-    arena = found["head"] + found["tail"] if "head" in found else None
-    problems = [found["refused"]] if "refused" in found else []
-    if timing is not None and timing.error:
-        problems.append(f"cannot be timed: {timing.error}")
+def _row(spec: ArchSpec, measured: dict[str, Any], relative: RelativeLatency | None) -> Row:
+    arena = measured["head"] + measured["tail"] if "head" in measured else None
+    problems = [measured["refused"]] if "refused" in measured else []
+    if relative is not None and relative.error:
+        problems.append(f"cannot be timed: {relative.error}")
     return Row(
         network=spec.name,
         resolution=spec.resolution,
         params=spec.params,
         macs=spec.macs,
-        int8_bytes=found.get("bytes"),
-        latency=timing.ratio if timing else None,
+        int8_bytes=measured.get("bytes"),
+        latency=relative.ratio if relative else None,
         arena_bytes=arena,
-        arena_estimate=None if "refused" in found else costs.of(spec, "arena_bytes"),
-        operators=found["operators"],
+        arena_estimate=None if "refused" in measured else costs.of(spec, "arena_bytes"),
+        operators=measured["operators"],
         problem="; ".join(problems),
     )
 
@@ -147,11 +153,13 @@ _HEADS = (
 
 
 def cells(row: Row, base: Row) -> list[str]:
-    """A row as text, beside the first one, which latencies are relative to.
+    """Returns a row as text, in the order of the column headings; "-" stands for missing figures.
 
-    What is not known is a dash.
+    Args:
+      row: the network.
+      base: the first network, which latencies are relative to.
     """
-    arena, foretold = row.arena_bytes, row.arena_estimate
+    arena, estimate = row.arena_bytes, row.arena_estimate
     speed = None if row.latency is None else row.latency * base.macs / row.macs
     return [
         row.network,
@@ -162,7 +170,7 @@ def cells(row: Row, base: Row) -> list[str]:
         "-" if row.latency is None else f"{row.latency:.2f}",
         "-" if speed is None else f"{speed:.2f}",
         "-" if arena is None else f"{arena / 1e3:.0f}",
-        "-" if foretold is None else f"{foretold / 1e3:.0f}",
+        "-" if estimate is None else f"{estimate / 1e3:.0f}",
     ]
 
 
@@ -173,73 +181,74 @@ def _operators(row: Row) -> str:
 _COMMAND = "python -m benchmarks.studies.zoo --workdir=runs/zoo --format=markdown"
 
 
-def page(found: Sequence[Row], host: latency.Host) -> str:
-    """The Markdown page."""
-    networks = [row for row in found if row.network not in VARIANTS[1:]]
-    variants = [row for row in found if row.network in VARIANTS]
-    notes = [f"- {row.network}: {row.problem}\n" for row in found if row.problem]
-    operators = [[row.network, _operators(row)] for row in found]
+def page(rows: Sequence[Row], host: latency.Host) -> str:
+    """Returns the Markdown page.
+
+    Args:
+      rows: the networks, the first one for comparison.
+      host: the machine that measured the latencies.
+    """
+    networks = [row for row in rows if row.network not in VARIANTS[1:]]
+    variants = [row for row in rows if row.network in VARIANTS]
+    notes = [f"- {row.network}: {row.problem}\n" for row in rows if row.problem]
+    operators = [[row.network, _operators(row)] for row in rows]
     parts = [
         "# The zoo\n",
-        f"Written by `{_COMMAND} > docs/zoo.md`. Nothing here was trained: no figure depends on "
-        "the weights (batch normalisation has the statistics of an image of noise). Which accuracy "
-        "comes with them is for your own images to say ([equal work](equal_work.md) has an "
-        "example); the networks' sources: [families](families.md).\n",
-        "- params, MACs: counted; moving statistics of batch normalisation included; one image.\n"
-        "- int8: the file, full int8 from input to output.\n"
-        f"- latency: one thread, LiteRT with XNNPACK, divided by {found[0].network}'s; all took "
-        "turns in one run. *a MAC*: latency over MACs, likewise; far above 1 where XNNPACK does "
-        "not take over some operators (that of LiteRT 2.3: HARD_SWISH, PRELU) or is slow at them "
-        "(7x7 DEPTHWISE_CONV_2D).\n"
-        "- arena: of TensorFlow Lite Micro with its reference kernels on x86-64, by its own "
-        "account; *estimate*: what `--max_arena_kb` goes by, from the spec alone.\n"
-        f"- machine: {host.cpu}, {host.runtime}, Python {host.python}.\n",
+        f"Written by `{_COMMAND} > docs/zoo.md`. The networks were not trained: no figure on this "
+        "page depends on the weights (batch normalization has the statistics of a noise image). "
+        "Accuracies depend on your images; [equal work](equal_work.md) has an example. The sources "
+        "of the networks are listed in [families](families.md).\n",
+        "- **params, MACs**: millions of parameters, including the moving statistics of batch "
+        "normalization, and of multiply-accumulates for one image.\n"
+        "- **int8**: size of the file, which is int8 from input to output.\n"
+        f"- **latency**: divided by that of {rows[0].network}; one thread, LiteRT with XNNPACK; "
+        "all networks took turns in one run.\n"
+        "- **a MAC**: latency per MAC, relative in the same way. It is far above 1 for networks "
+        "with operators that XNNPACK does not run (HARD_SWISH and PRELU in LiteRT 2.3) or runs "
+        "slowly (7x7 DEPTHWISE_CONV_2D).\n"
+        "- **arena**: measured by TensorFlow Lite Micro with its reference kernels on x86-64.\n"
+        "- **estimate**: arena estimated from the spec alone, as `--max_arena_kb` uses it.\n"
+        f"- Machine: {host.cpu}, {host.runtime}, Python {host.python}.\n",
         "## Families\n",
-        texts.markdown(_HEADS, [cells(row, found[0]) for row in networks]),
+        tables.markdown(_HEADS, [cells(row, rows[0]) for row in networks]),
     ]
     if variants:
         parts += [
             f"## Deployment variants of {_BASE}\n",
-            f"{_BASE} itself has swish and channel gates (squeeze-excite); -nose: no gates.\n",
-            texts.markdown(_HEADS, [cells(row, found[0]) for row in variants]),
+            f"{_BASE} itself has the activation swish and squeeze-excite; names with -nose have no "
+            "squeeze-excite.\n",
+            tables.markdown(_HEADS, [cells(row, rows[0]) for row in variants]),
         ]
     if notes:
         parts += ["## What is missing\n", "".join(notes)]
     parts += [
         "## Operators of the int8 files\n",
-        texts.markdown(("network", "operators"), operators, left=2),
+        tables.markdown(("network", "operators"), operators, left=2),
     ]
     return "\n".join(parts)
 
 
-def as_text(found: Sequence[Row], form: str) -> str:
-    """The rows in one of `texts.FORMATS`."""
+def as_text(rows: Sequence[Row], form: str) -> str:
+    """Returns the rows in one of `tables.FORMATS`."""
     if form == "json":
-        return json.dumps([asdict(row) for row in found], indent=2) + "\n"
+        return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
     if form == "markdown":
-        return page(found, latency.host())
-    heads, lines = (
-        [*_HEADS, "operators"],
-        [[*cells(row, found[0]), _operators(row)] for row in found],
-    )
+        return page(rows, latency.describe_host())
+    lines = [cells(row, rows[0]) for row in rows]
     if form == "csv":
-        return texts.comma_separated(heads, lines)
-    return texts.aligned(heads[:-1], [line[:-1] for line in lines])
+        operators = [_operators(row) for row in rows]
+        lines = [[*line, names] for line, names in zip(lines, operators, strict=True)]
+        return tables.comma_separated([*_HEADS, "operators"], lines)
+    return tables.aligned(_HEADS, lines)
 
 
-def main(argv: list[str]) -> int:
-    """Converts and measures what is missing, then prints; returns the exit status."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def main() -> None:
+    """Converts and measures what is missing, then prints all figures to stdout."""
     sizes = {"base_resolution": FLAGS.base_resolution, "classes": FLAGS.classes}
-    try:
-        specs = [spec_by_name(name, **sizes) for name in dict.fromkeys(FLAGS.networks)]
-        found = rows(specs, Path(FLAGS.workdir), FLAGS.runs)
-    except UserError as error:
-        print(f"{argv[0]}: {error}", file=sys.stderr)
-        return 1
-    print(as_text(found, FLAGS.format), end="")
-    return 0
+    specs = [spec_by_name(name, **sizes) for name in dict.fromkeys(FLAGS.networks)]
+    rows = measured_rows(specs, Path(FLAGS.workdir), FLAGS.runs)
+    print(as_text(rows, FLAGS.format), end="")
 
 
 if __name__ == "__main__":
-    sys.exit(main(program.parse(FLAGS, sys.argv)))
+    command.run(FLAGS, main)

@@ -141,8 +141,8 @@ METRICS = registry.table(
         1e6,
         "Cycles an image on an Ethos-U55-128 by Vela's estimate",
         limit="ethos_u_cycles_m",
-        measure="efficientnet_elite.export.packages.ethos_u:cycles",
-        check="efficientnet_elite.export.packages.ethos_u:check",
+        measure="efficientnet_elite.export.packages.ethos_u:estimate_cycles",
+        check="efficientnet_elite.export.packages.ethos_u:check_available",
         needs="Vela (pip install ethos-u-vela)",
     ),
 )

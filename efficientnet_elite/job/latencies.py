@@ -96,7 +96,7 @@ def measure_files(files: Sequence[str], options: Sequence[str] = ()) -> Measurem
 
 
 def _run_once(arguments: isolated.Arrays) -> isolated.Arrays:
-    (row,) = latency.measure([str(arguments["path"])], latency.Options(runs=1, warmup=0))
+    (row,) = latency.measure_latencies([str(arguments["path"])], latency.Options(runs=1, warmup=0))
     if row.error is not None:
         raise UserError(row.error)
     return {}

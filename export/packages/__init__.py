@@ -1,1 +1,1 @@
-"""Packages around a `.tflite` file: Android, microcontrollers, the web, Ethos-U."""
+"""Packages around a `.tflite` file for Android, microcontrollers, the web and Ethos-U."""

@@ -1,9 +1,9 @@
-"""An Android package: a .tflite file that carries its own metadata, and Kotlin to start from.
+"""Writes Android packages: a .tflite file with TFLite metadata, and Kotlin classes that use it.
 
-The metadata is a flatbuffer of its own (TensorFlow's ``metadata_schema.fbs``, identifier M001): it
-lies in the model as the buffer named ``TFLITE_METADATA`` and tells Android Studio and MediaPipe
-Tasks how to normalise the image and what the classes are called. The labels themselves are a zip
-archive appended to the file, which readers of the flatbuffer do not see.
+The metadata is a separate flatbuffer (TensorFlow's ``metadata_schema.fbs``, identifier M001), which
+the model stores in the buffer named ``TFLITE_METADATA``. Android Studio and MediaPipe Tasks read
+from it how to normalise the image and which file holds the labels. That file, ``labels.txt``, is in
+a zip archive at the end of the .tflite file; readers of the flatbuffer ignore the archive.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
 
 from . import android_sources as sources
+from . import labels as labels_file
 
 METADATA = "TFLITE_METADATA"
-LABELS = "labels.txt"
-# Of the schema: members of the unions, of enumerations, and the version that knows all we use.
-_IMAGE_PROPERTIES, _NORMALIZATION = 2, 1
+# Values from metadata_schema.fbs: members of its unions ContentProperties and ProcessUnitOptions,
+_IMAGE_PROPERTIES, _FEATURE_PROPERTIES, _NORMALIZATION = 2, 1, 1
+# members of its enumerations ColorSpaceType and AssociatedFileType,
 _RGB, _TENSOR_AXIS_LABELS = 1, 2
+# and the lowest schema version that has all fields that are used here.
 _PARSER_VERSION = "1.0.0"
-# The input is (pixel - MEAN) / DEVIATION.
+# The network's input is (pixel - MEAN) / DEVIATION.
 MEAN = DEVIATION = 128.0
 
 
-def write(
+def write_android_package(
     model: bytes,
     *,
     name: str,
@@ -40,21 +42,23 @@ def write(
     out_dir: Path,
     crop_fraction: float = 1.0,
 ) -> int:
-    """Writes the package; files of the same names are replaced.
+    """Writes an Android package: ``NAME.tflite``, ``labels.txt``, two Kotlin files and a README.
 
     Args:
-      model: content of a .tflite file whose input is the pixel (uint8) or pixel / 128 - 1 (float32)
-        and whose output are logits of the same type, of the image or of each of its pixels.
-      name: of the network, and of the file.
+      model: content of a .tflite file. Its input (1, side, side, 3) is the pixel (uint8) or
+        pixel / 128 - 1 (float32). Its output has the same type and holds logits: (1, classes), or
+        (1, side, side, classes) for a segmentation network.
+      name: name of the network; the .tflite file gets this name as well.
       labels: names of the classes, in the order of the logits.
-      out_dir: gets ``NAME.tflite``, ``labels.txt``, two Kotlin files and a README.
-      crop_fraction: share of an image's shorter side that the network was tested on.
+      out_dir: folder of the package. Existing files of the same names are replaced.
+      crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
+        of the image's shorter side. The README states it.
 
     Returns:
-      Size of the .tflite file in bytes.
+      Size of the .tflite file in bytes, metadata included.
 
     Raises:
-      UserError: the model is of another kind.
+      UserError: the model has another input or output, or another number of classes.
     """
     content = with_metadata(model, name=name, labels=labels)
     contents = inspect.read(model)
@@ -67,15 +71,28 @@ def write(
         "crop": f"{crop_fraction:.1%}",
     }
     texts = sources.SEGMENTER if inspect.gives_masks(contents) else sources.CLASSIFIER
-    written = {path: Template(text).substitute(values).encode() for path, text in texts.items()}
-    written[LABELS] = _lines(labels)
-    written[f"{name}.tflite"] = content
-    files.write({Path(out_dir, path): text for path, text in written.items()})
+    contents_by_path = {
+        path: Template(text).substitute(values).encode() for path, text in texts.items()
+    }
+    contents_by_path[labels_file.FILE_NAME] = labels_file.file_content(labels)
+    contents_by_path[f"{name}.tflite"] = content
+    files.write({Path(out_dir, path): data for path, data in contents_by_path.items()})
     return len(content)
 
 
 def with_metadata(model: bytes, *, name: str, labels: Sequence[str]) -> bytes:
-    """The same network in a file that says what goes in and what comes out; see `write`."""
+    """Returns the .tflite file with metadata that describes its input, output and labels.
+
+    Metadata that the file already has is replaced. The network itself stays the same.
+
+    Args:
+      model: content of a .tflite file, as for `write_android_package`.
+      name: name of the network.
+      labels: names of the classes, in the order of the logits.
+
+    Raises:
+      UserError: the model has another input or output, or another number of classes.
+    """
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
@@ -84,11 +101,11 @@ def with_metadata(model: bytes, *, name: str, labels: Sequence[str]) -> bytes:
     (image,), (logits,) = contents.inputs, contents.outputs
     if {image.type, logits.type} not in ({"UINT8"}, {"FLOAT32"}):
         raise UserError(
-            f"the model takes {image.type} and gives {logits.type}: MediaPipe wants uint8 or "
+            f"the model takes {image.type} and gives {logits.type}: MediaPipe needs uint8 or "
             "float32 for both; export it with --io=uint8"
         )
     if image.type == "UINT8" and (image.scales, image.zero_points) != ((1 / 128,), (128,)):
-        raise UserError("the model's uint8 input is not the pixel: export it with --io=uint8")
+        raise UserError("the model's uint8 input is not the pixel value: export it with --io=uint8")
     inspect.check_labels(contents, len(labels))
 
     tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
@@ -100,25 +117,26 @@ def with_metadata(model: bytes, *, name: str, labels: Sequence[str]) -> bytes:
         tree.metadata.append(entry)
         tree.buffers.append(schema.BufferT())
     tree.buffers[entry.buffer].data = np.frombuffer(_metadata(name, contents), np.uint8)
-    tree.buffers = [_Aligned(buffer.data) for buffer in tree.buffers]
+    tree.buffers = [_AlignedBuffer(buffer.data) for buffer in tree.buffers]
     builder = flatbuffers.Builder(len(model) + 4096)
     builder.Finish(tree.Pack(builder), b"TFL3")
     archive = io.BytesIO(bytes(builder.Output()))
     archive.seek(0, io.SEEK_END)
     with zipfile.ZipFile(archive, "a") as zipped:
-        # A fixed date: the same model gives the same bytes.
-        zipped.writestr(zipfile.ZipInfo(LABELS), _lines(labels))
+        # ZipInfo has a fixed date, so that the same model always gives the same bytes.
+        entry_name = zipfile.ZipInfo(labels_file.FILE_NAME)
+        zipped.writestr(entry_name, labels_file.file_content(labels))
     return archive.getvalue()
 
 
-class _Aligned:
-    """A buffer of the model that is written at a multiple of 16, as the schema demands."""
+class _AlignedBuffer:
+    """A buffer of the model, written at a multiple of 16 bytes, as the TFLite schema requires."""
 
     def __init__(self, data: Any):
         self.data = b"" if data is None else np.asarray(data, np.uint8).tobytes()
 
     def Pack(self, builder: Any) -> int:
-        """Called by the schema's classes for the offset of what it has written."""
+        """Writes the buffer and returns its offset; the schema's `ModelT.Pack` calls this."""
         from ai_edge_litert import schema_py_generated as schema
 
         if self.data:
@@ -133,6 +151,7 @@ class _Aligned:
 
 
 def _metadata(name: str, contents: inspect.Contents) -> bytes:
+    """Builds the metadata flatbuffer; the numbers are field indices of metadata_schema.fbs."""
     import flatbuffers
 
     (image,) = contents.inputs
@@ -144,7 +163,13 @@ def _metadata(name: str, contents: inspect.Contents) -> bytes:
         return builder.CreateString(value)
 
     def table(slots: int, offsets: Mapping[int, int], numbers: Mapping[int, int] = {}) -> int:
-        """A table of so many slots: offsets of what it refers to, and one-byte numbers."""
+        """Writes a table with `slots` fields and returns its offset.
+
+        Args:
+          slots: number of fields that the schema gives this table.
+          offsets: field index to the offset of a string, vector or table written before.
+          numbers: field index to a value of one byte (an enumeration's or union's member).
+        """
         builder.StartObject(slots)
         for slot, offset in offsets.items():
             builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
@@ -152,55 +177,51 @@ def _metadata(name: str, contents: inspect.Contents) -> bytes:
             builder.PrependUint8Slot(slot, number, 0)
         return builder.EndObject()
 
-    def tables(*offsets: int) -> int:
+    def table_vector(*offsets: int) -> int:
         builder.StartVector(4, len(offsets), 4)
         for offset in reversed(offsets):
             builder.PrependUOffsetTRelative(offset)
         return builder.EndVector()
 
-    def floats(value: float) -> int:
+    def float_vector(value: float) -> int:
         return builder.CreateNumpyVector(np.array([value], np.float32))
 
     highest = 255.0 if image.type == "UINT8" else (255 - MEAN) / DEVIATION
     lowest = 0.0 if image.type == "UINT8" else -MEAN / DEVIATION
     content = table(3, {1: table(2, {}, {0: _RGB})}, {0: _IMAGE_PROPERTIES})
-    options = table(2, {0: floats(MEAN), 1: floats(DEVIATION)})
-    unit = table(2, {1: options}, {0: _NORMALIZATION})
-    statistics = table(2, {0: floats(highest), 1: floats(lowest)})
-    taken = table(
+    options = table(2, {0: float_vector(MEAN), 1: float_vector(DEVIATION)})
+    normalization = table(2, {1: options}, {0: _NORMALIZATION})
+    statistics = table(2, {0: float_vector(highest), 1: float_vector(lowest)})
+    input_tensor = table(
         7,
         {
             0: text("image"),
-            1: text("The image, RGB, in the input's size."),
+            1: text("RGB image, resized to the input's size."),
             3: content,
-            4: tables(unit),
+            4: table_vector(normalization),
             5: statistics,
         },
     )
-    names = table(
+    label_file = table(
         5,
-        {0: text(LABELS), 1: text("Names of the classes, a line each.")},
+        {0: text(labels_file.FILE_NAME), 1: text("Names of the classes, one per line.")},
         {2: _TENSOR_AXIS_LABELS},
     )
-    feature = table(3, {1: table(0, {})}, {0: 1})
-    logits = "A logit a class for each pixel." if masks else "A logit a class."
-    given = table(
+    feature = table(3, {1: table(0, {})}, {0: _FEATURE_PROPERTIES})
+    logits = "One logit per class for each pixel." if masks else "One logit per class."
+    output_tensor = table(
         7,
-        {0: text("logits"), 1: text(logits), 3: feature, 6: tables(names)},
+        {0: text("logits"), 1: text(logits), 3: feature, 6: table_vector(label_file)},
     )
-    graph = table(10, {2: tables(taken), 3: tables(given)})
+    graph = table(10, {2: table_vector(input_tensor), 3: table_vector(output_tensor)})
     root = table(
         8,
         {
             0: text(name),
             1: text(f"{kind} made with efficientnet-elite."),
-            3: tables(graph),
+            3: table_vector(graph),
             7: text(_PARSER_VERSION),
         },
     )
     builder.Finish(root, b"M001")
     return bytes(builder.Output())
-
-
-def _lines(labels: Sequence[str]) -> bytes:
-    return "".join(f"{label}\n" for label in labels).encode()

@@ -1,9 +1,10 @@
-"""A microcontroller package: a network as a C++11 library for TensorFlow Lite Micro (TFLM).
+"""Writes microcontroller packages: a network as a C++11 library for TensorFlow Lite Micro (TFLM).
 
-``src/`` holds the model as an aligned array, a resolver that registers exactly its operators, its
-constants, the steps before and after it, and ``Classify()``, which puts them together; for
-networks that give each pixel a class ``Segment()``. Beside it lie what Arduino and PlatformIO want
-to know of a library, ``labels.txt`` and a README. The arena size is measured by TFLM itself.
+The folder ``src/`` of a package contains the model as an aligned array, a resolver that registers
+the model's operators, constants, the steps before and after the network, and the function
+``Classify()`` that combines them (``Segment()`` for segmentation networks). The package also
+contains the library descriptions for Arduino and PlatformIO, an Arduino sketch, ``labels.txt`` and
+a README. TFLM itself measures the size of the arena.
 """
 
 from __future__ import annotations
@@ -21,19 +22,23 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
 from efficientnet_elite.export.runtimes import tflm
 
-from . import micro_answers as answers
+from . import labels as labels_file
 from . import micro_sources as sources
+from . import micro_tasks as tasks
 
-_WIDTH = 320  # of the widest image, where the network's own are no wider
+# Width in pixels of the widest image that a package accepts, unless the network's input is wider.
+_DEFAULT_MAX_IMAGE_WIDTH = 320
 
-# Operators whose method of MicroMutableOpResolver is "Add" and their words, capitalised ...
+# Operators that MicroMutableOpResolver registers with a method of the regular name: "Add" and the
+# capitalised words of the operator's name, such as AddMaxPool2D. Checked against TFLM's header of
+# August 2026.
 _REGULAR = """
 ABS ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE DIV EXPAND_DIMS
 FULLY_CONNECTED HARD_SWISH LEAKY_RELU LOGISTIC MAX_POOL_2D MAXIMUM MEAN MINIMUM MUL PACK PAD PRELU
 QUANTIZE RELU RELU6 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SHAPE SLICE SOFTMAX SPLIT
 SPLIT_V SQRT SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV UNPACK
 """
-# ... and the others. Checked against TFLM's header of August 2026.
+# Operator to the method that registers it.
 METHODS = {
     **{
         name: "Add" + "".join(word if word == "2D" else word.title() for word in name.split("_"))
@@ -44,7 +49,7 @@ METHODS = {
 }
 
 
-def write(
+def write_micro_package(
     model: bytes,
     *,
     name: str,
@@ -52,27 +57,31 @@ def write(
     out_dir: Path,
     crop_fraction: float = 1.0,
 ) -> int:
-    """Writes the package of an int8 model; files of the same names are replaced.
+    """Writes the microcontroller package of an int8 model.
 
     Args:
-      model: content of a .tflite file, int8 from input to output, whose input is pixel - 128 and
-        whose output are logits, of the image or of each of its pixels.
-      name: of the network.
+      model: content of a .tflite file that is int8 from input to output. Its input
+        (1, side, side, 3) is pixel - 128. Its output holds logits: (1, classes), or
+        (1, side, side, classes) for a segmentation network.
+      name: name of the network.
       labels: names of the classes, in the order of the logits.
-      out_dir: gets ``src/`` and the rest.
-      crop_fraction: share of an image's shorter side that the network was tested on.
+      out_dir: folder of the package. Existing files of the same names are replaced.
+      crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
+        of the image's shorter side. The package crops images to it.
 
     Returns:
-      The size of its tensor arena in bytes.
+      Size of the tensor arena in bytes.
 
     Raises:
-      UserError: TFLM is not installed or cannot run the model, which may not be int8 throughout.
+      UserError: TFLM is not installed or cannot run the model, or the model is not int8 throughout
+        or has another input or output.
     """
     contents = inspect.read(model)
     masks = inspect.gives_masks(contents)
     inspect.check_pixel_classifier(contents, len(labels), per_pixel=masks)
-    answer = answers.MASK if masks else answers.CLASS
-    # Before the arena: it names the operator, TFLM only its number.
+    task = tasks.SEGMENTATION if masks else tasks.CLASSIFICATION
+    # This comes before TFLM measures the arena, because its error names an operator that TFLM
+    # lacks, whereas TFLM reports only the operator's number.
     registrations = [f"resolver.{_method(name)}() == kTfLiteOk" for name in contents.operators]
     arena = tflm.arena_bytes(model)
     (image,), (logits,) = contents.inputs, contents.outputs
@@ -96,11 +105,11 @@ def write(
         "operator_count": len(registrations),
         "registrations": " &&\n         ".join(registrations),
         "operators": ", ".join(contents.operators),
-        "width": max(_WIDTH, image.shape[1]),
-        **{part: getattr(answer, part) for part in ("kind", "call", "parameter", "argument")},
+        "width": max(_DEFAULT_MAX_IMAGE_WIDTH, image.shape[1]),
+        **{part: getattr(task, part) for part in ("kind", "call", "parameter", "argument")},
     }
-    for part in ("before", "promise", "after", "read", "usage"):
-        values[part] = Template(getattr(answer, part)).substitute(values)
+    for part in ("declarations", "call_comment", "postprocessing", "read_result", "usage"):
+        values[part] = Template(getattr(task, part)).substitute(values)
     texts = {
         f"src/{net}_config.h": sources.CONFIG,
         f"src/{net}_model.h": sources.MODEL_HEADER,
@@ -109,25 +118,31 @@ def write(
         f"src/{net}_image.h": sources.IMAGE,
         f"src/{net}.h": sources.HEADER,
         f"src/{net}.cc": sources.SOURCE,
-        f"examples/{answer.example}/{answer.example}.ino": answer.sketch,
+        f"examples/{task.example}/{task.example}.ino": task.sketch,
         "library.properties": sources.ARDUINO,
         "README.md": sources.README,
     }
-    written = {path: Template(text).substitute(values) for path, text in texts.items()}
-    written["labels.txt"] = "".join(f"{label}\n" for label in labels)
-    written["library.json"] = json.dumps(_platformio(net, name, answer.kind), indent=2) + "\n"
-    files.write({Path(out_dir, path): text.encode() for path, text in written.items()})
+    texts = {path: Template(text).substitute(values) for path, text in texts.items()}
+    texts["library.json"] = json.dumps(_platformio_library(net, name, task.kind), indent=2) + "\n"
+    contents_by_path = {Path(out_dir, path): text.encode() for path, text in texts.items()}
+    contents_by_path[out_dir / labels_file.FILE_NAME] = labels_file.file_content(labels)
+    files.write(contents_by_path)
     return arena
 
 
 def namespace(name: str) -> str:
-    """A C++ namespace and file name for a network: ``net_`` and its letters and digits."""
+    """Returns a C++ namespace for a network's name: ``net_``, then its letters and digits.
+
+    Other characters become underscores, such as in ``net_elite9_relu6``. The package's file names
+    begin with the namespace as well.
+    """
     return "net_" + re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def c_string(text: str) -> str:
-    """A C string literal of a text in UTF-8, itself in ASCII."""
-    # Octal escapes end after three digits, hexadecimal ones do not; "?" may begin a trigraph.
+    """Returns a C string literal, in ASCII, for the UTF-8 encoding of a text."""
+    # The escapes are octal because these end after three digits, which hexadecimal ones do not.
+    # A question mark is escaped because two of them could begin a trigraph.
     escaped = (
         chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}"
         for byte in text.encode()
@@ -138,24 +153,26 @@ def c_string(text: str) -> str:
 def _method(operator: str) -> str:
     if operator not in METHODS:
         raise UserError(
-            f"the model has the operator {operator}, which is none of a microcontroller's "
-            "network: build the network from other layers"
+            f"the model has the operator {operator}, which TensorFlow Lite Micro or this program "
+            "does not support: build the network from other layers"
         )
     return METHODS[operator]
 
 
 def _float(value: float) -> str:
-    """A C++ float literal that is read back as the same float32."""
+    """Returns a C++ float literal that compilers read as the same float32."""
     text = f"{np.float32(value):.9g}"
     return (text if {".", "e"} & set(text) else f"{text}.0") + "f"
 
 
 def _array(model: bytes) -> str:
+    """Returns the elements of a C++ array with the model's bytes, 16 bytes per line."""
     rows = (model[start : start + 16] for start in range(0, len(model), 16))
     return "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
 
 
-def _platformio(net: str, name: str, kind: str) -> dict[str, object]:
+def _platformio_library(net: str, name: str, kind: str) -> dict[str, object]:
+    """Returns the content of PlatformIO's ``library.json``."""
     return {
         "name": net,
         "version": "1.0.0",

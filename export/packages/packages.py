@@ -121,7 +121,7 @@ def _check_output(content: bytes, target: Target) -> None:
 
 def write_android(source: Source) -> Package:
     """A package for Android; see `Target.write`."""
-    size = android.write(
+    size = android.write_android_package(
         source.content,
         name=source.name,
         labels=source.labels,
@@ -133,7 +133,7 @@ def write_android(source: Source) -> Package:
 
 def write_ethos_u(source: Source) -> Package:
     """A package for an Ethos-U; see `Target.write`."""
-    report = ethos_u.write(
+    report = ethos_u.write_ethos_u_package(
         source.content,
         name=source.name,
         labels=source.labels,
@@ -146,7 +146,7 @@ def write_ethos_u(source: Source) -> Package:
 
 def write_web(source: Source) -> Package:
     """A package for browsers; see `Target.write`."""
-    size = web.write(
+    size = web.write_web_package(
         source.content,
         name=source.name,
         file=source.file,
@@ -165,7 +165,7 @@ def write_micro(source: Source) -> Package:
             "microcontroller needs int8 throughout: export again with "
             "--remedies=calibration,equalization,qat"
         )
-    arena = micro.write(
+    arena = micro.write_micro_package(
         source.content,
         name=source.name,
         labels=source.labels,

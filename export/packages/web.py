@@ -1,8 +1,9 @@
-"""A web package: a folder whose page shows the network's answers and measures its latency.
+"""Writes web packages: a folder with a page that runs the network in the browser.
 
-The page runs the network with LiteRT.js, whose files come from npm in pinned versions when the
-folder is written. The folder is complete: any static server will do, and nothing else is asked of
-the network.
+The page shows the network's predictions for a picture or the camera, and measures the latency. It
+runs the network with LiteRT.js; pinned versions of its files are downloaded with npm when the
+package is written. The folder is complete: any static web server can serve it, and the page loads
+nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from string import Template
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
 
+from . import labels as labels_file
 from . import npm
 
 VERSION = "2.5.3"
 RUNTIME = f"LiteRT.js {VERSION}"
-# Two of its builds, neither of which needs threads and with them special headers of the server:
-# with relaxed SIMD, and without for older browsers.
+# Two builds of LiteRT.js: one with relaxed SIMD, and one for browsers without it. Both use a single
+# thread: builds with threads would need a server that sends special headers.
 BUILDS = ("litert_wasm_internal", "litert_wasm_compat_internal")
 PACKAGES = (
-    npm.Package(
+    npm.NpmPackage(
         "@litertjs/core",
         VERSION,
         "sha512-PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWo"
         "yJQ==",
         ("dist/index.js", *(f"wasm/{name}.{kind}" for name in BUILDS for kind in ("js", "wasm"))),
     ),
-    npm.Package(
+    npm.NpmPackage(
         "@litertjs/wasm-utils",
         VERSION,
         "sha512-4fJiw6tBQnIs+0jH/OQ16nYOiSl8/+zZnn5h2ul8aTKHi05sVqZW580Tmk78pC2kT39A9OYBVdFawteZ/sI"
@@ -41,7 +43,7 @@ PACKAGES = (
     ),
 )
 PAGE = ("index.html", "style.css", "page.js", "image.js", "latency.js", "mask.js", "network.js")
-# Scale and zero point of an input that is the pixel, pixel - 128 or pixel / 128 - 1.
+# Scales and zero points of an input that is pixel, pixel - 128 or pixel / 128 - 1.
 _INPUTS = {
     "UINT8": ((1 / 128,), (128,)),
     "INT8": ((1 / 128,), (0,)),
@@ -51,28 +53,30 @@ _INPUTS = {
 _README = """\
 $name for the browser
 
-Serve this folder with any static web server and open it, for example
+Serve this folder with any static web server. For example, run this command in the folder
 
     python -m http.server 8000
 
-in it, then http://localhost:8000. (Opened as a file the page cannot start: browsers load no
-modules from files.) The page shows $answer a picture or the camera's image, and
-measures latency; the JSON that it offers is what `elite search --metric_table=...` takes.
+and open http://localhost:8000. (The page does not work when you open index.html as a file, because
+browsers do not load JavaScript modules from files.) The page shows $prediction
+a picture or the camera's image, and measures the latency. You can pass the JSON file that it offers
+for download to `elite search --metric_table=...`.
 
-From a phone: http://ADDRESS-OF-THIS-MACHINE:8000. The camera button needs https or localhost;
-choosing a picture works everywhere, and on phones lets you take one.
+On a phone, open http://ADDRESS-OF-THIS-MACHINE:8000. Browsers allow the camera button only on pages
+served over https or from localhost. Choosing a picture works everywhere; on a phone you can also
+take one.
 
-The network is $file,
-run by LiteRT.js on one thread of the processor. That build needs no special headers; threads would
-need the server to send Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy. Browsers
-without relaxed SIMD get a slower build.
+The network is $file.
+LiteRT.js runs it on one thread of the processor. The single-threaded build works with any server;
+threads would need a server that sends the headers Cross-Origin-Opener-Policy and
+Cross-Origin-Embedder-Policy. Browsers without relaxed SIMD use a slower build.
 
-litert/: $runtime from npm, unchanged, Copyright Google LLC, Apache License 2.0
-(https://www.apache.org/licenses/LICENSE-2.0).
+The folder litert/ contains $runtime, downloaded from npm and unchanged,
+Copyright Google LLC, Apache License 2.0 (https://www.apache.org/licenses/LICENSE-2.0).
 """
 
 
-def write(
+def write_web_package(
     model: bytes,
     *,
     name: str,
@@ -81,33 +85,35 @@ def write(
     out_dir: Path,
     crop_fraction: float = 1.0,
 ) -> int:
-    """Writes the package; files of the same names are replaced.
+    """Writes a web package: a page, its scripts, LiteRT.js, the network and a README.
 
     Args:
-      model: content of a .tflite file whose input is the pixel (uint8), pixel - 128 (int8) or
-        pixel / 128 - 1 (float32).
-      name: of the network.
-      file: what the .tflite file is called; the JSON of a measurement names it.
+      model: content of a .tflite file. Its input (1, side, side, 3) is pixel (uint8), pixel - 128
+        (int8) or pixel / 128 - 1 (float32). Its output is (1, classes), or (1, side, side, classes)
+        for a segmentation network.
+      name: name of the network.
+      file: name of the .tflite file in the package; the JSON file of a measurement contains it.
       labels: names of the classes, in the order of the logits.
-      out_dir: gets ``index.html`` and the rest.
-      crop_fraction: share of an image's shorter side that the network was tested on.
+      out_dir: folder of the package. Existing files of the same names are replaced.
+      crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
+        of the image's shorter side. The page crops pictures to it.
 
     Returns:
       Size of the .tflite file in bytes.
 
     Raises:
-      UserError: the model is of another kind, or LiteRT.js cannot be fetched.
+      UserError: the model has another input or output, or LiteRT.js cannot be downloaded.
     """
     contents = inspect.read(model)
     side = inspect.image_side(contents)
     (image,), (logits,) = contents.inputs, contents.outputs
     if _INPUTS.get(image.type) != (image.scales, image.zero_points):
-        raise UserError(f"the model's {image.type} input is not the pixel: export it again")
+        raise UserError(f"the model's {image.type} input is not the pixel value: export it again")
     if logits.type not in _INPUTS:
         raise UserError(f"the model gives {logits.type}: export it with int8, uint8 or float32")
     inspect.check_labels(contents, len(labels))
     masks = inspect.gives_masks(contents)
-    described = {
+    description = {
         "name": name,
         "file": file,
         "bytes": len(model),
@@ -123,29 +129,35 @@ def write(
         "runtime": RUNTIME,
         "labels": list(labels),
     }
-    answer = "the class of each pixel of" if masks else "the likeliest classes of"
-    readme = Template(_README).substitute(name=name, file=file, runtime=RUNTIME, answer=answer)
-    written = {
+    prediction = "the class of each pixel of" if masks else "the most likely classes of"
+    readme = Template(_README).substitute(
+        name=name, file=file, runtime=RUNTIME, prediction=prediction
+    )
+    contents_by_path = {
         **runtime_files(),
         **page_files(PAGE),
         file: model,
-        "model.json": json.dumps(described, indent=2, ensure_ascii=False).encode() + b"\n",
-        "labels.txt": "".join(f"{label}\n" for label in labels).encode(),
+        "model.json": json.dumps(description, indent=2, ensure_ascii=False).encode() + b"\n",
+        labels_file.FILE_NAME: labels_file.file_content(labels),
         "README.txt": readme.encode(),
     }
-    files.write({Path(out_dir, path): content for path, content in written.items()})
+    files.write({Path(out_dir, path): content for path, content in contents_by_path.items()})
     return len(model)
 
 
 def page_files(names: Sequence[str]) -> dict[str, bytes]:
-    """The sources of pages, by name."""
+    """Returns the contents of files of the folder ``web_page``, by name."""
     folder = resources(__package__) / "web_page"
     return {name: (folder / name).read_bytes() for name in names}
 
 
 @functools.cache
 def runtime_files() -> dict[str, bytes]:
-    """LiteRT.js, by path in a package; UserError where it cannot be fetched."""
-    core, utils = npm.fetch(PACKAGES)
+    """Returns the files of LiteRT.js, by path in a web package; downloads them once per process.
+
+    Raises:
+      UserError: they cannot be downloaded.
+    """
+    core, utils = npm.fetch_packages(PACKAGES)
     paths = ["litert/core.js", *(f"litert/{path}" for path in PACKAGES[0].files[1:])]
     return {**dict(zip(paths, core, strict=True)), "litert/wasm-utils.js": utils[0]}

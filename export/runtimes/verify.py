@@ -361,7 +361,7 @@ def compile_for_npu(model: bytes) -> Row:
         return Row(name, skipped=f"it compiles INT8 models, this one is {given}")
     row: dict[str, Any] = {"runtime": name, "version": version("ethos-u-vela")}
     try:
-        _, report = ethos_u.compiled(model)
+        _, report = ethos_u.compile_model(model)
     except UserError as error:
         return Row(**row, error=str(error))
     return Row(**row, cycles=report.cycles, memory_bytes=round(report.sram_bytes))

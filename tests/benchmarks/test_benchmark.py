@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import flatbuffers
@@ -19,7 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 from efficientnet_elite.benchmarks import latency
-from efficientnet_elite.benchmarks.latency import Options, measure
+from efficientnet_elite.benchmarks.latency import Options, measure_latencies
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.int8.convert import to_tflite
 from efficientnet_elite.job.latencies import measure_champions
@@ -87,7 +88,7 @@ def program(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
 
 
 def test_rows_describe_the_models(models):
-    light, int8, heavy = measure(list(models.values()), Options(runs=20, threads=2))
+    light, int8, heavy = measure_latencies(list(models.values()), Options(runs=20, threads=2))
     assert [row.model for row in (light, int8, heavy)] == [str(path) for path in models.values()]
     assert (light.input, int8.input) == ("1x16x16x3 float32", "1x16x16x3 int8")
     for row in (light, int8, heavy):
@@ -100,25 +101,46 @@ def test_rows_describe_the_models(models):
 
 
 class Machine:
-    """A clock, and interpreters that take their time by it; it slows down as it goes."""
+    """A fake clock, and fake LiteRT interpreters whose inferences advance it.
 
-    def __init__(self, monkeypatch, costs: dict[str, float]):
+    Args:
+      milliseconds: gives the duration of an inference from the model's name and the number of
+        inferences before it.
+
+    Attributes:
+      log: names of the models that ran an inference, in order, without the first inference of each
+        interpreter (when it is loaded).
+    """
+
+    def __init__(self, monkeypatch, milliseconds: Callable[[str, int], float]):
         self.now = 0
         self.log: list[str] = []
-        self.costs = costs
-        monkeypatch.setattr(latency, "_load", lambda path, options: Load(self, path.name))
-        monkeypatch.setattr(latency, "_describe_inputs", lambda interpreter: "")
+        self.milliseconds = milliseconds
+
+        def interpreter(model_path: str, num_threads: int) -> FakeInterpreter:
+            return FakeInterpreter(self, Path(model_path).name)
+
+        monkeypatch.setattr("ai_edge_litert.interpreter.Interpreter", interpreter)
         monkeypatch.setattr(latency.time, "perf_counter_ns", lambda: self.now)
 
 
-class Load:
+class FakeInterpreter:
     def __init__(self, machine: Machine, name: str):
         self.machine, self.name = machine, name
+        self.loaded = False
+
+    def allocate_tensors(self) -> None:
+        pass
+
+    def get_input_details(self) -> list[dict]:
+        return []
 
     def invoke(self) -> None:
+        if not self.loaded:
+            self.loaded = True
+            return
         machine = self.machine
-        slowdown = 1 + len(machine.log) // 6 % 10  # steady over a round of three models
-        machine.now += round(machine.costs[self.name] * slowdown * 1e6)
+        machine.now += round(machine.milliseconds(self.name, len(machine.log)) * 1e6)
         machine.log.append(self.name)
 
 
@@ -131,16 +153,18 @@ def three(tmp_path) -> list[Path]:
 
 
 def test_ratios_hold_on_a_machine_that_changes_its_speed(monkeypatch, three):
-    Machine(monkeypatch, {"a": 3, "b": 1.5, "c": 12})
-    rows = measure(three, Options(runs=50, warmup=0))
+    costs = {"a": 3, "b": 1.5, "c": 12}
+    # The machine slows down from round to round; a round has two inferences of three models.
+    Machine(monkeypatch, lambda name, inferences: costs[name] * (1 + inferences // 6 % 10))
+    rows = measure_latencies(three, Options(runs=50, warmup=0))
     assert [row.ratio for row in rows] == [1, 0.5, 4]
     assert rows[0].min_ms == 3
     assert rows[0].median_ms == pytest.approx(3 * 5.5)
 
 
 def test_models_take_turns_in_changing_order(monkeypatch, three):
-    machine = Machine(monkeypatch, dict.fromkeys("abc", 1))
-    measure(three, Options(runs=30, warmup=4, seed=1))
+    machine = Machine(monkeypatch, lambda name, inferences: 1)
+    measure_latencies(three, Options(runs=30, warmup=4, seed=1))
     warmup, turns = machine.log[:12], machine.log[12:]
     assert warmup == list("abc") * 4
     # A turn is two inferences, the first untimed; a round has each model once.
@@ -150,11 +174,11 @@ def test_models_take_turns_in_changing_order(monkeypatch, three):
     assert all(sorted(order) == list("abc") for order in rounds)
     assert len(set(rounds)) == 6
 
-    again = Machine(monkeypatch, dict.fromkeys("abc", 1))
-    measure(three, Options(runs=30, warmup=4, seed=1))
+    again = Machine(monkeypatch, lambda name, inferences: 1)
+    measure_latencies(three, Options(runs=30, warmup=4, seed=1))
     assert again.log == machine.log
-    other = Machine(monkeypatch, dict.fromkeys("abc", 1))
-    measure(three, Options(runs=30, warmup=4, seed=2))
+    other = Machine(monkeypatch, lambda name, inferences: 1)
+    measure_latencies(three, Options(runs=30, warmup=4, seed=2))
     assert other.log != machine.log
 
 
@@ -162,18 +186,16 @@ def test_statistics(monkeypatch, three):
     """One hundred known times: 1 to 100 ms, shuffled."""
     times = [float(ms) for ms in range(1, 101)]
     random.Random(0).shuffle(times)
-    left = iter(times)
-    monkeypatch.setattr(latency, "_load", lambda path, options: object())
-    monkeypatch.setattr(latency, "_describe_inputs", lambda interpreter: "")
-    monkeypatch.setattr(latency, "_turn", lambda interpreter: next(left))
-    (row,) = measure(three[:1], Options(runs=100, warmup=0))
-    found = (row.min_ms, row.median_ms, row.mean_ms, row.p90_ms)
-    assert found == pytest.approx((1, 50.5, 50.5, 90.1))
+    # Each timed inference follows an untimed one.
+    Machine(monkeypatch, lambda name, inferences: times[inferences // 2])
+    (row,) = measure_latencies(three[:1], Options(runs=100, warmup=0))
+    statistics = (row.min_ms, row.median_ms, row.mean_ms, row.p90_ms)
+    assert statistics == pytest.approx((1, 50.5, 50.5, 90.1))
 
 
 def test_progress_counts_the_rounds(models):
     seen = []
-    measure([models["light"]], FEW, lambda done, total: seen.append((done, total)))
+    measure_latencies([models["light"]], FEW, lambda done, total: seen.append((done, total)))
     assert seen == [(done, 5) for done in range(1, 6)]
 
 
@@ -278,15 +300,16 @@ def test_the_files_of_a_search_are_those_that_its_sidecars_name(models, tmp_path
             measure_champions(tmp_path)
 
 
-PROGRAMS = ("curves", "equal_work", "estimates", "int8_collapse", "rendered_study", "train_speed",
-            "zoo")  # fmt: skip
+SHARED = {"__init__", "command", "figures", "ratios", "study", "tables", "trained"}
+STUDIES = sorted({path.stem for path in (FOLDER / "studies").glob("*.py")} - SHARED)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_the_other_programs_list_their_flags(name):
-    command = [sys.executable, "-m", f"efficientnet_elite.benchmarks.studies.{name}"]
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_run_from_a_checkout_and_list_their_flags(name):
+    command = [sys.executable, "-m", f"benchmarks.studies.{name}"]
+    root = FOLDER.parent
     good, bad = (
-        subprocess.run([*command, flag], capture_output=True, text=True, timeout=60)
+        subprocess.run([*command, flag], capture_output=True, text=True, timeout=60, cwd=root)
         for flag in ("--help", "--colour=red")
     )
     assert (good.returncode, good.stderr) == (0, "")
@@ -294,6 +317,9 @@ def test_the_other_programs_list_their_flags(name):
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr.endswith("Unknown command line flag 'colour' (--help lists the flags)\n")
     assert bad.stderr.count("\n") == 1
+    listing = (FOLDER / "studies/README.md").read_text()
+    assert f"| `{name}" in listing
+    assert f"python -m benchmarks.studies.{name}" in good.stdout
 
 
 def test_flags_of_one_call_do_not_reach_the_next(models, tmp_path, capsys):
@@ -365,7 +391,7 @@ def test_on_a_machine_without_tensorflow(models, tmp_path):
             pytest.skip(f"pip reaches no package index: {done.stderr.splitlines()[-1]}")
         assert done.returncode == 0, done.stderr
 
-    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__", "studies"))
     install("absl-py", "numpy")
     done = run("benchmarks/latency.py", models["light"])
     assert done.returncode == 1

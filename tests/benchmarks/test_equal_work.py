@@ -16,8 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.benchmarks.studies import equal_work, ratios, study
-from efficientnet_elite.benchmarks.studies.equal_work import Pick, as_text, nearest, rows, spread
-from efficientnet_elite.benchmarks.studies.ratios import Timing
+from efficientnet_elite.benchmarks.studies.equal_work import (
+    MatchedNetwork,
+    as_text,
+    match_cost,
+    mean_and_deviation,
+    summarize,
+)
+from efficientnet_elite.benchmarks.studies.ratios import RelativeLatency
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.search.candidates import pool_members
@@ -27,7 +33,7 @@ FAMILIES = ["elite", "mobilenetv1", "squeezenet"]
 
 
 def test_a_network_is_nearest_to_itself():
-    pick, *others = nearest(FAMILIES, "elite9", **SIZES)
+    pick, *others = match_cost(FAMILIES, "elite9", **SIZES)
     assert (pick.family, pick.spec.name, pick.distance) == ("elite", "elite9", 0)
     assert all(other.distance > 0 for other in others)
 
@@ -46,7 +52,7 @@ def test_nothing_of_a_family_is_nearer(target):
             math.log10(spec.params / goal.params) / params, math.log10(spec.macs / goal.macs) / macs
         )
 
-    for pick in nearest(FAMILIES, target, **SIZES):
+    for pick in match_cost(FAMILIES, target, **SIZES):
         least = min(distance(c.spec) for c in members[pick.family])
         assert pick.distance == pytest.approx(least, abs=1e-9)
         assert distance(pick.spec) == pytest.approx(least, abs=1e-9)
@@ -57,7 +63,7 @@ def test_a_cost_that_all_share_tells_nothing(monkeypatch):
     equal = [c for c in pool_members("elite", **SIZES) if c.spec.params == 689_098]
     assert len({c.spec.macs for c in equal}) > 1
     monkeypatch.setattr(equal_work, "pool_members", lambda *_, **__: tuple(equal))
-    (pick,) = nearest(["elite"], "elite0", **SIZES)
+    (pick,) = match_cost(["elite"], "elite0", **SIZES)
     assert pick.spec.macs == max(c.spec.macs for c in equal)
     assert math.isfinite(pick.distance)
 
@@ -68,11 +74,15 @@ def test_a_cost_that_all_share_tells_nothing(monkeypatch):
 )
 def test_unknown_names(families, target, complaint):
     with pytest.raises(UserError, match=complaint):
-        nearest(families, target, **SIZES)
+        match_cost(families, target, **SIZES)
 
 
 def test_mean_and_deviation_of_a_sample():
-    assert [spread(values) for values in ([], [70.0], [70.0, 72.0])] == ["", "70.0", "71.0 ± 1.4"]
+    assert [mean_and_deviation(values) for values in ([], [70.0], [70.0, 72.0])] == [
+        "",
+        "70.0",
+        "71.0 ± 1.4",
+    ]
 
 
 def run(accuracy: float, **changes) -> dict:
@@ -87,9 +97,12 @@ def run(accuracy: float, **changes) -> dict:
 
 def table():
     specs = [spec_by_name(name, **SIZES) for name in ("elite9", "mobilenetv1", "peleenet")]
-    picks = [Pick(spec.name, spec, 0.5) for spec in specs]
     failed = {"error": "the loss became nan"}
-    return rows(picks, [[run(0.7), run(0.72)], [failed, run(0.6, int8_bytes=99)], []])
+    results = [[run(0.7), run(0.72)], [failed, run(0.6, int8_bytes=99)], []]
+    return [
+        summarize(MatchedNetwork(spec.name, spec, 0.5), of_network)
+        for spec, of_network in zip(specs, results, strict=True)
+    ]
 
 
 def test_failed_and_missing_seeds():
@@ -101,15 +114,15 @@ def test_failed_and_missing_seeds():
 
 
 def test_formats_say_the_same():
-    found = table()
-    heads, rule, *lines = as_text(found, "markdown", {}).splitlines()
+    rows = table()
+    heads, rule, *lines = as_text(rows, "markdown", {}).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in [heads, *lines]]
     assert rule.count("---") == len(cells[0])
-    assert list(csv.reader(io.StringIO(as_text(found, "csv", {})))) == cells
+    assert list(csv.reader(io.StringIO(as_text(rows, "csv", {})))) == cells
     assert cells[1][-4:] == ["2", "71.0 ± 1.4", "70.0 ± 1.4", "70.0 72.0"]
     assert cells[2][-4:] == ["1", "60.0", "59.0", "60.0"]
-    assert as_text(found, "table", {}).splitlines()[1].split()[:2] == ["elite9", "elite9"]
-    whole = json.loads(as_text(found, "json", {"epochs": 3}))
+    assert as_text(rows, "table", {}).splitlines()[1].split()[:2] == ["elite9", "elite9"]
+    whole = json.loads(as_text(rows, "json", {"epochs": 3}))
     assert (whole["epochs"], whole["rows"][1]["errors"]) == (3, ["the loss became nan"])
 
 
@@ -124,7 +137,7 @@ def command(workdir: Path, *flags: str) -> subprocess.CompletedProcess:
         *flags,
     ]
     return subprocess.run(
-        [sys.executable, "-m", "efficientnet_elite.benchmarks.studies.equal_work", *base],
+        [sys.executable, "-m", "benchmarks.studies.equal_work", *base],
         capture_output=True,
         text=True,
         timeout=300,
@@ -159,11 +172,11 @@ def test_a_result_is_computed_once(tmp_path):
     flags = equal_work.FLAGS.__class__()
     study.define_flags(flags, epochs=2)
     flags(["program", f"--workdir={tmp_path}"])
-    kept = study.Study(flags, "digits")
-    assert kept.kept("value", lambda: {"a": 1}) == {"a": 1}
-    assert kept.kept("value", lambda: pytest.fail("computed again")) == {"a": 1}
+    digits = study.Study(flags, "digits")
+    assert digits.result("value", lambda: {"a": 1}) == {"a": 1}
+    assert digits.result("value", lambda: pytest.fail("computed again")) == {"a": 1}
     with pytest.raises(ZeroDivisionError):
-        kept.kept("other", lambda: 1 / 0)
+        digits.result("other", lambda: 1 / 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["settings.json", "value.json"]
     study.Study(flags, "digits")  # the same settings
     with pytest.raises(UserError, match="other settings"):
@@ -176,18 +189,19 @@ def test_kept_ratios_are_relative_to_the_first(tmp_path):
     timed = [("/elsewhere/a.tflite", 1, None), ("/elsewhere/b.tflite", None, "refused")]
     keys = ("model", "ratio", "error")
     record.write_text(json.dumps({"rows": [dict(zip(keys, row, strict=True)) for row in timed]}))
-    known = {"a.tflite": Timing(1), "b.tflite": Timing(None, "refused")}
-    assert ratios.kept(record, [a, b], runs=5) == known
-    assert ratios.kept(record, [a], runs=0) == {"a.tflite": Timing(1)}
-    assert ratios.kept(record, [b, a], runs=0) == {}
-    assert ratios.kept(record, [a, b, c], runs=0) == known
-    again = ratios.kept(record, [a, b, c], runs=1)  # none of the files is there
-    assert again == {f"{name}.tflite": Timing(None, "no such file") for name in "abc"}
+    known = {"a.tflite": RelativeLatency(1), "b.tflite": RelativeLatency(None, "refused")}
+    assert ratios.relative_latencies(record, [a, b], runs=5) == known
+    assert ratios.relative_latencies(record, [a], runs=0) == {"a.tflite": RelativeLatency(1)}
+    assert ratios.relative_latencies(record, [b, a], runs=0) == {}
+    assert ratios.relative_latencies(record, [a, b, c], runs=0) == known
+    again = ratios.relative_latencies(record, [a, b, c], runs=1)  # none of the files is there
+    assert again == {f"{name}.tflite": RelativeLatency(None, "no such file") for name in "abc"}
 
 
 def test_a_file_that_cannot_be_timed():
     elite, *others = (
-        equal_work._timed(row, {"a.int8.tflite": Timing(None, "refused")}) for row in table()
+        equal_work.with_latency(row, {"a.int8.tflite": RelativeLatency(None, "refused")})
+        for row in table()
     )
     assert (elite.latency, elite.errors) == (None, ["cannot be timed: refused"])
     assert others[1].errors == []

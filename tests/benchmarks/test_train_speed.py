@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from efficientnet_elite.benchmarks.studies.train_speed import Cost, Stopwatch, _table
+from efficientnet_elite.benchmarks.studies.train_speed import Stopwatch, TrainingTime, table_lines
 
 
 def test_a_phase_within_another_stops_the_outer_clock():
@@ -40,11 +40,11 @@ def test_the_clock_runs_on_after_an_exception():
 
 
 def test_ratios_are_of_epochs_a_second():
-    costs = {
-        "Keras fit": Cost(4, 8.0),
-        "search": Cost(6, 4.0, {"training": 3.0, "ledger": 1.0}),
+    times = {
+        "Keras fit": TrainingTime(4, 8.0),
+        "search": TrainingTime(6, 4.0, {"training": 3.0, "ledger": 1.0}),
     }
-    _, fit, search, *rest = _table(costs)
+    _, fit, search, *rest = table_lines(times)
     assert fit.split()[-3:] == ["8.0", "0.500", "1.00"]
     assert search.split()[-3:] == ["4.0", "1.500", "3.00"]
     assert [line.split()[-1] for line in rest[2:]] == ["75.00%", "25.00%"]
@@ -57,7 +57,7 @@ def test_all_systems_train_the_same_candidates():
         [
             sys.executable,
             "-m",
-            "efficientnet_elite.benchmarks.studies.train_speed",
+            "benchmarks.studies.train_speed",
             "--candidates=1",
             "--epochs=2",
             "--base_resolution=8",

@@ -14,9 +14,9 @@ from efficientnet_elite.benchmarks.studies.zoo import (
     VARIANTS,
     Row,
     as_text,
+    measured_rows,
     page,
     representative,
-    rows,
 )
 from efficientnet_elite.networks.blocks import Classifier, ConvBlock
 from efficientnet_elite.networks.families import FAMILIES
@@ -57,16 +57,16 @@ def test_the_variants_are_all_combinations():
 
 def tables(text: str) -> list[list[list[str]]]:
     """Cells of the tables of a page."""
-    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    texts = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
     return [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
-        for table in found
+        for table in texts
     ]
 
 
 def test_the_page():
     unknown = replace(ROW, network="strange", int8_bytes=None, latency=None, arena_bytes=None)
-    found = [
+    shown = [
         ROW,
         replace(ROW, network="elite9-relu6", macs=ROW.macs // 2, arena_bytes=None, latency=0.701),
         replace(
@@ -76,7 +76,7 @@ def test_the_page():
             problem="TFLite cannot express the model: why",
         ),
     ]
-    text = page(found, HOST)
+    text = page(shown, HOST)
     networks, variants, operators = tables(text)
     assert {len(line) for line in networks + variants} == {9}
     assert [line[0] for line in networks[2:]] == ["elite9", "strange"]
@@ -86,9 +86,9 @@ def test_the_page():
     assert variants[3][5:] == ["0.70", "1.40", "-", "499"]
     assert [line[1] for line in operators[2:]] == ["CONV_2D 9", "CONV_2D 9", ""]
     assert "- strange: TFLite cannot express the model: why\n" in text
-    assert "What is missing" not in page(found[:2], HOST)
-    assert json.loads(as_text(found, "json"))[1]["latency"] == 0.701
-    assert len(as_text(found, "csv").splitlines()) == len(as_text(found, "table").splitlines()) == 4
+    assert "What is missing" not in page(shown[:2], HOST)
+    assert json.loads(as_text(shown, "json"))[1]["latency"] == 0.701
+    assert len(as_text(shown, "csv").splitlines()) == len(as_text(shown, "table").splitlines()) == 4
 
 
 def test_figures_are_measured_once(tmp_path, monkeypatch):
@@ -96,18 +96,18 @@ def test_figures_are_measured_once(tmp_path, monkeypatch):
         ArchSpec(name, (32, 32, 3), (ConvBlock("stem", filters), Classifier("predictions", 2)))
         for name, filters in (("narrow", 4), ("wide", 8))
     ]
-    found = rows(specs, tmp_path, runs=2)
-    assert [row.network for row in found] == [spec.name for spec in specs]
-    assert found[0].latency == 1 and found[1].latency > 0
-    assert {row.problem for row in found} == {""}
-    for row, spec in zip(found, specs, strict=True):
+    first = measured_rows(specs, tmp_path, runs=2)
+    assert [row.network for row in first] == [spec.name for spec in specs]
+    assert first[0].latency == 1 and first[1].latency > 0
+    assert {row.problem for row in first} == {""}
+    for row, spec in zip(first, specs, strict=True):
         assert row.operators["CONV_2D"] > 0 and row.arena_estimate > 32 * 32 * 3
         (file,) = tmp_path.glob(f"{spec.name}-*.int8.tflite")
         assert file.stat().st_size == row.int8_bytes
     monkeypatch.setattr("efficientnet_elite.export.measure.int8_bytes", pytest.fail)
-    monkeypatch.setattr(latency, "measure", pytest.fail)
+    monkeypatch.setattr(latency, "measure_latencies", pytest.fail)
     monkeypatch.setattr("efficientnet_elite.export.runtimes.tflm.allocation", pytest.fail)
-    assert rows(specs, tmp_path, runs=2) == found
+    assert measured_rows(specs, tmp_path, runs=2) == first
 
 
 def test_tflm_is_asked_when_it_is_there(tmp_path, monkeypatch):
@@ -115,8 +115,8 @@ def test_tflm_is_asked_when_it_is_there(tmp_path, monkeypatch):
     spec = spec_by_name("mobilenetv1-0.25", base_resolution=32, classes=2)
     with monkeypatch.context() as without:
         without.setattr("efficientnet_elite.export.runtimes.tflm.available", lambda: False)
-        (estimate,) = rows([spec], tmp_path, runs=0)
+        (estimate,) = measured_rows([spec], tmp_path, runs=0)
     assert estimate.arena_bytes is None
-    (measured,) = rows([spec], tmp_path, runs=0)
+    (measured,) = measured_rows([spec], tmp_path, runs=0)
     assert measured.arena_bytes == pytest.approx(estimate.arena_estimate, rel=0.02)
-    assert {"head", "tail"} <= figures.of(spec, tmp_path).keys()
+    assert {"head", "tail"} <= figures.int8_figures(spec, tmp_path).keys()

@@ -204,11 +204,11 @@ def test_tflm_on_what_it_cannot_run():
 def test_cycles_by_vela(file, tmp_path):
     pytest.importorskip("ethosu")
     # At best 128 multiply-accumulates a cycle.
-    assert ethos_u.cycles(file.read_bytes()) > SMALL.macs / 128
+    assert ethos_u.estimate_cycles(file.read_bytes()) > SMALL.macs / 128
     bad = tmp_path / "bad.tflite"
     bad.write_bytes(b"no model")
     with pytest.raises(UserError, match="Vela cannot compile the model"):
-        ethos_u.cycles(bad.read_bytes())
+        ethos_u.estimate_cycles(bad.read_bytes())
 
 
 @pytest.mark.parametrize("name", ["ghostnet-0.5", "amoebanet-a", "espnetv2", "condensenet-cifar"])

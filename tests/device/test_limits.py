@@ -125,7 +125,7 @@ def table(path: Path, *rows: tuple[str, str, float | None]) -> Path:
         latency.Row(model=model, input=shape, median_ms=ms, error=None if ms else "broken")
         for model, shape, ms in rows
     ]
-    path.write_text(latency.as_json(found, latency.Options(), latency.host()))
+    path.write_text(latency.as_json(found, latency.Options(), latency.describe_host()))
     return path
 
 
@@ -176,8 +176,10 @@ def test_latency_here_is_measured_once(tmp_path):
     assert measure("latency_ms", SPECS[-1:]) == first
     (file,) = tmp_path.glob("*.tflite")
     # A device that ran this very file: its table has the row under the file's name.
-    rows = latency.measure([file], latency.Options(runs=2, warmup=0))
-    (tmp_path / "pi.json").write_text(latency.as_json(rows, latency.Options(), latency.host()))
+    rows = latency.measure_latencies([file], latency.Options(runs=2, warmup=0))
+    (tmp_path / "pi.json").write_text(
+        latency.as_json(rows, latency.Options(), latency.describe_host())
+    )
     there = Measurer(tmp_path, tmp_path / "pi.json")("latency_ms", SPECS[-1:])
     assert there == {SPECS[-1].name: rows[0].median_ms}
 

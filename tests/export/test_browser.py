@@ -89,8 +89,8 @@ const visit = async (folder, shown) => {
   await wait(() => $("status").textContent.startsWith("large.png"));
   contexts.getImageData = read;
   await choose(await (await fetch(shown)).blob(), "picture.png");
-  await wait(() => page.querySelector("#answer .row"));
-  answer.rows = [...page.querySelectorAll("#answer .row")].map((row) => row.innerText);
+  await wait(() => page.querySelector("#prediction .row"));
+  answer.rows = [...page.querySelectorAll("#prediction .row")].map((row) => row.innerText);
   answer.status = $("status").textContent;
   answer.title = page.title;
   $("measure").click();

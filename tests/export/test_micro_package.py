@@ -76,7 +76,9 @@ def int8() -> bytes:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("micro") / "package"
-    micro.write(int8(), name="tiny", labels=LABELS, out_dir=folder, crop_fraction=FRACTION)
+    micro.write_micro_package(
+        int8(), name="tiny", labels=LABELS, out_dir=folder, crop_fraction=FRACTION
+    )
     return folder
 
 
@@ -187,7 +189,7 @@ def test_a_program_runs_it_with_and_without_the_steps_before(tmp_path, monkeypat
     builder.Finish(tree.Pack(builder), b"TFL3")
     monkeypatch.setattr(tflm, "arena_bytes", lambda model: 1024)
     folder = tmp_path / "package"
-    micro.write(bytes(builder.Output()), name="tiny", labels=LABELS, out_dir=folder)
+    micro.write_micro_package(bytes(builder.Output()), name="tiny", labels=LABELS, out_dir=folder)
     check_syntax(folder / "src/net_tiny.cc", tmp_path)
     source = tmp_path / "main.cc"
     source.write_text(LIBRARY)
@@ -252,7 +254,7 @@ def test_writing_again_gives_the_same_bytes(package, tmp_path):
 
     options = {"name": "tiny", "labels": LABELS, "crop_fraction": FRACTION}
     for _ in range(2):
-        micro.write(int8(), out_dir=tmp_path, **options)
+        micro.write_micro_package(int8(), out_dir=tmp_path, **options)
         assert contents(tmp_path) == contents(package)
 
 
@@ -265,7 +267,9 @@ def test_writing_again_gives_the_same_bytes(package, tmp_path):
 )
 def test_what_is_no_pixel_classifier_is_refused(tmp_path, labels, which, message):
     with pytest.raises(UserError, match=message):
-        micro.write(tiny_tflite.pair()[which], name="tiny", labels=labels, out_dir=tmp_path)
+        micro.write_micro_package(
+            tiny_tflite.pair()[which], name="tiny", labels=labels, out_dir=tmp_path
+        )
     assert not list(tmp_path.iterdir())
 
 

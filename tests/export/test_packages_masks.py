@@ -47,11 +47,12 @@ try {
   files.items.add(new frame.contentWindow.File([picture], "picture.png"));
   $("file").files = files.files;
   $("file").dispatchEvent(new Event("change"));
-  await wait(() => page.querySelector("#answer .row") || $("status").textContent);
-  answer.rows = [...page.querySelectorAll("#answer .row")].map((row) => row.innerText);
-  answer.bars = [...page.querySelectorAll("#answer .bar div")].map((bar) => bar.style.background);
-  const {width, height} = $("seen");
-  answer.seen = Array.from($("seen").getContext("2d").getImageData(0, 0, width, height).data);
+  await wait(() => page.querySelector("#prediction .row") || $("status").textContent);
+  answer.rows = [...page.querySelectorAll("#prediction .row")].map((row) => row.innerText);
+  const bars = [...page.querySelectorAll("#prediction .bar div")];
+  answer.bars = bars.map((bar) => bar.style.background);
+  const {width, height} = $("input-view");
+  answer.seen = Array.from($("input-view").getContext("2d").getImageData(0, 0, width, height).data);
 } catch (error) {
   answer.error = String(error?.stack ?? error);
 }
@@ -110,7 +111,7 @@ def test_the_page_draws_the_mask_of_python(tmp_path, form):
 def test_the_android_package_is_a_segmenters(tmp_path, form):
     model = model_file(tmp_path / "models", form)
     folder = tmp_path / "package"
-    android.write(model.read_bytes(), name="tiny", labels=LABELS, out_dir=folder)
+    android.write_android_package(model.read_bytes(), name="tiny", labels=LABELS, out_dir=folder)
     assert {path.name for path in folder.iterdir()} == {
         *("tiny.tflite", "labels.txt", "README.md"),
         *("LiteRtSegmenter.kt", "MediaPipeSegmenter.kt"),

@@ -32,7 +32,7 @@ def test_the_folder_is_complete(registry, tmp_path, capsys):
     for path in (path for path in out.glob("*.*") if path.suffix in (".html", ".css", ".js")):
         text = path.read_text()
         assert not re.findall(r"https?://", text)
-        for other in re.findall(r'(?:from |src=|href=|fetched\(|: )"([\w/.-]+\.\w+)"', text):
+        for other in re.findall(r'(?:from |src=|href=|fetchFile\(|: )"([\w/.-]+\.\w+)"', text):
             assert (out / other).is_file(), f"{path.name} names {other}"
     for build in web.BUILDS:
         assert (out / f"litert/wasm/{build}.wasm").read_text() == f"wasm/{build}.wasm"
@@ -82,7 +82,7 @@ def test_what_npm_says_is_one_line(registry, tmp_path, script, message):
 def test_npm_that_hangs_is_stopped(registry):
     (registry / "npm").write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(UserError, match=r"npm took longer than 0.2 s to fetch @litertjs/core@"):
-        npm.fetch(web.PACKAGES, timeout=0.2)
+        npm.fetch_packages(web.PACKAGES, timeout=0.2)
 
 
 def test_without_npm_or_browser_nothing_is_tried(monkeypatch, tmp_path):
@@ -107,6 +107,6 @@ def test_without_npm_or_browser_nothing_is_tried(monkeypatch, tmp_path):
 )
 def test_what_is_no_classifier_is_refused(registry, tmp_path, labels, content, message):
     with pytest.raises(UserError, match=message):
-        web.write(
+        web.write_web_package(
             content or tiny_tflite.pair()[1], name="n", file="n", labels=labels, out_dir=tmp_path
         )

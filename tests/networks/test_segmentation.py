@@ -372,7 +372,7 @@ def test_options_for_classifiers_only_are_refused(tmp_path, capsys):
     build(TINY).save(tmp_path / "net.keras")
     dataset = "rendered_masks:classes=2,images=120,size=48"
     assert cli.main(["export", f"--model={tmp_path}/net.keras", f"--dataset={dataset}"]) == 1
-    assert ".keras files are taken for classifiers" in capsys.readouterr().err
+    assert ".keras files are exported as classifiers" in capsys.readouterr().err
 
 
 @pytest.mark.slow

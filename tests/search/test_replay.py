@@ -15,6 +15,7 @@ from collections import Counter
 
 import pytest
 
+from efficientnet_elite.benchmarks.studies import command
 from efficientnet_elite.benchmarks.studies import curves as invented
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
@@ -46,7 +47,7 @@ def read(content):
 
 
 def invent(seed, *, models, epochs):
-    return invented.invent(
+    return invented.invented_curves(
         "cosine",
         models=models,
         epochs=epochs,
@@ -320,7 +321,9 @@ def test_peers_that_are_not_installed(monkeypatch):
 @pytest.mark.parametrize("losses", ["--train_loss", "--notrain_loss"])
 @pytest.mark.parametrize("kind", invented.KINDS)
 def test_invented_curves_are_what_replay_reads(capsys, kind, losses):
-    assert invented.main(["curves", "--models=3", "--epochs=9", f"--kind={kind}", losses]) == 0
+    arguments = ["curves", "--models=3", "--epochs=9", f"--kind={kind}", losses]
+    assert command.parse(invented.FLAGS, arguments) == []
+    invented.main()
     curves = read(capsys.readouterr().out)
     assert [len(curve.accuracies) for curve in curves] == [9] * 3
     assert (curves[0].losses is None) == (losses == "--notrain_loss")

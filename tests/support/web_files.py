@@ -15,7 +15,7 @@ FRACTION = 0.875
 LABELS = [*tiny_tflite.LABELS[:8], 'a "</script>" & b', "Äpfel 林檎"]
 
 
-def archive(package: npm.Package) -> bytes:
+def archive(package: npm.NpmPackage) -> bytes:
     """What a registry would send for a package whose files hold their own names."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:

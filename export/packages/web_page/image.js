@@ -1,22 +1,26 @@
-// From a picture to the pixels of the network, as the network was evaluated: the centred square,
-// resized by cubic convolution (Keys 1981, a = -1/2), widened against aliasing. All in float32, in
-// the evaluation's order, so that the pixels are the same and not merely similar.
+// Turns a picture into the network's input in the same way as the evaluation in Python: a centre
+// crop, resized by cubic convolution (Keys 1981, a = -1/2) with a kernel that is widened when the
+// image shrinks, against aliasing. Everything is computed in float32 and in the same order as in
+// Python, so that the pixels are identical and not merely similar.
 
-const f = Math.fround;
+const f = Math.fround;  // rounds to float32
 
+// Cubic convolution kernel at the distance x >= 0.
 function cubic(x) {
   if (x >= 2) return 0;
   if (x >= 1) return f(f(f(f(f(f(-0.5 * x) + 2.5) * x) - 4) * x) + 2);
   return f(f(f(f(f(1.5 * x) - 2.5) * x) * x) + 1);
 }
 
-// For each of `side` pixels along an axis: the first source pixel it takes from, and the weights.
-function taps(side, start, length, size) {
+// Returns for each of `side` output pixels along one axis the first source pixel that contributes
+// to it, and the weights of this and the following source pixels. The crop begins at `start` and is
+// `length` source pixels long; the image is `size` pixels long.
+function filterTaps(side, start, length, size) {
   const zoom = f(side / length);
   const step = f(1 / zoom);
   const origin = f(-step * f(-start * zoom));
   const spread = Math.max(step, 1);
-  const all = [];
+  const taps = [];
   for (let index = 0; index < side; index++) {
     const center = f(f((index + 0.5) * step) + origin);
     const reach = f(2 * spread);
@@ -30,22 +34,24 @@ function taps(side, start, length, size) {
     }
     const norm = f(1 / sum);
     for (let i = 0; i < weights.length; i++) weights[i] *= norm;
-    all.push({begin, weights});
+    taps.push({begin, weights});
   }
-  return all;
+  return taps;
 }
 
 /**
- * The network's pixels of a picture.
- * @param {Uint8ClampedArray} rgba width * height pixels of four bytes; alpha is ignored.
+ * Crops a picture to the centre square and resizes it to the network's input size.
+ * @param {Uint8ClampedArray} rgba width * height pixels of four bytes, row by row, alpha ignored.
+ * @param {number} width of the picture in pixels.
+ * @param {number} height of the picture in pixels.
  * @param {number} side of the result in pixels.
- * @param {number} cropFraction share of the shorter side that the network sees.
- * @return {Uint8ClampedArray} side * side pixels of three bytes, row by row.
+ * @param {number} cropFraction side of the centre square as a fraction of the shorter side.
+ * @return {Uint8ClampedArray} side * side pixels of three bytes (RGB), row by row.
  */
 export function preprocess(rgba, width, height, side, cropFraction) {
   const length = f(Math.min(width, height) * f(cropFraction));
-  const rows = taps(side, f(f(height - length) / 2), length, height);
-  const columns = taps(side, f(f(width - length) / 2), length, width);
+  const rows = filterTaps(side, f(f(height - length) / 2), length, height);
+  const columns = filterTaps(side, f(f(width - length) / 2), length, width);
   const first = columns[0].begin;
   const last = columns[side - 1].begin + columns[side - 1].weights.length;
   const row = new Float32Array(3 * (last - first));
@@ -67,21 +73,21 @@ export function preprocess(rgba, width, height, side, cropFraction) {
         for (let i = 0; i < weights.length; i++) {
           sum = f(sum + f(weights[i] * row[3 * (begin - first + i) + c]));
         }
-        pixels[3 * (y * side + x) + c] = sum;  // clamped and rounded, half to even, by the array
+        pixels[3 * (y * side + x) + c] = sum;  // the array clamps and rounds half to even
       }
     }
   }
   return pixels;
 }
 
-/** The input of a network of this type: pixel, pixel - 128 or pixel / 128 - 1. */
+/** Converts pixels to an input of this type: pixel, pixel - 128 or pixel / 128 - 1. */
 export function toInput(pixels, type) {
   if (type === "uint8") return Uint8Array.from(pixels);
   if (type === "int8") return Int8Array.from(pixels, (pixel) => pixel - 128);
   return Float32Array.from(pixels, (pixel) => pixel / 128 - 1);
 }
 
-/** RGBA pixels of an image, a video or a bitmap, transparency over white. */
+/** Returns the RGBA pixels of an image, video or bitmap; transparent parts become white. */
 export function pixelsOf(source, width, height) {
   const canvas = document.createElement("canvas");
   canvas.width = width;

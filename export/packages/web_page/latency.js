@@ -1,9 +1,10 @@
-// Latency as `elite benchmark` measures it, with a browser's coarse clock.
+// Measures latency like `elite benchmark`, but with the coarse clock of a browser: it times several
+// inferences together, so many that the clock's resolution matters little.
 
-const STEPS = 50;  // a timed stretch takes this many steps of the clock: 2 % of error
+const CLOCK_STEPS = 50;  // a timed batch takes at least 50 clock steps: an error of at most 2 %
 
-/** The smallest step of performance.now(), in milliseconds: 0.1 or 1 where it is coarsened. */
-export function clockStep() {
+/** Returns the resolution of performance.now() in ms; many browsers limit it to 0.1 or 1. */
+function clockStep() {
   let smallest = Infinity;
   for (let i = 0; i < 5; i++) {
     const start = performance.now();
@@ -15,44 +16,45 @@ export function clockStep() {
 }
 
 /**
- * Times `run`: each turn is one untimed call and a stretch of timed ones, as many as the clock
- * needs to tell its length.
- * @param {function(): Promise} run an inference.
- * @param {{runs: number, warmup: number}} options timed turns, and untimed calls before them.
- * @param {function(number)} progress is called with the turns done.
- * @return {Promise<{times: number[], calls: number, step: number}>} milliseconds a call, one
- *   figure a turn; the calls in a stretch; the clock's step.
+ * Measures the latency of `run`. Each turn is one untimed call followed by a batch of calls that
+ * are timed together.
+ * @param {function(): Promise} run runs one inference.
+ * @param {{runs: number, warmup: number}} options turns, and untimed calls before the first one.
+ * @param {function(number)} progress is called with the number of turns that are done.
+ * @return {Promise<{times: number[], calls: number, step: number}>} mean milliseconds per call for
+ *   each turn; the number of calls in a batch; the clock's resolution in milliseconds.
  */
-export async function measure(run, options, progress) {
+export async function measureLatency(run, options, progress) {
   const step = clockStep();
   for (let i = 0; i < options.warmup; i++) await run();
   let calls = 1;
-  while ((await shortest(run, calls)) < STEPS * step) calls *= 2;
+  while ((await shortestBatch(run, calls)) < CLOCK_STEPS * step) calls *= 2;
   const times = [];
   for (let i = 0; i < options.runs; i++) {
     await run();
-    times.push((await stretch(run, calls)) / calls);
+    times.push((await timeBatch(run, calls)) / calls);
     progress(i + 1);
-    // Lets the page draw; inference itself never gives way to it.
+    // Let the page redraw its progress bar: inference itself does not yield to it.
     await new Promise((resolve) => setTimeout(resolve));
   }
   return {times, calls, step};
 }
 
-/** Of several stretches: one alone may be long because something else had the processor. */
-async function shortest(run, calls) {
-  let least = Infinity;
-  for (let i = 0; i < 5; i++) least = Math.min(least, await stretch(run, calls));
-  return least;
+/** Milliseconds of the shortest of five batches: other programs may have delayed a single one. */
+async function shortestBatch(run, calls) {
+  let shortest = Infinity;
+  for (let i = 0; i < 5; i++) shortest = Math.min(shortest, await timeBatch(run, calls));
+  return shortest;
 }
 
-async function stretch(run, calls) {
+/** Milliseconds that `calls` calls take together. */
+async function timeBatch(run, calls) {
   const start = performance.now();
   for (let i = 0; i < calls; i++) await run();
   return performance.now() - start;
 }
 
-/** The p-th percentile, interpolated as NumPy does. */
+/** Returns the p-th percentile (0..100), with linear interpolation like NumPy's. */
 export function percentile(values, p) {
   const sorted = Float64Array.from(values).sort();
   const place = ((sorted.length - 1) * p) / 100;
@@ -61,28 +63,33 @@ export function percentile(values, p) {
   return sorted[below] + (sorted[above] - sorted[below]) * (place - below);
 }
 
-/** What the browser tells of the device; names of phones only in Chrome on Android. */
-export async function host(runtime) {
+/**
+ * Describes the device, as far as the browser reveals it, in the fields of `elite benchmark`'s
+ * "host". Only Chrome on Android reveals the model of a phone.
+ */
+export async function describeHost(runtime) {
   const agent = navigator.userAgentData;
   const hints = ["model", "platformVersion", "architecture", "bitness", "fullVersionList"];
-  const told = agent ? await agent.getHighEntropyValues(hints).catch(() => ({})) : {};
-  const list = told.fullVersionList ?? [];
-  const named = list.filter(({brand}) => !/not.?a.?brand/i.test(brand)).pop();
-  const words = (...parts) => parts.filter(Boolean).join(" ");
+  const device = agent ? await agent.getHighEntropyValues(hints).catch(() => ({})) : {};
+  const brands = device.fullVersionList ?? [];
+  // Browsers add an invented brand such as "Not A Brand", and put their own name last.
+  const browser = brands.filter(({brand}) => !/not.?a.?brand/i.test(brand)).pop();
+  const join = (...parts) => parts.filter(Boolean).join(" ");
+  const processor = join(device.architecture, device.bitness && `${device.bitness} bit`);
   return {
-    cpu: told.model || words(told.architecture, told.bitness && `${told.bitness} bit`) || "unknown",
+    cpu: device.model || processor || "unknown",
     cores: navigator.hardwareConcurrency ?? null,
-    system: words(told.platform, told.platformVersion) || navigator.platform,
+    system: join(device.platform, device.platformVersion) || navigator.platform,
     python: "none",
     runtime,
     peak_rss_mb: null,
-    browser: named ? `${named.brand} ${named.version}` : navigator.userAgent,
+    browser: browser ? `${browser.brand} ${browser.version}` : navigator.userAgent,
     device_memory_gb: navigator.deviceMemory ?? null,
     user_agent: navigator.userAgent,
   };
 }
 
-/** The result in the shape of `elite benchmark --json`. */
+/** Returns the result in the format of `elite benchmark --json`. */
 export function report(network, host, options, {times, calls, step}) {
   const median = percentile(times, 50);
   return {

@@ -1,11 +1,14 @@
-// Masks: a class for each pixel, and how they are drawn.
+// Masks (one class per pixel): computing them from logits, and drawing them over a picture.
 
-const TINT = 0.55;  // share of a class's colour in a pixel of it
-const GOLDEN_ANGLE = 137.508;  // degrees between the hues of neighbouring classes
+const TINT = 0.55;  // opacity of a class's colour over the picture
+const GOLDEN_ANGLE = 137.508;  // degrees between the hues of consecutive classes
 
 /**
- * The class of each pixel, the first of those with equal logits.
- * @param {ArrayLike<number>} output logits, or whatever orders them alike; the class changes fastest.
+ * Returns the class with the greatest logit for each pixel; of equal logits the first one.
+ * @param {ArrayLike<number>} output pixels * classes logits, the classes of a pixel side by side.
+ *   Quantized logits will do, because they have the same order.
+ * @param {number} classes number of classes.
+ * @return {Uint16Array} index of the class of each pixel.
  */
 export function segment(output, classes) {
   const mask = new Uint16Array(output.length / classes);
@@ -20,7 +23,7 @@ export function segment(output, classes) {
   return mask;
 }
 
-/** Class numbers and their shares of the pixels, the greatest first; none without a pixel. */
+/** Returns the classes of a mask with their fractions of the pixels, most frequent first. */
 export function shares(mask, classes) {
   const counts = new Array(classes).fill(0);
   for (const index of mask) counts[index]++;
@@ -30,20 +33,23 @@ export function shares(mask, classes) {
     .sort((a, b) => b.probability - a.probability);
 }
 
-/** What is no object keeps the picture's own colours. */
+/** Returns whether a class is the background, which is not tinted. */
 export function isBackground(label) {
   return label === "background";
 }
 
-/** A class's colour: three numbers up to 255. */
+/** Returns the colour of a class: red, green and blue, 0..255. */
 export function color(index) {
   const hue = (index * GOLDEN_ANGLE) / 30;
-  // HSL with full saturation and half lightness.
-  const channel = (n) => 0.5 - 0.5 * Math.max(-1, Math.min((n + hue) % 12 - 3, 9 - (n + hue) % 12, 1));
+  // Conversion from HSL with saturation 1 and lightness 0.5 to RGB.
+  const channel = (n) => {
+    const k = (n + hue) % 12;
+    return 0.5 - 0.5 * Math.max(-1, Math.min(k - 3, 9 - k, 1));
+  };
   return [0, 8, 4].map((n) => Math.round(255 * channel(n)));
 }
 
-/** The pixels (three bytes each) with each class's colour laid over those of it. */
+/** Returns the pixels (three bytes each), tinted with the colours of their classes. */
 export function paint(pixels, mask, labels) {
   const painted = Uint8ClampedArray.from(pixels);
   const colors = labels.map((label, index) => (isBackground(label) ? null : color(index)));

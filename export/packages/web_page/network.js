@@ -1,27 +1,33 @@
-// A .tflite network in LiteRT.js: one image in; logits out, one vector or one for each pixel.
+// Runs a .tflite network with LiteRT.js: its input is one image, its output a vector of logits, or
+// one vector for each pixel.
 
 import {loadLiteRt, supportsFeature} from "@litertjs/core";
 
-// LiteRT.js's own Tensor class knows no int8, its WebAssembly module does: hence the buffers here.
+// The Tensor class of LiteRT.js does not support int8, but its WebAssembly module does. This is why
+// this file uses the module's tensor buffers. The keys are the element types of LiteRT.
 const ARRAYS = {1: Float32Array, 3: Uint8Array, 9: Int8Array};
-// On the CPU: there int8 is exact, and what one phone measures can be compared with another.
+// The network runs on the CPU: there int8 is exact, and the latencies of phones are comparable.
 const ACCELERATOR = "wasm";
 
 let runtime;
 
-/** Loads LiteRT.js, once: one thread, the build that needs no special headers of the server. */
-export function loadRuntime() {
+/** Loads the single-threaded build of LiteRT.js, once; it works with any web server. */
+function loadRuntime() {
   runtime ??= loadLiteRt("./litert/wasm/");
   return runtime;
 }
 
-/** Which of LiteRT.js's builds this browser runs. */
-export async function build() {
+/** Returns the name of the LiteRT.js build that this browser runs. */
+export async function buildName() {
   return (await supportsFeature("relaxedSimd")) ? "relaxed SIMD" : "compatible";
 }
 
 export class Network {
-  /** @param {Uint8Array} content of a .tflite file. */
+  /**
+   * Loads a network.
+   * @param {Uint8Array} content of a .tflite file.
+   * @return {Promise<Network>}
+   */
   static async load(content) {
     const network = new Network();
     await network.#load(await loadRuntime(), content);
@@ -34,25 +40,28 @@ export class Network {
     const handle = environment.liteRtEnvironment;
     const pointer = wasm._malloc(content.length);
     wasm.HEAPU8.set(content, pointer);
-    this.owned = [{delete: () => wasm._free(pointer)}];
-    const own = (object) => (this.owned.push(object), object);
-    const model = own(wasm.loadModel(handle, pointer, content.length));
+    // Objects in the WebAssembly module's memory are not garbage collected; `delete` frees these.
+    this.wasmObjects = [{delete: () => wasm._free(pointer)}];
+    const keep = (object) => (this.wasmObjects.push(object), object);
+    const model = keep(wasm.loadModel(handle, pointer, content.length));
     const options = {cpuOptions: {numThreads: 1}, gpuOptions: {}, webNNOptions: {}};
-    this.model = own(
+    this.model = keep(
       await wasm.compileModel(handle, model, {environment, accelerator: ACCELERATOR, ...options})
     );
-    const type = own(model.getInputTensorType(0, 0));
-    this.input = own(
+    const type = keep(model.getInputTensorType(0, 0));
+    this.input = keep(
       wasm.LiteRtTensorBuffer.createManaged(
         handle, wasm.LiteRtTensorBufferType.HOST_MEMORY, type, type.bytes()
       )
     );
   }
 
-  /** Sets the input; its array has the model's type and size. */
-  set(values) {
+  /** Sets the network's input, a typed array of the model's input type and size. */
+  setInput(values) {
     if (values.byteLength !== this.input.packedSize()) {
-      throw new Error(`input of ${values.byteLength} bytes, not ${this.input.packedSize()}`);
+      throw new Error(
+        `the network's input needs ${this.input.packedSize()} bytes, not ${values.byteLength}`
+      );
     }
     const pointer = this.input.lock(this.wasm.LiteRtTensorBufferLockMode.WRITE);
     const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
@@ -60,7 +69,7 @@ export class Network {
     this.input.unlock();
   }
 
-  /** One inference: the output as an array of the model's type. */
+  /** Runs one inference; returns the output as a typed array of the model's output type. */
   async infer() {
     const [output] = await this.model.run(0, [this.input]);
     const type = output.tensorType();
@@ -73,13 +82,14 @@ export class Network {
     return new constructor(bytes.buffer);
   }
 
-  /** Bytes of the whole WebAssembly module's memory, its code aside. */
+  /** Bytes of memory of the whole WebAssembly module, without its code. */
   get memory() {
     return this.wasm.HEAPU8.length;
   }
 
+  /** Frees the network's memory. */
   delete() {
-    for (const object of this.owned.reverse()) object.delete();
-    this.owned = [];
+    for (const object of this.wasmObjects.reverse()) object.delete();
+    this.wasmObjects = [];
   }
 }

@@ -1,24 +1,25 @@
-// The page: a picture or the camera's in, the likeliest classes and the latency out; of networks that
-// give each pixel a class, the classes drawn over the picture and their shares of it.
+// The page: runs the network on a picture or the camera's image and shows the most likely classes;
+// for a segmentation network it draws the classes over the picture and shows their shares of the
+// pixels. It also measures the latency.
 
 import {pixelsOf, preprocess, toInput} from "./image.js";
-import {host, measure, report} from "./latency.js";
+import {describeHost, measureLatency, report} from "./latency.js";
 import {color, isBackground, paint, segment, shares} from "./mask.js";
-import {Network, build} from "./network.js";
+import {Network, buildName} from "./network.js";
 
-const SHOWN = 5;
-const TURNS = {runs: 100, warmup: 10};
+const SHOWN_CLASSES = 5;
+const BENCHMARK = {runs: 100, warmup: 10};  // turns, and untimed inferences before them
 
 const $ = (id) => document.getElementById(id);
-let info, network;
-let busy = Promise.resolve();  // one inference at a time
+let info, network;  // the content of model.json, and the loaded network
+let lastInference = Promise.resolve();  // the next one waits for it: one inference at a time
 
-function say(text, failed = false) {
+function showStatus(text, failed = false) {
   $("status").textContent = text;
   $("status").classList.toggle("error", failed);
 }
 
-async function fetched(path) {
+async function fetchFile(path) {
   const response = await fetch(path);
   if (!response.ok) throw new Error(`${path}: ${response.status} ${response.statusText}`);
   return response;
@@ -26,95 +27,99 @@ async function fetched(path) {
 
 async function start() {
   if (location.protocol === "file:") {
-    throw new Error("open this page from a web server, see README.txt");
+    throw new Error("a web server must serve it (see README.txt)");
   }
-  info = await (await fetched("model.json")).json();
+  info = await (await fetchFile("model.json")).json();
   document.title = $("name").textContent = info.name;
   const size = `${info.side} × ${info.side} pixels, ${(info.bytes / 1000).toFixed(0)} kB`;
   $("about").textContent = `${info.labels.length} classes, ${size}, ${info.runtime}`;
-  const file = await fetched(encodeURIComponent(info.file));
+  const file = await fetchFile(encodeURIComponent(info.file));
   network = await Network.load(new Uint8Array(await file.arrayBuffer()));
-  const secure = Boolean(navigator.mediaDevices?.getUserMedia);
-  $("camera").hidden = !secure;
-  $("no-camera").hidden = secure;
+  const cameraAllowed = Boolean(navigator.mediaDevices?.getUserMedia);
+  $("camera").hidden = !cameraAllowed;
+  $("no-camera").hidden = cameraAllowed;
   $("main").hidden = false;
-  say("");
+  showStatus("");
 }
 
-/** Class numbers and probabilities, the greatest first. */
-function ranked(output) {
+/** Returns class indices and probabilities (softmax), most likely first. */
+function rankedClasses(output) {
   const {scale, zero_point, probabilities} = info.output;
   const values = Array.from(output, (value) => (scale ? (value - zero_point) * scale : value));
   const greatest = Math.max(...values);
   const powers = probabilities ? values : values.map((logit) => Math.exp(logit - greatest));
   const sum = probabilities ? 1 : powers.reduce((a, b) => a + b);
-  const all = powers.map((power, index) => ({index, probability: power / sum}));
-  return all.sort((a, b) => b.probability - a.probability);
+  const classes = powers.map((power, index) => ({index, probability: power / sum}));
+  return classes.sort((a, b) => b.probability - a.probability);
 }
 
-function classify(source, width, height) {
-  const turn = busy.then(async () => {
-    const began = performance.now();
+/** Runs the network on an image, video or bitmap and shows the prediction. */
+function predict(source, width, height) {
+  const inference = lastInference.then(async () => {
+    const start = performance.now();
     const rgba = pixelsOf(source, width, height);
     const pixels = preprocess(rgba, width, height, info.side, info.crop_fraction);
     const ready = performance.now();
-    network.set(toInput(pixels, info.input.type));
+    network.setInput(toInput(pixels, info.input.type));
     const output = await network.infer();
-    const done = performance.now();
+    const end = performance.now();
     if (info.masks) {
       const mask = segment(output, info.labels.length);
-      show(paint(pixels, mask, info.labels));
-      list(shares(mask, info.labels.length));
+      drawPixels(paint(pixels, mask, info.labels));
+      listClasses(shares(mask, info.labels.length));
     } else {
-      show(pixels);
-      list(ranked(output).slice(0, SHOWN));
+      drawPixels(pixels);
+      listClasses(rankedClasses(output).slice(0, SHOWN_CLASSES));
     }
-    const [image, inference] = [ready - began, done - ready].map((time) => time.toFixed(1));
-    $("took").textContent = `Image ${image} ms, network ${inference} ms`;
+    const [image, run] = [ready - start, end - ready].map((time) => time.toFixed(1));
+    $("durations").textContent = `Preparing the image: ${image} ms, network: ${run} ms`;
   });
-  busy = turn.catch(() => {});  // a picture that failed is no matter of the next one's
-  return turn;
+  lastInference = inference.catch(() => {});  // a failure must not stop the next one
+  return inference;
 }
 
-function show(pixels) {
+function drawPixels(pixels) {
   const {side} = info;
   const image = new ImageData(side, side);
   for (let i = 0; i < side * side; i++) {
     image.data.set(pixels.subarray(3 * i, 3 * i + 3), 4 * i);
     image.data[4 * i + 3] = 255;
   }
-  Object.assign($("seen"), {width: side, height: side, hidden: false});
-  $("seen").getContext("2d").putImageData(image, 0, 0);
+  Object.assign($("input-view"), {width: side, height: side, hidden: false});
+  $("input-view").getContext("2d").putImageData(image, 0, 0);
 }
 
-function list(classes) {
-  $("answer").replaceChildren(...classes.map(({index, probability}) => {
+function listClasses(classes) {
+  $("prediction").replaceChildren(...classes.map(({index, probability}) => {
     const percent = `${(100 * probability).toFixed(1)} %`;
-    const [item, row, label, share, bar, full] =
+    const [item, row, label, share, bar, filled] =
       ["li", "div", "span", "span", "div", "div"].map((tag) => document.createElement(tag));
     label.textContent = info.labels[index];
-    if (info.masks && !isBackground(info.labels[index])) full.style.background = `rgb(${color(index)})`;
+    if (info.masks && !isBackground(info.labels[index])) {
+      filled.style.background = `rgb(${color(index)})`;
+    }
     share.textContent = percent;
     row.className = "row";
     row.append(label, share);
     bar.className = "bar";
     bar.setAttribute("aria-hidden", "true");
-    full.style.width = percent.replace(" ", "");
-    bar.append(full);
+    filled.style.width = percent.replace(" ", "");
+    bar.append(filled);
     item.append(row, bar);
     return item;
   }));
 }
 
-async function choose(file) {
+async function openPicture(file) {
   if (!file) return;
   try {
     const bitmap = await createImageBitmap(file, {colorSpaceConversion: "none"});
-    say("");
-    await classify(bitmap, bitmap.width, bitmap.height);
+    showStatus("");
+    await predict(bitmap, bitmap.width, bitmap.height);
     bitmap.close();
   } catch (error) {
-    say(`${file.name} is not a picture that this browser can read (${error.message})`, true);
+    const reason = error.message;
+    showStatus(`${file.name} is not a picture that this browser can read (${reason})`, true);
   }
 }
 
@@ -125,50 +130,52 @@ async function toggleCamera() {
     video.srcObject = null;
   } else {
     try {
-      const wanted = {video: {facingMode: "environment"}};
-      video.srcObject = await navigator.mediaDevices.getUserMedia(wanted);
+      const constraints = {video: {facingMode: "environment"}};  // the rear camera of a phone
+      video.srcObject = await navigator.mediaDevices.getUserMedia(constraints);
       await video.play();
-      say("");
+      showStatus("");
     } catch (error) {
-      say(`The camera cannot be used: ${error.message}`, true);
+      showStatus(`The camera cannot be used: ${error.message}`, true);
     }
   }
   const on = Boolean(video.srcObject);
   video.hidden = !on;
   $("camera").textContent = on ? "Stop the camera" : "Use the camera";
   $("camera").setAttribute("aria-pressed", String(on));
-  if (on) requestAnimationFrame(watch);
+  if (on) requestAnimationFrame(predictFrames);
 }
 
-async function watch() {
+/** Runs the network on the camera's current image, again and again, until the camera is off. */
+async function predictFrames() {
   const video = $("video");
   if (!video.srcObject) return;
   try {
-    if (video.videoWidth) await classify(video, video.videoWidth, video.videoHeight);
+    if (video.videoWidth) await predict(video, video.videoWidth, video.videoHeight);
   } catch (error) {
-    say(`The camera's image cannot be used: ${error.message ?? error}`, true);
+    showStatus(`The camera's image cannot be used: ${error.message ?? error}`, true);
   }
-  setTimeout(() => requestAnimationFrame(watch), 100);
+  setTimeout(() => requestAnimationFrame(predictFrames), 100);
 }
 
 async function benchmark() {
   const [button, bar] = [$("measure"), $("progress")];
   button.disabled = true;
-  Object.assign(bar, {hidden: false, max: TURNS.runs, value: 0});
+  Object.assign(bar, {hidden: false, max: BENCHMARK.runs, value: 0});
   try {
     if ($("video").srcObject) await toggleCamera();
-    await busy;
-    const result = await measure(() => network.infer(), TURNS, (done) => { bar.value = done; });
-    const device = await host(`${info.runtime} (${await build()})`);
-    present(report(info, device, TURNS, result));
+    await lastInference;
+    const showProgress = (turns) => { bar.value = turns; };
+    const result = await measureLatency(() => network.infer(), BENCHMARK, showProgress);
+    const device = await describeHost(`${info.runtime} (${await buildName()})`);
+    showLatency(report(info, device, BENCHMARK, result));
   } catch (error) {
-    say(`The measurement failed: ${error.message ?? error}`, true);
+    showStatus(`The latency could not be measured: ${error.message ?? error}`, true);
   }
   bar.hidden = true;
   button.disabled = false;
 }
 
-function present(result) {
+function showLatency(result) {
   const {host, rows: [row]} = result;
   $("median").textContent = `${row.median_ms.toFixed(2)} ms`;
   $("p90").textContent = `${row.p90_ms.toFixed(2)} ms`;
@@ -182,14 +189,14 @@ function present(result) {
   $("latency").hidden = $("json").hidden = false;
 }
 
-$("file").addEventListener("change", (event) => choose(event.target.files[0]));
+$("file").addEventListener("change", (event) => openPicture(event.target.files[0]));
 for (const kind of ["dragover", "dragleave", "drop"]) {
   $("drop").addEventListener(kind, (event) => {
     event.preventDefault();
     $("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop") choose(event.dataTransfer.files[0]);
+    if (kind === "drop") openPicture(event.dataTransfer.files[0]);
   });
 }
 $("camera").addEventListener("click", toggleCamera);
 $("measure").addEventListener("click", benchmark);
-start().catch((error) => say(`This page cannot start: ${error.message ?? error}`, true));
+start().catch((error) => showStatus(`This page cannot start: ${error.message ?? error}`, true));

@@ -1,25 +1,26 @@
-// Runs models on the images that `elite verify` serves, and sends back what comes out.
+// Runs models on the images that `elite verify` serves, and sends the outputs back. "jobs.json"
+// lists models with their images; the answer is one line of JSON and the bytes of all outputs.
 
 import {Network} from "./network.js";
 
 const KINDS = {int8: Int8Array, uint8: Uint8Array, float32: Float32Array};
 
-async function content(path) {
+async function fetchBytes(path) {
   return (await fetch(path)).arrayBuffer();
 }
 
 async function run({model, images, type, count}) {
-  const network = await Network.load(new Uint8Array(await content(model)));
-  const values = new KINDS[type](await content(images));
+  const network = await Network.load(new Uint8Array(await fetchBytes(model)));
+  const values = new KINDS[type](await fetchBytes(images));
   const size = values.length / count;
   const image = (index) => values.subarray(index * size, (index + 1) * size);
-  network.set(image(0));
-  await network.infer();
+  network.setInput(image(0));
+  await network.infer();  // the first inference is slower and is not timed
   const outputs = [];
   const milliseconds = [];
   for (let index = 0; index < count; index++) {
     const start = performance.now();
-    network.set(image(index));
+    network.setInput(image(index));
     const output = await network.infer();
     milliseconds.push(performance.now() - start);
     outputs.push(output);
@@ -31,13 +32,14 @@ async function run({model, images, type, count}) {
   return {outputs, answer: {type: name, bytes, milliseconds, memory}};
 }
 
-const said = (error) => ({outputs: [], answer: {error: String(error?.message ?? error)}});
-const done = [];
+const failure = (error) => ({outputs: [], answer: {error: String(error?.message ?? error)}});
+const results = [];
 try {
-  for (const job of await (await fetch("jobs.json")).json()) done.push(await run(job).catch(said));
+  const jobs = await (await fetch("jobs.json")).json();
+  for (const job of jobs) results.push(await run(job).catch(failure));
 } catch (error) {
-  done.push(said(error));
+  results.push(failure(error));
 }
-// A line of JSON, then all outputs as they are.
-const head = JSON.stringify(done.map(({answer}) => answer)) + "\n";
-await fetch("/answer", {method: "POST", body: new Blob([head, ...done.flatMap((job) => job.outputs)])});
+const head = JSON.stringify(results.map(({answer}) => answer)) + "\n";
+const outputs = results.flatMap((result) => result.outputs);
+await fetch("/answer", {method: "POST", body: new Blob([head, ...outputs])});

@@ -1,18 +1,19 @@
-"""Tables of cells as text: aligned, CSV, Markdown."""
+"""Writes tables of text cells as aligned columns, CSV or Markdown."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-FORMATS = ("table", "csv", "markdown", "json")  # the last one is the caller's matter
+# The formats that studies print. "json" is left to each study, since it is not made of text cells.
+FORMATS = ("table", "csv", "markdown", "json")
 
 Cells = Sequence[str]
 
 
 def aligned(heads: Cells, rows: Sequence[Cells]) -> str:
-    """Columns for a terminal: the first to the left, the others to the right."""
+    """Returns a table for the terminal: the first column left-aligned, the others right-aligned."""
     table = [heads, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
@@ -24,13 +25,25 @@ def aligned(heads: Cells, rows: Sequence[Cells]) -> str:
 
 
 def comma_separated(heads: Cells, rows: Sequence[Cells]) -> str:
-    """CSV with a line of headings."""
+    """Returns CSV; the first line contains the column headings."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([heads, *rows])
     return text.getvalue()
 
 
 def markdown(heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
-    """A Markdown table; all columns but the first ``left`` to the right."""
+    """Returns a Markdown table; all columns but the first `left` ones are right-aligned."""
     rule = ["---"] * left + ["---:"] * (len(heads) - left)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [heads, rule, *rows])
+
+
+def print_markdown(rows: Iterable[Cells]) -> None:
+    """Prints a Markdown table row by row, as soon as each row is computed.
+
+    Args:
+      rows: the column headings first, then the other rows.
+    """
+    for number, cells in enumerate(rows):
+        print(f"| {' | '.join(cells)} |", flush=True)
+        if number == 0:
+            print(f"| {' | '.join(['---'] * len(cells))} |")

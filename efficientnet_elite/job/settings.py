@@ -21,11 +21,11 @@ from efficientnet_elite.config import (
     Limits,
     SearchConfig,
     all_fields,
-    value_type,
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.fields import value_type
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.search import rules

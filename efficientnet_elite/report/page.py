@@ -221,8 +221,8 @@ def _curves(contents: Contents, figures: Figures) -> Html:
             "p",
             f"The curves show validation {contents.score} after every epoch. A cross marks "
             "where a candidate was eliminated. Candidates are ranked by the score of the rule of "
-            "elimination, as the next section explains. An eliminated candidate can therefore have a higher accuracy than "
-            "one that went on.",
+            "elimination, as the next section explains. An eliminated candidate can therefore have "
+            "a higher accuracy than one that went on.",
             class_="lead",
         ),
         tag("div", *(_curve(g, figures.curves[g.number]) for g in drawn), class_="grid"),

@@ -247,7 +247,7 @@ def test_a_whole_search_within_its_budget(tmp_path):
     [
         (["--budget_epochs=5"], "champions in 2 groups need 6 at least"),
         (["--budget_epochs=0"], "budget_epochs=0: must be a number above 0"),
-        (["--budget_hours=nan"], "budget_hours=nan: must be a number above 0"),
+        (["--budget_hours=nan"], "budget_hours=nan: must be a finite number"),
         (["--budget_epochs=9", "--budget_hours=1"], "use one of them"),
         (["--budget_hours=1", "--engine=ray"], "use --budget_epochs"),
         (["--max_params_m=0.001"], "no candidate is within the limits"),

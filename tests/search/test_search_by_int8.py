@@ -103,7 +103,7 @@ def test_two_workers_choose_alike(by_int8, tmp_path):
 def test_without_a_way_to_int8(tmp_path):
     from efficientnet_elite.search import run
 
-    with pytest.raises(UserError, match="select=int8 needs a way to int8"):
+    with pytest.raises(UserError, match="select=int8 needs a function that quantizes"):
         run.run(real("int8"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / FILE_NAME).exists()
     with pytest.raises(UserError, match="select='int4': use float or int8"):

@@ -216,10 +216,10 @@ class SearchConfig:
         choices=GROUPING_METHODS,
     )
     round_epochs: int | None = setting(
-        None, "Number of epochs between two eliminations of a group. By default the rule decides."
+        None, "Number of epochs between two eliminations of a group."
     )
     first_elimination: int | None = setting(
-        None, "Epoch after which a group has its first elimination. By default the rule decides."
+        None, "Epoch after which a group has its first elimination."
     )
     rule: str = setting("race", "Rule by which candidates are scored and eliminated.")
     select: str = setting(

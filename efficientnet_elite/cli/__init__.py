@@ -112,7 +112,11 @@ def _flag_help(flags: Any) -> str:
         default = "" if flag.default in (None, []) else f" [{_default_text(flag.default)}]"
         indent = " " * 6
         text = textwrap.fill(
-            f"{flag.help}{default}", 100, initial_indent=indent, subsequent_indent=indent
+            f"{flag.help}{default}",
+            100,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
         )
         lines += [f"  --{name}", text]
     return "\n".join(lines)

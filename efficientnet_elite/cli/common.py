@@ -111,7 +111,7 @@ def define_config(flags: absl_flags.FlagValues) -> None:
 
 
 def define_workdir(flags: absl_flags.FlagValues) -> None:
-    """The required flag ``--workdir``; an empty value, as of an unset variable, is refused."""
+    """The required flag ``--workdir``; an empty value, such as of an unset variable, is refused."""
     absl_flags.DEFINE_string(
         "workdir",
         None,
@@ -160,7 +160,7 @@ def values(flags: Any, *names: str) -> dict[str, Any]:
 
 
 def given(flags: Any, *names: str) -> dict[str, Any]:
-    """Name to value of those of these flags that were set."""
+    """Name to value of the flags among these that were set."""
     return {name: value for name, value in values(flags, *names).items() if value is not None}
 
 

@@ -33,6 +33,7 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job import settings
 from efficientnet_elite.search import replay, rules
 from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.ledger import Ledger
@@ -60,7 +61,7 @@ absl_flags.DEFINE_integer(
 )
 for _parameter in rules.PARAMETERS:
     absl_flags.DEFINE_integer(
-        _parameter, None, rules.parameter_help(_parameter), lower_bound=1, flag_values=FLAGS
+        _parameter, None, settings.help_of(_parameter), lower_bound=1, flag_values=FLAGS
     )
 absl_flags.DEFINE_integer(
     "epochs",

@@ -70,7 +70,7 @@ _NOISE_EPOCHS = 3  # epochs of a curve that `rules.fluctuation` needs
 
 
 def _noise(contents: Contents) -> Html:
-    """What is known of the noise of a score, with the trainings that measured it."""
+    """The noise of a score, with the trainings that measured it."""
     trainings, measured = contents.trainings, contents.summary.noise
     if not trainings:
         return note(
@@ -168,7 +168,7 @@ def _close(contents: Contents) -> Html:
 
 
 def _put_off(rounds: Sequence[DecidedRound]) -> str | None:
-    """Rounds after which nobody left because it was too close to call; None without any."""
+    """A sentence on rounds that were too close to call for anyone to leave; None without any."""
     count = sum(not r.eliminated and any(d.close for d in r.surviving) for r in rounds)
     if not count:
         return None
@@ -238,7 +238,7 @@ def _decision(decided: DecidedRound, decision: Decision, int8: Int8, *, failed: 
 
 
 def other_rules(contents: Contents) -> Html | None:
-    """What the other rules would have decided; None where nobody has been eliminated."""
+    """What the other rules would have decided; None if no candidate has been eliminated."""
     if not contents.choices:
         return None
     pairs = contents.agreement[0].pairs

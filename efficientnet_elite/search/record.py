@@ -70,7 +70,7 @@ class SearchRecord:
         """Group to where it stands: by the decisions on record, and what follows after them."""
         return self._judged(self.decisions)
 
-    def standings_judged_anew(self) -> dict[int, Standing]:
+    def recomputed_standings(self) -> dict[int, Standing]:
         """Group to where it stands by epochs and failures alone, whatever decisions are on record.
 
         For an audit.

@@ -86,8 +86,8 @@ class Rule:
 
     @property
     def parameters(self) -> Mapping[str, str]:
-        """The settings of a search that this rule depends on, with what they do."""
-        return {"round_epochs": "epochs between two eliminations of a group; default 10"}
+        """The settings of a search that this rule depends on, each to its default in words."""
+        return {"round_epochs": "10 epochs"}
 
     @property
     def default_round(self) -> int:
@@ -165,8 +165,8 @@ class Race(Rule):
     def parameters(self) -> Mapping[str, str]:
         """See `Rule.parameters`."""
         return {
-            "round_epochs": "epochs between two eliminations of a group; default 2",
-            "first_elimination": "epoch of a group's first elimination; default two rounds",
+            "round_epochs": "2 epochs",
+            "first_elimination": "the end of the second round",
         }
 
     @property
@@ -274,11 +274,12 @@ def check_parameter(rule: str, name: str) -> None:
 
 
 def parameter_help(name: str) -> str:
-    """What a setting does, for ``--help``, by rule where the rules differ."""
-    rules_of_text: dict[str, list[str]] = {}
+    """The default of a setting under each rule that depends on it, in a sentence for users."""
+    rules_of_default: dict[str, list[str]] = {}
     for rule in RULES.values():
         if name in rule.parameters:
-            rules_of_text.setdefault(rule.parameters[name], []).append(rule.name)
-    return (
-        ". ".join(f"Rule {', '.join(names)}: {text}" for text, names in rules_of_text.items()) + "."
+            rules_of_default.setdefault(rule.parameters[name], []).append(rule.name)
+    defaults = "; ".join(
+        f"{default} for rule {' or '.join(names)}" for default, names in rules_of_default.items()
     )
+    return f"Default: {defaults}."

@@ -243,7 +243,7 @@ def _member(
     needed = {need.candidate: need.until_epoch for need in standing.pending}
     latest = next((d for d in reversed(standing.decisions) if d.candidate == name), None)
     if name == standing.champion:
-        # Also one whose int8 accuracy could not be measured, or that was trained again in vain.
+        # Even if its int8 accuracy could not be measured or its training was repeated and failed.
         state = State.CHAMPION
     elif name in record.failures:
         state = State.FAILED

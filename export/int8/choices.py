@@ -69,7 +69,7 @@ REMEDIES = registry.table(
     ),
     Remedy(
         "equalization",
-        "channels are scaled so that their weights have similar ranges",
+        "channels are scaled so that their activations have similar ranges",
         f"{_REMEDIES}:equalization_trials",
         default=True,
     ),

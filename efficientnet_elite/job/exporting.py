@@ -53,7 +53,7 @@ class ExportResult:
 
 
 def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
-    """Checks what can be checked in an instant; whether the export then needs TensorFlow here.
+    """Checks what can be checked at once, and returns whether the export needs TensorFlow here.
 
     Raises:
       UserError: options contradict one another, would change nothing, or name no file or search.

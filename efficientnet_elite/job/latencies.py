@@ -24,7 +24,7 @@ _PROGRAM = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the latency program gave.
+    """The output of the latency program.
 
     Attributes:
       text: its standard output, as a rule a table with a line for each file.

@@ -44,7 +44,7 @@ class ExportError(UserError):
 
 
 def _ignore(value: object) -> None:
-    """Does nothing with what it is called with."""
+    """Ignores its arguments."""
 
 
 def search(

@@ -10,8 +10,8 @@ from efficientnet_elite.search.decisions import Decision, decision_text
 from efficientnet_elite.search.record import SearchRecord
 
 _TOLERANCE = 1e-9
-"""Scores, 0..1, that differ by no more than this count as equal: sums may differ in their last bits,
-and versions before 0.2 recorded scores without rounding them."""
+"""Scores, 0..1, that differ by no more than this count as equal. Sums may differ in their last
+bits, and versions before 0.2 recorded scores without rounding them."""
 
 
 @dataclass(frozen=True)

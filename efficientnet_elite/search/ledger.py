@@ -1,4 +1,4 @@
-"""The ledger: one SQLite file that holds everything that a search knows and has decided.
+"""The ledger: one SQLite file with all records and decisions of a search.
 
 Every write is one transaction; what `record_epoch` has returned from survives a crash of the
 process and of the machine. Decisions are stored as codes and numbers, to be read and audited
@@ -150,7 +150,7 @@ class Ledger:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All that is read within is of one moment, also beside a running search."""
+        """All reads within this context see the same state, even if a search is running."""
         if self._db.in_transaction:  # within another one
             yield
             return
@@ -163,7 +163,7 @@ class Ledger:
             self._db.execute("ROLLBACK")
 
     def changes(self) -> int:
-        """A number that is another one as soon as another process has written."""
+        """A number that changes whenever another process has written."""
         return self._file.execute("PRAGMA data_version").fetchone()[0]
 
     @contextmanager
@@ -290,7 +290,7 @@ class Ledger:
         }
 
     def record_int8(self, candidate: str, result: Int8Result) -> None:
-        """Stores what an epoch is worth in int8; the first record of an epoch stands."""
+        """Stores the int8 accuracy after an epoch; the first record of an epoch stands."""
         with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO int8 VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -372,7 +372,7 @@ class Ledger:
             )
 
     def halts(self) -> dict[int, Halt]:
-        """Group to its halt; absent where its time is not up."""
+        """Group to its halt; groups whose time is not up are left out."""
         rows = self._db.execute("SELECT grp, round, epoch, ends FROM halts")
         return {group: Halt(*values) for group, *values in rows}
 

@@ -71,7 +71,7 @@ class SearchRecord:
         return self._judged(self.decisions)
 
     def recomputed_standings(self) -> dict[int, Standing]:
-        """Group to where it stands by epochs and failures alone, whatever decisions are on record.
+        """Group to where it stands by epochs and failures alone; recorded decisions are ignored.
 
         For an audit.
         """

@@ -1,4 +1,4 @@
-"""Rules of elimination: who of a group goes on, judged by what has been recorded so far.
+"""Rules of elimination: which candidates of a group go on, by the epochs recorded so far.
 
 A rule says after which epochs candidates are eliminated, scores the candidates there, and says how
 many go on. It sees validation accuracies and, where they were recorded, training losses; nothing of
@@ -38,7 +38,7 @@ def level(accuracies: Curve) -> float:
 
 
 def survivors_of(count: int) -> int:
-    """How many of ``count`` candidates go on: half of them, rounded up."""
+    """Number of ``count`` candidates that go on: half of them, rounded up."""
     return (count + 1) // 2
 
 
@@ -129,7 +129,7 @@ class Rule:
     def keep(
         self, ranked: Sequence[float], noise: float, number: int, size: int, *, losses: bool
     ) -> int:
-        """How many go on after an elimination that does not end the training.
+        """Number of candidates that go on after an elimination that does not end the training.
 
         Args:
           ranked: scores of the racing candidates, the best first; at least two.
@@ -143,7 +143,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Race(Rule):
-    """Early eliminations in short rounds; who is too close to call stays for another round.
+    """Early eliminations in short rounds; candidates too close to call stay for another round.
 
     - *Score*: half of it is the best accuracy so far. The other half is the latest training loss,
       translated into accuracy by a straight line through everything that the racing candidates

@@ -147,7 +147,7 @@ class SearchLoop:
     # -- decisions -------------------------------------------------------------------------------
 
     def _advance(self, group: int, *, resuming: bool = False) -> None:
-        """Judges a group by all that is on record, and queues what it needs to be decided."""
+        """Judges a group by its records, and queues the training that its next decision needs."""
         members = self._members[group]
         standing = self._judge(
             members,

@@ -159,7 +159,7 @@ def standing(
 
     With ``int8``, eliminations among `FINALISTS` candidates or fewer add to the rule's score the
     int8 accuracy minus the float32 accuracy of the same weights on the same images. The noise that
-    both accuracies share cancels in this difference, so that the smoothing by the rule is kept.
+    both accuracies share mostly cancels in this difference, so that the rule still smooths it.
     Candidates without an int8 form rank behind all others. Ties go to the higher int8 accuracy.
 
     A `Halt` ends the tournament in a round at once: the best candidate by the scores of the halt's

@@ -84,7 +84,7 @@ def test_what_the_search_measured_counts_too(tmp_path):
     assert [option.costs["tflm_arena_bytes"] for option in options.rows] == [300_000] * 2
     page = unillustrated(tmp_path)
     assert "TFLM arena" in page.text
-    assert "1 candidate of the pool excluded: over a limit elite9 size 1,312" in page.text
+    assert "1 candidate of the pool excluded because of a limit elite9 size 1,312" in page.text
     tables = json.loads(report.write_data(tmp_path).read_text())["tables"]
     assert tables["over_limits"]["rows"] == [{"name": "elite9", "reason": reasons["elite9"]}]
 
@@ -115,7 +115,7 @@ def test_a_search_by_int8_is_judged_by_int8(tmp_path):
     assert [option.accuracy for option in options.rows] == pytest.approx([0.6, 0.8])
     page = unillustrated(tmp_path)
     assert "The accuracy is that of int8 on the validation part" in page.text
-    assert "the last eliminations used that of the int8" in page.text
+    assert "in the last eliminations by that of the int8" in page.text
     sidecar(tmp_path, names[0], 0.9, 1000)
     sidecar(tmp_path, names[1], 0.8, 2000)
     page = unillustrated(tmp_path)
@@ -138,7 +138,7 @@ def test_masks_are_judged_by_miou(tmp_path):
     page = Page(report.write_page(tmp_path))
     for expected in ("int8 test mIoU", "mIoU against file size", "What mIoU costs", "mIoU, %"):
         assert expected in page.text, expected
-    assert "intersection over their union" in page.text
+    assert "divided by their union" in page.text
     for unknown in ("95 %", "interval", "test accuracy", "validation accuracy"):
         assert unknown not in page.text.replace("\u00a0", " "), unknown
     found = json.loads(report.write_data(tmp_path).read_text())

@@ -226,7 +226,7 @@ def _decision(decided: DecidedRound, decision: Decision, int8: Int8, *, failed: 
         tables.NONE if margin is None else f"{100 * margin:+.2f}",
         *((tables.share(None if result is None else result.int8_accuracy),) if int8 else ()),
     )
-    outcome = "goes on" if decision.survives else "out"
+    outcome = "goes on" if decision.survives else "eliminated"
     state = None if decision.survives else "out" if decision.scored or not failed else "failed"
     return tag(
         "tr",

@@ -107,7 +107,7 @@ def _run(arguments: list[str]) -> int:
 
 def _flag_help(flags: Any) -> str:
     lines = []
-    for name in sorted(set(flags) - {"h", "help"}):
+    for name in sorted(flags):
         flag = flags[name]
         default = "" if flag.default in (None, []) else f" [{_default_text(flag.default)}]"
         indent = " " * 6

@@ -50,6 +50,9 @@ __all__ = [
     "search",
     "train",
 ]
+# Functions that build the published networks, as `networks.names.DISPLAY_NAMES` has them.
+_FACTORIES = (*(f"ELite{number}" for number in range(10)), *(f"HF{number}" for number in range(6)))
+__all__ += _FACTORIES
 
 
 class CallableRoom(ModuleType):
@@ -88,21 +91,16 @@ def make_callable(room: str) -> None:
     sys.modules[room].__class__ = CallableRoom
 
 
-def _model_factories() -> dict[str, str]:
-    """Names such as ``ELite9``, of published networks, to the names that commands know."""
-    return import_module(f"{__name__}.networks.names").DISPLAY_NAMES
-
-
 def __getattr__(name: str) -> Any:
     if name in _CALLABLE_ROOMS:
         return import_module(f"{__name__}.{name}")
     if name in _LAZY:
         module, attribute = _LAZY[name]
         return getattr(import_module(f"{__name__}.{module}"), attribute)
-    if not name.startswith("_") and name in _model_factories():
+    if name in _FACTORIES:
         return getattr(import_module(f"{__name__}.networks.factories"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_model_factories(), "__version__"])
+    return sorted([*__all__, "__version__"])

@@ -26,7 +26,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.training.scores import class_iou, confusion_matrix, score_predictions
 
 from . import files, inspect, layers
-from .formats import FLOAT32, INT8, Format, every
+from .formats import FLOAT32, INT8, Format, all_formats
 from .int8 import convert, ladder, quantizer, remedies
 from .int8.choices import CALIBRATION_METHODS
 from .runtimes.runtime import Runner
@@ -100,7 +100,7 @@ def export_model(
     details: dict[str, Any],
     max_accuracy_drop: float | None = None,
     formats: Sequence[Format] = (),
-    plan: remedies.Plan | None = None,
+    plan: remedies.RemedyPlan | None = None,
     method: str = "minmax",
 ) -> Exported:
     """Exports a model as float32 and int8 TFLite files and verifies both on the test part.
@@ -141,16 +141,16 @@ def export_model(
         models, calibrated = _convert(
             model, calibration_images, (FLOAT32, INT8, *formats), method, methods
         )
-        cure = None
+        remedy_result = None
         if plan is not None and max_accuracy_drop is not None:
             context = remedies.Context(calibration_images, plan, method)
-            cure = remedies.find(model, calibrated, context, max_accuracy_drop)
-            if not cure.plain:
+            remedy_result = remedies.find_accurate(model, calibrated, context, max_accuracy_drop)
+            if not remedy_result.plain:
                 int8_forms = [form for form in models if form.weights == "int8"]
-                models |= {form: cure.quantization.file(form) for form in int8_forms}
+                models |= {form: remedy_result.quantization.file(form) for form in int8_forms}
         float_model, int8_model = models[FLOAT32], models[INT8]
         int8_contents = inspect.read(int8_model)
-        floats = cure is not None and bool(cure.quantization.float_layers)
+        floats = remedy_result is not None and bool(remedy_result.quantization.float_layers)
         per_pixel = len(model.output_shape) > 2
         inspect.check_pixel_classifier(
             int8_contents, len(labels), floats=floats, per_pixel=per_pixel
@@ -162,10 +162,12 @@ def export_model(
         )
         # A remedy can change the weights, and with them the names of the tensors.
         original = (
-            float_model if cure is None or cure.plain else cure.quantization.calibrated.content
+            float_model
+            if remedy_result is None or remedy_result.plain
+            else remedy_result.quantization.calibrated.content
         )
         layer_errors = layers.errors(original, int8_model, calibration_images[:LAYER_IMAGES])
-        _check_accuracy(results, max_accuracy_drop, layer_errors, cure)
+        _check_accuracy(results, max_accuracy_drop, layer_errors, remedy_result)
     except UserError as error:
         raise UserError(f"export of {name} failed: {error}") from error
     verified = time.monotonic()
@@ -182,7 +184,9 @@ def export_model(
         int8_bytes=len(int8_model),
         convert_seconds=converted - start,
         verify_seconds=verified - converted,
-        remedy=None if cure is None or cure.plain else cure.attempts[-1].trial,
+        remedy=None
+        if remedy_result is None or remedy_result.plain
+        else remedy_result.attempts[-1].trial,
     )
     sidecar = {
         "name": name,
@@ -190,7 +194,7 @@ def export_model(
         **_interface(inspect.read(float_model), int8_contents),
         "verification": {**results, "tolerance": TOLERANCE},
         "int8_layers": [asdict(error) for error in layer_errors],
-        "int8_remedies": cure and cure.record(),
+        "int8_remedies": remedy_result and remedy_result.record(),
         "files": {
             form.name: file_entry(name, form, content) | {"accuracy": shares[form]}
             for form, content in models.items()
@@ -239,7 +243,7 @@ def write_export(folder: Path, models: Mapping[Format, bytes], sidecar: Mapping[
     """Writes files, labels and sidecar, in place of all files of an earlier export."""
     name = sidecar["name"]
     paths = {folder / file_name(name, form): content for form, content in models.items()}
-    files.write(
+    files.replace_all(
         {
             **paths,
             folder / "labels.txt": "".join(f"{label}\n" for label in sidecar["labels"]).encode(),
@@ -247,7 +251,7 @@ def write_export(folder: Path, models: Mapping[Format, bytes], sidecar: Mapping[
             folder / f"{name}.json": json.dumps(sidecar, indent=2).encode() + b"\n",
         }
     )
-    for form in set(every()) - models.keys():  # the sidecar no longer names them
+    for form in set(all_formats()) - models.keys():  # the sidecar no longer names them
         (folder / file_name(name, form)).unlink(missing_ok=True)
 
 
@@ -255,7 +259,7 @@ def _check_accuracy(
     results: dict[str, Any],
     limit: float | None,
     layer_errors: Sequence[layers.LayerError],
-    cure: remedies.Cure | None,
+    remedy_result: remedies.RemedyResult | None,
 ) -> None:
     """UserError where the accuracy drop exceeds a limit, in points; it names the worst layers."""
     drop = 100 * (results["keras_accuracy"] - results["int8_accuracy"])
@@ -268,10 +272,8 @@ def _check_accuracy(
     advice = "calibrate with more images, or train a variant with ReLU6"
     if results["score"] == "mIoU":
         advice = "calibrate with more images, or train longer (remedies are for classifiers)"
-    if cure is not None:
-        advice += (
-            f" (on the validation part it was within the limit: {ladder.summary(cure.attempts)})"
-        )
+    if remedy_result is not None:
+        advice += f" (on the validation part it was within the limit: {ladder.summary(remedy_result.attempts)})"
     raise UserError(
         f"int8 costs {drop:.2f} points of {results['score']} ({results['keras_accuracy']:.2%} to "
         f"{results['int8_accuracy']:.2%}), more than the {limit:g} allowed; most noise comes from "

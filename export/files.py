@@ -10,18 +10,18 @@ from pathlib import Path
 
 from efficientnet_elite.errors import UserError
 
-MOST_BYTES = 1 << 30  # of a network's file, far more than one for small devices has
+MAX_BYTES = 1 << 30  # of a network's file, far more than one for small devices has
 
 
-def check(path: Path) -> None:
+def check_model_file(path: Path) -> None:
     """UserError where a network's file is missing, no regular file, or too large to be read."""
     if not path.is_file():
         raise UserError(f"{path} is {'no file' if path.exists() else 'missing'}")
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no model for small devices")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB: no model for small devices")
 
 
-def write(files: Mapping[Path, bytes]) -> None:
+def replace_all(files: Mapping[Path, bytes]) -> None:
     """Writes several files; none is replaced before all have been written beside their places.
 
     Args:

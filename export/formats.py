@@ -65,12 +65,12 @@ def others(forms: Iterable[Format]) -> tuple[Format, ...]:
     return tuple(sorted(set(forms) - {FLOAT32, INT8}, key=lambda form: form.name))
 
 
-def every() -> tuple[Format, ...]:
+def all_formats() -> tuple[Format, ...]:
     """All formats."""
     return FLOAT32, INT8, *parse(WEIGHTS, INTERFACES)
 
 
-def named(name: str) -> Format:
+def from_name(name: str) -> Format:
     """The format of a `Format.name`."""
     weights, _, interface = name.partition(".")
     return Format(weights, interface or ("int8" if weights == "int8" else "float32"))

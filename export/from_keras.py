@@ -42,7 +42,7 @@ class Request:
       formats: beside float32 (and int8, where there are images).
       method: of calibration, one of `choices.CALIBRATION_METHODS`.
       max_accuracy_drop: see `champion.export_model`.
-      remedies: see `remedies.Plan`.
+      remedies: see `remedies.RemedyPlan`.
       details: go into the sidecar unchanged.
     """
 
@@ -142,7 +142,7 @@ def _export(arguments: Arrays) -> Arrays:
         return {
             "sidecar": np.array(_write_floats(absorbed.model, request, details, _scaled(pixels)))
         }
-    plan = remedies.Plan(
+    plan = remedies.RemedyPlan(
         request.remedies,
         lambda: _batches(arguments["validation"], arguments["validation_classes"]),
         lambda: _training(pixels),
@@ -251,7 +251,7 @@ def _batches(pixels: np.ndarray, classes: np.ndarray) -> Iterator[tuple[np.ndarr
 
 
 def _training(pixels: np.ndarray) -> tuple[Iterator[np.ndarray], int]:
-    """For `remedies.Plan`: the representative data set without end, in a new order each time."""
+    """For `remedies.RemedyPlan`: the representative data set without end, in a new order each time."""
     random = np.random.default_rng(0)
 
     def batches() -> Iterator[np.ndarray]:

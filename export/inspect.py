@@ -15,10 +15,10 @@ from . import files
 # The quantizer widens an empty range to +-1e-6, which gives 2e-6 / 255 = 7.8e-9.
 DEGENERATE_SCALE = 1e-8
 # Most operator codes, subgraphs, or tensors and operators together; eLite9 has about 400.
-MOST_PARTS = 100_000
+MAX_PARTS = 100_000
 # Most numbers and letters in names, shapes and scales together; eLite9 has about 54,000.
-MOST_DETAILS = 4_000_000
-MOST_SIDE = 4096  # of an image, in pixels
+MAX_DETAILS = 4_000_000
+MAX_SIDE = 4096  # of an image, in pixels
 _CASTS = {"QUANTIZE", "DEQUANTIZE"}
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
@@ -75,7 +75,7 @@ class Contents:
 
 def load(path: Path) -> bytes:
     """A file's content; UserError where it is missing, no regular file, or too large to be read."""
-    files.check(path)
+    files.check_model_file(path)
     return path.read_bytes()
 
 
@@ -145,8 +145,8 @@ def _read(schema: Any, model: bytes) -> Contents:
 
 
 def _bounded(count: int) -> int:
-    if count > MOST_PARTS:
-        raise UserError(f"the file claims {count} parts: no classifier has more than {MOST_PARTS}")
+    if count > MAX_PARTS:
+        raise UserError(f"the file claims {count} parts: no classifier has more than {MAX_PARTS}")
     return count
 
 
@@ -211,7 +211,7 @@ def output_step(contents: Contents) -> float:
     return output.scales[0] if output.scales else 0.0
 
 
-def has_hybrid(contents: Contents) -> bool:
+def has_hybrid_operators(contents: Contents) -> bool:
     """Whether operators with int8 weights quantize float activations while the network runs."""
     tensors = contents.tensors
     return any(
@@ -231,9 +231,9 @@ def image_side(contents: Contents) -> int:
     shape = contents.inputs[0].shape
     if len(shape) != 4 or shape != (1, shape[1], shape[1], 3) or shape[1] < 1:
         raise UserError(f"the model's input has the shape {shape}: expected one square RGB image")
-    if shape[1] > MOST_SIDE:
+    if shape[1] > MAX_SIDE:
         # Images of this size would be prepared before a runtime could refuse the model.
-        raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MOST_SIDE}")
+        raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MAX_SIDE}")
     return shape[1]
 
 
@@ -289,13 +289,13 @@ def _names(enumeration: type) -> dict[int, str]:
 
 
 class _Taker:
-    """Copies numbers and names out of a file, and no more than `MOST_DETAILS`.
+    """Copies numbers and names out of a file, and no more than `MAX_DETAILS`.
 
     Copies are counted, because in a forged file many tensors can share one long vector.
     """
 
     def __init__(self) -> None:
-        self._left = MOST_DETAILS
+        self._left = MAX_DETAILS
 
     def numbers(self, array: Any) -> tuple:
         """A flatbuffer vector; an absent one reads as the number 0."""
@@ -312,7 +312,7 @@ class _Taker:
     def _count(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise UserError(f"the file claims more than {MOST_DETAILS} names, sizes and scales")
+            raise UserError(f"the file claims more than {MAX_DETAILS} names, sizes and scales")
 
 
 def _operator(code: Any, builtins: dict[int, str], take: _Taker) -> str:

@@ -172,7 +172,9 @@ def _export(
         formats=formats,
         method=settings.method,
         # Remedies are judged by top-1 accuracy, which masks do not have.
-        plan=None if data.masks else remedies_lib.Plan(settings.remedies, validation, training),
+        plan=None
+        if data.masks
+        else remedies_lib.RemedyPlan(settings.remedies, validation, training),
     )
 
 
@@ -194,7 +196,7 @@ def _last_export(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
     """Settings and formats of a champion's last export; the defaults where there was none."""
     try:
         sidecar = json.loads(_sidecar_path(workdir, name).read_text())
-        details, made = sidecar["details"], set(map(formats_lib.named, sidecar["files"]))
+        details, made = sidecar["details"], set(map(formats_lib.from_name, sidecar["files"]))
         if "settings" in details:
             settings = Settings(**details["settings"])
             return replace(settings, remedies=tuple(settings.remedies)), made

@@ -129,9 +129,9 @@ def test_a_damaged_file_is_read_or_refused(changes):
 def test_the_work_is_bounded(monkeypatch):
     contents = inspect.read(model())
     parts = len(contents.tensors) + len(contents.steps)
-    monkeypatch.setattr(inspect, "MOST_PARTS", parts)
+    monkeypatch.setattr(inspect, "MAX_PARTS", parts)
     assert inspect.read(model()) == contents
-    monkeypatch.setattr(inspect, "MOST_PARTS", parts - 1)
+    monkeypatch.setattr(inspect, "MAX_PARTS", parts - 1)
     with pytest.raises(UserError, match=rf"claims {parts} parts: no classifier has more"):
         inspect.read(model())
 
@@ -139,9 +139,9 @@ def test_the_work_is_bounded(monkeypatch):
 def test_what_is_shared_counts_as_often_as_it_is_read(monkeypatch):
     content = shared(tensors=50, scales=1000)
     assert len(content) < 10_000
-    monkeypatch.setattr(inspect, "MOST_DETAILS", 50_000)
+    monkeypatch.setattr(inspect, "MAX_DETAILS", 50_000)
     assert len(inspect.tensors(content)) == 50
-    monkeypatch.setattr(inspect, "MOST_DETAILS", 49_999)
+    monkeypatch.setattr(inspect, "MAX_DETAILS", 49_999)
     with pytest.raises(UserError, match="claims more than 49999 names, sizes and scales"):
         inspect.read(content)
 
@@ -169,7 +169,7 @@ def test_what_is_no_file_to_read_is_not_read(tmp_path, capfd, command, kind):
         os.mkfifo(path)
     elif kind == "huge":
         path.touch()
-        os.truncate(path, files.MOST_BYTES + 1)  # without taking room on the disk
+        os.truncate(path, files.MAX_BYTES + 1)  # without taking room on the disk
     arguments = {
         "verify": [str(path), "--dataset=digits"],
         "export": [f"--model={path}", "--target=micro"],

@@ -11,7 +11,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 
 
-def metric_of() -> dict[str, str]:
+def metrics_by_limit() -> dict[str, str]:
     """Name of each limit to the name of the metric that it bounds, in the metric's unit."""
     return {metric.limit: name for name, metric in METRICS.items() if metric.limit}
 
@@ -21,7 +21,7 @@ def ceilings(limits: Limits) -> dict[str, float]:
 
     UserError where no metric has a limit of that name.
     """
-    metrics = metric_of()
+    metrics = metrics_by_limit()
     bounds = {}
     for name, value in limits.by_name().items():
         if value is None:
@@ -32,7 +32,7 @@ def ceilings(limits: Limits) -> dict[str, float]:
     return bounds
 
 
-def cut(
+def exclusion_reasons(
     specs: Sequence[ArchSpec],
     limits: Limits,
     measured: Measured = {},  # noqa: B006 (never changed)

@@ -163,7 +163,7 @@ class LiteRtJs:
 
 
 def _unfit_for_tflm(contents: inspect.Contents) -> str | None:
-    if inspect.has_hybrid(contents):
+    if inspect.has_hybrid_operators(contents):
         return "it quantizes no activations as they come: --formats=int8"
     if any(tensor.type == "FLOAT16" for tensor in contents.tensors):
         return "it has no float16: --formats=float32"
@@ -385,7 +385,9 @@ def _comparison(
         # Logits are multiples of the step in float32: whole ones but for rounding.
         difference, unit, limit = float(round(difference / step)), "steps", chosen.steps or 0
     # No two runtimes round alike on 16 bit, and on activations that are quantized as they come.
-    free = inspect.has_hybrid(contents) or any(t.type == "INT16" for t in contents.tensors)
+    free = inspect.has_hybrid_operators(contents) or any(
+        t.type == "INT16" for t in contents.tensors
+    )
     judged = not free and not (step and chosen.steps is None)
     return {
         "reference": chosen.reference,

@@ -29,7 +29,7 @@ SPECS = [candidate.spec for candidate in pool_members("elite", **POOL)]
 def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
     bounds = Limits(arena_kb=arena_kb, size_kb=size_kb)
     try:
-        cut = limits.cut(SPECS, bounds)
+        cut = limits.exclusion_reasons(SPECS, bounds)
     except UserError:
         cut = None
     expected = {}
@@ -48,7 +48,7 @@ def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
 
 def test_a_reason():
     spec = spec_by_name("elite9")
-    cut = limits.cut([spec, SPECS[-1]], Limits(macs_m=50))
+    cut = limits.exclusion_reasons([spec, SPECS[-1]], Limits(macs_m=50))
     assert cut == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
 
 
@@ -56,7 +56,7 @@ def test_a_reason_tells_close_values_apart():
     heavy, light = SPECS[-1], SPECS[0]
     heavy, light = sorted((heavy, light), key=lambda spec: spec.macs, reverse=True)
     bound = heavy.macs / 1e6 - 1e-6  # one less
-    (reason,) = limits.cut([heavy, light], Limits(macs_m=bound)).values()
+    (reason,) = limits.exclusion_reasons([heavy, light], Limits(macs_m=bound)).values()
     over, at = (float(text.split()[-2].replace(",", "")) for text in f"{reason}".split(" > "))
     assert (over, at) == pytest.approx((heavy.macs / 1e6, bound), abs=1e-9)
     assert over > at
@@ -64,7 +64,7 @@ def test_a_reason_tells_close_values_apart():
 
 def test_a_limit_that_is_just_met():
     (spec,) = SPECS[:1]
-    assert limits.cut([spec], Limits(params_m=spec.params / 1e6)) == {}
+    assert limits.exclusion_reasons([spec], Limits(params_m=spec.params / 1e6)) == {}
 
 
 def test_nothing_fits():

@@ -183,10 +183,10 @@ def test_an_input_without_settings_is_refused(saved, tmp_path):
 
 def test_what_is_too_large_is_refused(saved, tmp_path, monkeypatch):
     bomb = forged(saved, tmp_path / "bomb.keras", **{"model.weights.h5": bytes(3_000_000)})
-    monkeypatch.setattr(files, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 2_000_000)
     with pytest.raises(UserError, match="unpacks to more than"):
         keras_file.check(bomb)
-    monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match="is larger than"):
         keras_file.check(saved)
     with pytest.raises(UserError, match="is missing"):

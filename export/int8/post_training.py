@@ -4,9 +4,9 @@ TFLite's converter calibrates and quantizes in one call, but it finds wrong rang
 operators, such as ADD and LOGISTIC, overwrite their input with their output if nothing else reads
 the input. The converter then records the range of the output as that of the input. For example, a
 branch that is added to a residual gets the range of the sum, and is therefore quantized more
-coarsely than necessary. Here `calibration` finds the ranges with an interpreter that keeps all tensors, and
-this module writes them into the file and quantizes it. With the converter's ranges, the quantized
-files would compute exactly what the converter's files compute.
+coarsely than necessary. Here `calibration` finds the ranges with an interpreter that keeps all
+tensors, and this module writes them into the file and quantizes it. With the converter's ranges,
+the quantized files would compute exactly what the converter's files compute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Limits, device tables and measured costs: who is cut, why, and what is said when nothing fits."""
+"""Limits, latency tables and measured costs: excluded networks, reasons and messages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SPECS = [candidate.spec for candidate in pool_members("elite", **POOL)]
 
 @settings(deadline=None)
 @given(st.integers(20, 400), st.integers(200, 6000))
-def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
+def test_within_every_limit_or_excluded_with_each_reason(arena_kb, size_kb):
     bounds = Limits(arena_kb=arena_kb, size_kb=size_kb)
     try:
-        cut = limits.exclusion_reasons(SPECS, bounds)
+        reasons = limits.exclusion_reasons(SPECS, bounds)
     except UserError:
-        cut = None
+        reasons = None
     expected = {}
     for spec in SPECS:
         over = [
@@ -40,16 +40,16 @@ def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
         ]
         if any(over):
             expected[spec.name] = sum(over)
-    if cut is None:
+    if reasons is None:
         assert len(expected) == len(SPECS)
     else:
-        assert {name: reason.count(">") for name, reason in cut.items()} == expected
+        assert {name: reason.count(">") for name, reason in reasons.items()} == expected
 
 
 def test_a_reason():
     spec = spec_by_name("elite9")
-    cut = limits.exclusion_reasons([spec, SPECS[-1]], Limits(macs_m=50))
-    assert cut == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
+    reasons = limits.exclusion_reasons([spec, SPECS[-1]], Limits(macs_m=50))
+    assert reasons == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
 
 
 def test_a_reason_tells_close_values_apart():
@@ -73,8 +73,10 @@ def test_nothing_fits():
         "light": {"size_bytes": 1.2e6, "macs": 3e6},
     }
     message = limits.nothing_fits(table, {"size_bytes": 1e6, "macs": 5e6})
-    assert "the tightest is max_size_kb=1000, which alone cuts 2 of 2" in message
-    assert message.endswith("the nearest candidate, light, would fit with size 1,200 kB")
+    assert "the tightest is max_size_kb=1000, which alone excludes 2 of 2" in message
+    assert message.endswith(
+        "the nearest candidate, light, would fit if the limits allowed size 1,200 kB"
+    )
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
@@ -140,7 +142,7 @@ def test_a_device_table(tmp_path):
         (f"{second.name}-{second.resolution}px-0123abcd.int8.tflite", f"{sides[1]} int8", 2.5),
     )
     assert metric_table.latencies(pi, [second, first]) == {first.name: 1.5, second.name: 2.5}
-    with pytest.raises(UserError, match=r"no int8 latency of 62 of 64 candidates \(elite0, "):
+    with pytest.raises(UserError, match=r"no int8 latency for 62 of 64 candidates \(elite0, "):
         metric_table.latencies(pi, SPECS)
 
 
@@ -165,7 +167,7 @@ def test_two_latencies_of_a_file(tmp_path):
     shape = f"1x{spec.resolution}x{spec.resolution}x3 int8"
     rows = [(f"{folder}/{spec.name}.int8.tflite", shape, ms) for folder, ms in (("a", 1), ("b", 2))]
     found = table(tmp_path / "pi.json", *rows, ("other.int8.tflite", shape, None))
-    with pytest.raises(UserError, match=f"has 2 int8 latencies of {spec.name}: leave one"):
+    with pytest.raises(UserError, match=f"has 2 int8 latencies of {spec.name}: keep only one row"):
         metric_table.latencies(found, [spec])
 
 
@@ -206,7 +208,7 @@ def test_an_empty_pool():
     done = models("--max_size_kb=100", "--max_macs_m=500")
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert "the tightest is max_size_kb=100, which alone cuts 64 of 64" in line
+    assert "the tightest is max_size_kb=100, which alone excludes 64 of 64" in line
     assert "the nearest candidate, elite-w4d4r" in line or "the nearest candidate, elite9" in line
 
 

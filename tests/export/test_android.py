@@ -127,16 +127,16 @@ def test_what_would_spoil_a_package_is_refused(tmp_path):
     model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
     labels = tmp_path / "labels.txt"
     labels.write_bytes("".join(f"{label}\n" for label in [*LABELS[:9], "Äpfel"]).encode("latin-1"))
-    with pytest.raises(UserError, match="is no text in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         packages.of_file(model, "android")
     labels.write_text("".join(f"{label}\n" for label in LABELS))
-    with pytest.raises(UserError, match="is the model's own folder"):
+    with pytest.raises(UserError, match="is the folder of the model"):
         packages.of_file(model, "android", out_dir=tmp_path)
     soft = convert.with_output(tiny_tflite.model(), "softmax")
     images = tiny_tflite.normalised(tiny_tflite.digits()[0][:20])
     (content,) = convert.to_tflite_formats(soft, images, [tiny_tflite.UINT8])
     model.write_bytes(content)
-    with pytest.raises(UserError, match=r"computes softmax by itself: .* --output=logits"):
+    with pytest.raises(UserError, match=r"applies softmax itself: .* --output=logits"):
         packages.of_file(model, "android")
     assert not (tmp_path / "android").exists()
 

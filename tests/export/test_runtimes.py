@@ -103,6 +103,6 @@ def measured(name: str, content: bytes, images: np.ndarray) -> isolated.Arrays:
     """As `verify.Runtime.run_images`, but in this process where the runtime runs in any."""
     chosen = verify.RUNTIMES[name]
     if isinstance(chosen, verify.Runtime):
-        question = chosen.question(content, images, isolated.TIMEOUT_SECONDS)
-        return verify._run_in_child({key: np.asarray(value) for key, value in question.items()})
+        arguments = chosen.child_arguments(content, images, isolated.TIMEOUT_SECONDS)
+        return verify._run_in_child({key: np.asarray(value) for key, value in arguments.items()})
     return chosen.run_images(content, images, isolated.TIMEOUT_SECONDS)

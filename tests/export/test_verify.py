@@ -195,7 +195,10 @@ def test_what_takes_no_int8_is_skipped(monkeypatch):
     monkeypatch.setitem(verify.RUNTIMES, verify.XNNPACK, picky)
     images, model = np.zeros((1, 32, 32, 3)), tiny_tflite.pair()[INT8]
     (row,) = verify.verify(model, images, np.zeros(1), runtimes=[verify.XNNPACK])
-    assert row.skipped == "it takes UINT8 or FLOAT32 images, this model INT8: --io=uint8"
+    assert (
+        row.skipped
+        == "it takes UINT8 or FLOAT32 images, but this model INT8: export with --io=uint8"
+    )
 
 
 def test_the_reference_is_skipped_where_its_kernel_is_wrong():

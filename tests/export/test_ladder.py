@@ -26,7 +26,7 @@ from tests.support.uneven import SIDE, logits, spec, wide
 SCORES = {"plain": 0.5, "a1": 0.4, "a2": 0.6, "b1": 0.6, "b2": 0.9, "c1": 0.95}
 
 
-def rungs(*names: str, seen: list[str]):
+def invented_remedies(*names: str, seen: list[str]):
     """Invented remedies of two trials each; `seen` gets what each started from."""
 
     def remedy(name: str):
@@ -48,18 +48,20 @@ def rungs(*names: str, seen: list[str]):
         (0.95, ["plain", "a1", "a2", "b1", "b2", "c1"], "c1"),
     ],
 )
-def test_the_ladder_stops_at_the_first_that_holds(needed, tried, best):
+def test_trials_end_at_the_first_that_is_accurate_enough(needed, tried, best):
     seen: list[str] = []
     result = ladder.try_remedies(
-        "plain", rungs("a", "b", "c", seen=seen), SCORES.__getitem__, needed
+        "plain", invented_remedies("a", "b", "c", seen=seen), SCORES.__getitem__, needed
     )
     assert [attempt.trial for attempt in result.attempts] == tried
     assert (result.best, result.accuracy, result.accurate_enough) == (best, SCORES[best], True)
     assert seen == ["plain", "a2", "b2"][: len(seen)]  # each builds on the best so far
 
 
-def test_the_ladder_says_what_each_gained():
-    result = ladder.try_remedies("plain", rungs("a", "b", seen=[]), SCORES.__getitem__, 0.99)
+def test_each_trial_records_what_it_gained():
+    result = ladder.try_remedies(
+        "plain", invented_remedies("a", "b", seen=[]), SCORES.__getitem__, 0.99
+    )
     assert not result.accurate_enough
     assert result.best == "b2"
     gained = [attempt.gained for attempt in result.attempts]
@@ -85,7 +87,7 @@ def test_what_cannot_be_made_is_a_line_and_not_the_end():
     def unsuitable(best: str):
         raise UserError("a layer is used twice")
 
-    remedies_ = [("x", unsuitable), *rungs("a", seen=(seen := []))]
+    remedies_ = [("x", unsuitable), *invented_remedies("a", seen=(seen := []))]
     result = ladder.try_remedies("plain", remedies_, score, 0.6)
     assert result.best == "a2"
     assert seen == ["plain"]
@@ -150,7 +152,7 @@ def blown_up() -> tuple[keras.Model, np.ndarray]:
     return model, images
 
 
-def test_an_export_takes_the_cheapest_remedy_that_holds(tmp_path):
+def test_an_export_takes_the_cheapest_sufficient_remedy(tmp_path):
     model, images = blown_up()
     exported = export(model, images, tmp_path, choices.default_remedies())
     record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]

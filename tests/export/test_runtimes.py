@@ -59,7 +59,7 @@ def test_int8_and_float_agree_in_every_runtime(name):
     spec = small(name)
     images = np.floor(noise(spec) * 128) / 128  # pixels, which is what MediaPipe takes
     model = build(spec, seed=0)
-    revive(model)
+    give_live_activations(model)
     normalise(model, images)
     forms = [formats.FLOAT32, formats.INT8]
     if not missing["MediaPipe Tasks"]:
@@ -70,7 +70,7 @@ def test_int8_and_float_agree_in_every_runtime(name):
         check(content, form, images[:3], [name for name in RUNTIMES if not missing[name]])
 
 
-def revive(model: keras.Model) -> None:
+def give_live_activations(model: keras.Model) -> None:
     """Untrained, a few ReLUs of a squeeze layer may never be positive; the export refuses that."""
     for layer in model.layers:
         if layer.name.endswith("_se_reduce"):

@@ -98,9 +98,15 @@ def export_champions(
         raise UserError(f"{workdir} has no champion {min(unknown)}: see champions.json")
     pending = []
     for entry in (entry for entry in champions if not names or entry["name"] in names):
-        earlier = (Settings(), set()) if again else _last_export(workdir, entry["name"])
-        settings, wanted = replace(earlier[0], **given), earlier[1] | set(formats)
-        if again or (settings, wanted) != earlier or not _is_sound(workdir, entry["name"]):
+        before, exported_formats = (
+            (Settings(), set()) if again else _last_export(workdir, entry["name"])
+        )
+        settings, wanted = replace(before, **given), exported_formats | set(formats)
+        if (
+            again
+            or (settings, wanted) != (before, exported_formats)
+            or not _is_sound(workdir, entry["name"])
+        ):
             pending.append((entry, settings, formats_lib.others(wanted)))
     if not pending:
         return []
@@ -198,13 +204,16 @@ def _last_export(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
     """Settings and formats of a champion's last export; the defaults if there was none."""
     try:
         sidecar = json.loads(_sidecar_path(workdir, name).read_text())
-        details, formats = sidecar["details"], set(map(formats_lib.from_name, sidecar["files"]))
+        details, exported_formats = (
+            sidecar["details"],
+            set(map(formats_lib.from_name, sidecar["files"])),
+        )
         if "settings" in details:
             settings = Settings(**details["settings"])
-            return replace(settings, remedies=tuple(settings.remedies)), formats
-        calibration = details["calibration"]  # older versions recorded nothing else
+            return replace(settings, remedies=tuple(settings.remedies)), exported_formats
+        calibration = details["calibration"]  # older versions record no more
         count, method = len(calibration["indices"]), calibration.get("method", "minmax")
-        return Settings(calibration_images=count, method=method), formats
+        return Settings(calibration_images=count, method=method), exported_formats
     except _UNUSABLE:
         return Settings(), set()
 

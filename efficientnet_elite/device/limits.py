@@ -33,7 +33,7 @@ def ceilings(limits: Limits) -> dict[str, float]:
     return bounds
 
 
-def exclusion_reasons(
+def excluded(
     specs: Sequence[ArchSpec],
     limits: Limits,
     measured: Measured = {},  # noqa: B006 (never changed)
@@ -93,9 +93,10 @@ def nothing_fits(table: Mapping[str, Mapping[str, float]], bounds: Mapping[str, 
         for m, bound in bounds.items()
         if table[nearest][m] > bound
     )
-    excluded, _ = exclusions(tightest)
+    excluded_count, _ = exclusions(tightest)
     return (
         f"no candidate is within the limits: the tightest is max_{METRICS[tightest].limit}="
-        f"{bounds[tightest] / METRICS[tightest].factor:g}, which alone excludes {excluded} of "
-        f"{len(table)}; the nearest candidate, {nearest}, would fit if the limits allowed {needs}"
+        f"{bounds[tightest] / METRICS[tightest].factor:g}, which alone excludes "
+        f"{excluded_count} of {len(table)}; the nearest candidate, {nearest}, "
+        f"would fit with {needs}"
     )

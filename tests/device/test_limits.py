@@ -1,4 +1,4 @@
-"""Limits, latency tables and measured costs: excluded networks, reasons and messages."""
+"""Limits, device tables and measured costs: who is excluded, and what is said when nothing fits."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ SPECS = [candidate.spec for candidate in pool_members("elite", **POOL)]
 def test_within_every_limit_or_excluded_with_each_reason(arena_kb, size_kb):
     bounds = Limits(arena_kb=arena_kb, size_kb=size_kb)
     try:
-        reasons = limits.exclusion_reasons(SPECS, bounds)
+        excluded = limits.excluded(SPECS, bounds)
     except UserError:
-        reasons = None
+        excluded = None
     expected = {}
     for spec in SPECS:
         over = [
@@ -40,23 +40,23 @@ def test_within_every_limit_or_excluded_with_each_reason(arena_kb, size_kb):
         ]
         if any(over):
             expected[spec.name] = sum(over)
-    if reasons is None:
+    if excluded is None:
         assert len(expected) == len(SPECS)
     else:
-        assert {name: reason.count(">") for name, reason in reasons.items()} == expected
+        assert {name: reason.count(">") for name, reason in excluded.items()} == expected
 
 
 def test_a_reason():
     spec = spec_by_name("elite9")
-    reasons = limits.exclusion_reasons([spec, SPECS[-1]], Limits(macs_m=50))
-    assert reasons == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
+    excluded = limits.excluded([spec, SPECS[-1]], Limits(macs_m=50))
+    assert excluded == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
 
 
 def test_a_reason_tells_close_values_apart():
     heavy, light = SPECS[-1], SPECS[0]
     heavy, light = sorted((heavy, light), key=lambda spec: spec.macs, reverse=True)
     bound = heavy.macs / 1e6 - 1e-6  # one less
-    (reason,) = limits.exclusion_reasons([heavy, light], Limits(macs_m=bound)).values()
+    (reason,) = limits.excluded([heavy, light], Limits(macs_m=bound)).values()
     over, at = (float(text.split()[-2].replace(",", "")) for text in f"{reason}".split(" > "))
     assert (over, at) == pytest.approx((heavy.macs / 1e6, bound), abs=1e-9)
     assert over > at
@@ -64,7 +64,7 @@ def test_a_reason_tells_close_values_apart():
 
 def test_a_limit_that_is_just_met():
     (spec,) = SPECS[:1]
-    assert limits.exclusion_reasons([spec], Limits(params_m=spec.params / 1e6)) == {}
+    assert limits.excluded([spec], Limits(params_m=spec.params / 1e6)) == {}
 
 
 def test_nothing_fits():
@@ -74,9 +74,7 @@ def test_nothing_fits():
     }
     message = limits.nothing_fits(table, {"size_bytes": 1e6, "macs": 5e6})
     assert "the tightest is max_size_kb=1000, which alone excludes 2 of 2" in message
-    assert message.endswith(
-        "the nearest candidate, light, would fit if the limits allowed size 1,200 kB"
-    )
+    assert message.endswith("the nearest candidate, light, would fit with size 1,200 kB")
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])

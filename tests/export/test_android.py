@@ -102,7 +102,7 @@ def test_what_mediapipe_could_not_use_is_refused(form, labels, message):
 def test_the_package_of_a_file(tmp_path):
     model = tmp_path / "tiny.int8.uint8.tflite"
     model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
-    with pytest.raises(UserError, match=r"labels\.txt is missing: name the file"):
+    with pytest.raises(UserError, match=r"labels\.txt is missing: give the path"):
         packages.of_file(model, "android")
     (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
     (tmp_path / "tiny.json").write_text('{"details": {"crop_fraction": 0.875}}')

@@ -80,10 +80,7 @@ def _parse_toml(text: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError:
-        raise UserError("YAML needs a package: pip install PyYAML, or write TOML") from None
+    import yaml  # type: ignore[import-untyped]
 
     class Loader(yaml.SafeLoader):
         """Takes 1e-5 for a number, as YAML 1.2 does; PyYAML takes it for a text."""

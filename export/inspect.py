@@ -190,8 +190,8 @@ def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
 
 def last_operator(contents: Contents) -> str | None:
     """The operator that computes the outputs, such as ``SOFTMAX`` or ``LOGISTIC`` (a sigmoid)."""
-    made = [step.operator for step in contents.steps if step.operator not in _CASTS]
-    return made[-1] if made else None
+    computing = [step.operator for step in contents.steps if step.operator not in _CASTS]
+    return computing[-1] if computing else None
 
 
 def ends_in_softmax(contents: Contents) -> bool:

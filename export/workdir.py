@@ -96,9 +96,15 @@ def export_champions(
         raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
     pending = []
     for entry in (entry for entry in chosen if not names or entry["name"] in names):
-        before, made = (Settings(), set()) if again else _last_export(workdir, entry["name"])
-        settings, wanted = replace(before, **asked), made | set(formats)
-        if again or (settings, wanted) != (before, made) or not _is_sound(workdir, entry["name"]):
+        before, exported_formats = (
+            (Settings(), set()) if again else _last_export(workdir, entry["name"])
+        )
+        settings, wanted = replace(before, **asked), exported_formats | set(formats)
+        if (
+            again
+            or (settings, wanted) != (before, exported_formats)
+            or not _is_sound(workdir, entry["name"])
+        ):
             pending.append((entry, settings, formats_lib.others(wanted)))
     if not pending:
         return []
@@ -194,13 +200,16 @@ def _last_export(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
     """Settings and formats of a champion's last export; the defaults where there was none."""
     try:
         sidecar = json.loads(_sidecar_path(workdir, name).read_text())
-        details, made = sidecar["details"], set(map(formats_lib.named, sidecar["files"]))
+        details, exported_formats = (
+            sidecar["details"],
+            set(map(formats_lib.named, sidecar["files"])),
+        )
         if "settings" in details:
             settings = Settings(**details["settings"])
-            return replace(settings, remedies=tuple(settings.remedies)), made
+            return replace(settings, remedies=tuple(settings.remedies)), exported_formats
         calibration = details["calibration"]  # older versions record no more
         count, method = len(calibration["indices"]), calibration.get("method", "minmax")
-        return Settings(calibration_images=count, method=method), made
+        return Settings(calibration_images=count, method=method), exported_formats
     except _UNUSABLE:
         return Settings(), set()
 

@@ -32,7 +32,7 @@ def ceilings(limits: Limits) -> dict[str, float]:
     return bounds
 
 
-def cut(
+def excluded(
     specs: Sequence[ArchSpec],
     limits: Limits,
     measured: Measured = {},  # noqa: B006 (never changed)
@@ -94,6 +94,7 @@ def nothing_fits(table: Mapping[str, Mapping[str, float]], bounds: Mapping[str, 
     )
     return (
         f"no candidate is within the limits: the tightest is max_{METRICS[tightest].limit}="
-        f"{bounds[tightest] / METRICS[tightest].factor:g}, which alone cuts {over(tightest)[0]} of "
-        f"{len(table)}; the nearest candidate, {nearest}, would fit with {needs}"
+        f"{bounds[tightest] / METRICS[tightest].factor:g}, which alone excludes "
+        f"{over(tightest)[0]} of {len(table)}; the nearest candidate, {nearest}, "
+        f"would fit with {needs}"
     )

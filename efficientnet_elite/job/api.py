@@ -57,8 +57,8 @@ def search(
     from efficientnet_elite.job import run
 
     known = settings.options()
-    own = ("workdir", "config", "engine", "workers", "ray_address", "export", "progress")
-    settings.check_names(options, [*known, *own, "on_message"], "search")
+    others = ("workdir", "config", "engine", "workers", "ray_address", "export", "progress")
+    settings.check_names(options, [*known, *others, "on_message"], "search")
     return run.search(
         settings.search_config(options, config_file.named_config(config)),
         _folder(workdir),
@@ -134,8 +134,8 @@ def evaluate(
     """
     from efficientnet_elite.job import evaluation
 
-    own = ("workdir", "base_resolution", "progress")
-    settings.check_names(options, [*settings.names_of("data"), *own], "evaluate")
+    others = ("workdir", "base_resolution", "progress")
+    settings.check_names(options, [*settings.names_of("data"), *others], "evaluate")
     return evaluation.evaluate(
         [Path(path).expanduser() for path in paths],
         workdir=None if workdir is None else _folder(workdir),

@@ -143,9 +143,9 @@ def as_toml(config: SearchConfig) -> str:
     TOML has no value for "not set": such a setting stands there as a comment.
     """
     parts = [
-        "# Settings of a search, for `elite search --config=FILE.toml`. Flags override them. A\n"
-        "# setting that is left out has its default, or the value of a preset that the line\n"
-        '# `base = "quick"` at the top of the file names.'
+        "# Settings of a search, for `elite search --config=FILE.toml`. Flags override them.\n"
+        '# A setting that you leave out has its default. With the line `base = "quick"` at the\n'
+        "# top of the file it has the value of that preset instead."
     ]
     section = ""
     for dotted in setting_types():
@@ -178,7 +178,7 @@ def _toml(value: Any) -> str:
 def as_markdown() -> str:
     """The page docs/configuration.md: every setting with its flag and its values in the presets."""
     configs: dict[str, Callable[[], SearchConfig]] = {"default": SearchConfig, **PRESETS}
-    made = {name: make() for name, make in configs.items()}
+    presets = {name: make() for name, make in configs.items()}
     flags = {dotted: option.name for option in options().values() for dotted in option.fields}
     parts = [_INTRODUCTION]
     section = None
@@ -187,7 +187,7 @@ def as_markdown() -> str:
         if part != section:
             parts.append(f"## {_TITLES[part]}")
             section = part
-        values = {label: value_of(config, dotted) for label, config in made.items()}
+        values = {label: value_of(config, dotted) for label, config in presets.items()}
         shown = ", ".join(f"{label} {_markdown_value(value)}" for label, value in values.items())
         if len(set(map(str, values.values()))) == 1:
             shown = f"always {_markdown_value(values['default'])}"
@@ -212,18 +212,18 @@ _TITLES = {
 }
 _INTRODUCTION = """# Settings of a search
 
-Every setting can be given in a file, `elite search --config=FILE.toml` (or `.yaml`); those that
-users change often have a flag too. Flags override the file, and the file overrides its base.
+Every setting can be given in a file (`.toml` or `.yaml`): `elite search --config=FILE.toml`. Those
+that users change often also have a flag. Flags override the file, and the file overrides its base.
 
 ```
 elite config --config=quick > my.toml      # a complete file, with a comment for each setting
 elite search --config=my.toml --epochs=20 --workdir=runs/mine
 ```
 
-A file may hold some of the settings only:
+A file may hold only some of the settings:
 
 ```toml
-base = "quick"        # a preset for all that is not said here; without this line the defaults
+base = "quick"        # gives all settings that are not in this file; without it, the defaults do
 
 [limits]
 size_kb = 2000
@@ -233,6 +233,6 @@ epochs = 20
 weight_decay = 1e-4
 ```
 
-In YAML the same is `base: quick`, `limits: {size_kb: 2000}`, `train: {epochs: 20}`; `null` unsets
-a setting. Relative paths count from the current directory, as in flags. This page is written by
-`elite config --format=markdown > docs/configuration.md`."""
+In YAML the same file is `base: quick`, `limits: {size_kb: 2000}`, `train: {epochs: 20}`; `null`
+unsets a setting. Relative paths start at the current directory, as in flags. This page is written
+by `elite config --format=markdown > docs/configuration.md`."""

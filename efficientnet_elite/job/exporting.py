@@ -40,7 +40,7 @@ _LISTS = {"formats": ("float32", "int8"), "io": ("int8",)}
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made.
+    """What an export wrote.
 
     Attributes:
       sidecars: contents of the JSON files beside the exported networks (docs/export.md): names,
@@ -53,7 +53,7 @@ class ExportResult:
 
 
 def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
-    """Checks what can be checked in an instant; whether the export then needs TensorFlow here.
+    """Checks what can be checked at once, and returns whether the export needs TensorFlow here.
 
     Raises:
       UserError: options contradict one another, would change nothing, or name no file or search.
@@ -130,10 +130,10 @@ def _export_champions(
     asked = {field: options[name] for name, field in _SETTINGS.items() if name in options}
     asked |= {"names": names, "formats": formats.parse(options["formats"], options["io"])}
     if options.get("target"):
-        made = packages.of_champions(
+        written = packages.of_champions(
             workdir, options["target"], progress=progress, **_accelerator(options), **asked
         )
-        return ExportResult(packages=tuple(made))
+        return ExportResult(packages=tuple(written))
     export_workdir.export_champions(workdir, progress=progress, **asked)
     return ExportResult(sidecars=tuple(export_workdir.read_sidecars(workdir)))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search made.
+    """The results of a search.
 
     Attributes:
       champions: one for each group that has one, heaviest group first.
@@ -44,7 +44,7 @@ class ExportError(UserError):
 
 
 def _ignore(value: object) -> None:
-    """Does nothing with what it is called with."""
+    """Ignores its arguments."""
 
 
 def search(

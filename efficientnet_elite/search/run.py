@@ -42,9 +42,9 @@ from efficientnet_elite.search.executors.protocol import Executor
 from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.ledger import FILE_NAME as LEDGER_FILE
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.pace import measure_pace
-from efficientnet_elite.search.planning import choose_replicas, plan_candidates
+from efficientnet_elite.search.planning import choose_repeats, plan_candidates
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.schedule import with_rule_defaults
 from efficientnet_elite.search.tensorboard import Summaries
@@ -118,7 +118,7 @@ def run(
                 ledger.start(*setup)
             record = read_record(ledger)
             curves = Summaries(workdir, record.meta["started"], record.epochs)
-            trainings = len(record.candidates) + len(record.replicas)
+            trainings = len(record.candidates) + len(record.repeats)
             executor = _executor(config, data, workdir, engine, quantize, trainings)
             return driver.drive(
                 ledger,
@@ -321,7 +321,7 @@ def _set_up(
     machine: str,
     measure: Measure,
     on_message: Callable[[str], None],
-) -> tuple[tuple[Candidate, ...], dict[str, Any], list[Replica]]:
+) -> tuple[tuple[Candidate, ...], dict[str, Any], list[Repeat]]:
     """What the ledger of a new search starts with."""
     selected = choose(config, data.num_classes, measure)
     for candidate in selected.candidates:
@@ -351,7 +351,7 @@ def _set_up(
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, choose_replicas(candidates, config.seeds)
+    return candidates, meta, choose_repeats(candidates, config.seeds)
 
 
 def _check_measurable(engine: EngineConfig) -> None:

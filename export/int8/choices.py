@@ -45,16 +45,16 @@ class Remedy:
 
 CALIBRATION_METHODS = registry.table(
     CalibrationMethod(
-        "minmax", "the least and the greatest value of all images", f"{_CALIBRATION}:Extremes"
+        "minmax", "from the least to the greatest value over all images", f"{_CALIBRATION}:Extremes"
     ),
     CalibrationMethod(
         "moving_average",
-        "each image's least and greatest value, smoothed over the images",
+        "moving averages of the least and the greatest value of each image",
         f"{_CALIBRATION}:MovingAverage",
     ),
     CalibrationMethod(
         "percentile",
-        "leaves out the rarest values at either end of all images' together",
+        "percentiles of all values, so that rare outliers are left out",
         f"{_CALIBRATION}:Percentile",
     ),
 )
@@ -62,15 +62,22 @@ CALIBRATION_METHODS = registry.table(
 # In the order in which they are tried: that of their cost on the device and in training.
 REMEDIES = registry.table(
     Remedy(
-        "calibration", "ranges by other methods", f"{_REMEDIES}:calibration_trials", default=True
+        "calibration",
+        "other methods of calibration",
+        f"{_REMEDIES}:calibration_trials",
+        default=True,
     ),
     Remedy(
         "equalization",
-        "channels scaled to like ranges",
+        "channels are scaled so that their activations have similar ranges",
         f"{_REMEDIES}:equalization_trials",
         default=True,
     ),
-    Remedy("mixed", "some layers in float, not for microcontrollers", f"{_REMEDIES}:mixed_trials"),
+    Remedy(
+        "mixed",
+        "some layers stay in float32, which microcontrollers cannot run",
+        f"{_REMEDIES}:mixed_trials",
+    ),
     Remedy("qat", "quantization-aware training", f"{_REMEDIES}:fine_tuning_trials"),
 )
 

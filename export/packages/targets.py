@@ -93,14 +93,14 @@ TARGETS = registry.table(
     ),
     Target(
         "android",
-        "a .tflite file with metadata, and Kotlin beside it",
+        "a .tflite file with metadata, and Kotlin code that uses it",
         Format("int8", "uint8"),
         f"{_PACKAGES}:write_android",
         takes_softmax=False,
     ),
     Target(
         "ethos-u",
-        "the file that Vela compiles for Arm's accelerator",
+        "a file that Vela has compiled for Arm's Ethos-U accelerators",
         INT8,
         f"{_PACKAGES}:write_ethos_u",
         needs="`pip install ethos-u-vela`",

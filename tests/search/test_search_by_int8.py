@@ -83,7 +83,7 @@ def test_the_report_shows_it(by_int8):
         )
         assert f"with int8 at {100 * result.change:+.2f} points" in row["reason"]
     page = report.write_page(by_int8).read_text()
-    assert "Among 4 candidates or fewer, what a network gains or loses in int8" in page
+    assert "When 4 candidates or fewer are left, the int8 accuracy minus the float32" in page
     assert page.count("<small>validation</small>") == 2  # of the champion, in float32 and in int8
     for row in tables["decisions"]["rows"]:
         assert f"<td>{100 * row['int8_accuracy']:.2f}</td>" in page

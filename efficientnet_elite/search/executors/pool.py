@@ -178,7 +178,7 @@ def _serve(
 
 
 def _end_with_the_driver() -> None:
-    """Ends this worker with its driver: it must not write beside workers of the next driver."""
+    """Ends this worker with its driver, before workers of the next driver start to write."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         wait([driver.sentinel])

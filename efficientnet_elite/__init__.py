@@ -6,11 +6,14 @@ Importing this package is cheap: every name is imported when it is first asked f
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from efficientnet_elite.errors import UserError
     from efficientnet_elite.job.api import evaluate, export, load, search, train
     from efficientnet_elite.networks.build import preprocess_input
@@ -53,11 +56,34 @@ __all__ += _FACTORIES
 
 
 class CallableRoom(ModuleType):
-    """A package that is called as the function of its name in `job.api`."""
+    """A package that is called as the function of its name in `job.api`.
+
+    It shows that function's signature and description, and is pickled by its name.
+    """
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        function = getattr(import_module(f"{__name__}.job.api"), self.__name__.rpartition(".")[2])
-        return function(*arguments, **options)
+        return _function(self.__name__)(*arguments, **options)
+
+    @property
+    def __signature__(self) -> Signature:
+        from inspect import signature
+
+        return signature(_function(self.__name__))
+
+    @property
+    def __doc__(self) -> str:  # type: ignore[override]
+        from inspect import getdoc, signature
+
+        function = _function(self.__name__)
+        call = f"{function.__name__}{signature(function)}"
+        return "\n\n".join([vars(self)["__doc__"].strip(), call, getdoc(function) or ""])
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        return import_module, (self.__name__,)
+
+
+def _function(room: str) -> Callable[..., Any]:
+    return getattr(import_module(f"{__name__}.job.api"), room.rpartition(".")[2])
 
 
 def make_callable(room: str) -> None:

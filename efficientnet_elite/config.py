@@ -116,29 +116,45 @@ class TrainConfig:
         flag=False,
         above=0,
     )
-    rho: float = setting(0.9, "Decay of RMSProp's moving average of squared gradients.", flag=False)
-    momentum: float = setting(0.9, "Momentum of RMSProp.", flag=False)
+    rho: float = setting(
+        0.9,
+        "Decay of RMSProp's moving average of squared gradients.",
+        flag=False,
+        at_least=0,
+        at_most=1,
+    )
+    momentum: float = setting(0.9, "Momentum of RMSProp.", flag=False, at_least=0, at_most=1)
     epsilon: float = setting(
         1e-3,
         "Constant that is added to RMSProp's moving average of squared gradients, under the root.",
         flag=False,
+        above=0,
     )
     weight_decay: float = setting(
-        1e-5, "Factor of the L2 penalty on all weights except those of batch normalisation."
+        1e-5,
+        "Factor of the L2 penalty on all weights except those of batch normalisation.",
+        at_least=0,
     )
     ema: float = setting(
         0.9999,
         "Decay of the exponential moving average of the weights, which is what is evaluated and "
         "exported. Step t uses min(ema, (1 + t) / (10 + t)), which suits short trainings too.",
+        at_least=0,
+        at_most=1,
     )
     label_smoothing: float = setting(
-        0.1, "Share of the training target, 0..1, that is spread evenly over all classes."
+        0.1,
+        "Share of the training target, 0..1, that is spread evenly over all classes.",
+        at_least=0,
+        at_most=1,
     )
     batch_norm_momentum: float = setting(
         0.99,
         "Momentum of batch normalisation's moving statistics. The default needs some hundreds of "
         "steps; use 0.9 for short trainings on small data sets.",
         flag=False,
+        at_least=0,
+        at_most=1,
     )
     drop_rates: float = setting(
         1.0,

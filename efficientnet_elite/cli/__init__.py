@@ -64,12 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 141
     except sqlite3.DatabaseError as error:  # raised while reading; opening has its own messages
-        reason = textwrap.shorten(str(error), 80)
-        message = f"ledger.sqlite is damaged ({reason}): restore a copy"
-        # Locked for long, or a disk that fails; but damaged text is an OperationalError, too.
-        if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
-            message = f"ledger.sqlite cannot be read now ({error}): try again"
-        print(f"{command}: {message}", file=sys.stderr)
+        from efficientnet_elite.search.ledger import reason_unreadable
+
+        print(f"{command}: {reason_unreadable(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # a file where a folder should be, no permission, a full disk
         place = "" if error.filename is None else f"{error.filename}: "

@@ -10,6 +10,7 @@ import json
 import re
 import textwrap
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def read(path: Path) -> SearchConfig:
     """
     values = dict(_parsed(path))
     base = values.pop("base", None)
-    if base is not None and base not in PRESETS:
+    if base is not None and base not in tuple(PRESETS):  # a tuple: a list has no hash
         raise UserError(f"{path}: base={base!r}: use {' or '.join(PRESETS)}")
     try:
         return with_values(
@@ -63,9 +64,11 @@ def read(path: Path) -> SearchConfig:
 def _parsed(path: Path) -> Mapping[str, Any]:
     parse = _parse_toml if path.suffix == ".toml" else _parse_yaml
     try:
-        values = parse(path.read_text(encoding="utf-8"))
+        values = parse(path.read_text(encoding="utf-8-sig"))  # editors may add a byte order mark
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply to be a file of settings") from error
     except ValueError as error:  # wrong syntax, or no UTF-8
         reason = " ".join(str(error).split())
         kind = "TOML" if path.suffix == ".toml" else "YAML"
@@ -80,13 +83,17 @@ def _parse_toml(text: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError:
-        raise UserError("YAML needs a package: pip install PyYAML, or write TOML") from None
+    import yaml  # type: ignore[import-untyped]
 
     class Loader(yaml.SafeLoader):
-        """Takes 1e-5 for a number, as YAML 1.2 does; PyYAML takes it for a text."""
+        """A SafeLoader for YAML 1.2: 1e-5 is a number, and no mapping has a key twice."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """Builds a mapping; ValueError where a key stands in it twice."""
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [key for key, times in Counter(keys).items() if times > 1]:
+                raise ValueError(f"{twice[0]!r} is given twice (line {node.start_mark.line + 1})")
+            return super().construct_mapping(node, deep)
 
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float",
@@ -174,8 +181,10 @@ def _described(dotted: str) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    # For booleans, texts and integers TOML and JSON agree; repr is exact for floats in both.
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        return repr(value)  # exact
+    # For booleans, texts and integers TOML and JSON agree, except that TOML escapes DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def as_markdown() -> str:

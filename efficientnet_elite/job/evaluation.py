@@ -81,6 +81,8 @@ def evaluate(
     from efficientnet_elite.search import run as search_run
 
     check_paths(paths)
+    if base_resolution is not None and base_resolution < 8:
+        raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
     networks = [_load(path) for path in paths]
     if workdir is not None:
         with Ledger(workdir) as ledger:

@@ -42,6 +42,10 @@ class ExportError(UserError):
         super().__init__(message)
         self.result = result
 
+    def __reduce__(self) -> tuple[type, tuple[str, SearchResult]]:
+        """Both arguments, so that the error passes from one process to another."""
+        return type(self), (str(self), self.result)
+
 
 def _ignore(value: object) -> None:
     """Ignores its arguments."""

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -180,23 +181,40 @@ def check_names(given: Iterable[str], known: Iterable[str], caller: str) -> None
 
 def checked(value: Any, kind: Any, shown: str) -> Any:
     """A value as the type that a setting has; UserError where it is of another one."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, bool):
-        raise UserError(f"{shown}={value!r}: must be {_KINDS[int]}")
     if kind in _KINDS:
         if isinstance(value, Path) and kind is str:
             return str(value)
-        if not isinstance(value, kind):
-            raise UserError(f"{shown}={value!r}: must be {_KINDS[kind]}")
+        if kind in (int, float):
+            value = _number(value, kind, shown)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise UserError(f"{shown}={shorten(value)}: must be {_KINDS[kind]}")
         return value
     if isinstance(value, str):
         value = [item.strip() for item in value.split(",")]
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise UserError(f"{shown}={value!r}: must be a list of names")
+        raise UserError(f"{shown}={shorten(value)}: must be a list of names")
     return tuple(value)
 
 
+def _number(value: Any, kind: type, shown: str) -> Any:
+    """A number of Python or NumPy as the type of a setting; other values as they are."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        if abs(int(value)) > _LARGEST_INTEGER:
+            raise UserError(f"{shown} is too large a number")
+        return kind(value)
+    return float(value) if kind is float and isinstance(value, Real) else value
+
+
+def shorten(value: Any) -> str:
+    """A wrong value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+_LARGEST_INTEGER = 2**63 - 1  # of TOML and of the ledger
+_LONGEST_SHOWN = 80  # characters
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -48,6 +49,23 @@ class Epoch:
     validation_accuracy: float
     train_loss: float
     seconds: float
+
+
+def reason_unreadable(error: sqlite3.DatabaseError) -> str:
+    """What the user can do about an error that reading an open ledger raised; one line."""
+    # Locked for long, or a disk that fails; but damaged text is an OperationalError, too.
+    if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
+        return f"ledger.sqlite cannot be read now ({error}): try again"
+    return f"ledger.sqlite is damaged ({textwrap.shorten(str(error), 80)}): restore a copy"
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """UserError instead of SQLite's own errors; also a decorator for functions."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise UserError(reason_unreadable(error)) from error
 
 
 def _format_of(database: sqlite3.Connection) -> int:

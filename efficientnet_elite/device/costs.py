@@ -1,7 +1,8 @@
-"""What a network costs on a device: metrics by name, for cost groups and limits.
+"""Cost metrics: what a network costs on a device, by name, for cost groups and limits.
 
-Most are computed from the spec in a millisecond. The others must be measured, and come as tables of
-values. docs/metrics.md compares estimates with measured values.
+Most metrics are computed from the spec, which takes about a millisecond. The others must be
+measured and are passed as tables of values. docs/metrics.md compares estimates with measured
+values.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ class Metric:
     """A number that a network costs.
 
     Attributes:
-      name: by which it is chosen (``--group_by``, ``--metrics``).
-      title: for tables and messages.
-      unit: in which people read it.
-      factor: how many base units (bytes, milliseconds, or counts) one such unit is.
-      description: what it is, in a sentence without a full stop.
-      of: the cost of a network's spec in the base unit; None where it can only be measured.
-      limit: name of the limit on it (``--max_LIMIT``, in `unit`); empty for none.
-      measure: of a measured metric: (content of a .tflite file) to the cost; ``module:function`` or
-        itself. None where `export.measure` has a way of its own.
-      check: raises UserError where what measuring needs is not installed; likewise, or None.
-      needs: of a measured metric: what measuring it needs, for messages.
+      name: the name by which it is chosen (``--group_by``, ``--metrics``).
+      title: its name in tables and messages.
+      unit: the unit in which it is shown.
+      factor: number of base units (bytes, milliseconds or counts) in one `unit`.
+      description: one sentence without a full stop, for help texts.
+      of: function from a network's spec to the cost in base units; None if the metric can only be
+        measured.
+      limit: name of its limit (``--max_LIMIT``, given in `unit`); empty if it has none.
+      measure: for a measured metric: function from the content of a .tflite file to the cost, or
+        its name as ``module:function``; None if `export.measure` treats this metric specially.
+      check: function that raises UserError if a tool for the measurement is not installed, or its
+        name as ``module:function``; None if there is nothing to check.
+      needs: for a measured metric: what the measurement needs, for messages.
     """
 
     name: str
@@ -61,7 +64,9 @@ def _program(spec: ArchSpec) -> Program:
     try:
         return lower(spec.graph)
     except ValueError as error:
-        raise UserError(f"{spec.name}: its memory and size cannot be estimated: {error}") from error
+        raise UserError(
+            f"the memory and size of {spec.name} cannot be estimated: {error}"
+        ) from error
 
 
 def _peak(spec: ArchSpec) -> float:
@@ -149,7 +154,7 @@ METRICS = registry.table(
 
 
 def check(names: Iterable[str]) -> None:
-    """UserError where a metric is not known."""
+    """UserError if a name is not that of a metric."""
     for name in names:
         if name not in METRICS:
             raise UserError(f"unknown metric {name!r}: choose among {', '.join(METRICS)}")
@@ -161,18 +166,18 @@ def _computed(cost: Callable[[ArchSpec], float], spec: ArchSpec) -> float:
 
 
 def to_measure(names: Iterable[str]) -> list[str]:
-    """Names of the metrics among these that cannot be computed."""
+    """The names of those given metrics that must be measured, each once."""
     check(names)
     return [name for name in dict.fromkeys(names) if METRICS[name].of is None]
 
 
 def of(spec: ArchSpec, name: str, measured: Measured = {}) -> float:  # noqa: B006 (never changed)
-    """A cost in its base unit: bytes, milliseconds, or a count.
+    """The cost of a network in the metric's base unit: bytes, milliseconds or a count.
 
     Args:
       spec: the network.
-      name: of the metric.
-      measured: the values of metrics that cannot be computed.
+      name: name of the metric.
+      measured: values of the metrics that must be measured.
 
     Raises:
       UserError: the metric is unknown, or it must be measured and has not been.

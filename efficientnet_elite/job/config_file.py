@@ -83,10 +83,7 @@ def _parse_toml(text: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError:
-        raise UserError("YAML needs a package: pip install PyYAML, or write TOML") from None
+    import yaml  # type: ignore[import-untyped]
 
     class Loader(yaml.SafeLoader):
         """A SafeLoader for YAML 1.2: 1e-5 is a number, and no mapping has a key twice."""

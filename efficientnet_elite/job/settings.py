@@ -59,7 +59,7 @@ def setting_types() -> dict[str, Any]:
     types: dict[str, Any] = {}
     for dotted, cls, field in all_fields():
         if cls is Limits:
-            types |= {f"limits.{name}": float for name in limits.metric_of()}
+            types |= {f"limits.{name}": float for name in limits.metrics_by_limit()}
         else:
             types[dotted] = value_type(cls, field.name)
     return types
@@ -104,7 +104,7 @@ def help_of(dotted: str) -> str:
         return f"{_FIELDS[dotted].metadata['help']} {_NAMES[dotted]()}"
     part, _, name = dotted.rpartition(".")
     if part == "limits":
-        metric = costs.METRICS[limits.metric_of()[name]]
+        metric = costs.METRICS[limits.metrics_by_limit()[name]]
         unit = _UNITS.get(metric.unit, metric.unit)
         return (
             f"Limit on {metric.title}, in {unit}. {metric.description}. Candidates above the limit "

@@ -282,7 +282,9 @@ def select(
     """
     needed = costs.to_measure([*metrics, *limits_lib.ceilings(limits), *shown])
     remaining = pool_members(pool, base_resolution=base_resolution, classes=classes)
-    costly = {name: None for name, metric in limits_lib.metric_of().items() if metric in needed}
+    costly = {
+        name: None for name, metric in limits_lib.metrics_by_limit().items() if metric in needed
+    }
     computed = Limits.of({**limits.by_name(), **costly})
     excluded = limits_lib.excluded([c.spec for c in remaining], computed)
     remaining = tuple(c for c in remaining if c.name not in excluded)

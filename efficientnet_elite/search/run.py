@@ -22,7 +22,10 @@ from efficientnet_elite import __version__
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import EngineConfig, SearchConfig, unknown_fields
 from efficientnet_elite.data import ImageData, SkippedImage
+from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.activations import ACTIVATIONS
+from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.names import pool_resolutions
 from efficientnet_elite.search import driver
 from efficientnet_elite.search.candidates import (
@@ -146,6 +149,7 @@ def _executor(
         workdir=workdir.absolute(),
         fingerprint=data.fingerprint,
         quantize=quantize,
+        registered=_registered(),
     )
     if engine.name == "local":
         assert engine.workers is not None
@@ -171,8 +175,15 @@ def _worker(
     workdir: Path,
     fingerprint: str,
     quantize: Quantize | None,
+    registered: frozenset[str],
 ) -> LocalExecutor:
     """The executor of a worker process; the workers are spread over the GPUs of the machine."""
+    if missing := registered - _registered():
+        raise UserError(
+            f"workers do not know {', '.join(sorted(missing))}, which your program registers: "
+            "leave out --workers and --engine, or, for --workers alone, register at the top level "
+            "of the program's file, which each worker imports"
+        )
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         gpu = gpus[slot % len(gpus)]
@@ -183,6 +194,12 @@ def _worker(
     if data.fingerprint != fingerprint:
         raise UserError(f"a worker sees other images in {data.name} than the search")
     return _local(config, data, quantize)
+
+
+def _registered() -> frozenset[str]:
+    """Names in the tables that training depends on, with those that a user's program has added."""
+    tables: tuple[dict[str, Any], ...] = (SOURCES, AUGMENTATIONS, ACTIVATIONS, FAMILIES)
+    return frozenset(name for table in tables for name in table)
 
 
 def _leave_gpus() -> None:

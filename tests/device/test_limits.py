@@ -26,7 +26,7 @@ SPECS = [candidate.spec for candidate in pool_members("elite", **POOL)]
 
 @settings(deadline=None)
 @given(st.integers(20, 400), st.integers(200, 6000))
-def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
+def test_within_every_limit_or_excluded_with_each_reason(arena_kb, size_kb):
     bounds = Limits(arena_kb=arena_kb, size_kb=size_kb)
     try:
         excluded = limits.excluded(SPECS, bounds)
@@ -140,7 +140,7 @@ def test_a_device_table(tmp_path):
         (f"{second.name}-{second.resolution}px-0123abcd.int8.tflite", f"{sides[1]} int8", 2.5),
     )
     assert metric_table.latencies(pi, [second, first]) == {first.name: 1.5, second.name: 2.5}
-    with pytest.raises(UserError, match=r"no int8 latency of 62 of 64 candidates \(elite0, "):
+    with pytest.raises(UserError, match=r"no int8 latency for 62 of 64 candidates \(elite0, "):
         metric_table.latencies(pi, SPECS)
 
 
@@ -165,7 +165,7 @@ def test_two_latencies_of_a_file(tmp_path):
     shape = f"1x{spec.resolution}x{spec.resolution}x3 int8"
     rows = [(f"{folder}/{spec.name}.int8.tflite", shape, ms) for folder, ms in (("a", 1), ("b", 2))]
     found = table(tmp_path / "pi.json", *rows, ("other.int8.tflite", shape, None))
-    with pytest.raises(UserError, match=f"has 2 int8 latencies of {spec.name}: leave one"):
+    with pytest.raises(UserError, match=f"has 2 int8 latencies of {spec.name}: keep only one row"):
         metric_table.latencies(found, [spec])
 
 

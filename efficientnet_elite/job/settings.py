@@ -231,6 +231,12 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
     if values.get("round_epochs") is not None or rule != config.rule:
         # The config's first elimination belongs to its own rule and rounds.
         config = replace(config, first_elimination=None)
+    # Rounds of the config that no longer fit into a shorter training become the rule's own.
+    epochs = values.get("train.epochs", config.train.epochs)
+    for name in ("round_epochs", "first_elimination"):
+        length = getattr(config, name)
+        if length is not None and length > epochs >= 1:
+            config = replace(config, **{name: None})
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     top: dict[str, Any] = {}
     for dotted, value in values.items():

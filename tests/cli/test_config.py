@@ -86,6 +86,15 @@ def test_a_partial_file_rests_on_its_base(tmp_path):
     assert read(tmp_path, "") == read(tmp_path, "", "empty.yaml") == SearchConfig()
 
 
+def test_a_shorter_training_than_the_presets_needs_no_other_flag(capsys):
+    config = settings.search_config({"epochs": 2}, PRESETS["quick"]())
+    assert (config.train.epochs, config.round_epochs, config.first_elimination) == (2, 2, None)
+    assert cli.main(["config", "--config=quick", "--epochs=2", "--first_elimination=3"]) == 1
+    assert capsys.readouterr().err == (
+        "elite config: first_elimination=3: must be from 1 to epochs=2\n"
+    )
+
+
 def test_flags_override_the_file(tmp_path, capsys):
     path = tmp_path / "mine.toml"
     path.write_text('base = "quick"\n[train]\nepochs = 20\nrho = 0.8\n[limits]\nsize_kb = 5\n')

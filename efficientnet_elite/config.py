@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from math import isfinite
-from types import NoneType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.fields import check, documented, setting
 
 ENGINES = ("local", "ray")
 SELECT = ("float", "int8")
@@ -20,130 +20,59 @@ SCHEDULES = ("exponential", "cosine")
 GROUPING_METHODS = ("width", "count")
 CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
-_Value = TypeVar("_Value")
-_Class = TypeVar("_Class", bound=type)
-
-
-def setting(
-    default: _Value,
-    help: str,
-    *,
-    flag: bool = True,
-    choices: tuple[str, ...] = (),
-    at_least: float | None = None,
-    at_most: float | None = None,
-    above: float | None = None,
-) -> _Value:
-    """A dataclass field with its description and the values that it may have.
-
-    Args:
-      default: value of the field where none is given.
-      help: full sentences that say what the field does, for users.
-      flag: whether the command line has a flag for it; a configuration file has all fields.
-      choices: the only values allowed.
-      at_least, at_most, above: bounds of a number.
-    """
-    metadata = {
-        "help": help,
-        "flag": flag,
-        "choices": choices,
-        "at_least": at_least,
-        "at_most": at_most,
-        "above": above,
-    }
-    return field(default=default, metadata=metadata)
-
-
-def documented(cls: _Class) -> _Class:
-    """Adds the descriptions of a dataclass's fields to its documentation."""
-    lines = [f"  {f.name}: {f.metadata['help']}" for f in fields(cls) if "help" in f.metadata]
-    cls.__doc__ = "\n\n".join([(cls.__doc__ or "").strip(), "Attributes:\n" + "\n".join(lines)])
-    return cls
-
-
-def value_type(cls: type, name: str) -> Any:
-    """Type of a field's value, without the None that an optional field allows."""
-    hint = get_type_hints(cls)[name]
-    members = [member for member in get_args(hint) if member is not NoneType]
-    return members[0] if get_origin(hint) in (Union, type(int | None)) else hint
-
-
-def check(config: Any, prefix: str = "") -> None:
-    """UserError where a field's value is not finite, out of its bounds or none of its choices."""
-    for f in fields(config):
-        value, metadata = getattr(config, f.name), f.metadata
-        if value is None or "help" not in metadata:
-            continue
-        shown = f"{prefix}{f.name}={value}"
-        if metadata["choices"] and value not in metadata["choices"]:
-            allowed = " or ".join(metadata["choices"])
-            raise UserError(f"{prefix}{f.name}={value!r}: use {allowed}")
-        if isinstance(value, int | float):
-            _check_number(value, metadata, shown)
-
-
-def _check_number(value: float, metadata: Mapping[str, Any], shown: str) -> None:
-    low, high, above = metadata["at_least"], metadata["at_most"], metadata["above"]
-    if not isfinite(value):
-        raise UserError(f"{shown}: must be a finite number")
-    if above is not None and not value > above:
-        raise UserError(f"{shown}: must be a number above {above:g}")
-    if low is not None and high is not None and not low <= value <= high:
-        raise UserError(f"{shown}: must be from {low:g} to {high:g}")
-    if low is not None and value < low:
-        raise UserError(f"{shown}: must be at least {low:g}")
-    if high is not None and value > high:
-        raise UserError(f"{shown}: must be at most {high:g}")
-
 
 @documented
 @dataclass(frozen=True)
 class DataConfig:
     """Which images a search uses, and how they are split into parts."""
 
-    dataset: str = setting("digits", "Images to learn from.")
+    dataset: str = setting("digits", "Data set that is used to train, validate and test.")
     validation_fraction: float = setting(
         0.2,
-        "Share of the training part that is split off to judge candidates, where the data set has "
-        "no validation part of its own.",
+        "Share of the training images, 0..1, that is split off to validate candidates if the data "
+        "set has no validation part.",
     )
     test_fraction: float = setting(
         0.2,
-        "Share of all images that is held out for the reported accuracy, where the data set has no "
-        "test part of its own.",
+        "Share of all images, 0..1, that is held out to measure test accuracy if the data set has "
+        "no test part.",
     )
     seed: int = setting(
         0,
-        "Seed of the splits and of nothing else. The flag --seed sets it and the seed of the "
+        "Random seed of the split into parts. The flag --seed sets both this seed and that of the "
         "search.",
         at_least=0,
     )
     data_dir: str | None = setting(
-        None, "Folder in which TFDS keeps its prepared data sets; by default its own."
+        None,
+        "Folder in which TensorFlow Datasets keeps its prepared data sets. By default its usual "
+        "one, ~/tensorflow_datasets.",
     )
     cache_gb: float = setting(
         2.0,
-        "Images are decoded once, and kept under the work directory, if they take up to this many "
-        "gigabytes. A larger data set is decoded again in each epoch.",
+        "Most gigabytes of decoded images that may be stored in the work directory, so that each "
+        "image is decoded only once. A larger data set is decoded again in each epoch.",
         at_most=1024.0,
     )
     flip: bool | None = setting(
         None,
-        "Mirror half of the training images. Turn it off where left and right tell classes apart. "
+        "Mirror half of the training images. Turn it off if classes differ in left and right. "
         "By default the data source decides.",
     )
     center_crop: bool | None = setting(
         None,
-        "Evaluate on the paper's centre crop. Turn it off where the subject fills the frame. By "
-        "default the data source decides.",
+        "Evaluate on the paper's centre crop of each image instead of the whole image. Turn it off "
+        "if the subject fills the frame. By default the data source decides.",
     )
     min_area: float | None = setting(
         None,
-        "Smallest share of an image's area that a training crop covers, 0.08 in the paper. By "
-        "default the data source decides.",
+        "Smallest share of an image's area that a random training crop covers, 0..1; 0.08 in the "
+        "paper. By default the data source decides.",
     )
     augment: str | None = setting(
-        None, "A further augmentation of training images, after crop and flip. By default none."
+        None,
+        "Augmentation of training images that is added after crop and flip. By default there is "
+        "none.",
     )
 
     def __post_init__(self) -> None:
@@ -157,14 +86,16 @@ class TrainConfig:
 
     epochs: int = setting(
         350,
-        "Epochs of a complete training. The learning rate is scheduled over them.",
+        "Epochs of a complete training, over which the learning rate is scheduled.",
         above=0,
     )
-    batch_size: int = setting(100, "Images in a training step.", above=0)
-    learning_rate: float = setting(0.00625, "Learning rate after warm-up.", above=0)
+    batch_size: int = setting(100, "Number of images in a training step.", above=0)
+    learning_rate: float = setting(
+        0.00625, "Highest learning rate, reached at the end of the warm-up.", above=0
+    )
     warmup_epochs: float = setting(
         5.0,
-        "Epochs in which the learning rate rises linearly from 0.",
+        "Number of epochs at the start in which the learning rate rises linearly from 0.",
         at_least=0,
     )
     schedule: str = setting(
@@ -173,38 +104,61 @@ class TrainConfig:
         "decay_epochs, cosine lowers it to 0 at the last epoch.",
         choices=SCHEDULES,
     )
-    decay_rate: float = setting(0.97, "Factor of the exponential schedule.", flag=False, above=0)
-    decay_epochs: float = setting(
-        2.4,
-        "Epochs in which the exponential schedule applies its factor once.",
+    decay_rate: float = setting(
+        0.97,
+        "Factor by which the exponential schedule multiplies the learning rate.",
         flag=False,
         above=0,
     )
-    rho: float = setting(0.9, "Decay of RMSProp's mean of squared gradients.", flag=False)
-    momentum: float = setting(0.9, "Momentum of RMSProp.", flag=False)
+    decay_epochs: float = setting(
+        2.4,
+        "Number of epochs after which the exponential schedule applies decay_rate once.",
+        flag=False,
+        above=0,
+    )
+    rho: float = setting(
+        0.9,
+        "Decay of RMSProp's moving average of squared gradients.",
+        flag=False,
+        at_least=0,
+        at_most=1,
+    )
+    momentum: float = setting(0.9, "Momentum of RMSProp.", flag=False, at_least=0, at_most=1)
     epsilon: float = setting(
-        1e-3, "Added to RMSProp's mean of squared gradients, inside the root.", flag=False
+        1e-3,
+        "Constant that is added to RMSProp's moving average of squared gradients, under the root.",
+        flag=False,
+        above=0,
     )
     weight_decay: float = setting(
-        1e-5, "Factor of the L2 penalty on all weights except those of batch normalisation."
+        1e-5,
+        "Factor of the L2 penalty on all weights except those of batch normalisation.",
+        at_least=0,
     )
     ema: float = setting(
         0.9999,
-        "Decay of the moving average of the weights, which is evaluated and exported. Step t uses "
-        "min(ema, (1 + t) / (10 + t)), so that short trainings have an average too.",
+        "Decay of the exponential moving average of the weights, which is what is evaluated and "
+        "exported. Step t uses min(ema, (1 + t) / (10 + t)), which suits short trainings too.",
+        at_least=0,
+        at_most=1,
     )
     label_smoothing: float = setting(
-        0.1, "Share of the training target that is spread over all classes."
+        0.1,
+        "Share of the training target, 0..1, that is spread evenly over all classes.",
+        at_least=0,
+        at_most=1,
     )
     batch_norm_momentum: float = setting(
         0.99,
         "Momentum of batch normalisation's moving statistics. The default needs some hundreds of "
         "steps; use 0.9 for short trainings on small data sets.",
         flag=False,
+        at_least=0,
+        at_most=1,
     )
     drop_rates: float = setting(
         1.0,
-        "Factor of the network's own rates of dropout and stochastic depth. Use 0 for short "
+        "Factor, 0..1, of each network's rates of dropout and stochastic depth. Use 0 for short "
         "trainings, which do not overfit.",
         flag=False,
         at_least=0,
@@ -244,9 +198,9 @@ class Limits:
     def of(cls, values: Mapping[str, float | None]) -> Limits:
         """Limits by their names, those of added metrics too; None: no limit."""
         names = {field.name for field in fields(cls)} - {"others"}
-        own = {name: value for name, value in values.items() if name in names}
+        built_in = {name: value for name, value in values.items() if name in names}
         others = {n: v for n, v in values.items() if n not in names and v is not None}
-        return cls(**own, others=others or None)
+        return cls(**built_in, others=others or None)
 
     def by_name(self) -> dict[str, float | None]:
         """All limits by name, the names of added metrics last."""
@@ -259,79 +213,85 @@ class Limits:
 class SearchConfig:
     """A Network Candidate Search. Each preset opens with its command, run time and result."""
 
-    pool: str = setting("elite", "The candidates to choose from.")
+    pool: str = setting("elite", "Candidates that the search chooses from.")
     groups: int | None = setting(
         None,
-        "Number of cost groups (in each resolution for HF). By default that of the paper, and for "
-        "other pools one group for about six candidates.",
+        "Number of cost groups; for HF, number at each resolution. By default the paper's number "
+        "for its pools, and one group for about six candidates for other pools.",
         at_least=1,
     )
     group_by: tuple[str, ...] = setting(
-        ("params", "macs"), "Cost metrics that group candidates: their z-scores are added."
+        ("params", "macs"),
+        "Cost metrics by which candidates are put into groups. Their z-scores are added.",
     )
     group_method: str | None = setting(
         None,
-        "Divide the range of the z-score sum into intervals of equal width (the paper's way, the "
-        "default for one family) or of equal count of candidates (the default for several).",
+        "How the sums of z-scores are divided into groups. width: intervals of equal width, as in "
+        "the paper, the default for one family; count: equal numbers of candidates, the default "
+        "for several families.",
         choices=GROUPING_METHODS,
     )
     round_epochs: int | None = setting(
-        None, "Epochs between two eliminations of a group; by default the rule decides."
+        None, "Number of epochs between two eliminations of a group."
     )
     first_elimination: int | None = setting(
-        None, "Epoch of the first elimination of a group; by default the rule decides."
+        None, "Epoch after which a group has its first elimination."
     )
-    rule: str = setting("race", "Rule of elimination.")
+    rule: str = setting("race", "Rule by which candidates are scored and eliminated.")
     select: str = setting(
         "float",
-        "Accuracy that decides the last eliminations of each group: that of the float network, or "
-        "that of the network in full int8, which is measured for this.",
+        "Accuracy that decides the last eliminations of each group. float: of the float32 network; "
+        "int8: of the quantized network, which takes additional time to measure.",
         choices=SELECT,
     )
     base_resolution: int = setting(
         224,
-        "Input side in pixels at resolution coefficient 1 (224 for ImageNet).",
+        "Side of the input image in pixels at resolution coefficient 1; 224 for ImageNet.",
     )
     max_candidates: int | None = setting(
         None,
-        "Train only this many candidates, spread over the groups. By default all are trained.",
+        "Largest number of candidates that are trained, spread over the groups. By default all are "
+        "trained.",
         at_least=1,
     )
     seeds: int = setting(
         1,
         "Train one candidate of each group with this many seeds up to the first elimination, to "
-        "measure the noise of scores. With 1 noise is estimated from the learning curves.",
+        "measure the noise of scores. With 1, the noise is estimated from the learning curves.",
         at_least=1,
     )
     budget_epochs: int | None = setting(
         None,
-        "Epochs that all candidates together may be trained for. Rounds are shortened, then "
-        "candidates are left out, so that every group still gets its champion (docs/budget.md).",
+        "Most epochs that all candidates together may be trained for. To fit, rounds are shortened "
+        "first and then candidates are left out; every group still gets a champion "
+        "(docs/budget.md). By default there is no budget.",
         above=0,
     )
     budget_hours: float | None = setting(
         None,
-        "The same in hours, for --workers on this machine, whose speed is measured first. If it "
-        "becomes slower, tournaments and in the end the training of champions are ended early.",
+        "Most hours that the search may take. The speed of this machine with --workers is "
+        "measured first, and the search is planned as for budget_epochs. If it becomes slower, "
+        "tournaments and then the training of champions end early. By default there is no "
+        "budget.",
         above=0,
     )
     threads: int = setting(
         1,
-        "CPU threads that train one candidate. Scores depend on this number in their last bits. "
-        "Many workers make better use of many cores than many threads do.",
+        "Number of CPU threads that train one candidate. It changes scores in their last bits. "
+        "With many cores, more --workers are faster than more threads.",
         at_least=1,
     )
     seed: int = setting(
         0,
-        "Seed of the choice of candidates, initial weights, data order and calibration; the flag "
-        "--seed sets that of the splits too.",
+        "Random seed of the choice of candidates, the initial weights, the order of images and the "
+        "calibration. The flag --seed also sets the seed of the split into parts.",
         at_least=0,
     )
     limits: Limits = field(default_factory=Limits)
     metric_table: str | None = setting(
         None,
-        "File of latencies that `elite benchmark --json=FILE` or `python -m benchmarks` measured "
-        "on a device. By default latencies of this machine count.",
+        "JSON file of latencies on a device, as `elite benchmark --json=FILE` or "
+        "`python -m benchmarks` writes it. By default latency is measured on this machine.",
     )
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -401,18 +361,20 @@ class EngineConfig:
     """Where a search trains its candidates. The results do not depend on it."""
 
     name: str = setting(
-        "local", "Train on this machine, or on a Ray cluster whose nodes share --workdir."
+        "local",
+        "Where candidates are trained. local: on this machine; ray: on a Ray cluster in which all "
+        "nodes can reach --workdir.",
     )
     workers: int | None = setting(
         None,
-        "Candidates that are trained at the same time, each in a process of its own. By default "
-        "one in the search's own process, and on a Ray cluster one for each CPU.",
+        "Number of candidates that are trained at the same time, each in its own process. By "
+        "default one, in the process of the search; on a Ray cluster one for each CPU.",
         at_least=1,
     )
     ray_address: str | None = setting(
         None,
-        "Address of the Ray cluster, such as auto or HOST:6379. By default a cluster on this "
-        "machine is used, and started if there is none.",
+        "Address of the Ray cluster, such as auto or HOST:6379. By default the cluster on this "
+        "machine is used, or a new one is started.",
     )
 
     def __post_init__(self) -> None:

@@ -1,8 +1,9 @@
-"""Tables of things that are chosen by name: data sources, export targets, runtimes, metrics, ...
+"""Tables of what is chosen by name: data sources, export targets, runtimes, metrics and others.
 
-A table is a dictionary from names to frozen dataclass entries, in the room where the kind of thing
-lives. An entry says in one sentence what it is and names the function that does the work, so that
-help texts can be made of a table without importing what the functions need.
+A table is a dictionary from names to entries, which are frozen dataclasses; it stands in the
+package that its entries belong to. Each entry has a description and the function that does the
+work, or the function's name as ``module:function``. With names, help texts can be made from a table
+without importing what the functions need.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 
 class Entry(Protocol):
-    """What all entries of all tables have.
+    """What the entries of all tables have in common.
 
     Attributes:
-      name: by which it is chosen.
+      name: the name by which the entry is chosen.
       description: one sentence without a full stop, for help texts.
     """
 
@@ -31,7 +32,7 @@ AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 
 def table(*entries: AnyEntry) -> dict[str, AnyEntry]:
-    """A table of some entries, in their order."""
+    """Makes a table of entries, in the given order; ValueError if two have the same name."""
     entries_by_name: dict[str, AnyEntry] = {}
     for entry in entries:
         register(entries_by_name, entry)
@@ -39,7 +40,7 @@ def table(*entries: AnyEntry) -> dict[str, AnyEntry]:
 
 
 def register(entries: dict[str, AnyEntry], entry: AnyEntry) -> None:
-    """Adds an entry to a table; ValueError where its name is taken."""
+    """Adds an entry to a table; ValueError if the table has an entry of that name already."""
     if entry.name in entries:
         raise ValueError(f"there is a {entry.name!r} already")
     entries[entry.name] = entry
@@ -51,7 +52,7 @@ def described(entries: Iterable[Entry]) -> str:
 
 
 def resolve(function: Callable[..., Any] | str) -> Callable[..., Any]:
-    """A function, or the one that ``module:function`` names, imported now.
+    """Returns a function, or imports the one that ``module:function`` names.
 
     Raises:
       ImportError, AttributeError: there is no such module or function.

@@ -26,7 +26,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.training.scores import class_iou, confusion_matrix, score_predictions
 
 from . import files, inspect, layers
-from .formats import FLOAT32, INT8, Format, every
+from .formats import FLOAT32, INT8, Format, all_formats
 from .int8 import convert, ladder, quantizer, remedies
 from .int8.choices import CALIBRATION_METHODS
 from .runtimes.runtime import Runner
@@ -34,9 +34,9 @@ from .runtimes.runtime import Runner
 if TYPE_CHECKING:
     import keras
 
-# Share of the range of the logits by which the float32 file may differ from Keras.
+# The float32 file may differ from Keras by this share of the range of the logits.
 TOLERANCE = 1e-4
-# Images of the representative data set that the errors of single layers are measured on.
+# How many images of the representative data set the errors of single layers are measured on.
 LAYER_IMAGES = 16
 
 
@@ -45,22 +45,22 @@ class Exported:
     """A verified export.
 
     Attributes:
-      name: of the network.
+      name: name of the network.
       float_path, int8_path, sidecar_path, labels_path: the files.
-      score: what the accuracies are: ``top-1``, or ``mIoU`` of segmentation networks.
-      keras_accuracy, float_accuracy, int8_accuracy: shares of the test images that the Keras
-        model, the float file and the int8 file get right; of segmentation networks the mIoU.
-      agreement: share of the test images (or of their pixels) for which int8 and float choose the
-        same class.
-      test_images: how many images these shares are of.
-      max_difference: greatest difference of a logit between the float file and Keras.
-      logit_range: Keras' greatest logit minus its least, over all test images.
+      score: what the accuracies mean: ``top-1``, or ``mIoU`` for segmentation networks.
+      keras_accuracy, float_accuracy, int8_accuracy: top-1 accuracy of the Keras model, the float32
+        file and the int8 file on the test images, from 0 to 1; mIoU for segmentation networks.
+      agreement: share of the test images (or of their pixels) for which the int8 and the float32
+        file choose the same class.
+      test_images: number of test images.
+      max_difference: greatest difference of a logit between the float32 file and Keras.
+      logit_range: greatest minus least logit of the Keras model, over all test images.
       float_bytes, int8_bytes: file sizes.
-      convert_seconds, verify_seconds: where the time went.
-      remedy: the trial that kept the accuracy drop within its limit; None where plain int8 did, or
-        where there was no limit.
-      int8_class_iou: of segmentation networks: each class's intersection over union in the int8
-        file, in the order of the labels; None for a class that no pixel has or was given.
+      convert_seconds, verify_seconds: time that conversion and verification took.
+      remedy: label of the trial that kept the accuracy drop within its limit; None if plain int8
+        did, or if there was no limit.
+      int8_class_iou: for segmentation networks: intersection over union of each class with the int8
+        file, in the order of the labels; None for a class in no true or predicted mask.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Exported:
 
     @property
     def seconds(self) -> float:
-        """Duration of the whole export without writing the files."""
+        """Seconds that the whole export took, except for writing the files."""
         return self.convert_seconds + self.verify_seconds
 
 
@@ -100,35 +100,38 @@ def export_model(
     details: dict[str, Any],
     max_accuracy_drop: float | None = None,
     formats: Sequence[Format] = (),
-    plan: remedies.Plan | None = None,
+    plan: remedies.RemedyPlan | None = None,
     method: str = "minmax",
 ) -> Exported:
     """Exports a model as float32 and int8 TFLite files and verifies both on the test part.
 
     Nothing is written unless every check holds: the float file agrees with Keras (`TOLERANCE`),
     the int8 file is int8 throughout, takes pixel - 128, has no degenerate ranges, and loads under
-    XNNPACK. How much accuracy int8 costs is reported, and judged where a limit is given.
+    XNNPACK. The accuracy drop of int8 is always reported; it fails the export only if it exceeds
+    `max_accuracy_drop`.
 
     Args:
-      model: float32, images in, logits out, best built for any batch size (the converted files
-        have a static batch of one in any case).
-      name: of the files; letters, digits and ``._@-``.
-      out_dir: gets a folder `name`.
+      model: float32 model from images to logits. It is verified faster if its batch size is not
+        fixed; the files have a batch size of one in any case.
+      name: name of the files: letters, digits and ``._@-``.
+      out_dir: the folder `name` is created in it.
       labels: names of the classes, in the order of the logits.
       calibration_images: the representative data set, training images (N, height, width, channels),
         float32, pixel / 128 - 1.
-      test_batches: pairs of images like those and their classes (N,), as integers, or their masks
-        (N, height, width).
-      details: anything JSON can express (spec, training, data); goes into the sidecar unchanged.
-      max_accuracy_drop: most percentage points by which the int8 accuracy on the test images may be
-        below that of Keras; None: no limit.
-      formats: to convert to beside float32 and int8; their accuracy goes into the sidecar.
-      plan: remedies to try where the int8 accuracy on the validation images drops by more than
-        `max_accuracy_drop`; the sidecar says what was tried. The test part judges the result.
-      method: of calibration, one of `choices.CALIBRATION_METHODS`.
+      test_batches: pairs of images in the same form and their classes (N,), integers, or their
+        masks (N, height, width).
+      details: anything that JSON can express (spec, training, data); copied into the sidecar.
+      max_accuracy_drop: by how many percentage points the int8 accuracy on the test images may be
+        below that of Keras; None for no limit.
+      formats: further formats besides float32 and int8; the sidecar gets their accuracy too.
+      plan: remedies to try if the int8 accuracy on the validation images drops by more than
+        `max_accuracy_drop`; the sidecar lists the trials. The result is still checked on the test
+        part.
+      method: calibration method, a name of `choices.CALIBRATION_METHODS`.
 
     Raises:
-      UserError: a check failed; the message names the network and the fault.
+      UserError: a check failed; the message names the network and what is wrong.
+      ValueError: `name` cannot name files, or the number of labels is not that of the logits.
     """
     if not re.fullmatch(r"[\w@-][\w.@-]*", name):
         raise ValueError(f"{name!r} cannot name files")
@@ -141,16 +144,16 @@ def export_model(
         models, calibrated = _convert(
             model, calibration_images, (FLOAT32, INT8, *formats), method, methods
         )
-        cure = None
+        remedy_result = None
         if plan is not None and max_accuracy_drop is not None:
             context = remedies.Context(calibration_images, plan, method)
-            cure = remedies.find(model, calibrated, context, max_accuracy_drop)
-            if not cure.plain:
+            remedy_result = remedies.find_accurate(model, calibrated, context, max_accuracy_drop)
+            if not remedy_result.plain:
                 int8_forms = [form for form in models if form.weights == "int8"]
-                models |= {form: cure.quantization.file(form) for form in int8_forms}
+                models |= {form: remedy_result.quantization.file(form) for form in int8_forms}
         float_model, int8_model = models[FLOAT32], models[INT8]
         int8_contents = inspect.read(int8_model)
-        floats = cure is not None and bool(cure.quantization.float_layers)
+        floats = remedy_result is not None and bool(remedy_result.quantization.float_layers)
         per_pixel = len(model.output_shape) > 2
         inspect.check_pixel_classifier(
             int8_contents, len(labels), floats=floats, per_pixel=per_pixel
@@ -162,10 +165,12 @@ def export_model(
         )
         # A remedy can change the weights, and with them the names of the tensors.
         original = (
-            float_model if cure is None or cure.plain else cure.quantization.calibrated.content
+            float_model
+            if remedy_result is None or remedy_result.plain
+            else remedy_result.quantization.calibrated.content
         )
         layer_errors = layers.errors(original, int8_model, calibration_images[:LAYER_IMAGES])
-        _check_accuracy(results, max_accuracy_drop, layer_errors, cure)
+        _check_accuracy(results, max_accuracy_drop, layer_errors, remedy_result)
     except UserError as error:
         raise UserError(f"export of {name} failed: {error}") from error
     verified = time.monotonic()
@@ -182,7 +187,9 @@ def export_model(
         int8_bytes=len(int8_model),
         convert_seconds=converted - start,
         verify_seconds=verified - converted,
-        remedy=None if cure is None or cure.plain else cure.attempts[-1].trial,
+        remedy=None
+        if remedy_result is None or remedy_result.plain
+        else remedy_result.attempts[-1].trial,
     )
     sidecar = {
         "name": name,
@@ -190,7 +197,7 @@ def export_model(
         **_interface(inspect.read(float_model), int8_contents),
         "verification": {**results, "tolerance": TOLERANCE},
         "int8_layers": [asdict(error) for error in layer_errors],
-        "int8_remedies": cure and cure.record(),
+        "int8_remedies": remedy_result and remedy_result.record(),
         "files": {
             form.name: file_entry(name, form, content) | {"accuracy": shares[form]}
             for form, content in models.items()
@@ -209,14 +216,17 @@ def _convert(
     method: str,
     methods: Sequence[str],
 ) -> tuple[dict[Format, bytes], quantizer.CalibratedNetwork]:
-    """The files of a model, and the network with its ranges, from one trace and one calibration.
+    """Converts a model to all formats with one trace and one calibration.
 
     Args:
       model: see `export_model`.
       images: the representative data set.
-      formats: of the files; float32 must be among them.
-      method: of calibration, which chooses the ranges of the files.
-      methods: of calibration, which ranges are wanted by.
+      formats: formats of the files; float32 must be among them.
+      method: calibration method that chooses the ranges of the files.
+      methods: calibration methods for which the returned network has ranges.
+
+    Returns:
+      The content of each file, and the calibrated network.
     """
     convert.check_images(model, images)
     converted = [form for form in formats if not form.needs_calibration]
@@ -236,18 +246,18 @@ def file_name(name: str, form: Format) -> str:
 
 
 def write_export(folder: Path, models: Mapping[Format, bytes], sidecar: Mapping[str, Any]) -> None:
-    """Writes files, labels and sidecar, in place of all files of an earlier export."""
+    """Writes files, labels and sidecar, and removes the files of an earlier export."""
     name = sidecar["name"]
     paths = {folder / file_name(name, form): content for form, content in models.items()}
-    files.write(
+    files.replace_all(
         {
             **paths,
             folder / "labels.txt": "".join(f"{label}\n" for label in sidecar["labels"]).encode(),
-            # The sidecar takes its place last, because it has the hashes of the others.
+            # The sidecar is written last because it contains the hashes of the others.
             folder / f"{name}.json": json.dumps(sidecar, indent=2).encode() + b"\n",
         }
     )
-    for form in set(every()) - models.keys():  # the sidecar no longer names them
+    for form in set(all_formats()) - models.keys():  # the new sidecar does not name these
         (folder / file_name(name, form)).unlink(missing_ok=True)
 
 
@@ -255,11 +265,11 @@ def _check_accuracy(
     results: dict[str, Any],
     limit: float | None,
     layer_errors: Sequence[layers.LayerError],
-    cure: remedies.Cure | None,
+    remedy_result: remedies.RemedyResult | None,
 ) -> None:
-    """UserError where the accuracy drop exceeds a limit, in points; it names the worst layers."""
+    """UserError, with the worst layers, if the accuracy drop exceeds `limit` percentage points."""
     drop = 100 * (results["keras_accuracy"] - results["int8_accuracy"])
-    # The tolerance is that of rounding: both are shares of the same images.
+    # 1e-9 allows for rounding errors; one image more or less changes the drop by far more.
     if limit is None or drop <= limit + 1e-9:
         return
     noisy = ", ".join(
@@ -268,10 +278,9 @@ def _check_accuracy(
     advice = "calibrate with more images, or train a variant with ReLU6"
     if results["score"] == "mIoU":
         advice = "calibrate with more images, or train longer (remedies are for classifiers)"
-    if cure is not None:
-        advice += (
-            f" (on the validation part it was within the limit: {ladder.summary(cure.attempts)})"
-        )
+    if remedy_result is not None:
+        trials = ladder.summary(remedy_result.attempts)
+        advice += f" (on the validation part the drop was within the limit: {trials})"
     raise UserError(
         f"int8 costs {drop:.2f} points of {results['score']} ({results['keras_accuracy']:.2%} to "
         f"{results['int8_accuracy']:.2%}), more than the {limit:g} allowed; most noise comes from "
@@ -284,10 +293,10 @@ def _verify(
     runners: Mapping[Format, Runner],
     test_batches: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[dict[str, Any], dict[Format, float]]:
-    """Runs the Keras model and its files on the test part; UserError where float and Keras differ.
+    """Runs the Keras model and its files on the test part; UserError if float32 and Keras differ.
 
     Returns:
-      The fields of `Exported` that compare Keras, float32 and int8; and each format's accuracy.
+      The fields of `Exported` that compare Keras, float32 and int8; and the accuracy per format.
     """
     import keras
 
@@ -302,7 +311,7 @@ def _verify(
             outputs[form].append(runner.run(images))
         labels.append(np.asarray(classes))
     if not labels:
-        raise UserError("there are no test images to verify it with")
+        raise UserError("there are no test images to verify the files with")
     reference, truth = np.concatenate(keras_outputs), np.concatenate(labels)
     max_difference = float(np.abs(np.concatenate(outputs[FLOAT32]) - reference).max())
     logit_range = float(np.ptp(reference))
@@ -310,7 +319,7 @@ def _verify(
         raise UserError(
             f"the float32 file's logits differ from Keras' by up to {max_difference:.3g}, more "
             f"than {TOLERANCE:g} of their range {logit_range:.3g} (a network that has barely been "
-            "trained can do that: give it more epochs)"
+            "trained can cause this: train it for more epochs)"
         )
     choices = {form: np.concatenate(logits).argmax(-1) for form, logits in outputs.items()}
     classes = reference.shape[-1]
@@ -354,7 +363,7 @@ def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents
 
 
 def output_meaning(contents: inspect.Contents) -> str:
-    """Says what the numbers that a file gives are."""
+    """Describes the numbers that a file outputs, for the sidecar."""
     if inspect.ends_in_softmax(contents):
         return "probabilities"
     if inspect.last_operator(contents) == "LOGISTIC":
@@ -375,7 +384,7 @@ def file_entry(name: str, form: Format, content: bytes) -> dict[str, Any]:
 
 
 def _elements(tensor: inspect.Tensor) -> dict[str, Any]:
-    """Type of a tensor's elements; of integers also real = scale * (element - zero_point)."""
+    """Type of a tensor's elements, and scale and zero point: scale * (element - zero_point)."""
     if not tensor.scales:
         return {"type": tensor.type.lower()}
     scale, zero_point = tensor.scales[0], tensor.zero_points[0]
@@ -383,7 +392,7 @@ def _elements(tensor: inspect.Tensor) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that made the files."""
+    """Package name to version, for the packages that made the files."""
     import keras
     import tensorflow as tf
 

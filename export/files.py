@@ -1,4 +1,4 @@
-"""Reads and writes the files of a network; of several files all are replaced, or none."""
+"""Checks and writes the files of a network; several files are all replaced, or none of them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from pathlib import Path
 
 from efficientnet_elite.errors import UserError
 
-MOST_BYTES = 1 << 30  # of a network's file, far more than one for small devices has
+MAX_BYTES = 1 << 30  # of a model file; models for small devices are far smaller
 
 
-def check(path: Path) -> None:
-    """UserError where a network's file is missing, no regular file, or too large to be read."""
+def check_model_file(path: Path) -> None:
+    """UserError if a model file is missing, is not a regular file, or exceeds `MAX_BYTES`."""
     if not path.is_file():
-        raise UserError(f"{path} is {'no file' if path.exists() else 'missing'}")
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{path} is larger than {MOST_BYTES >> 20} MiB: no model for small devices")
+        problem = "is not a regular file" if path.exists() else "is missing"
+        raise UserError(f"{path} {problem}: give the path of a model file")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB: give a smaller model file")
 
 
-def write(files: Mapping[Path, bytes]) -> None:
-    """Writes several files; none is replaced before all have been written beside their places.
+def replace_all(files: Mapping[Path, bytes]) -> None:
+    """Writes several files; replaces none until all have been written under temporary names.
 
     Args:
-      files: contents by path, which take their places in this order; folders are created.
+      files: path to content; the files are replaced in this order. Missing folders are created.
 
     Raises:
-      OSError: one of them cannot be written.
+      OSError: a file cannot be written.
     """
     for path in files:
-        if path.is_dir():  # replacing it would fail after others have been replaced
+        if path.is_dir():  # otherwise this would fail only after other files have been replaced
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     parts = {path: path.with_name(f".{path.name}.part") for path in files}
     try:

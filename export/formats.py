@@ -1,4 +1,4 @@
-"""File formats: types of weights, activations, input and output of a .tflite file."""
+"""Formats of .tflite files: the types of weights, activations, input and output."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ INTERFACES = ("int8", "uint8", "float32")
 
 @dataclass(frozen=True)
 class Format:
-    """A file format.
+    """The format of a .tflite file.
 
     Attributes:
-      weights: ``float32``; ``float16`` (weights stored in 16 bit, computed in float32);
-        ``dynamic`` (int8 weights; activations are float, and are quantized while the network runs);
-        ``int8`` throughout; ``int16x8`` (int16 activations, int8 weights: nearly the accuracy of
-        float32, but slow).
-      interface: type of input and output: float32, or with int8 weights also ``int8`` (the input is
-        pixel - 128) and ``uint8`` (the input is the pixel, which costs a pass over the image).
+      weights: ``float32``; ``float16`` (weights are stored in 16 bits, computation is in float32);
+        ``dynamic`` (int8 weights; activations are float and are quantized during inference);
+        ``int8`` (weights and activations); ``int16x8`` (int16 activations and int8 weights: nearly
+        the accuracy of float32, but slow).
+      interface: type of input and output: ``float32``, or, with int8 weights, also ``int8`` (the
+        input is pixel - 128) and ``uint8`` (the input is the pixel; converting it takes an extra
+        pass over the image).
     """
 
     weights: str
@@ -29,13 +30,13 @@ class Format:
 
     @property
     def name(self) -> str:
-        """Part of a file's name: the weights, and the interface where it is not the usual one."""
-        usual = "int8" if self.weights == "int8" else "float32"
-        return self.weights if self.interface == usual else f"{self.weights}.{self.interface}"
+        """Part of the file's name: the weights, and the interface unless it is the default one."""
+        default = "int8" if self.weights == "int8" else "float32"
+        return self.weights if self.interface == default else f"{self.weights}.{self.interface}"
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether it has ranges of activations, which a representative data set must show."""
+        """Whether its activations are quantized, which requires a representative data set."""
         return self.weights in ("int8", "int16x8")
 
 
@@ -44,33 +45,33 @@ INT8 = Format("int8", "int8")
 
 
 def parse(weights: Sequence[str], interfaces: Sequence[str]) -> tuple[Format, ...]:
-    """Formats that two lists ask for, beside float32 and int8, which every export has.
+    """Formats besides float32 and int8 (which every export contains) from two lists of names.
 
     Args:
-      weights: some of `WEIGHTS`.
-      interfaces: some of `INTERFACES`, for the int8 files.
+      weights: elements of `WEIGHTS`.
+      interfaces: elements of `INTERFACES`, for int8 files.
 
     Raises:
-      UserError: one of them is unknown.
+      UserError: a name is unknown.
     """
     for given, known in ((weights, WEIGHTS), (interfaces, INTERFACES)):
         if unknown := sorted(set(given) - set(known)):
             raise UserError(f"there is no format {unknown[0]!r}: choose from {', '.join(known)}")
-    asked = {Format(kind) for kind in weights if kind != "int8"}
-    return others(asked | {Format("int8", interface) for interface in interfaces})
+    formats = {Format(kind) for kind in weights if kind != "int8"}
+    return others(formats | {Format("int8", interface) for interface in interfaces})
 
 
 def others(forms: Iterable[Format]) -> tuple[Format, ...]:
-    """The formats among these that are not plain float32 or int8, sorted by name."""
+    """The given formats without `FLOAT32` and `INT8`, sorted by name."""
     return tuple(sorted(set(forms) - {FLOAT32, INT8}, key=lambda form: form.name))
 
 
-def every() -> tuple[Format, ...]:
-    """All formats."""
+def all_formats() -> tuple[Format, ...]:
+    """All formats, `FLOAT32` and `INT8` first."""
     return FLOAT32, INT8, *parse(WEIGHTS, INTERFACES)
 
 
-def named(name: str) -> Format:
-    """The format of a `Format.name`."""
+def from_name(name: str) -> Format:
+    """The format that has this `Format.name`."""
     weights, _, interface = name.partition(".")
     return Format(weights, interface or ("int8" if weights == "int8" else "float32"))

@@ -1,7 +1,7 @@
-"""Exports `.keras` files from elsewhere: loads, converts and verifies each in a process of its own.
+"""Exports `.keras` files from other sources; each is loaded and converted in a child process.
 
-Only arrays and text pass between that process and this one. So whatever a file does to Keras or to
-the converter cannot harm this process.
+Only arrays and text pass between the two processes, so that a harmful or damaged file cannot affect
+the parent process.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ _NOISE_IMAGES = 8
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for of a file.
+    """How a file is to be exported.
 
     Attributes:
-      name: of the files that are written.
-      out_dir: gets a folder `name`.
+      name: name of the exported files.
+      out_dir: the folder `name` is created in it.
       labels: names of the classes, in the order of the outputs.
-      takes: its input, of `choices.INPUTS`; None where the network normalises by itself.
-      output: one of `choices.OUTPUTS`.
-      formats: beside float32 (and int8, where there are images).
-      method: of calibration, one of `choices.CALIBRATION_METHODS`.
+      takes: the input that the network expects, a name of `choices.INPUTS`; None if the network
+        contains its normalisation.
+      output: the last layer, one of `choices.OUTPUTS`.
+      formats: further formats besides float32 (and int8, if there are images).
+      method: calibration method, a name of `choices.CALIBRATION_METHODS`.
       max_accuracy_drop: see `champion.export_model`.
-      remedies: see `remedies.Plan`.
-      details: go into the sidecar unchanged.
+      remedies: see `remedies.RemedyPlan`.
+      details: copied into the sidecar.
     """
 
     name: str
@@ -63,9 +64,9 @@ class Images:
     """Images for an export: pixels, uint8 (N, side, side, 3), and classes (N,).
 
     Attributes:
-      calibration: the representative data set; fine-tuning (``qat``) trains on it too.
-      validation, validation_classes: choose a remedy.
-      test, test_classes: give the reported accuracy.
+      calibration: the representative data set; ``qat`` also fine-tunes on it.
+      validation, validation_classes: images and classes by which a remedy is chosen.
+      test, test_classes: images and classes on which the reported accuracy is measured.
     """
 
     calibration: np.ndarray
@@ -79,23 +80,25 @@ def export_file(path: Path, request: Request, images: Images | None) -> dict[str
     """Exports a `.keras` file.
 
     Args:
-      path: of the file.
-      request: what to make of it.
-      images: None makes float formats only, of which float32 is compared with Keras on noise.
+      path: path of the file.
+      request: how to export it.
+      images: None allows float formats only; float32 is then compared with Keras on noise.
 
     Returns:
-      The sidecar that was written beside the files.
+      The content of the sidecar.
 
     Raises:
-      UserError: the file is unsafe or damaged, cannot be converted, or an export's check failed.
+      UserError: the file is unsafe or damaged, cannot be converted, or fails a check.
     """
     keras_file.check(path)
     if images is None and any(form.weights in ("int8", "int16x8") for form in request.formats):
-        raise UserError("int8 needs images that choose its ranges: --dataset, or --formats=float32")
+        raise UserError(
+            "int8 needs images for calibration: give --dataset, or choose --formats=float32"
+        )
     arguments = {"path": str(path.absolute()), "request": json.dumps(asdict(request))}
     arrays = {} if images is None else asdict(images)
     try:
-        # There is no time limit, because fine-tuning takes hours on large images.
+        # There is no time limit because fine-tuning can take hours on large images.
         memory = isolated.MEMORY_BYTES + sum(array.nbytes for array in arrays.values())
         answer = isolated.call(
             _export, {**arguments, **arrays}, timeout=None, memory=memory, quiet=False
@@ -115,9 +118,9 @@ def _export(arguments: Arrays) -> Arrays:
     from . import champion
     from .int8 import absorb, choices, convert, remedies
 
-    asked = json.loads(str(arguments["request"]))
-    asked["formats"] = tuple(Format(**form) for form in asked["formats"])
-    request, path = Request(**asked), Path(str(arguments["path"]))
+    fields = json.loads(str(arguments["request"]))
+    fields["formats"] = tuple(Format(**form) for form in fields["formats"])
+    request, path = Request(**fields), Path(str(arguments["path"]))
     loaded = keras_file.load(path)
     _check_classifier(loaded, request)
     convert.check_float32(loaded)
@@ -126,8 +129,8 @@ def _export(arguments: Arrays) -> Arrays:
     if takes is None:
         if not absorb.normalises(original):
             raise UserError(
-                "the network begins with no Rescaling or Normalization: say with --input what it "
-                f"takes ({', '.join(choices.INPUTS)})"
+                "the network does not begin with a Rescaling or Normalization layer: say with "
+                f"--input which values it expects ({', '.join(choices.INPUTS)})"
             )
         takes = "0..255"
     pixels = arguments.get("calibration", _noise(original))
@@ -142,7 +145,7 @@ def _export(arguments: Arrays) -> Arrays:
         return {
             "sidecar": np.array(_write_floats(absorbed.model, request, details, _scaled(pixels)))
         }
-    plan = remedies.Plan(
+    plan = remedies.RemedyPlan(
         request.remedies,
         lambda: _batches(arguments["validation"], arguments["validation_classes"]),
         lambda: _training(pixels),
@@ -166,18 +169,19 @@ def _export(arguments: Arrays) -> Arrays:
 def _check_classifier(model: keras.Model, request: Request) -> None:
     if (len(model.inputs), len(model.outputs)) != (1, 1) or len(model.output_shape) != 2:
         raise UserError(
-            f"it has {len(model.inputs)} inputs and an output of shape {model.output_shape}: a "
-            "classifier has one image and one vector of logits or probabilities"
+            f"the model has {len(model.inputs)} inputs, {len(model.outputs)} outputs and the "
+            f"output shape {model.output_shape}: expected one image as input and one vector of "
+            "logits or probabilities as output"
         )
     if model.output_shape[-1] != len(request.labels):
         raise UserError(
-            f"it tells {model.output_shape[-1]} classes apart, but there are "
-            f"{len(request.labels)} labels"
+            f"the model has {model.output_shape[-1]} classes, but there are {len(request.labels)} "
+            "labels: give one label for each class"
         )
 
 
 def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes: str) -> float:
-    """Greatest difference of outputs before and after absorbing; UserError where too large."""
+    """Greatest change of the outputs by absorbing; UserError if it is too large."""
     from . import champion
     from .int8 import choices
 
@@ -186,13 +190,13 @@ def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes:
     for start in range(0, len(pixels), _BATCH):
         q = _scaled(pixels[start : start + _BATCH])
         expected = np.asarray(original(q * np.float32(scale) + np.float32(offset), training=False))
-        got = np.asarray(absorbed.model(q, training=False))
-        differences.append(float(np.abs(got - expected).max()))
+        actual = np.asarray(absorbed.model(q, training=False))
+        differences.append(float(np.abs(actual - expected).max()))
         ranges.append(float(np.ptp(expected)))
     if not max(differences) <= champion.TOLERANCE * max(ranges):
         raise UserError(
-            f"absorbing its normalisation ({absorbed.how}) changes its outputs by up to "
-            f"{max(differences):.3g}, of a range of {max(ranges):.3g}"
+            f"absorbing the network's normalisation ({absorbed.how}) changes its outputs by up to "
+            f"{max(differences):.3g}, which is too much for their range of {max(ranges):.3g}"
         )
     return max(differences)
 
@@ -200,7 +204,7 @@ def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes:
 def _write_floats(
     model: keras.Model, request: Request, details: dict[str, Any], images: np.ndarray
 ) -> str:
-    """Converts to float formats, compares float32 with Keras, writes files; returns the sidecar."""
+    """Exports in float formats only, after comparing float32 with Keras; returns the sidecar."""
     from . import champion, inspect
     from .int8 import convert
     from .runtimes import runtime
@@ -210,7 +214,9 @@ def _write_floats(
     expected = np.asarray(model(images, training=False))
     difference = float(np.abs(runtime.run(contents[FLOAT32], images) - expected).max())
     if not difference <= champion.TOLERANCE * float(np.ptp(expected)):
-        raise UserError(f"the float32 file differs from Keras by up to {difference:.3g}")
+        raise UserError(
+            f"the outputs of the float32 file differ from Keras by up to {difference:.3g}"
+        )
     interface = inspect.read(contents[FLOAT32])
     sidecar = {
         "name": request.name,
@@ -251,7 +257,7 @@ def _batches(pixels: np.ndarray, classes: np.ndarray) -> Iterator[tuple[np.ndarr
 
 
 def _training(pixels: np.ndarray) -> tuple[Iterator[np.ndarray], int]:
-    """For `remedies.Plan`: the representative data set without end, in a new order each time."""
+    """Repeats the representative data set endlessly in new orders; see `RemedyPlan.training`."""
     random = np.random.default_rng(0)
 
     def batches() -> Iterator[np.ndarray]:

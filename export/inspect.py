@@ -1,4 +1,4 @@
-"""Reads what a TFLite file contains, and checks it, without running it."""
+"""Reads and checks the contents of a TFLite file without running it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from efficientnet_elite.errors import UserError
 
 from . import files
 
-# The quantizer widens an empty range to +-1e-6, which gives 2e-6 / 255 = 7.8e-9.
+# The quantizer widens an empty range to +-1e-6, which gives the scale 2e-6 / 255 = 7.8e-9.
 DEGENERATE_SCALE = 1e-8
-# Most operator codes, subgraphs, or tensors and operators together; eLite9 has about 400.
-MOST_PARTS = 100_000
-# Most numbers and letters in names, shapes and scales together; eLite9 has about 54,000.
-MOST_DETAILS = 4_000_000
-MOST_SIDE = 4096  # of an image, in pixels
+# Limit on the number of operator codes, of subgraphs, and of tensors plus operators; eLite9 has
+# about 400.
+MAX_PARTS = 100_000
+# Limit on all numbers and letters in names, shapes and scales; eLite9 has about 54,000.
+MAX_DETAILS = 4_000_000
+MAX_SIDE = 4096  # of an image, in pixels
 _CASTS = {"QUANTIZE", "DEQUANTIZE"}
 _WEIGHTED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"}
 
@@ -28,11 +29,11 @@ class Tensor:
     """A tensor of the graph.
 
     Attributes:
-      name: the converter's name for it.
+      name: the name that the converter gave it.
       type: ``INT8``, ``FLOAT32``, ... as in the TFLite schema.
       shape: its dimensions.
-      scales, zero_points: real = scale * (integer - zero point); several where quantized per
-        channel, empty where not quantized.
+      scales, zero_points: real = scale * (integer - zero point); one for each channel if it is
+        quantized per channel, empty if it is not quantized.
       constant: whether its values are in the file (weights, biases, shapes).
       producer: the operator that computes it; None for inputs and constants.
     """
@@ -48,7 +49,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Step:
-    """An operator's name, and the numbers of the tensors that it reads and writes."""
+    """An operator's name, and the indices of the tensors that it reads and writes."""
 
     operator: str
     inputs: tuple[int, ...]
@@ -60,10 +61,10 @@ class Contents:
     """A parsed file.
 
     Attributes:
-      operators: how often each occurs, by name.
-      tensors: all of them; those of the first subgraph, which is the network, come first.
-      steps: the first subgraph's, in the order of execution.
-      inputs, outputs: the first subgraph's.
+      operators: operator's name to the number of its occurrences.
+      tensors: all tensors; those of the first subgraph, which is the network, come first.
+      steps: the operators of the first subgraph in the order of execution.
+      inputs, outputs: the inputs and outputs of the first subgraph.
     """
 
     operators: dict[str, int]
@@ -74,24 +75,26 @@ class Contents:
 
 
 def load(path: Path) -> bytes:
-    """A file's content; UserError where it is missing, no regular file, or too large to be read."""
-    files.check(path)
+    """A model file's content; UserError if `files.check_model_file` rejects the file."""
+    files.check_model_file(path)
     return path.read_bytes()
 
 
 def read(model: bytes) -> Contents:
-    """Parses a TFLite file's content; inputs and outputs are those of the first subgraph.
+    """Parses the content of a TFLite file.
 
-    Nothing in the file is executed, and the work is bounded whatever the bytes are.
+    Nothing in the file is executed, and time and memory are bounded for any content.
 
     Raises:
-      UserError: it is no TFLite file, or a damaged one.
+      UserError: the content is not a TFLite file, or it is damaged.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     try:
         if not schema.Model.ModelBufferHasIdentifier(model, 0):
-            raise UserError("the file is no TFLite model: it lacks the identifier TFL3")
+            raise UserError(
+                "the file is not a TFLite model (it lacks the identifier TFL3): give a .tflite file"
+            )
         return _read(schema, model)
     except UserError:
         raise
@@ -102,79 +105,86 @@ def read(model: bytes) -> Contents:
 def _read(schema: Any, model: bytes) -> Contents:
     builtins = _names(schema.BuiltinOperator)
     types = _names(schema.TensorType)
-    root, take = schema.Model.GetRootAs(model), _Taker()
+    root, reader = schema.Model.GetRootAs(model), _BoundedReader()
     codes = [
-        _operator(root.OperatorCodes(i), builtins, take)
+        _operator(root.OperatorCodes(i), builtins, reader)
         for i in range(_bounded(root.OperatorCodesLength()))
     ]
     graphs = [root.Subgraphs(i) for i in range(_bounded(root.SubgraphsLength()))]
-    # Their sum is bounded because a forged file can list the same subgraph many times.
+    # The sum is bounded because a forged file can list the same subgraph many times.
     _bounded(sum(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs))
     steps = [
         [
             Step(
                 codes[operator.OpcodeIndex()],
-                take.numbers(operator.InputsAsNumpy()),
-                take.numbers(operator.OutputsAsNumpy()),
+                reader.numbers(operator.InputsAsNumpy()),
+                reader.numbers(operator.OutputsAsNumpy()),
             )
             for operator in (graph.Operators(i) for i in range(graph.OperatorsLength()))
         ]
         for graph in graphs
     ]
     subgraphs = []
-    for graph, its_steps in zip(graphs, steps, strict=True):
-        used = {index for step in its_steps for index in (*step.inputs, *step.outputs)}
-        if not used <= {-1, *range(graph.TensorsLength())}:  # -1 is an input that is left out
-            raise ValueError("an operator reads or makes a tensor that does not exist")
-        producers = {output: step.operator for step in its_steps for output in step.outputs}
+    for graph, graph_steps in zip(graphs, steps, strict=True):
+        used = {index for step in graph_steps for index in (*step.inputs, *step.outputs)}
+        if not used <= {
+            -1,
+            *range(graph.TensorsLength()),
+        }:  # -1 stands for an optional input that is absent
+            raise ValueError("an operator reads or writes a tensor that does not exist")
+        producers = {output: step.operator for step in graph_steps for output in step.outputs}
         subgraphs.append(
             [
-                _tensor(root, graph.Tensors(i), types, producers.get(i), take)
+                _tensor(root, graph.Tensors(i), types, producers.get(i), reader)
                 for i in range(graph.TensorsLength())
             ]
         )
-    operators = Counter(step.operator for its_steps in steps for step in its_steps)
+    operators = Counter(step.operator for graph_steps in steps for step in graph_steps)
     main = graphs[0]
     return Contents(
         operators=dict(sorted(operators.items())),
         tensors=tuple(tensor for tensors in subgraphs for tensor in tensors),
         steps=tuple(steps[0]),
-        inputs=tuple(subgraphs[0][i] for i in take.numbers(main.InputsAsNumpy())),
-        outputs=tuple(subgraphs[0][i] for i in take.numbers(main.OutputsAsNumpy())),
+        inputs=tuple(subgraphs[0][i] for i in reader.numbers(main.InputsAsNumpy())),
+        outputs=tuple(subgraphs[0][i] for i in reader.numbers(main.OutputsAsNumpy())),
     )
 
 
 def _bounded(count: int) -> int:
-    if count > MOST_PARTS:
-        raise UserError(f"the file claims {count} parts: no classifier has more than {MOST_PARTS}")
+    if count > MAX_PARTS:
+        raise UserError(
+            f"the file has {count} tensors, operators or subgraphs, more than the {MAX_PARTS} "
+            "that can be read: give a model for small devices"
+        )
     return count
 
 
 def operators(model: bytes) -> dict[str, int]:
-    """How often each operator occurs, by its name; custom operators have names of their own."""
+    """Operator's name to the number of its occurrences; custom operators have their own names."""
     return read(model).operators
 
 
 def tensors(model: bytes) -> tuple[Tensor, ...]:
-    """All tensors of the file."""
+    """All tensors of a file, given its content."""
     return read(model).tensors
 
 
 def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
     """Raises UserError, naming the tensor, unless the file is int8 throughout and sound.
 
-    Every tensor must be an integer (unless ``floats`` are allowed in between), the interface int8,
-    and no activation's range degenerate. An activation that is zero on the whole representative
-    data set gets a scale of 7.8e-9, which XNNPACK may refuse and which clips all other values.
+    All tensors must be integers (except between input and output if `floats` is true), inputs and
+    outputs must be int8, and no activation may have a degenerate range. An activation that is zero
+    on the whole representative data set gets a scale of 7.8e-9, which XNNPACK may refuse and which
+    clips all other values.
     """
     unwanted = [t for t in contents.tensors if "FLOAT" in t.type and not floats]
     if unwanted:
         # Name the operator that computes in float rather than the DEQUANTIZE before it.
         tensor = min(unwanted, key=lambda tensor: tensor.producer == "DEQUANTIZE")
-        origin = f"made by {tensor.producer}" if tensor.producer else "a constant or an input"
+        origin = f"computed by {tensor.producer}" if tensor.producer else "a constant or an input"
         raise UserError(
             f"the int8 model is not int8 throughout: tensor {tensor.name!r}, {origin}, "
-            f"is {tensor.type}; replace the operator by one with an int8 kernel"
+            f"is {tensor.type}; replace the operator with one that has an int8 kernel"
         )
     for tensor in (*contents.inputs, *contents.outputs):
         if tensor.type != "INT8":
@@ -190,8 +200,8 @@ def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
 
 def last_operator(contents: Contents) -> str | None:
     """The operator that computes the outputs, such as ``SOFTMAX`` or ``LOGISTIC`` (a sigmoid)."""
-    made = [step.operator for step in contents.steps if step.operator not in _CASTS]
-    return made[-1] if made else None
+    computing = [step.operator for step in contents.steps if step.operator not in _CASTS]
+    return computing[-1] if computing else None
 
 
 def ends_in_softmax(contents: Contents) -> bool:
@@ -200,9 +210,9 @@ def ends_in_softmax(contents: Contents) -> bool:
 
 
 def output_step(contents: Contents) -> float:
-    """The smallest difference between two values of the output; 0 where it is computed in float.
+    """The difference between adjacent values of the output; 0 if the output is computed in float.
 
-    It is the scale of an integer output, or of the integers that a last DEQUANTIZE turns to float.
+    It is the scale of an integer output, or of the integers that a final DEQUANTIZE makes float.
     """
     (output,) = contents.outputs
     last = contents.steps[-1] if contents.steps else None
@@ -211,8 +221,8 @@ def output_step(contents: Contents) -> float:
     return output.scales[0] if output.scales else 0.0
 
 
-def has_hybrid(contents: Contents) -> bool:
-    """Whether operators with int8 weights quantize float activations while the network runs."""
+def has_hybrid_operators(contents: Contents) -> bool:
+    """Whether operators with int8 weights quantize float activations during inference."""
     tensors = contents.tensors
     return any(
         (tensors[step.inputs[0]].type, tensors[step.inputs[1]].type) == ("FLOAT32", "INT8")
@@ -222,18 +232,18 @@ def has_hybrid(contents: Contents) -> bool:
 
 
 def image_side(contents: Contents) -> int:
-    """Side in pixels of a classifier's input; UserError where it is no square RGB image."""
+    """Side in pixels of a classifier's input; UserError if the input is not a square RGB image."""
     if (len(contents.inputs), len(contents.outputs)) != (1, 1):
         raise UserError(
-            f"the model has {len(contents.inputs)} inputs and {len(contents.outputs)} outputs: a "
-            "classifier has one image and one vector of logits"
+            f"the model has {len(contents.inputs)} inputs and {len(contents.outputs)} outputs: "
+            "expected one image as input and one tensor of logits as output"
         )
     shape = contents.inputs[0].shape
     if len(shape) != 4 or shape != (1, shape[1], shape[1], 3) or shape[1] < 1:
         raise UserError(f"the model's input has the shape {shape}: expected one square RGB image")
-    if shape[1] > MOST_SIDE:
+    if shape[1] > MAX_SIDE:
         # Images of this size would be prepared before a runtime could refuse the model.
-        raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MOST_SIDE}")
+        raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MAX_SIDE}")
     return shape[1]
 
 
@@ -248,9 +258,9 @@ def check_labels(contents: Contents, labels: int, *, per_pixel: bool | None = No
     """Raises UserError unless the output has a logit for each label.
 
     Args:
-      contents: of the file, with one image in (`image_side`).
-      labels: how many there are.
-      per_pixel: whether they are to be for each pixel of the image; None takes either.
+      contents: contents of a file that passes `image_side`.
+      labels: number of labels.
+      per_pixel: whether there must be logits for each pixel of the image; None allows both.
     """
     shape = contents.outputs[0].shape
     masks = gives_masks(contents) if per_pixel is None else per_pixel
@@ -265,11 +275,11 @@ def check_labels(contents: Contents, labels: int, *, per_pixel: bool | None = No
 def check_pixel_classifier(
     contents: Contents, classes: int, *, floats: bool = False, per_pixel: bool = False
 ) -> None:
-    """Raises UserError unless the file takes one square image as pixel - 128, and is int8.
+    """Raises UserError unless the file is int8 and its input is one square image as pixel - 128.
 
     Args:
-      contents: of the file.
-      classes: how many labels there are for its logits.
+      contents: contents of the file.
+      classes: number of labels for its logits.
       floats: whether layers between input and output may be in float.
       per_pixel: whether there are logits for each pixel of the image.
     """
@@ -279,7 +289,7 @@ def check_pixel_classifier(
     if (image.scales, image.zero_points) != ((1 / 128,), (0,)):
         raise UserError(
             f"the int8 input has scale {image.scales} and zero point {image.zero_points} instead "
-            "of 1/128 and 0: the model's first operator must take the image as it is"
+            "of 1/128 and 0: the model must take pixel / 128 - 1 as its float input"
         )
     check_labels(contents, classes, per_pixel=per_pixel)
 
@@ -288,54 +298,57 @@ def _names(enumeration: type) -> dict[int, str]:
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
-class _Taker:
-    """Copies numbers and names out of a file, and no more than `MOST_DETAILS`.
+class _BoundedReader:
+    """Copies numbers and names from a file, in total at most `MAX_DETAILS`.
 
-    Copies are counted, because in a forged file many tensors can share one long vector.
+    Each copy is counted because in a forged file many tensors can share one long vector.
     """
 
     def __init__(self) -> None:
-        self._left = MOST_DETAILS
+        self._left = MAX_DETAILS
 
     def numbers(self, array: Any) -> tuple:
-        """A flatbuffer vector; an absent one reads as the number 0."""
+        """Copies a flatbuffer vector; flatbuffers returns the number 0 for an absent one."""
         if not hasattr(array, "tolist"):
             return ()
         self._count(array.size)
         return tuple(array.tolist())
 
     def text(self, name: bytes | None) -> str:
-        """A flatbuffer string."""
+        """Copies a flatbuffer string."""
         self._count(len(name or b""))
         return (name or b"").decode()
 
     def _count(self, size: int) -> None:
         self._left -= size
         if self._left < 0:
-            raise UserError(f"the file claims more than {MOST_DETAILS} names, sizes and scales")
+            raise UserError(
+                f"the file has more than {MAX_DETAILS} letters and numbers in names, shapes and "
+                "scales, which is the limit: give a model for small devices"
+            )
 
 
-def _operator(code: Any, builtins: dict[int, str], take: _Taker) -> str:
-    # The first version of the schema had one byte for this, which older files alone have.
+def _operator(code: Any, builtins: dict[int, str], reader: _BoundedReader) -> str:
+    # The first version of the schema stored this in one byte; older files have only that field.
     name = builtins[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-    return take.text(code.CustomCode()) if name == "CUSTOM" else name
+    return reader.text(code.CustomCode()) if name == "CUSTOM" else name
 
 
 def _tensor(
-    root: Any, tensor: Any, types: dict[int, str], producer: str | None, take: _Taker
+    root: Any, tensor: Any, types: dict[int, str], producer: str | None, reader: _BoundedReader
 ) -> Tensor:
     quantization = tensor.Quantization()
-    # The data are read to notice a truncated file, in which some are missing.
+    # Reading the data raises an error if the file is truncated.
     data = root.Buffers(tensor.Buffer()).DataAsNumpy()
-    scales = take.numbers(quantization.ScaleAsNumpy()) if quantization else ()
+    scales = reader.numbers(quantization.ScaleAsNumpy()) if quantization else ()
     if not all(0 <= scale < math.inf for scale in scales):
-        raise ValueError("a scale is no number to multiply by")
+        raise ValueError("a scale is negative, infinite or not a number")
     return Tensor(
-        name=take.text(tensor.Name()),
+        name=reader.text(tensor.Name()),
         type=types[tensor.Type()],
-        shape=take.numbers(tensor.ShapeAsNumpy()),
+        shape=reader.numbers(tensor.ShapeAsNumpy()),
         scales=scales,
-        zero_points=take.numbers(quantization.ZeroPointAsNumpy()) if quantization else (),
+        zero_points=reader.numbers(quantization.ZeroPointAsNumpy()) if quantization else (),
         constant=getattr(data, "size", 0) > 0,
         producer=producer,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from efficientnet_elite.errors import UserError
 
 from . import files
-from .inspect import MOST_SIDE
+from .inspect import MAX_SIDE
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,7 @@ def check(path: Path) -> tuple[int, ...]:
       UserError: the file is missing, damaged or too large, is not an image classifier, or has
         layers that are not Keras' own.
     """
-    files.check(path)
+    files.check_model_file(path)
     try:
         return _check(path)
     # These are the errors of zipfile for damage, encryption and unknown compression, and of json
@@ -83,9 +83,9 @@ def _check(path: Path) -> tuple[int, ...]:
                     f"{path} holds {member.filename!r}, which does not belong into the file of an "
                     "image classifier: save the model anew with Keras"
                 )
-        if sum(member.file_size for member in archive.infolist()) > files.MOST_BYTES:
+        if sum(member.file_size for member in archive.infolist()) > files.MAX_BYTES:
             raise UserError(
-                f"{path} unpacks to more than {files.MOST_BYTES >> 20} MiB, which is the limit"
+                f"{path} unpacks to more than {files.MAX_BYTES >> 20} MiB, which is the limit"
             )
         if missing := _MEMBERS - set(archive.namelist()):
             raise UserError(f"{path} is not a .keras file: {min(missing)} is missing in it")
@@ -146,7 +146,7 @@ def _is_image(shape: Any) -> TypeGuard[list[int]]:
     if not isinstance(shape, list) or len(shape) != 4:
         return False
     _, height, width, channels = shape
-    return isinstance(height, int) and 0 < height <= MOST_SIDE and (width, channels) == (height, 3)
+    return isinstance(height, int) and 0 < height <= MAX_SIDE and (width, channels) == (height, 3)
 
 
 def _entries(config: Any) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Where int8 loses precision: the outputs of single operators, int8 file against float32 file.
+"""Where int8 loses precision: compares each operator's output in the int8 and the float32 file.
 
 The module also names the Keras layer behind a tensor (`layer_of`) and runs a file so that every
 tensor can be read (`activations`, `Tracer`), which calibration needs too.
@@ -16,7 +16,7 @@ import numpy as np
 from . import inspect
 from .runtimes import runtime
 
-# Signal-to-noise ratios in decibels are cut off here; without any error they would be infinite.
+# Greatest signal-to-noise ratio in decibels; without any error it would be infinite.
 MAX_SNR_DB = 100.0
 
 
@@ -65,9 +65,9 @@ def errors(float_model: bytes, int8_model: bytes, images: np.ndarray) -> list[La
         for i, (tensor, j) in pairs.items():
             expected = runners[0].tensor(j).astype(np.float64)
             integers = runners[1].tensor(i).astype(np.float64)
-            got = (integers - tensor.zero_points[0]) * tensor.scales[0]
+            dequantized = (integers - tensor.zero_points[0]) * tensor.scales[0]
             signal[i] += float(np.square(expected).sum())
-            noise[i] += float(np.square(got - expected).sum())
+            noise[i] += float(np.square(dequantized - expected).sum())
     snr = {i: _decibels(signal[i], noise[i]) for i in pairs}
     layer_errors = []
     for step in contents.steps:
@@ -81,7 +81,7 @@ def errors(float_model: bytes, int8_model: bytes, images: np.ndarray) -> list[La
 
 
 def worst(layer_errors: Sequence[LayerError], count: int) -> list[LayerError]:
-    """The `count` entries that add most noise, the worst first."""
+    """The `count` operators that add most noise, the worst first."""
     return sorted(layer_errors, key=lambda error: -error.added_noise)[:count]
 
 
@@ -110,7 +110,7 @@ class Tracer:
     """A LiteRT interpreter in which the values of all tensors can be read after an inference."""
 
     def __init__(self, model: bytes):
-        """Loads a file's content; its operators run on LiteRT's builtin kernels."""
+        """Loads the content of a file; its operators run on LiteRT's built-in kernels."""
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
         self._interpreter = Interpreter(
@@ -135,7 +135,7 @@ class Tracer:
 
 
 def _decibels(signal: float, noise: float) -> float:
-    """The ratio of two energies in decibels, at most `MAX_SNR_DB`; its negative without signal."""
+    """Ratio of two energies in decibels, at most `MAX_SNR_DB`; -`MAX_SNR_DB` without signal."""
     if noise <= signal * 10 ** (-MAX_SNR_DB / 10):
         return MAX_SNR_DB
     return 10 * math.log10(signal / noise) if signal else -MAX_SNR_DB
@@ -153,7 +153,7 @@ def layer_of(tensor: str) -> str:
 def layers_of(tensor: str) -> list[str]:
     """The names of the Keras layers that a tensor comes from; "output" for the logits.
 
-    The converter names a tensor after all operations that it fused into one.
+    They are read from the tensor's name, which the converter composes of all fused operations.
     """
     names = [part.split("/")[0] for part in tensor.rstrip(";").split(";")]
     return [

@@ -1,6 +1,6 @@
-"""Measures costs that a spec does not tell: latency on this machine, TFLM's arena, Ethos-U cycles.
+"""Measures costs that cannot be computed from a spec: latency, TFLM's arena, Ethos-U cycles.
 
-Networks are exported untrained, each once, into a folder in which later calls find them.
+Each network is exported once, untrained, into a folder; later calls reuse its file.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from efficientnet_elite.search.workdir import write_bytes, write_json
 
 
 class Measurer:
-    """Measures costs of networks; a `search.candidates.Measure`.
+    """Measures costs of networks; it is a `search.candidates.Measure`.
 
     Args:
-      folder: for files and values; values that are in it are not measured again.
-      table: latencies of a device (see `metric_table`); None: those of this machine.
-      options: of the timing here.
+      folder: folder for files and measured values; values found in it are not measured again.
+      table: path of a table of latencies on a device (see `metric_table`); None to measure latency
+        on this machine.
+      options: options for timing on this machine.
       progress: whether to show progress bars on stderr.
     """
 
@@ -45,7 +46,7 @@ class Measurer:
         self._table = None if table is None else Path(table)
 
     def __call__(self, metric: str, specs: Sequence[ArchSpec]) -> Mapping[str, float]:
-        """Values by the networks' names; UserError where a tool or a table's row is missing."""
+        """Network's name to cost; UserError if a tool or a row of the table is missing."""
         if metric == "latency_ms":
             if self._table is not None:
                 return metric_table.latencies(self._table, specs)
@@ -60,24 +61,24 @@ class Measurer:
     def _each(
         self, metric: str, specs: Sequence[ArchSpec], cost: Callable[[bytes], float]
     ) -> dict[str, float]:
-        """Measures one network after the other; each value is recorded at once."""
-        record = self._folder / f"{metric}.json"
-        values = _read(record)
+        """Measures one network after the other; saves each value before measuring the next."""
+        values_path = self._folder / f"{metric}.json"
+        values = _read(values_path)
         costs_by_network = {}
         for spec in self._bar(specs, metric):
             path = int8_path(spec, self._folder)
             if path.name not in values:
                 values[path.name] = cost(int8_file(spec, self._folder).read_bytes())
-                write_json(record, values)
+                write_json(values_path, values)
             costs_by_network[spec.name] = values[path.name]
         return costs_by_network
 
     def _latencies(self, specs: Sequence[ArchSpec]) -> dict[str, float]:
-        """Latencies of all networks, timed in turns in one run; where one is missing, all anew."""
-        record = self._folder / "latency_ms.json"
+        """Latencies in ms, timed in turns; if one is missing, all are measured again."""
+        values_path = self._folder / "latency_ms.json"
         paths = {spec.name: int8_path(spec, self._folder) for spec in specs}
-        known = _read(record)
-        if any(path.name not in known for path in paths.values()):
+        values = _read(values_path)
+        if any(path.name not in values for path in paths.values()):
             for spec in self._bar(specs, "exporting"):
                 int8_file(spec, self._folder)
             with tqdm(total=self._options.runs, desc="timing", disable=not self._progress) as bar:
@@ -87,9 +88,9 @@ class Measurer:
             for row in rows:
                 if row.median_ms is None:
                     raise UserError(f"{row.model} cannot be timed: {row.error}")
-                known[Path(row.model).name] = row.median_ms
-            write_json(record, known)
-        return {name: known[path.name] for name, path in paths.items()}
+                values[Path(row.model).name] = row.median_ms
+            write_json(values_path, values)
+        return {name: values[path.name] for name, path in paths.items()}
 
     def _bar(self, specs: Sequence[ArchSpec], label: str) -> Sequence[ArchSpec]:
         return tqdm(specs, desc=label, disable=not self._progress)
@@ -103,9 +104,10 @@ _CALIBRATION_IMAGES = 2
 
 
 def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
-    """The content of an untrained network's int8 file, with noise as representative data set.
+    """The content of an untrained network's int8 file, calibrated on noise.
 
-    UserError where the converter cannot convert it.
+    Raises:
+      UserError: the converter cannot convert the network.
     """
     import keras
 
@@ -120,9 +122,9 @@ def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
     model(images[:1], training=True)
-    # After that: where a map is a single pixel its variance is zero.
+    # Only after that pass, because the variance of a map of a single pixel is zero.
     for variable in model.weights:
-        if len(variable.shape) == 1:  # biases, and all of batch normalisation
+        if len(variable.shape) == 1:  # biases, and all variables of batch normalisation
             value = keras.ops.convert_to_numpy(variable)
             variable.assign(value + random.uniform(0.05, 0.2, value.shape))
     content = to_tflite(model, calibration=images)
@@ -131,17 +133,17 @@ def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
 
 
 def int8_path(spec: ArchSpec, folder: Path) -> Path:
-    """Where `int8_file` writes.
+    """The path to which `int8_file` writes.
 
-    The name says which network (``elite9``) for people and which spec for the tool: another input
-    size or number of classes is another file.
+    It contains the network's name and a checksum of its spec, so that networks of the same name
+    with another input size or number of classes have other files.
     """
     digest = zlib.crc32(spec.to_json().encode())
     return folder / f"{spec.name}-{spec.resolution}px-{digest:08x}.int8.tflite"
 
 
 def int8_file(spec: ArchSpec, folder: Path, seed: int = 0) -> Path:
-    """Path of an untrained network's int8 file in a folder; it is written where it is missing."""
+    """Path of an untrained network's int8 file in a folder; writes the file if it is missing."""
     path = int8_path(spec, folder)
     if not path.is_file():
         write_bytes(path, int8_bytes(spec, seed))

@@ -36,11 +36,11 @@ class Settings:
 
     Attributes:
       calibration_images: size of the representative data set, taken in turn from all classes.
-      method: of calibration, one of `choices.CALIBRATION_METHODS`.
-      output: what the networks in the files end with, of `choices.OUTPUTS`.
+      method: calibration method, a name of `choices.CALIBRATION_METHODS`.
+      output: the last layer of the networks in the files, one of `choices.OUTPUTS`.
       max_accuracy_drop: see `export_model`.
-      remedies: names of those to try where the accuracy drops by more, of `choices.REMEDIES`;
-        networks for masks have none.
+      remedies: names of `choices.REMEDIES`, which are tried if the accuracy drops by more; they
+        are ignored for segmentation networks.
     """
 
     calibration_images: int = CALIBRATION_IMAGES
@@ -50,10 +50,10 @@ class Settings:
     remedies: tuple[str, ...] = default_remedies()
 
 
-def give_masks(workdir: Path) -> bool:
-    """Whether a search was for segmentation; UserError where there is no search."""
+def is_segmentation(workdir: Path) -> bool:
+    """Whether a work directory holds a segmentation search; UserError if it holds no search."""
     with Ledger(workdir) as ledger:
-        # Ledgers of older versions name no score; all of them are of classifiers.
+        # Ledgers of older versions have no score; all of them are from classifiers.
         return ledger.meta()["data"].get("score") == "mIoU"
 
 
@@ -64,41 +64,49 @@ def export_champions(
     again: bool = True,
     formats: Sequence[Format] = (),
     progress: bool = True,
-    **asked: Any,
+    **given: Any,
 ) -> list[Exported]:
-    """Exports and verifies champions; the files of each are written once it is verified.
+    """Exports champions; the files of each are verified before they are written.
 
     Args:
-      workdir: of a finished search.
-      names: champions to export; all by default.
-      again: whether to export all of them with default settings but for what is asked. Otherwise an
-        export that is intact and as asked for is left alone, and any other is repeated with the
-        settings and formats of its sidecar and those asked for.
-      formats: to convert to beside float32 and int8.
-      progress: show progress bars.
-      **asked: values of fields of `Settings`.
+      workdir: work directory of a finished search.
+      names: names of the champions to export; all by default.
+      again: if true, all of them are exported, with the given and otherwise default settings. If
+        false, an export that is intact and already has the given settings and formats is left as it
+        is; any other is repeated with the settings and formats of its sidecar, in which the given
+        settings replace older ones and the given formats are added.
+      formats: further formats besides float32 and int8.
+      progress: whether to show progress bars.
+      **given: values of fields of `Settings`.
 
     Returns:
-      The exports made now.
+      The exports that this call made.
 
     Raises:
-      UserError: champions that failed, after all others have been exported.
+      UserError: an unknown champion, remedies for a segmentation search, or exports that failed
+        (raised after all others have been exported).
     """
-    if "remedies" in asked:
-        asked["remedies"] = remedies_lib.check_names(asked["remedies"])
-        if asked["remedies"] and give_masks(workdir):
+    if "remedies" in given:
+        given["remedies"] = remedies_lib.check_names(given["remedies"])
+        if given["remedies"] and is_segmentation(workdir):
             raise UserError(
-                "remedies are judged by the share of images that are right, which networks for "
-                "masks do not have: leave --remedies out"
+                "remedies need top-1 accuracy, which segmentation networks do not have: leave "
+                "--remedies out"
             )
-    chosen = read_champions(workdir)
-    if unknown := set(names) - {entry["name"] for entry in chosen}:
-        raise UserError(f"{min(unknown)} is no champion of {workdir}: see champions.json")
+    champions = read_champions(workdir)
+    if unknown := set(names) - {entry["name"] for entry in champions}:
+        raise UserError(f"{workdir} has no champion {min(unknown)}: see champions.json")
     pending = []
-    for entry in (entry for entry in chosen if not names or entry["name"] in names):
-        before, made = (Settings(), set()) if again else _last_export(workdir, entry["name"])
-        settings, wanted = replace(before, **asked), made | set(formats)
-        if again or (settings, wanted) != (before, made) or not _is_sound(workdir, entry["name"]):
+    for entry in (entry for entry in champions if not names or entry["name"] in names):
+        before, exported_formats = (
+            (Settings(), set()) if again else _last_export(workdir, entry["name"])
+        )
+        settings, wanted = replace(before, **given), exported_formats | set(formats)
+        if (
+            again
+            or (settings, wanted) != (before, exported_formats)
+            or not _is_sound(workdir, entry["name"])
+        ):
             pending.append((entry, settings, formats_lib.others(wanted)))
     if not pending:
         return []
@@ -134,11 +142,11 @@ def _export(
         data, **sizes, count=settings.calibration_images, seed=config.seed
     )
     size = config.train.batch_size
-    batches = data_lib.eval_batches(data, "test", **sizes, batch_size=size)
+    test_batches = data_lib.eval_batches(data, "test", **sizes, batch_size=size)
 
     def validation() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        judges = data_lib.eval_batches(data, "validation", **sizes, batch_size=size)
-        return ((x.numpy(), y.numpy()) for x, y in judges)
+        batches = data_lib.eval_batches(data, "validation", **sizes, batch_size=size)
+        return ((x.numpy(), y.numpy()) for x, y in batches)
 
     def training() -> tuple[Iterator[Any], int]:
         stream, steps = data_lib.train_batches(
@@ -152,7 +160,7 @@ def _export(
         out_dir=workdir / FOLDER,
         labels=data.labels,
         calibration_images=images,
-        test_batches=((x.numpy(), y.numpy()) for x, y in batches),
+        test_batches=((x.numpy(), y.numpy()) for x, y in test_batches),
         details={
             "champion": entry,
             "spec": json.loads(spec.to_json()),
@@ -171,8 +179,10 @@ def _export(
         max_accuracy_drop=settings.max_accuracy_drop,
         formats=formats,
         method=settings.method,
-        # Remedies are judged by top-1 accuracy, which masks do not have.
-        plan=None if data.masks else remedies_lib.Plan(settings.remedies, validation, training),
+        # Remedies need top-1 accuracy, which segmentation networks do not have.
+        plan=None
+        if data.masks
+        else remedies_lib.RemedyPlan(settings.remedies, validation, training),
     )
 
 
@@ -186,27 +196,30 @@ def _sidecar_path(workdir: Path, name: str) -> Path:
     return workdir / FOLDER / name / f"{name}.json"
 
 
-# What reading a sidecar raises where it is missing, damaged or of another version.
+# Errors from reading a sidecar that is missing, damaged or from another version.
 _UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 def _last_export(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
-    """Settings and formats of a champion's last export; the defaults where there was none."""
+    """Settings and formats of a champion's last export; the defaults if there was none."""
     try:
         sidecar = json.loads(_sidecar_path(workdir, name).read_text())
-        details, made = sidecar["details"], set(map(formats_lib.named, sidecar["files"]))
+        details, exported_formats = (
+            sidecar["details"],
+            set(map(formats_lib.from_name, sidecar["files"])),
+        )
         if "settings" in details:
             settings = Settings(**details["settings"])
-            return replace(settings, remedies=tuple(settings.remedies)), made
+            return replace(settings, remedies=tuple(settings.remedies)), exported_formats
         calibration = details["calibration"]  # older versions record no more
         count, method = len(calibration["indices"]), calibration.get("method", "minmax")
-        return Settings(calibration_images=count, method=method), made
+        return Settings(calibration_images=count, method=method), exported_formats
     except _UNUSABLE:
         return Settings(), set()
 
 
 def _is_sound(workdir: Path, name: str) -> bool:
-    """Whether checkpoint and files have the hashes that are in the sidecar."""
+    """Whether the checkpoint and the files still have the hashes in the sidecar."""
     path = _sidecar_path(workdir, name)
     try:
         sidecar = json.loads(path.read_text())

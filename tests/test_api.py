@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
+import pickle
+import pydoc
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import efficientnet_elite as ee
@@ -78,6 +82,10 @@ def test_unknown_arguments_name_the_nearest(call, nearest):
         ({"config": "slow"}, "no preset 'slow'"),
         ({"config": "absent.toml"}, "absent.toml cannot be read: No such file"),
         ({"workdir": __file__}, "is a file"),
+        ({"workdir": ""}, "workdir is empty"),
+        ({"learning_rate": 10**400}, "learning_rate is too large a number"),
+        ({"workers": "two"}, "workers='two': must be a whole number"),
+        ({"workers": True}, "workers=True: must be a whole number"),
     ],
 )
 def test_wrong_values_cost_one_line(tmp_path, options, message):
@@ -85,6 +93,55 @@ def test_wrong_values_cost_one_line(tmp_path, options, message):
         ee.search(**{"workdir": tmp_path, **options})
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ee.train(["elite9"], workdir="x"), "a network's name=['elite9']: must be a text"),
+        (lambda: ee.train("elite9", workdir="x", seeds="3"), "seeds='3': must be a whole number"),
+        (lambda: ee.evaluate(__file__, base_resolution="9"), "base_resolution='9': must be a whol"),
+        (lambda: ee.export(model="a.tflite", target="bogus"), "target='bogus': use micro or"),
+        (lambda: ee.load(""), "name the work directory"),
+    ],
+)
+def test_wrong_arguments_of_other_functions_cost_one_line(call, message):
+    with pytest.raises(ee.UserError, match=re.escape(message)):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "bogus"}, "target='bogus': use micro or"),
+        ({"calibration": "bogus"}, "calibration='bogus': use minmax or"),
+        ({"output": "bogus"}, "output='bogus': use logits or softmax"),
+        ({"remedies": "qat,bogus"}, "there is no remedy 'bogus'"),
+        ({"max_accuracy_drop": "x"}, "max_accuracy_drop='x': must be a number"),
+        ({"max_accuracy_drop": -1}, "max_accuracy_drop=-1.0: must be at least 0"),
+        ({"max_accuracy_drop": float("nan")}, "max_accuracy_drop=nan: must be at least 0"),
+        ({"calibration_images": 0}, "calibration_images=0: must be at least 1"),
+        ({"calibration_images": True}, "calibration_images=True: must be a whole number"),
+    ],
+)
+def test_options_of_an_export_are_checked_as_flags_are(searched, options, message):
+    with pytest.raises(ee.UserError, match=re.escape(message)):
+        ee.export(workdir=searched, **options)
+
+
+@pytest.mark.parametrize("name", ["search", "export"])
+def test_callable_rooms_describe_themselves(name):
+    room, function = getattr(ee, name), getattr(api, name)
+    assert inspect.signature(room) == inspect.signature(function)
+    assert inspect.getdoc(function) in pydoc.plain(pydoc.render_doc(room)).replace("\n    ", "\n")
+    assert pickle.loads(pickle.dumps(room)) is copy.deepcopy(room) is room
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = {"epochs": np.int64(3), "learning_rate": np.float32(0.5), "seed": np.uint8(7)}
+    config = settings.search_config(options, SearchConfig())
+    assert (config.train.epochs, config.train.learning_rate, config.seed) == (3, 0.5, 7)
+    assert type(config.train.epochs) is int and type(config.train.learning_rate) is float
 
 
 def test_values_reach_their_fields():
@@ -136,6 +193,6 @@ def test_the_example_of_the_document_runs(tmp_path):
     accuracy, size, path = lines[0].split()[1:]
     assert 0 < float(accuracy.rstrip("%")) <= 100
     assert (tmp_path / path).stat().st_size == int(size)
-    assert "runs/api/report.html" in lines
+    assert str(tmp_path / "runs/api/report.html") in lines
     assert "['float32', 'int8', 'int8.uint8']" in lines
     assert (tmp_path / "runs/api-train/train.json").is_file()

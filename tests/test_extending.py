@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -109,6 +110,35 @@ def test_a_data_source_and_an_augmentation(add, tmp_path):
         data_lib.load(DataConfig("stripes"))
     with pytest.raises(UserError, match="there is no augmentation 'x': choose from inverted"):
         data_lib.load(DataConfig(augment="x"))
+
+
+def test_additions_that_workers_lack_are_refused(tmp_path):
+    """Here: registered where only the main program gets, not where workers import it."""
+    program = "\n".join(
+        (
+            "import sys",
+            'if __name__ == "__main__":',
+            "    from efficientnet_elite import cli, registry",
+            "    from efficientnet_elite.data.choices import AUGMENTATIONS",
+            "    from tests.support.outside import AUGMENTATION",
+            "    registry.register(AUGMENTATIONS, AUGMENTATION)",
+            "    sys.exit(cli.main(sys.argv[1:]))",
+        )
+    )
+    path = tmp_path / "late.py"
+    path.write_text(program)
+    flags = "--config=quick --pool=mobilenetv1 --base_resolution=8 --max_candidates=2 --groups=1"
+    command = [sys.executable, path, "search", *flags.split(), "--workers=2", "--augment=inverted"]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("elite search: workers do not know inverted, which your program")
+    assert "at the top level" in message
 
 
 def test_an_export_target(tmp_path):

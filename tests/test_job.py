@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -71,11 +72,30 @@ def test_a_champion_that_cannot_be_exported(searched, tmp_path):
     with pytest.raises(job.ExportError, match=first.name) as caught:
         job.search(config_of(workdir), workdir, progress=False)
     result = caught.value.result
+    assert pickle.loads(pickle.dumps(caught.value)).result == result
     assert result.report is not None and result.report.is_file()
     assert {champion.name: champion.int8_path is not None for champion in result.champions} == {
         first.name: False,
         second.name: True,
     }
+
+
+def test_a_loaded_search_outlives_a_change_of_the_directory(searched, tmp_path, monkeypatch):
+    shutil.copytree(searched, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    search = job.load("run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert search.report() == tmp_path / "run" / "report.html"
+
+
+def test_a_damaged_ledger_is_an_error_of_the_user(searched, tmp_path):
+    workdir = Path(shutil.copytree(searched, tmp_path / "run"))
+    path = workdir / "ledger.sqlite"
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(UserError, match=r"ledger.sqlite is damaged .* restore a copy"):
+        job.load(workdir)
 
 
 def test_no_search(tmp_path):

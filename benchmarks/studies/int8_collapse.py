@@ -190,14 +190,14 @@ def try_remedies(data: ImageData, seed: int, wide: str) -> Iterator[Trial]:
     test_accuracies = []
 
     def score(trial: remedies.Quantization) -> float:
-        runner = Runner(trial.checked())
+        runner = Runner(trial.checked_file())
         test_accuracies.append(remedies.accuracy(runner.run, parts["test"]))
         return remedies.accuracy(runner.run, parts["validation"])
 
-    plan = remedies.Plan(tuple(FLAGS.remedies), lambda: parts["validation"], training)
+    plan = remedies.RemedyPlan(tuple(FLAGS.remedies), lambda: parts["validation"], training)
     context = remedies.Context(images, plan, "minmax")
-    plain, rungs = remedies.trials_of(model, quantizer.calibrate(model, images), context)
-    for attempt in ladder.climb(plain, rungs, score, needed=float("inf")).attempts:
+    plain, named_remedies = remedies.trials_of(model, quantizer.calibrate(model, images), context)
+    for attempt in ladder.try_remedies(plain, named_remedies, score, needed=float("inf")).attempts:
         succeeded = attempt.accuracy is not None
         yield attempt.trial, attempt.accuracy, test_accuracies.pop(0) if succeeded else None
 

@@ -20,15 +20,15 @@ from typing import Any
 from efficientnet_elite.errors import UserError
 
 COMMANDS = {
-    "models": "list networks with parameters, MACs and cost groups",
-    "table5": "compare the paper's Table 5 with parameters and MACs counted here, and draw it",
+    "models": "list networks with their parameters, MACs and cost groups",
+    "table5": "compare Table 5 of the paper with parameters and MACs counted here",
     "search": "run a Network Candidate Search, from images to verified int8 TFLite champions",
     "config": "print the settings of a search as a file, with a comment for each",
-    "status": "show how far a search is: groups, survivors, scores, time left",
+    "status": "show the state of a search: groups, candidates left, scores and time left",
     "train": "train networks by name and report their test accuracy",
     "evaluate": "print the test accuracy of a trained network or a .tflite file",
-    "export": "export and verify the champions of a search again",
-    "verify": "run a .tflite file in every installed runtime and compare",
+    "export": "export champions or a Keras model, verify them, and make packages for devices",
+    "verify": "run a .tflite file in every installed runtime and compare the results",
     "benchmark": "measure the latency of .tflite models or of a search's champions",
     "report": "write report.html of a search again, or its data as JSON or CSV",
     "replay": "compare rules of elimination on learning curves, or audit a search's decisions",
@@ -40,7 +40,7 @@ def _usage() -> str:
     lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
     return (
         "usage: elite COMMAND [--flag=value ...]\n\n"
-        "Finds the best tiny image classifier for your images and device.\n\n"
+        "Searches for the best tiny image classifier for your images and your device.\n\n"
         + "\n".join(lines)
         + "\n\n`elite COMMAND --help` lists the flags of a command."
     )
@@ -64,12 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _drop_output()
         return 141
     except sqlite3.DatabaseError as error:  # raised while reading; opening has its own messages
-        reason = textwrap.shorten(str(error), 80)
-        message = f"ledger.sqlite is damaged ({reason}): restore a copy"
-        # Locked for long, or a disk that fails; but damaged text is an OperationalError, too.
-        if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
-            message = f"ledger.sqlite cannot be read now ({error}): try again"
-        print(f"{command}: {message}", file=sys.stderr)
+        from efficientnet_elite.search.ledger import reason_unreadable
+
+        print(f"{command}: {reason_unreadable(error)}", file=sys.stderr)
         return 1
     except OSError as error:  # a file where a folder should be, no permission, a full disk
         place = "" if error.filename is None else f"{error.filename}: "
@@ -109,13 +106,24 @@ def _flag_help(flags: Any) -> str:
     lines = []
     for name in sorted(flags):
         flag = flags[name]
-        default = "" if flag.default is None else f" [{flag.default}]"
+        default = "" if flag.default in (None, []) else f" [{_default_text(flag.default)}]"
         indent = " " * 6
         text = textwrap.fill(
-            f"{flag.help}{default}", 100, initial_indent=indent, subsequent_indent=indent
+            f"{flag.help}{default}",
+            100,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_on_hyphens=False,
         )
         lines += [f"  --{name}", text]
     return "\n".join(lines)
+
+
+def _default_text(value: Any) -> str:
+    """A default as it would be written after the flag."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _dispatch(command: str, module: object, arguments: list[str]) -> int:

@@ -1,8 +1,8 @@
-"""Measures latency. All models are measured interleaved in one run, so that their ratios hold on a
-noisy machine. With --workdir the champions' files are measured, and the result goes into
-benchmark.json and benchmark.csv there, where report.html finds it. Otherwise the arguments are
-.tflite files. On a board copy the repository's folder `benchmarks` and run
-`python -m benchmarks MODEL.tflite ...`: it is the same code.
+"""Measures latency. The models take turns in one run, so that their ratios can be trusted on a busy
+machine. With --workdir the exported champions are measured, and the result is written to
+benchmark.json and benchmark.csv in that folder, from which report.html takes it. Otherwise the
+arguments are .tflite files. To measure on a board, copy the repository's folder `benchmarks` to it
+and run `python -m benchmarks MODEL.tflite ...`, which is the same code.
 
   elite benchmark --workdir=runs/digits
   elite benchmark a.tflite b.tflite --threads=4 --json=rows.json
@@ -21,7 +21,9 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import latencies
 
 FLAGS = latency.new_flags()
-absl_flags.DEFINE_string("workdir", None, "Work directory of a search.", flag_values=FLAGS)
+absl_flags.DEFINE_string(
+    "workdir", None, "Work directory of the search to measure.", flag_values=FLAGS
+)
 
 
 def run(flags: Any, arguments: list[str]) -> int:

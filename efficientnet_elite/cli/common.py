@@ -45,7 +45,7 @@ def table(cells: list[list[str]]) -> str:
 
 
 def define_options(flags: absl_flags.FlagValues, *names: str) -> None:
-    """A flag for each of these options of `job.settings`; one that is unset changes nothing."""
+    """A flag for each of these options of `job.settings`; one that is not given changes nothing."""
     table = settings.options()
     for name in names:
         _define(flags, name, table[name])
@@ -99,7 +99,7 @@ def define_config(flags: absl_flags.FlagValues) -> None:
         "config",
         "quick",
         f"Settings to start from, which all other flags override: {' or '.join(PRESETS)}, or a "
-        "file ending in .toml or .yaml, as `elite config` prints one.",
+        "file ending in .toml or .yaml. `elite config` prints them as such a file.",
         flag_values=flags,
     )
     absl_flags.register_validator(
@@ -111,20 +111,25 @@ def define_config(flags: absl_flags.FlagValues) -> None:
 
 
 def define_workdir(flags: absl_flags.FlagValues) -> None:
-    """The required flag ``--workdir``; an empty value, as of an unset variable, is refused."""
-    absl_flags.DEFINE_string("workdir", None, "The work directory.", flag_values=flags)
+    """The required flag ``--workdir``; an empty value, such as of an unset variable, is refused."""
+    absl_flags.DEFINE_string(
+        "workdir",
+        None,
+        "Work directory: the folder of the ledger, checkpoints, exports and report. Required.",
+        flag_values=flags,
+    )
     absl_flags.register_validator(
         "workdir", bool, "name the work directory with --workdir=DIR", flag_values=flags
     )
 
 
 def define_data(flags: absl_flags.FlagValues) -> None:
-    """Flags of `DataConfig` but for the seed; unset ones leave a preset's value."""
+    """Flags of `DataConfig` except for the seed; those not given leave the preset's value."""
     define_options(flags, *(name for name in settings.names_of("data") if name != "seed"))
 
 
 def define_training(flags: absl_flags.FlagValues) -> None:
-    """Flags of `TrainConfig`, of the input size and the seed; unset ones leave a preset's value."""
+    """Flags of `TrainConfig`, input size and seed; those not given leave the preset's value."""
     define_options(flags, *settings.names_of("train"), "base_resolution", "seed")
 
 
@@ -155,7 +160,7 @@ def values(flags: Any, *names: str) -> dict[str, Any]:
 
 
 def given(flags: Any, *names: str) -> dict[str, Any]:
-    """Name to value of those of these flags that were set."""
+    """Name to value of the flags among these that were set."""
     return {name: value for name, value in values(flags, *names).items() if value is not None}
 
 

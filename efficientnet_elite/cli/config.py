@@ -1,5 +1,5 @@
-"""Prints the settings of a search as a complete TOML file with a comment for each. Change the file
-and give it to `elite search --config=FILE.toml`. Other flags change the settings that are printed.
+"""Prints the settings of a search as a complete TOML file with a comment for each. Edit the file
+and give it to `elite search --config=FILE.toml`. Flags change the settings that are printed.
 
   elite config --config=quick --dataset=folder:photos > photos.toml
   elite config --format=markdown > docs/configuration.md
@@ -20,7 +20,8 @@ absl_flags.DEFINE_enum(
     "format",
     "toml",
     ["toml", "markdown"],
-    "Print a file of settings, or the page of the documentation that describes all of them.",
+    "Form of the output. toml: a file of settings; markdown: the page of the documentation that "
+    "describes all settings.",
     flag_values=FLAGS,
 )
 

@@ -1,8 +1,8 @@
-"""Prints the accuracy on the test part of a data set, top-1 or for segmentation mIoU, of .npz
-checkpoints (with their averaged weights) and of .tflite files that take images as this tool exports
-them. With --workdir the images, their split and the crop are those of that search. Without it, a
-test part that the network was not trained on needs the same --dataset, --seed and fractions as its
-training.
+"""Prints the accuracy of networks on the test part of a data set: top-1, or mIoU for segmentation.
+Networks are .npz checkpoints, of which the averaged weights are used, and .tflite files that take
+the same input as those that `elite export` writes. With --workdir the images, their split and the
+crop are those of that search. Without it, give the same --dataset, --seed and fractions as for
+training; otherwise the test part contains images that the network was trained on.
 
   elite evaluate --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite
 """
@@ -19,17 +19,22 @@ from efficientnet_elite.config import DataConfig
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string(
-    "workdir", None, "Take images, split and crop from this search.", flag_values=FLAGS
+    "workdir",
+    None,
+    "Work directory of the search from which images, their split and the crop are taken.",
+    flag_values=FLAGS,
 )
 common.define_data(FLAGS)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
-    "Input side in pixels at resolution coefficient 1, which sets the centre crop; by default the "
-    "largest model's own.",
+    "Side of the input image in pixels at resolution coefficient 1, which determines the centre "
+    "crop. By default the input side of the largest model.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_integer("seed", None, "Seed of the splits.", flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "seed", None, "Random seed of the split into parts; by default 0.", flag_values=FLAGS
+)
 
 
 def run(flags: Any, arguments: list[str]) -> None:

@@ -1,11 +1,13 @@
 """Exports the champions of a finished search to float32 and int8 TFLite files, with labels.txt and
-a JSON sidecar, and verifies them on the test part with LiteRT. Arguments name single champions.
+a JSON sidecar, and verifies them on the test part with LiteRT. Arguments name the champions to
+export; by default all are.
 
-With --target it makes a package for a kind of device or app of each, or of a .tflite file.
+With --target it makes a package for a kind of device or app from each champion, or from the .tflite
+file that --model names.
 
-A .keras file is exported like a champion. It is loaded in safe mode by a process of its own, and
-its normalisation is absorbed into the first convolution. --dataset names the images for calibration
-and verification.
+With --model=FILE.keras it exports a Keras model like a champion. The file is loaded in safe mode in
+a separate process, and its normalisation is folded into the first convolution. --dataset gives the
+images for calibration and verification.
 
   elite export --workdir=runs/digits
   elite export --workdir=runs/digits elite9
@@ -30,11 +32,12 @@ from efficientnet_elite.export.packages import targets
 from efficientnet_elite.job import exporting
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_string("workdir", None, "Directory of the search.", flag_values=FLAGS)
+absl_flags.DEFINE_string("workdir", None, "Work directory of the search.", flag_values=FLAGS)
 absl_flags.DEFINE_string(
     "model",
     None,
-    "A .keras file; or, for --target, a .tflite file: int8, for Android uint8, for the web any.",
+    "Keras file (.keras) to export; or, with --target, .tflite file to make a package of. Android "
+    "needs a uint8 file, the web takes any, all other targets need int8.",
     flag_values=FLAGS,
 )
 absl_flags.register_multi_flags_validator(
@@ -47,86 +50,88 @@ absl_flags.DEFINE_enum(
     "target",
     None,
     list(targets.TARGETS),
-    f"Make a package. {targets.help_text()}.",
+    f"Kind of device or app to make a package for. {targets.help_text()}.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
     "labels",
     None,
-    "With --model: file with a line for each class; by default labels.txt beside the model.",
+    "With --model: text file with the name of one class in each line. By default labels.txt beside "
+    "the model.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
     "out",
     None,
-    "With --model: folder of the package, by default one beside the file that is named like the "
-    "target. With a .keras file: folder that gets a folder of files and packages, by default "
-    "export beside it.",
+    "With --model: folder to write to. For a .tflite file it becomes the package; by default it is "
+    "named like the target and lies beside the file. For a .keras file it gets a subfolder with "
+    "all files and packages; by default it is the folder export beside the file.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
     "calibration_images",
     CALIBRATION_IMAGES,
-    "Size of the representative data set: training images, in turn from all classes.",
+    "Number of training images in the representative data set, taken from each class in turn.",
     lower_bound=1,
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "formats",
     "float32,int8",
-    f"Files to make: some of {', '.join(formats.WEIGHTS)}; float32 and int8 are always among them.",
+    f"Formats of weights to export, one or more of {', '.join(formats.WEIGHTS)}. float32 and int8 "
+    "are always exported.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "io",
     "int8",
-    f"Types of input and output of int8 files: some of {', '.join(formats.INTERFACES)}; int8 is "
-    "always among them. Android and browsers take uint8.",
+    f"Types of input and output of int8 files, one or more of {', '.join(formats.INTERFACES)}. "
+    "int8 is always exported. Android and browsers take uint8.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_float(
     "max_accuracy_drop",
     None,
-    "Refuse an int8 file whose accuracy on the test part is more than this many points below that "
-    "of float32.",
+    "Largest accuracy drop on the test part, in points (float32 minus int8 accuracy). Files beyond "
+    "it are refused. By default every drop is accepted.",
     lower_bound=0,
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "remedies",
     ",".join(choices.default_remedies()),
-    "What to try, in this order, where the int8 accuracy on the validation part drops by more than "
-    f"--max_accuracy_drop. {registry.described(choices.REMEDIES.values())}. Networks for masks "
-    "have none.",
+    "Remedies to try, in this order, if the accuracy drop on the validation part exceeds "
+    f"--max_accuracy_drop. {registry.described(choices.REMEDIES.values())}. There are none for "
+    "segmentation.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "output",
     "logits",
     list(choices.OUTPUTS),
-    "What the networks end with. In int8 softmax has steps of 1/256.",
+    "What the exported networks return. In int8, softmax has steps of 1/256.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "calibration",
     "minmax",
     list(choices.CALIBRATION_METHODS),
-    "How the representative data set chooses ranges of activations, in int8 and int16x8. "
+    "How ranges of activations are found on the representative data set, for int8 and int16x8. "
     f"{registry.described(choices.CALIBRATION_METHODS.values())}.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
     "accelerator",
     targets.ACCELERATOR,
-    "With --target=ethos-u: its configuration.",
+    "With --target=ethos-u: configuration of the accelerator, as Vela names it.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
     "input",
     None,
     list(choices.INPUTS),
-    "Range of the pixels that a .keras file takes; elite: pixel / 128 - 1. Not needed where the "
-    "network begins with Rescaling or Normalization.",
+    "Range of the pixels that the Keras model takes; elite: pixel / 128 - 1. Not needed if the "
+    "model begins with a layer Rescaling or Normalization.",
     flag_values=FLAGS,
 )
 _DATA = absl_flags.FlagValues()
@@ -135,17 +140,21 @@ FLAGS.append_flag_values(_DATA)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
-    "With --dataset: input side in pixels at resolution coefficient 1, which sets the centre crop; "
-    "by default the model's own.",
+    "With --dataset: side of the input image in pixels at resolution coefficient 1, which "
+    "determines the centre crop. By default the input side of the model.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
-    "seed", 0, "With --dataset: seed of the splits and of the choice of images.", flag_values=FLAGS
+    "seed",
+    0,
+    "With --dataset: random seed of the split into parts and of the choice of images.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
     "layers",
     0,
-    "Show this many operators of each int8 file, those that add most noise; the sidecar has all.",
+    "Number of operators of each int8 file to show, those that add most quantization noise first. "
+    "The sidecar lists all.",
     lower_bound=0,
     flag_values=FLAGS,
 )

@@ -1,9 +1,10 @@
-"""Without --pool: the published members of eLite and HF, with the paper's ImageNet accuracy.
-With --pool: every candidate of a pool, with its cost group (0 is the heaviest).
+"""Without --pool, lists the published networks of eLite and HF with their ImageNet accuracy from
+the paper. With --pool, lists every candidate of the pool with its cost group; group 0 is the
+heaviest.
 
-With limits (--max_size_kb=900 ...) candidates that exceed one have no group; the table says which
-limit. Metrics that must be measured, such as latency, are measured on untrained networks, which are
-kept with the values in --workdir.
+With limits, such as --max_size_kb=900, candidates that exceed a limit have no group, and the table
+says which limit they exceed. Cost metrics that must be measured, such as latency, are measured on
+untrained networks. These and the measured values are stored in --workdir.
 
   elite models --pool=elite --metrics=size_bytes,arena_bytes --max_size_kb=2000
 """
@@ -35,20 +36,29 @@ from efficientnet_elite.search.candidates import (
 FLAGS = absl_flags.FlagValues()
 common.define_pool(FLAGS)
 absl_flags.DEFINE_enum(
-    "format", "table", ["table", "json", "csv"], "How to print.", flag_values=FLAGS
+    "format",
+    "table",
+    ["table", "json", "csv"],
+    "Format of the output on stdout.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
     "base_resolution",
     IMAGENET_RESOLUTION,
-    "Input side in pixels at resolution coefficient 1.",
+    "Side of the input image in pixels at resolution coefficient 1.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_integer("classes", 1000, "Number of classes.", lower_bound=1, flag_values=FLAGS)
+absl_flags.DEFINE_integer(
+    "classes", 1000, "Number of classes of the networks.", lower_bound=1, flag_values=FLAGS
+)
 absl_flags.DEFINE_list(
-    "metrics", [], f"Further costs to list: some of {', '.join(costs.METRICS)}.", flag_values=FLAGS
+    "metrics",
+    [],
+    f"Further cost metrics to list: one or more of {', '.join(costs.METRICS)}.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
-    "workdir", None, "Keeps measured costs and untrained networks.", flag_values=FLAGS
+    "workdir", None, "Folder that stores measured costs and untrained networks.", flag_values=FLAGS
 )
 common.define_grouping(FLAGS)
 common.define_limits(FLAGS)
@@ -57,7 +67,9 @@ common.define_limits(FLAGS)
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints the table to stdout, and nothing else."""
     common.no_arguments(arguments)
-    if ":" in (flags.pool or ""):  # module:function, whose Keras would let TensorFlow talk
+    if ":" in (
+        flags.pool or ""
+    ):  # module:function imports Keras, and TensorFlow would print log lines
         common.quiet_tensorflow()
     rows = _pool(flags, flags.pool) if flags.pool else _members(flags)
     print(_FORMATS[flags.format](rows), end="")

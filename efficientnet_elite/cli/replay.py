@@ -1,17 +1,19 @@
-"""Replays rules of elimination; nothing is trained.
+"""Replays rules of elimination. Nothing is trained.
 
-With --curves, rules are compared on recorded learning curves of complete trainings. Groups are
-drawn from them at random. For each rule the table shows, with standard errors: its regret in points
-(final accuracy of a group's best member minus that of the champion), the share of groups with a
-regret of at most 0.3 points, and the epochs that a group was trained for, until its champion was
-known (search) and including the champion's complete training (total). The file is CSV with a header
-and a row for each epoch. Its columns are model, epoch (from 1), validation_accuracy (in percent, or
-0..1 if no value is above 1) and, where it was recorded, train_loss; others are ignored. All models
-must have been trained for the same number of epochs.
+With --curves, rules are compared on recorded learning curves of complete trainings, from which
+groups are drawn at random. For each rule the table shows these means with their standard errors:
+- regret: final accuracy of the best model of a group minus that of its champion, in points;
+- within 0.3: share of groups with a regret of at most 0.3 points;
+- search epochs: epochs that a group was trained for until its champion was known;
+- total epochs: the same with the champion's complete training.
+
+The curves are a CSV file with a header and a row for each epoch. Its columns are model, epoch (from
+1), validation_accuracy (in percent, or 0..1 if no value is above 1) and optionally train_loss;
+other columns are ignored. All models must have been trained for the same number of epochs.
 
   elite replay --curves=curves.csv --rules=average,last,recommended --group_size=8
 
-With --workdir, all decisions of a search are made again from the epochs in its ledger. Where they
+With --workdir, all decisions of a search are computed again from the epochs in its ledger. If they
 differ from the recorded ones, the first difference is printed and the exit status is 1.
 
   elite replay --workdir=runs/digits
@@ -31,6 +33,7 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job import settings
 from efficientnet_elite.search import replay, rules
 from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.ledger import Ledger
@@ -38,8 +41,12 @@ from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.replay import Curve, Mean, RuleResult
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_string("curves", None, "CSV file of learning curves.", flag_values=FLAGS)
-absl_flags.DEFINE_string("workdir", None, "Work directory of a search.", flag_values=FLAGS)
+absl_flags.DEFINE_string(
+    "curves", None, "CSV file of learning curves on which rules are compared.", flag_values=FLAGS
+)
+absl_flags.DEFINE_string(
+    "workdir", None, "Work directory of the search to audit.", flag_values=FLAGS
+)
 absl_flags.DEFINE_list(
     "rules",
     [*rules.RULES],
@@ -54,7 +61,7 @@ absl_flags.DEFINE_integer(
 )
 for _parameter in rules.PARAMETERS:
     absl_flags.DEFINE_integer(
-        _parameter, None, rules.parameter_help(_parameter), lower_bound=1, flag_values=FLAGS
+        _parameter, None, settings.help_of(_parameter), lower_bound=1, flag_values=FLAGS
     )
 absl_flags.DEFINE_integer(
     "epochs",
@@ -65,28 +72,35 @@ absl_flags.DEFINE_integer(
 absl_flags.DEFINE_list(
     "seed",
     ["0"],
-    "Seed of the draw. With several, such as 0,1,2, each draws its own --groups, and the results "
-    "are averaged over all of them.",
+    "Random seed of the draw of groups. With several seeds, such as 0,1,2, --groups groups are "
+    "drawn for each seed and the results are averaged over all groups.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "exclude",
     [],
-    "Leave out the models with these names; * stands for anything.",
+    "Names of models to leave out, separated by commas; * stands for any characters.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_boolean(
-    "train_loss", True, "Let the rules use the training losses.", flag_values=FLAGS
+    "train_loss",
+    True,
+    "Let the rules use the training losses, where they were recorded.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_boolean(
     "peers",
     False,
-    "Compare with the schedulers of Ray Tune and Optuna, where these are installed, on the same "
-    "groups.",
+    "Also compare the schedulers of Ray Tune and Optuna on the same groups, if these are "
+    "installed.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
-    "format", "table", ["table", "json", "csv"], "Format of the output.", flag_values=FLAGS
+    "format",
+    "table",
+    ["table", "json", "csv"],
+    "Format of the output on stdout.",
+    flag_values=FLAGS,
 )
 
 
@@ -97,7 +111,7 @@ def run(flags: Any, arguments: list[str]) -> int:
         raise UserError("give either --curves=FILE.csv or --workdir=DIR")
     if flags.workdir is not None:
         if other := [name for name in FLAGS if name != "workdir" and flags[name].present]:
-            raise UserError(f"--{other[0]} is for --curves: the settings of --workdir are its own")
+            raise UserError(f"--{other[0]} is for --curves: --workdir has recorded settings")
         return _audit(common.workdir(flags))
     rows = _compare(flags)
     print(_FORMATS[flags.format](rows), end="")

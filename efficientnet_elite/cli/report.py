@@ -1,7 +1,7 @@
-"""Writes report.html and its PNG files again, from what the work directory holds now, at any time
-of a search. The page is one file and needs no network. With --format=json everything that it shows
-goes into report.json, which describes itself; with --format=csv each table goes into a file of the
-folder report.
+"""Writes report.html and its PNG files again from the present content of the work directory. The
+search may be running or finished. The page is one file and works offline. With --format=json all of
+its data are written to report.json, with a description of each value; with --format=csv each table
+is written as a CSV file in the folder report.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ absl_flags.DEFINE_enum(
     "format",
     "html",
     ["html", "json", "csv"],
-    "Write the page, its data as JSON, or its tables as CSV.",
+    "What is written: the page, its data as JSON, or its tables as CSV.",
     flag_values=FLAGS,
 )
 

@@ -1,7 +1,7 @@
-"""Trains the candidates of a pool in rounds, eliminates about half of each cost group after a
-round, trains the champion of every group to the end, exports the champions to float32 and int8
-TFLite, verifies and benchmarks them, and writes report.html. Everything lies in --workdir. The same
-command continues a search that was interrupted at any point.
+"""Trains the candidates of a pool in rounds. After each round about half of every cost group is
+eliminated. The champion of each group is trained to the end, exported to float32 and int8 TFLite,
+verified and benchmarked. Then report.html is written. All files are written to --workdir. If the
+search is interrupted, the same command continues it.
 
   elite search --config=quick --workdir=runs/digits
   elite search --dataset=folder:PHOTOS --base_resolution=96 --epochs=60 --workdir=runs/photos
@@ -30,7 +30,8 @@ common.define_engine(FLAGS)
 absl_flags.DEFINE_boolean(
     "export",
     True,
-    "Export, verify, benchmark and report when the search is finished.",
+    "Export, verify and benchmark the champions and write the report when the search is "
+    "finished; --noexport leaves this out.",
     flag_values=FLAGS,
 )
 

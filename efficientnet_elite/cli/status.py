@@ -1,8 +1,9 @@
-"""Shows groups, survivors, scores and the time left of a search, running or not.
+"""Shows the groups, the candidates that are left, the scores and the time left of a search. The
+search may be running or not.
 
-With --watch it shows them until the search is finished. A terminal always shows the latest state;
-otherwise the state is printed again when it has changed, with --format=json as one object in each
-line. Ctrl-C ends the command, not the search.
+With --watch the display is updated until the search is finished. If stdout is not a terminal, the
+state is printed again whenever it has changed; with --format=json each state is one line. Ctrl-C
+ends this command, not the search.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from efficientnet_elite.search.summary import Summary, as_dict, summarize
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
 absl_flags.DEFINE_enum(
-    "format", "table", ["table", "json"], "Format of the output.", flag_values=FLAGS
+    "format", "table", ["table", "json"], "Format of the output on stdout.", flag_values=FLAGS
 )
 absl_flags.DEFINE_boolean(
-    "watch", False, "Show every change until the search is finished.", flag_values=FLAGS
+    "watch", False, "Update the display until the search is finished.", flag_values=FLAGS
 )
 absl_flags.DEFINE_float(
-    "interval", 2.0, "Seconds between two checks with --watch.", lower_bound=0.1, flag_values=FLAGS
+    "interval", 2.0, "Seconds between two updates with --watch.", lower_bound=0.1, flag_values=FLAGS
 )
 
 

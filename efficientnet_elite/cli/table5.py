@@ -1,6 +1,6 @@
-"""Prints Table 5 of arXiv 2009.07409 beside the parameters and MACs that the same networks have
-here, and says why they differ where they do. Accuracies and search costs are the paper's; nothing
-is measured.
+"""Prints Table 5 of arXiv 2009.07409 beside the parameters and MACs of the same networks in this
+project, and explains the differences. Accuracies and search costs are copied from the paper;
+nothing is trained or measured.
 
   elite table5
   elite table5 --format=markdown --figures=docs > docs/table5.md
@@ -22,12 +22,17 @@ from efficientnet_elite.report.table5_rows import Comparison
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_enum(
-    "format", "table", ["table", "csv", "markdown"], "Format of the output.", flag_values=FLAGS
+    "format",
+    "table",
+    ["table", "csv", "markdown"],
+    "Format of the output on stdout.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
     "figures",
     None,
-    "Folder to draw the paper's Figures 1 (parameters) and 7 (MACs) into, as PNG and SVG.",
+    "Folder for the paper's Figures 1 (parameters) and 7 (MACs) as PNG and SVG files. By default "
+    "nothing is drawn.",
     flag_values=FLAGS,
 )
 

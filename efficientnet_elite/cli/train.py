@@ -1,6 +1,6 @@
-"""Trains networks by name, each with several seeds, and prints their test accuracy: mean and
-standard deviation. NAME@PIXELS trains a network at another input size. The same command continues
-trainings that were interrupted; results also go to train.json in --workdir.
+"""Trains networks by name, each with one or more seeds, and prints the mean and the standard
+deviation of their test accuracy. NAME@PIXELS trains a network at another input size. If training is
+interrupted, the same command continues it. Results are also written to train.json in --workdir.
 
   elite train elite0 elite9 elite0@38 --seeds=3 --dataset=rendered --base_resolution=64 \\
       --epochs=20 --workdir=runs/rendered
@@ -27,7 +27,7 @@ common.define_training(FLAGS)
 absl_flags.DEFINE_integer(
     "seeds",
     1,
-    "Train each network with this many seeds, from --seed on.",
+    "Number of trainings of each network, with the seeds --seed, --seed + 1 and so on.",
     lower_bound=1,
     flag_values=FLAGS,
 )

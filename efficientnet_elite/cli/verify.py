@@ -1,8 +1,8 @@
-"""Runs the same test images in every runtime that is installed, each in a process of its own, and
-compares what they give. The exit status is 1 where a runtime cannot run the model, or differs too
-much from the runtime that computes with the same arithmetic. With --workdir, images, split and crop
-are those of that search. Networks that give each pixel a class are judged by mIoU, on as many
-images as fit into memory with their outputs.
+"""Runs the same test images in every installed runtime, each in its own process, and compares the
+outputs. The exit status is 1 if a runtime cannot run the model, or if its outputs differ too much
+from those of the runtime with the same arithmetic. With --workdir the images, their split and the
+crop are those of that search. Networks for segmentation are judged by mIoU, on as many images as
+fit into memory together with their outputs.
 
   elite verify net.int8.tflite --dataset=digits
   elite verify --workdir=runs/digits runs/digits/export/elite9/elite9.int8.tflite --format=json
@@ -25,27 +25,34 @@ from efficientnet_elite.search.ledger import Ledger
 
 FLAGS = absl_flags.FlagValues()
 absl_flags.DEFINE_string(
-    "workdir", None, "Take images, split and crop from this search.", flag_values=FLAGS
+    "workdir",
+    None,
+    "Work directory of the search from which images, their split and the crop are taken.",
+    flag_values=FLAGS,
 )
 common.define_data(FLAGS)
 absl_flags.DEFINE_integer(
     "base_resolution",
     None,
-    "Input side in pixels at resolution coefficient 1, which sets the centre crop; by default the "
-    "model's own.",
+    "Side of the input image in pixels at resolution coefficient 1, which determines the centre "
+    "crop. By default the input side of the model.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_integer(
-    "seed", 0, "Seed of the splits and of the choice of images.", flag_values=FLAGS
+    "seed", 0, "Random seed of the split into parts and of the choice of images.", flag_values=FLAGS
 )
 absl_flags.DEFINE_integer(
-    "images", 200, "Test images, in turn from all classes.", lower_bound=1, flag_values=FLAGS
+    "images",
+    200,
+    "Number of test images, taken from each class in turn.",
+    lower_bound=1,
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_float(
-    "timeout", 300, "Seconds that a runtime may take.", lower_bound=0.1, flag_values=FLAGS
+    "timeout", 300, "Most seconds that each runtime may take.", lower_bound=0.1, flag_values=FLAGS
 )
 absl_flags.DEFINE_enum(
-    "format", "table", ["table", "json"], "Format of the output.", flag_values=FLAGS
+    "format", "table", ["table", "json"], "Format of the output on stdout.", flag_values=FLAGS
 )
 
 

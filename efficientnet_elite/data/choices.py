@@ -1,4 +1,4 @@
-"""What can be chosen by name for images: data sources and augmentations."""
+"""Tables of data sources and augmentations, which are chosen by name."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _SOURCES = f"{__package__}.sources"
 
 @dataclass(frozen=True)
 class Source:
-    """A place that images come from, chosen as ``--dataset=NAME`` or ``--dataset=NAME:ARGUMENT``.
+    """A data source, chosen as ``--dataset=NAME`` or ``--dataset=NAME:ARGUMENT``.
 
     Attributes:
       name, description: see `registry.Entry`.
-      load: (`DataConfig`, argument, most pixels of an image's shorter side or None,
-        `sources.OpenCache`) to `ImageData`; ``module:function`` or itself. `sources.load_indexed`
-        does all of it for images that can be read by number.
-      argument: whether there is something behind the name and a colon.
-      usage: how the whole is written, for help and messages; by default the name alone.
-      is_path: whether the argument is a path of this machine.
+      load: function from (`DataConfig`, argument, greatest length of an image's shorter side in
+        pixels or None, `sources.OpenCache`) to `ImageData`, or its name as ``module:function``.
+        `sources.load_indexed` does most of the work for images that can be read by index.
+      argument: whether an argument follows the name and a colon.
+      usage: how name and argument are written, for help and messages; by default the name alone.
+      is_path: whether the argument is a path on this machine.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Source:
 
     @property
     def spelling(self) -> str:
-        """What the user writes."""
+        """Name and argument as the user writes them."""
         return self.usage or self.name
 
 
@@ -45,8 +45,8 @@ class Augmentation:
 
     Attributes:
       name, description: see `registry.Entry`.
-      change: (uint8 images (batch, side, side, 3), int64 seed (2,)) to images of the same type and
-        shape, in TensorFlow operations; ``module:function`` or itself.
+      change: function from (uint8 images (batch, side, side, 3), int64 seed (2,)) to images of the
+        same type and shape, made of TensorFlow operations; or its name as ``module:function``.
     """
 
     name: str
@@ -87,17 +87,17 @@ SOURCES = registry.table(
     ),
 )
 
-AUGMENTATIONS: dict[str, Augmentation] = {}  # beyond crop and flip, none is built in
+AUGMENTATIONS: dict[str, Augmentation] = {}  # none is built in; crop and flip are always available
 
 
 def source(dataset: str) -> tuple[Source, str]:
-    """The source of a data set, and the argument for it.
+    """The source of a data set, and its argument.
 
     Args:
-      dataset: as of `DataConfig.dataset`.
+      dataset: a value of `DataConfig.dataset`, such as ``folder:PATH``.
 
     Raises:
-      UserError: no source is called so, or it takes another argument.
+      UserError: there is no such source, or its argument is missing or not allowed.
     """
     name, colon, argument = dataset.partition(":")
     entry = SOURCES.get(name)
@@ -116,7 +116,7 @@ def source(dataset: str) -> tuple[Source, str]:
 
 
 def augmentation(name: str) -> Callable[..., Any]:
-    """The function of an augmentation; UserError where none is called so."""
+    """The function of an augmentation; UserError if there is none of that name."""
     if name not in AUGMENTATIONS:
         known = ", ".join(AUGMENTATIONS) or "none is registered"
         raise UserError(f"there is no augmentation {name!r}: choose from {known}")

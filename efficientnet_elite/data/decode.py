@@ -1,7 +1,7 @@
-"""Decodes images to RGB pixels, in the same way for every source.
+"""Decodes images to RGB pixels in the same way for every source.
 
-It uses Pillow rather than TensorFlow's decoders, which know neither EXIF orientation nor CMYK,
-palettes or WebP. With one decoder a data set streamed from disk has the same pixels as one kept in
+Pillow is used because TensorFlow's decoders support neither EXIF orientation nor CMYK, palettes or
+WebP. As there is only one decoder, a data set streamed from disk has the same pixels as one kept in
 memory.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 Pixels = NDArray[np.uint8]
 
-_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")  # file types that phones write
+_HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1")  # file types written by phones
 
 
 class UnreadableImage(Exception):
@@ -25,7 +25,7 @@ class UnreadableImage(Exception):
 
 
 def read_file(path: Path) -> bytes:
-    """A file's content; UnreadableImage where it cannot be read."""
+    """A file's content; UnreadableImage if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -35,18 +35,19 @@ def read_file(path: Path) -> bytes:
 def decode(encoded: bytes, max_side: int | None = None) -> Pixels:
     """The pixels of one image, upright.
 
-    The orientation from EXIF is applied, transparent pixels are laid over white, 16-bit grey is
-    scaled to 8 bits, and of an animation the first frame is taken.
+    The EXIF orientation is applied, transparent pixels are blended with white, 16-bit grey values
+    are scaled to 8 bits, and an animation is reduced to its first frame.
 
     Args:
-      encoded: the file's content.
-      max_side: an image whose shorter side is longer than this is shrunk to it; None: never.
+      encoded: the content of the image file.
+      max_side: an image whose shorter side exceeds this many pixels is shrunk so that the side has
+        this length; None for no shrinking.
 
     Returns:
       uint8 (height, width, 3).
 
     Raises:
-      UnreadableImage: not an image, damaged, or of an unsupported kind.
+      UnreadableImage: the content is not an image, is damaged, or has an unsupported format.
     """
     if not encoded:
         raise UnreadableImage("empty file")
@@ -58,7 +59,7 @@ def decode(encoded: bytes, max_side: int | None = None) -> Pixels:
         raise UnreadableImage("HEIC: convert it to JPEG" if heic else "not an image") from error
     except UnreadableImage:
         raise
-    # Pillow's format plugins raise many things on damaged input: OSError, SyntaxError,
+    # Pillow's format plugins raise many kinds of errors for damaged input: OSError, SyntaxError,
     # ValueError, struct.error, zlib.error, DecompressionBombError, IndexError, EOFError.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -67,8 +68,8 @@ def decode(encoded: bytes, max_side: int | None = None) -> Pixels:
 
 def _prepare(image: Image.Image, max_side: int | None) -> Image.Image:
     if max_side is not None and min(image.size) > max_side:
-        # JPEG can decode straight to 1/2, 1/4 or 1/8 size, which skips most of the work; twice
-        # the target leaves the final filter enough to work with.
+        # JPEG can be decoded directly to 1/2, 1/4 or 1/8 of its size, which skips most of the work.
+        # At least twice the final size is kept, so that the final resize filter works well.
         factor = 2 * max_side / min(image.size)
         image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
     return ImageOps.exif_transpose(image)

@@ -1,9 +1,9 @@
 """Class folders of images on disk.
 
 The layout is ``PATH/<class>/...`` or ``PATH/<part>/<class>/...``. Parts are named train (training,
-trn), val (valid, validation) and test (testing, tst), in upper or lower case. Files may lie in
-subfolders of a class folder, and links are followed. Every file in a class folder counts as an
-image, except hidden files and files that operating systems leave behind.
+trn), val (valid, validation) and test (testing, tst), in upper or lower case. Files may be in
+subfolders of a class folder, and symbolic links are followed. Every file in a class folder counts
+as an image, except hidden files and files that operating systems create.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _PART_NAMES = {
     "testing": "test",
     "tst": "test",
 }
-_LITTER = {"thumbs.db", "desktop.ini"}
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 
 
 def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
-    """All files of a data set, sorted by name.
+    """Finds all image files of a data set, sorted by name.
 
     Args:
       root: the data set's folder.
@@ -40,12 +40,14 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
       An example for each file (its name is the path relative to ``root``), and the class names.
 
     Raises:
-      UserError: no such folder, no class folders, an empty class, or parts that contradict
-        each other or have unknown names.
+      UserError: there is no such folder, there are no class folders, a class is empty, or part
+        folders contradict each other or have unknown names.
     """
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"{root} {problem}: give a folder that holds one folder of images a class")
+        raise UserError(
+            f"{root} {problem}: give a folder that contains one folder of images for each class"
+        )
     parts = _parts(root)
     class_names = tuple(sorted({_class_name(folder) for folder in _folders(parts["train"])}))
     if not class_names:
@@ -54,7 +56,7 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
             "named after it"
         )
     for name in class_names:
-        if not name.isprintable():  # labels.txt has a line a class, in UTF-8
+        if not name.isprintable():  # labels.txt has one line for each class
             raise UserError(
                 f"class folder {name!r} has unprintable characters in its name: rename it"
             )
@@ -82,17 +84,17 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
 
 
 def _class_name(folder: Path) -> str:
-    """A class's name in the Unicode form NFC; in archives from a Mac accents are in another."""
+    """A class's name in Unicode form NFC; archives made on macOS use another form for accents."""
     return normalize("NFC", folder.name)
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """Part to its folder; only ``train``, which is the root, where there are no part folders."""
+    """Name of each part to its folder; without part folders, the root is the part ``train``."""
     named = [folder for folder in _folders(root) if folder.name.casefold() in _PART_NAMES]
     others = [folder.name for folder in _folders(root) if folder not in named]
     if not named or (others and len(named) == 1 and not _is_train_part(named[0])):
         _check_classes(root)
-        return {"train": root}  # a single "test" among other folders is a class
+        return {"train": root}  # a single folder "test" among other folders is a class
     if others:
         raise UserError(
             f"{root} mixes part folders ({', '.join(f.name for f in named)}) with other folders "
@@ -119,7 +121,7 @@ def _is_train_part(folder: Path) -> bool:
 
 
 def _check_classes(root: Path) -> None:
-    """Refuses parts of unknown names, which would otherwise be learned as classes."""
+    """Refuses part folders with unknown names, which would otherwise be learned as classes."""
     alike: dict[tuple[str, ...], list[str]] = {}
     for folder in _folders(root):
         inner = tuple(f.name for f in _folders(folder))
@@ -128,7 +130,7 @@ def _check_classes(root: Path) -> None:
     for inner, names in alike.items():
         if len(names) > 1:
             raise UserError(
-                f"{_some(names)} of {root} hold the same folders ({_some(inner)}): if they are "
+                f"{_some(names)} of {root} contain the same folders ({_some(inner)}): if they are "
                 "parts, call them train, val, test; if classes, put them into a folder train"
             )
 
@@ -142,7 +144,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files in and below a class folder; of folders that links lead to, each once."""
+    """All files in and below a class folder; a folder reached through several links counts once."""
     class_files = []
     real = folder.resolve()
     seen = {real, *real.parents}
@@ -156,12 +158,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith(".") and name.casefold() not in _LITTER
+    return not name.startswith(".") and name.casefold() not in _SYSTEM_FILES
 
 
 def _size_and_time(file: Path) -> tuple[int, int]:
     try:
         status = file.stat()
-    except OSError:  # such as a broken link, which decoding reports
+    except OSError:  # for example a broken link, which decoding reports later
         return 0, 0
     return status.st_size, status.st_mtime_ns

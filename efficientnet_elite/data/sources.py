@@ -1,4 +1,4 @@
-"""From ``--dataset`` to a loaded data set."""
+"""Loads the data set that ``--dataset`` names."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .store import DecodedStore, ImageStore, ReadingStore, decode_all
 
 
 def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """The handwritten digits: images (1797, 8, 8), 17 levels from 0 to 255; classes from 0 to 9."""
+    """The handwritten digits: uint8 images (1797, 8, 8) with 17 grey levels, and classes 0 to 9."""
     table = _digits_file()
     if table is None:
         from sklearn import datasets
@@ -46,9 +46,9 @@ def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 def _digits_file() -> NDArray[np.float64] | None:
-    """scikit-learn's file, a row for each image with its class last; None where it lies elsewhere.
+    """scikit-learn's file: a row for each image, with the class last; None if it is not found.
 
-    It is read without scikit-learn, whose import takes a second in each worker of a search.
+    It is read without importing scikit-learn, which takes a second in each worker of a search.
     """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
@@ -60,10 +60,10 @@ def _digits_file() -> NDArray[np.float64] | None:
         return np.loadtxt(lines, delimiter=",")
 
 
-# Opens the cache of decoded images; takes everything that they depend on.
+# Opens the cache of decoded images; the argument is everything that the images depend on.
 OpenCache: TypeAlias = Callable[[object], ImageCache]
 
-# Digits fill their frame of 8 x 8 pixels, and a mirrored digit is no digit.
+# Digits fill all of their 8 x 8 pixels, and a mirrored digit is not a digit.
 _DIGITS_PIPELINE = PipelineConfig(flip=False, center_crop=False, min_area=0.5)
 
 
@@ -77,19 +77,19 @@ def load(
     """Loads a data set: finds, decodes and splits its images.
 
     Args:
-      config: which data set, and how to split it.
-      max_side: images whose shorter side is longer than this many pixels are shrunk to it, to save
-        memory and time; None keeps them.
-      cache_dir: where decoded images are kept for other processes and later runs; None keeps them
-        in this process.
-      progress: show a progress bar.
+      config: the data set, and how to split it.
+      max_side: an image whose shorter side exceeds this many pixels is shrunk so that the side has
+        this length, which saves memory and time; None for no shrinking.
+      cache_dir: folder that keeps decoded images for other processes and later runs; None keeps
+        them in this process only.
+      progress: whether to show a progress bar.
 
     Returns:
       The data set. Images that cannot be read are left out and listed in ``skipped``.
 
     Raises:
-      UserError: an unknown or missing data set, fewer than two classes, an empty class, or one too
-        small to be split.
+      UserError: the data set is unknown or missing, or has fewer than two classes, an empty class,
+        or a class with too few images to be split.
     """
     check_config(config)
     if config.augment is not None:
@@ -102,8 +102,8 @@ def load(
 def load_digits(
     config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
-    """The handwritten digits of scikit-learn; see `choices.Source.load`."""
-    del argument, max_side  # they are 8 pixels wide
+    """Loads the handwritten digits of scikit-learn; see `choices.Source.load`."""
+    del argument, max_side  # images of 8 pixels need no shrinking
     grey, labels = read_digits()
     images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
     return load_indexed(
@@ -119,7 +119,7 @@ def load_digits(
 def load_folder(
     config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
-    """Class folders of images; see `choices.Source.load`."""
+    """Loads class folders of images; see `choices.Source.load`."""
     root = Path(argument).expanduser()
     examples, class_names = folder.scan(root)
 
@@ -141,7 +141,7 @@ def load_folder(
 def load_rendered(
     config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
-    """Drawn objects; see `choices.Source.load`."""
+    """Loads drawn objects; see `choices.Source.load`."""
     from .rendered.scene import RenderedConfig, label_names, render
 
     scene = RenderedConfig.parse(argument)
@@ -149,10 +149,10 @@ def load_rendered(
     return load_indexed(
         config,
         label_names(scene),
-        # Labels repeat 0, 1, ..., so that none needs to be rendered to be known.
+        # Labels repeat 0, 1, ..., and are therefore known without rendering an image.
         [Example(f"{origin}: {i}", i % scene.classes) for i in range(scene.images)],
         lambda i: decode(render(scene, i)[0], max_side),
-        PipelineConfig(min_area=0.5),  # smaller crops would cut off what tells classes apart
+        PipelineConfig(min_area=0.5),  # smaller crops would cut off what distinguishes the classes
         open_cache(["rendered", max_side, astuple(scene)]),
     )
 
@@ -160,7 +160,7 @@ def load_rendered(
 def load_rendered_masks(
     config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
-    """Drawn objects for segmentation; see `choices.Source.load`."""
+    """Loads drawn objects for segmentation; see `choices.Source.load`."""
     from .rendered import masks
 
     del max_side  # masks are not shrunk
@@ -176,18 +176,19 @@ def load_indexed(
     cache: ImageCache,
     read_with_digest: Callable[[int], tuple[Pixels, str]] | None = None,
 ) -> ImageData:
-    """Loads a source whose images can be read by number and whose labels are known beforehand.
+    """Loads a source whose images can be read by index and whose labels are known in advance.
 
     Args:
-      config: how to split.
-      class_names: by label.
-      examples: what is known of each image.
-      read: number of an image to its pixels, uint8 (height, width, 3); raises `UnreadableImage`.
-        It is called from several threads.
-      pipeline: the source's own settings of crop and flip, which the config may override.
-      cache: keeps the decoded images, as `OpenCache` opened it.
-      read_with_digest: as `read`, also gives the `digest` of the encoded image, by which copies are
-        found. It is called once for each image, `read` only where the cache is full.
+      config: how to split the data set.
+      class_names: names of the classes, by label.
+      examples: what is known of each image before it is read.
+      read: function from the index of an image to its pixels, uint8 (height, width, 3); raises
+        `UnreadableImage`. It is called from several threads.
+      pipeline: the source's default settings of crop and flip, which the config may override.
+      cache: the cache of decoded images, as `OpenCache` opened it.
+      read_with_digest: like `read`, but also returns the `digest` of the encoded image, by which
+        copies are found. It is called once for each image; `read` is then called only for images
+        that do not fit into the cache.
 
     Raises:
       UserError: see `load`.
@@ -195,7 +196,7 @@ def load_indexed(
     check_classes(config.dataset, class_names)
     pipeline = pipeline_for(config, pipeline)
 
-    def keep(add: Add) -> dict[str, Any]:
+    def fill_cache(add: Add) -> dict[str, Any]:
         digests = [""] * len(examples)
 
         def read_once(i: int) -> Pixels:
@@ -204,13 +205,13 @@ def load_indexed(
             pixels, digests[i] = read_with_digest(i)
             return pixels
 
-        numbers = range(len(examples))
+        indices = range(len(examples))
         unreadable = decode_all(
-            numbers, read_once, add, total=len(examples), progress=cache.progress
+            indices, read_once, add, total=len(examples), progress=cache.progress
         )
         return {"unreadable": unreadable, "digests": digests}
 
-    decoded = cache.keep("decoded", keep, key=NOTES)
+    decoded = cache.keep("decoded", fill_cache, key=NOTES)
     unreadable = dict(decoded.notes["unreadable"])
     examples = [
         replace(example, digest=image_digest)

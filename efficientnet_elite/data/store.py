@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 
 class ImageStore(Protocol):
-    """Images by number, inside a tf.data function."""
+    """Gives images by index inside functions of tf.data."""
 
     def read(self, index: tf.Tensor) -> tf.Tensor:
         """Image ``index`` (int64 scalar) as uint8 (height, width, 3)."""
 
 
 class DecodedStore:
-    """All images one after the other in a buffer that every dataset shares.
+    """All images one after the other in one buffer, which all tf.data datasets share.
 
     Args:
       flat: the pixels of all images, uint8 (total,).
@@ -51,12 +51,12 @@ class DecodedStore:
 
 
 class SquareStore:
-    """Images of one size with their labels, read in order: an evaluation part.
+    """Images of one size with their labels, read in order; used for validation and test parts.
 
     Args:
       flat: the pixels of all images, uint8 (total,).
-      side: of each image in pixels.
-      labels: of the images.
+      side: side of each image in pixels.
+      labels: labels of the images.
     """
 
     def __init__(self, flat: Pixels, side: int, labels: Sequence[int]) -> None:
@@ -80,22 +80,21 @@ class SquareStore:
 
 
 def _variable(flat: Pixels) -> tf.Variable:
-    """A variable with a buffer's content, which is not copied.
+    """Makes a variable from a buffer without copying it.
 
-    It is on the CPU even where there is a GPU. It is a variable because tf.data passes variables by
-    reference, but writes tensors that its functions capture into a graph: that would be a copy of
-    the images for every dataset, and fails beyond 2 GB. It is made through DLPack because the
-    variable then takes over the buffer.
+    It is on the CPU even if there is a GPU. A variable is needed because tf.data passes variables
+    by reference, whereas it writes captured tensors into the graph, which copies the images for
+    each dataset and fails beyond 2 GB. DLPack lets the variable use the buffer itself.
     """
     with tf.device("CPU:0"):
         return tf.Variable(tf.experimental.dlpack.from_dlpack(flat.__dlpack__()), trainable=False)
 
 
 class ReadingStore:
-    """Images that are decoded each time, for data sets that do not fit into memory.
+    """Images that are decoded each time they are read, for data sets that do not fit into memory.
 
     Args:
-      read: number of an image to its pixels; it is called from several threads.
+      read: function from the index of an image to its pixels; called from several threads.
     """
 
     def __init__(self, read: Callable[[int], Pixels]) -> None:
@@ -116,19 +115,19 @@ def decode_all(
     progress: bool,
     stop_when_full: bool = False,
 ) -> list[tuple[int, str]]:
-    """Decodes every item once, on all cores.
+    """Decodes every item once, using all CPU cores.
 
     Args:
-      items: arguments for ``decode``.
-      decode: item to pixels; raises UnreadableImage.
-      add: takes the readable images in order, and returns whether they still fit.
+      items: the arguments of `decode`.
+      decode: function from an item to its pixels; raises UnreadableImage.
+      add: receives the readable images in order, and returns whether the image still fits.
       total: number of items, for the progress bar.
-      progress: show one.
-      stop_when_full: stop at the first image that does not fit; otherwise the rest is decoded too,
-        to find the unreadable images.
+      progress: whether to show a progress bar.
+      stop_when_full: whether to stop at the first image that does not fit; otherwise the rest is
+        decoded too, to find all unreadable images.
 
     Returns:
-      Position and reason of each unreadable item.
+      The position of each unreadable item, and the reason why it is unreadable.
     """
 
     def attempt(item: T) -> Pixels | str:
@@ -150,7 +149,7 @@ def decode_all(
 
 
 def _map_ahead(function: Callable[[T], Pixels | str], items: Iterable[T]) -> Iterator[Pixels | str]:
-    """``map`` on threads, in order and in bounded memory; decoders release the interpreter lock."""
+    """``map`` with threads, in order and with bounded memory; decoders release the GIL."""
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Pixels | str]] = deque()

@@ -1,7 +1,8 @@
-"""What a network costs on a device: metrics by name, for cost groups and limits.
+"""Cost metrics: what a network costs on a device, by name, for cost groups and limits.
 
-Most are computed from the spec in a millisecond. The others must be measured, and come as tables of
-values. docs/metrics.md compares estimates with measured values.
+Most metrics are computed from the spec, which takes about a millisecond. The others must be
+measured and are passed as tables of values. docs/metrics.md compares estimates with measured
+values.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ class Metric:
     """A number that a network costs.
 
     Attributes:
-      name: by which it is chosen (``--group_by``, ``--metrics``).
-      title: for tables and messages.
-      unit: in which people read it.
-      factor: how many base units (bytes, milliseconds, or counts) one such unit is.
-      description: what it is, in a sentence without a full stop.
-      of: the cost of a network's spec in the base unit; None where it can only be measured.
-      limit: name of the limit on it (``--max_LIMIT``, in `unit`); empty for none.
-      measure: of a measured metric: (content of a .tflite file) to the cost; ``module:function`` or
-        itself. None where `export.measure` has a way of its own.
-      check: raises UserError where what measuring needs is not installed; likewise, or None.
-      needs: of a measured metric: what measuring it needs, for messages.
+      name: the name by which it is chosen (``--group_by``, ``--metrics``).
+      title: its name in tables and messages.
+      unit: the unit in which it is shown.
+      factor: number of base units (bytes, milliseconds or counts) in one `unit`.
+      description: one sentence without a full stop, for help texts.
+      of: function from a network's spec to the cost in base units; None if the metric can only be
+        measured.
+      limit: name of its limit (``--max_LIMIT``, given in `unit`); empty if it has none.
+      measure: for a measured metric: function from the content of a .tflite file to the cost, or
+        its name as ``module:function``; None if `export.measure` treats this metric specially.
+      check: function that raises UserError if a tool for the measurement is not installed, or its
+        name as ``module:function``; None if there is nothing to check.
+      needs: for a measured metric: what the measurement needs, for messages.
     """
 
     name: str
@@ -61,7 +64,9 @@ def _program(spec: ArchSpec) -> Program:
     try:
         return lower(spec.graph)
     except ValueError as error:
-        raise UserError(f"{spec.name}: its memory and size cannot be estimated: {error}") from error
+        raise UserError(
+            f"the memory and size of {spec.name} cannot be estimated: {error}"
+        ) from error
 
 
 def _peak(spec: ArchSpec) -> float:
@@ -74,7 +79,7 @@ METRICS = registry.table(
         "parameters",
         "M",
         1e6,
-        "Weights, moving statistics included",
+        "All weights, including the moving statistics of batch normalisation",
         lambda spec: spec.params,
         limit="params_m",
     ),
@@ -83,7 +88,7 @@ METRICS = registry.table(
         "MACs",
         "M",
         1e6,
-        "Multiply-accumulates of one image",
+        "Multiply-accumulates of one inference",
         lambda spec: spec.macs,
         limit="macs_m",
     ),
@@ -92,7 +97,7 @@ METRICS = registry.table(
         "peak activations",
         "kB",
         1e3,
-        "Most bytes of int8 activations that are in memory at once; exact",
+        "The most int8 activations that are in memory at the same time, computed exactly",
         _peak,
         limit="peak_kb",
     ),
@@ -101,7 +106,7 @@ METRICS = registry.table(
         "size",
         "kB",
         1e3,
-        "Size of the int8 file; estimated",
+        "Size of the int8 .tflite file, estimated",
         lambda spec: memory.file_bytes(_program(spec)),
         limit="size_kb",
     ),
@@ -110,7 +115,7 @@ METRICS = registry.table(
         "arena",
         "kB",
         1e3,
-        "Arena of TFLM, as on x86-64; estimated",
+        "Memory (arena) that TFLM needs for activations on x86-64, estimated",
         lambda spec: memory.arena_bytes(_program(spec)),
         limit="arena_kb",
     ),
@@ -119,7 +124,7 @@ METRICS = registry.table(
         "TFLM arena",
         "kB",
         1e3,
-        "Arena that TFLM itself reports; measured",
+        "Memory (arena) that TFLM itself reports for activations, measured",
         limit="tflm_arena_kb",
         measure="efficientnet_elite.export.runtimes.tflm:arena_bytes",
         check="efficientnet_elite.export.runtimes.tflm:check",
@@ -130,7 +135,7 @@ METRICS = registry.table(
         "latency",
         "ms",
         1.0,
-        "Milliseconds an image; measured here, or taken from --metric_table",
+        "Time of one inference, measured on this machine or taken from --metric_table",
         limit="latency_ms",
         needs="this machine or a metric table",
     ),
@@ -139,7 +144,7 @@ METRICS = registry.table(
         "Ethos-U cycles",
         "M",
         1e6,
-        "Cycles an image on an Ethos-U55-128 by Vela's estimate",
+        "Cycles of one inference on an Ethos-U55-128, as Vela estimates them",
         limit="ethos_u_cycles_m",
         measure="efficientnet_elite.export.packages.ethos_u:estimate_cycles",
         check="efficientnet_elite.export.packages.ethos_u:check_available",
@@ -149,7 +154,7 @@ METRICS = registry.table(
 
 
 def check(names: Iterable[str]) -> None:
-    """UserError where a metric is not known."""
+    """UserError if a name is not that of a metric."""
     for name in names:
         if name not in METRICS:
             raise UserError(f"unknown metric {name!r}: choose among {', '.join(METRICS)}")
@@ -161,18 +166,18 @@ def _computed(cost: Callable[[ArchSpec], float], spec: ArchSpec) -> float:
 
 
 def to_measure(names: Iterable[str]) -> list[str]:
-    """Names of the metrics among these that cannot be computed."""
+    """The names of those given metrics that must be measured, each once."""
     check(names)
     return [name for name in dict.fromkeys(names) if METRICS[name].of is None]
 
 
 def of(spec: ArchSpec, name: str, measured: Measured = {}) -> float:  # noqa: B006 (never changed)
-    """A cost in its base unit: bytes, milliseconds, or a count.
+    """The cost of a network in the metric's base unit: bytes, milliseconds or a count.
 
     Args:
       spec: the network.
-      name: of the metric.
-      measured: the values of metrics that cannot be computed.
+      name: name of the metric.
+      measured: values of the metrics that must be measured.
 
     Raises:
       UserError: the metric is unknown, or it must be measured and has not been.

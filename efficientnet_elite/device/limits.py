@@ -1,4 +1,4 @@
-"""Limits of a device: which candidates exceed them, and by which metric."""
+"""Limits of a device: which networks are excluded, and by which cost metric."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 
 
-def metric_of() -> dict[str, str]:
-    """Name of each limit to the name of the metric that it bounds, in the metric's unit."""
+def metrics_by_limit() -> dict[str, str]:
+    """Name of each limit to the name of its metric; the limit is in the metric's unit."""
     return {metric.limit: name for name, metric in METRICS.items() if metric.limit}
 
 
 def ceilings(limits: Limits) -> dict[str, float]:
-    """Metric's name to the greatest value allowed, in its base unit; of the limits that are set.
+    """Metric's name to the greatest allowed value in base units, for all limits that are set.
 
-    UserError where no metric has a limit of that name.
+    Raises:
+      UserError: no metric has a limit of that name.
     """
-    metrics = metric_of()
+    metrics = metrics_by_limit()
     bounds = {}
     for name, value in limits.by_name().items():
         if value is None:
@@ -32,18 +33,18 @@ def ceilings(limits: Limits) -> dict[str, float]:
     return bounds
 
 
-def cut(
+def excluded(
     specs: Sequence[ArchSpec],
     limits: Limits,
     measured: Measured = {},  # noqa: B006 (never changed)
 ) -> dict[str, str]:
-    """Name of each network over a limit to the reason, such as ``size 1,312 kB > 900.00 kB``.
+    """Name of each excluded network to the reason, such as ``size 1,312 kB > 900.00 kB``.
 
     A network whose cost equals a limit is within it.
 
     Raises:
-      UserError: no network is within the limits; the message names the tightest one and what would
-        fit.
+      UserError: no network is within the limits; the message names the tightest limit and the
+        nearest network.
     """
     bounds = ceilings(limits)
     table = {spec.name: {m: costs.of(spec, m, measured) for m in bounds} for spec in specs}
@@ -62,7 +63,7 @@ def _reason(values: Mapping[str, float], bounds: Mapping[str, float]) -> str:
 
 
 def _apart(metric: Metric, value: float, bound: float) -> tuple[str, str]:
-    """Two values with their unit, in all their digits where they would otherwise read the same."""
+    """Two values with their unit; with all digits if the rounded values would be equal."""
     value_text, bound_text = metric.text(value), metric.text(bound)
     if value_text != bound_text:
         return value_text, bound_text
@@ -70,30 +71,32 @@ def _apart(metric: Metric, value: float, bound: float) -> tuple[str, str]:
 
 
 def nothing_fits(table: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float]) -> str:
-    """One line for a pool in which no candidate is within the limits.
+    """The error message for a pool in which no candidate is within the limits.
 
-    The tightest limit is the one that alone excludes most candidates (in a tie, the one that the
-    cheapest candidate exceeds by the greatest factor). The nearest candidate is the one that
-    exceeds its worst limit by the smallest factor.
+    The tightest limit is the one that alone excludes the most candidates (in a tie, the one that
+    the cheapest candidate exceeds by the greatest factor). The nearest candidate is the one for
+    which the greatest ratio of cost to limit is smallest.
 
     Args:
       table: candidate's name to metric's name to cost.
-      bounds: metric's name to the greatest value allowed.
+      bounds: metric's name to the greatest allowed value.
     """
 
-    def over(metric: str) -> tuple[int, float]:
+    def exclusions(metric: str) -> tuple[int, float]:
         values = [costs_of_candidate[metric] for costs_of_candidate in table.values()]
         return sum(value > bounds[metric] for value in values), min(values) / bounds[metric]
 
-    tightest = max(bounds, key=over)
+    tightest = max(bounds, key=exclusions)
     nearest = min(table, key=lambda name: max(table[name][m] / b for m, b in bounds.items()))
     needs = ", ".join(
         f"{METRICS[m].title} {_apart(METRICS[m], table[nearest][m], bound)[0]}"
         for m, bound in bounds.items()
         if table[nearest][m] > bound
     )
+    excluded_count, _ = exclusions(tightest)
     return (
         f"no candidate is within the limits: the tightest is max_{METRICS[tightest].limit}="
-        f"{bounds[tightest] / METRICS[tightest].factor:g}, which alone cuts {over(tightest)[0]} of "
-        f"{len(table)}; the nearest candidate, {nearest}, would fit with {needs}"
+        f"{bounds[tightest] / METRICS[tightest].factor:g}, which alone excludes "
+        f"{excluded_count} of {len(table)}; the nearest candidate, {nearest}, "
+        f"would fit with {needs}"
     )

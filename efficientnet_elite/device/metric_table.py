@@ -13,39 +13,41 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 
 _Key: TypeAlias = tuple[str, str]  # a network, and the size and type of its input
-_SHOWN = 3  # missing networks that a message names
+_MAX_NAMES = 3  # a message names at most this many missing networks
 
 
 def latencies(path: Path, specs: Iterable[ArchSpec]) -> dict[str, float]:
     """Median milliseconds of each spec's int8 file on the device, by the spec's name.
 
-    A row belongs to a spec where its file is called ``NAME.int8.tflite`` (or, as untrained pools
-    are written, ``NAME-...px-....int8.tflite``) and its input has the spec's size.
+    A row belongs to a spec if its file is called ``NAME.int8.tflite`` (for untrained networks
+    ``NAME-...px-....int8.tflite``) and its input has the spec's size.
 
     Args:
-      path: the JSON file.
+      path: path of the JSON file.
       specs: the networks to look up.
 
     Raises:
-      UserError: the file cannot be read, or does not have exactly one row for a network.
+      UserError: the file cannot be read, or a network has no row or more than one.
     """
     rows = _rows(path)
     wanted = {spec.name: _wanted(spec) for spec in specs}
     missing = [name for name, key in wanted.items() if key not in rows]
     if missing:
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        shown = ", ".join(missing[:_MAX_NAMES]) + (", ..." if len(missing) > _MAX_NAMES else "")
         raise UserError(
-            f"{path} has no int8 latency of {len(missing)} of {len(wanted)} candidates ({shown}) "
+            f"{path} has no int8 latency for {len(missing)} of {len(wanted)} candidates ({shown}) "
             "at this input size: measure them on the device too"
         )
     for name, key in wanted.items():
         if len(rows[key]) > 1:
-            raise UserError(f"{path} has {len(rows[key])} int8 latencies of {name}: leave one")
+            raise UserError(
+                f"{path} has {len(rows[key])} int8 latencies of {name}: keep only one row"
+            )
     return {name: rows[key][0] for name, key in wanted.items()}
 
 
 def _rows(path: Path) -> dict[_Key, list[float]]:
-    """Network and input to the milliseconds of its rows, without rows that failed."""
+    """Network and input to the milliseconds of its rows; rows of failed runs are left out."""
     milliseconds: dict[_Key, list[float]] = {}
     try:
         for row in json.loads(path.read_text())["rows"]:

@@ -19,12 +19,14 @@ from efficientnet_elite.job.exporting import ExportResult
 from efficientnet_elite.job.results import Search, load
 from efficientnet_elite.job.run import SearchResult
 from efficientnet_elite.job.training import Training
+from efficientnet_elite.search.ledger import reading
 
 __all__ = ["Search", "evaluate", "export", "load", "search", "train"]
 
 _LOG = logging.getLogger("efficientnet_elite")
 
 
+@reading()
 def search(
     *,
     workdir: str | Path,
@@ -57,12 +59,12 @@ def search(
     from efficientnet_elite.job import run
 
     known = settings.options()
-    own = ("workdir", "config", "engine", "workers", "ray_address", "export", "progress")
-    settings.check_names(options, [*known, *own, "on_message"], "search")
+    others = ("workdir", "config", "engine", "workers", "ray_address", "export", "progress")
+    settings.check_names(options, [*known, *others, "on_message"], "search")
     return run.search(
         settings.search_config(options, config_file.named_config(config)),
         _folder(workdir),
-        engine=EngineConfig(engine, workers, ray_address),
+        engine=EngineConfig(engine, _count("workers", workers), ray_address),
         export=export,
         progress=progress,
         on_message=on_message,
@@ -96,7 +98,9 @@ def train(
 
     known = [*settings.names_of("train", "data"), "base_resolution", "seed"]
     settings.check_names(options, [*known, "workdir", "config", "seeds", "progress"], "train")
-    if seeds < 1:
+    for name in networks:
+        settings.checked(name, str, "a network's name")
+    if (seeds := _count("seeds", seeds) or 0) < 1:
         raise UserError(f"seeds={seeds}: must be at least 1")
     wanted = settings.training_config(options, config_file.named_config(config))
     return training.train(
@@ -111,6 +115,7 @@ def train(
     )
 
 
+@reading()
 def evaluate(
     *paths: str | Path,
     workdir: str | Path | None = None,
@@ -134,17 +139,18 @@ def evaluate(
     """
     from efficientnet_elite.job import evaluation
 
-    own = ("workdir", "base_resolution", "progress")
-    settings.check_names(options, [*settings.names_of("data"), *own], "evaluate")
+    others = ("workdir", "base_resolution", "progress")
+    settings.check_names(options, [*settings.names_of("data"), *others], "evaluate")
     return evaluation.evaluate(
-        [Path(path).expanduser() for path in paths],
+        [Path(path).expanduser().absolute() for path in paths],
         workdir=None if workdir is None else _folder(workdir),
         data=settings.data_config(options),
-        base_resolution=base_resolution,
+        base_resolution=_count("base_resolution", base_resolution),
         progress=progress,
     )
 
 
+@reading()
 def export(*names: str, progress: bool = True, **options: Any) -> ExportResult:
     """Exports champions of a search or a .keras file, or makes packages for a target.
 
@@ -163,12 +169,25 @@ def export(*names: str, progress: bool = True, **options: Any) -> ExportResult:
 
     settings.check_names(options, [*exporting.OPTIONS, "progress"], "export")
     given = {name: value for name, value in options.items() if value is not None}
+    if given.get("workdir"):
+        given["workdir"] = _folder(given["workdir"])
     return exporting.export(names, given, progress=progress)
 
 
+def _count(name: str, value: Any) -> int | None:
+    """A whole number, or None where none is given; UserError for other values."""
+    return None if value is None else settings.checked(value, int, name)
+
+
 def _folder(path: str | Path) -> Path:
-    """A work directory; UserError where there is a file of that name."""
-    folder = Path(path).expanduser()
+    """A work directory, absolute: the current directory may change while a search runs.
+
+    Raises:
+      UserError: the path is empty, as of an unset variable, or there is a file of that name.
+    """
+    if not str(path):
+        raise UserError("workdir is empty: name the work directory")
+    folder = Path(path).expanduser().absolute()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: workdir names a folder")
     return folder

@@ -10,6 +10,7 @@ import json
 import re
 import textwrap
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def read(path: Path) -> SearchConfig:
     """
     values = dict(_parsed(path))
     base = values.pop("base", None)
-    if base is not None and base not in PRESETS:
+    if base is not None and base not in tuple(PRESETS):  # a tuple: a list has no hash
         raise UserError(f"{path}: base={base!r}: use {' or '.join(PRESETS)}")
     try:
         return with_values(
@@ -63,9 +64,11 @@ def read(path: Path) -> SearchConfig:
 def _parsed(path: Path) -> Mapping[str, Any]:
     parse = _parse_toml if path.suffix == ".toml" else _parse_yaml
     try:
-        values = parse(path.read_text(encoding="utf-8"))
+        values = parse(path.read_text(encoding="utf-8-sig"))  # editors may add a byte order mark
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is nested too deeply to be a file of settings") from error
     except ValueError as error:  # wrong syntax, or no UTF-8
         reason = " ".join(str(error).split())
         kind = "TOML" if path.suffix == ".toml" else "YAML"
@@ -80,13 +83,17 @@ def _parse_toml(text: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError:
-        raise UserError("YAML needs a package: pip install PyYAML, or write TOML") from None
+    import yaml  # type: ignore[import-untyped]
 
     class Loader(yaml.SafeLoader):
-        """Takes 1e-5 for a number, as YAML 1.2 does; PyYAML takes it for a text."""
+        """A SafeLoader for YAML 1.2: 1e-5 is a number, and no mapping has a key twice."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            """Builds a mapping; ValueError where a key stands in it twice."""
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if twice := [key for key, times in Counter(keys).items() if times > 1]:
+                raise ValueError(f"{twice[0]!r} is given twice (line {node.start_mark.line + 1})")
+            return super().construct_mapping(node, deep)
 
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float",
@@ -146,9 +153,9 @@ def as_toml(config: SearchConfig) -> str:
     TOML has no value for "not set": such a setting stands there as a comment.
     """
     parts = [
-        "# Settings of a search, for `elite search --config=FILE.toml`. Flags override them. A\n"
-        "# setting that is left out has its default, or the value of a preset that the line\n"
-        '# `base = "quick"` at the top of the file names.'
+        "# Settings of a search, for `elite search --config=FILE.toml`. Flags override them.\n"
+        '# A setting that you leave out has its default. With the line `base = "quick"` at the\n'
+        "# top of the file it has the value of that preset instead."
     ]
     section = ""
     for dotted in setting_types():
@@ -174,14 +181,16 @@ def _described(dotted: str) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    # For booleans, texts and integers TOML and JSON agree; repr is exact for floats in both.
-    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float):
+        return repr(value)  # exact
+    # For booleans, texts and integers TOML and JSON agree, except that TOML escapes DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def as_markdown() -> str:
     """The page docs/configuration.md: every setting with its flag and its values in the presets."""
     configs: dict[str, Callable[[], SearchConfig]] = {"default": SearchConfig, **PRESETS}
-    made = {name: make() for name, make in configs.items()}
+    presets = {name: make() for name, make in configs.items()}
     flags = {dotted: option.name for option in options().values() for dotted in option.fields}
     parts = [_INTRODUCTION]
     section = None
@@ -190,7 +199,7 @@ def as_markdown() -> str:
         if part != section:
             parts.append(f"## {_TITLES[part]}")
             section = part
-        values = {label: value_of(config, dotted) for label, config in made.items()}
+        values = {label: value_of(config, dotted) for label, config in presets.items()}
         shown = ", ".join(f"{label} {_markdown_value(value)}" for label, value in values.items())
         if len(set(map(str, values.values()))) == 1:
             shown = f"always {_markdown_value(values['default'])}"
@@ -215,18 +224,18 @@ _TITLES = {
 }
 _INTRODUCTION = """# Settings of a search
 
-Every setting can be given in a file, `elite search --config=FILE.toml` (or `.yaml`); those that
-users change often have a flag too. Flags override the file, and the file overrides its base.
+Every setting can be given in a file (`.toml` or `.yaml`): `elite search --config=FILE.toml`. Those
+that users change often also have a flag. Flags override the file, and the file overrides its base.
 
 ```
 elite config --config=quick > my.toml      # a complete file, with a comment for each setting
 elite search --config=my.toml --epochs=20 --workdir=runs/mine
 ```
 
-A file may hold some of the settings only:
+A file may hold only some of the settings:
 
 ```toml
-base = "quick"        # a preset for all that is not said here; without this line the defaults
+base = "quick"        # gives all settings that are not in this file; without it, the defaults do
 
 [limits]
 size_kb = 2000
@@ -236,6 +245,6 @@ epochs = 20
 weight_decay = 1e-4
 ```
 
-In YAML the same is `base: quick`, `limits: {size_kb: 2000}`, `train: {epochs: 20}`; `null` unsets
-a setting. Relative paths count from the current directory, as in flags. This page is written by
-`elite config --format=markdown > docs/configuration.md`."""
+In YAML the same file is `base: quick`, `limits: {size_kb: 2000}`, `train: {epochs: 20}`; `null`
+unsets a setting. Relative paths start at the current directory, as in flags. This page is written
+by `elite config --format=markdown > docs/configuration.md`."""

@@ -81,6 +81,8 @@ def evaluate(
     from efficientnet_elite.search import run as search_run
 
     check_paths(paths)
+    if base_resolution is not None and base_resolution < 8:
+        raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
     networks = [_load(path) for path in paths]
     if workdir is not None:
         with Ledger(workdir) as ledger:
@@ -147,7 +149,7 @@ def _load(path: Path) -> _Network:
 
 
 def _check_output(network: _Network, images: ImageData) -> None:
-    """UserError where a network was made for other classes, or for masks or not."""
+    """UserError if a network has other classes, or is for the other task."""
     masks = (network.side, network.side) if images.masks else ()
     wanted = (*masks, images.num_classes)
     if network.output != wanted:
@@ -163,7 +165,7 @@ def _in_keras(model: Any, batches: Batches) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def _in_litert(content: bytes, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """In a process of its own: the file may come from anywhere."""
+    """Runs in a separate process, since the file may come from an untrusted source."""
     from efficientnet_elite.export.runtimes.runtime import run_isolated
 
     for pixels, classes in _parts(batches):

@@ -12,7 +12,8 @@ import numpy as np
 
 from efficientnet_elite.config import CALIBRATION_IMAGES
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export.int8.choices import default_remedies
+from efficientnet_elite.export.int8 import choices
+from efficientnet_elite.export.packages.targets import TARGETS
 from efficientnet_elite.job import settings
 from efficientnet_elite.search.ledger import Ledger
 
@@ -40,7 +41,7 @@ _LISTS = {"formats": ("float32", "int8"), "io": ("int8",)}
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export made.
+    """What an export wrote.
 
     Attributes:
       sidecars: contents of the JSON files beside the exported networks (docs/export.md): names,
@@ -52,8 +53,39 @@ class ExportResult:
     packages: tuple[Package, ...] = ()
 
 
+# Option to its type, and to the only values that it may have.
+_TYPES = {
+    "remedies": tuple[str, ...],
+    "calibration_images": int,
+    "max_accuracy_drop": float,
+    "seed": int,
+    "base_resolution": int,
+}
+_CHOICES: Mapping[str, Iterable[str]] = {
+    "target": TARGETS,
+    "calibration": choices.CALIBRATION_METHODS,
+    "output": choices.OUTPUTS,
+    "input": choices.INPUTS,
+}
+_LEAST = {"calibration_images": 1, "max_accuracy_drop": 0, "base_resolution": 8}
+
+
+def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with values of the types that they have; UserError where one is wrong."""
+    values = {name: _list(options, name) for name in _LISTS}
+    for name, value in options.items():
+        if name in _TYPES:
+            values[name] = value = settings.checked(value, _TYPES[name], name)
+        if name in _CHOICES and value not in tuple(_CHOICES[name]):
+            allowed = " or ".join(_CHOICES[name])
+            raise UserError(f"{name}={settings.shorten(value)}: use {allowed}")
+        if name in _LEAST and not value >= _LEAST[name]:  # NaN neither
+            raise UserError(f"{name}={value}: must be at least {_LEAST[name]}")
+    return {**options, **values}
+
+
 def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
-    """Checks what can be checked in an instant; whether the export then needs TensorFlow here.
+    """Checks what can be checked at once, and returns whether the export needs TensorFlow here.
 
     Raises:
       UserError: options contradict one another, would change nothing, or name no file or search.
@@ -101,7 +133,7 @@ def export(
         export failed.
     """
     needs_tensorflow(names, options)
-    options = {**options, **{name: _list(options, name) for name in _LISTS}}
+    options = _checked(options)
     if not options.get("model"):
         return _export_champions(names, options, progress)
     if _is_keras(options):
@@ -130,10 +162,10 @@ def _export_champions(
     asked = {field: options[name] for name, field in _SETTINGS.items() if name in options}
     asked |= {"names": names, "formats": formats.parse(options["formats"], options["io"])}
     if options.get("target"):
-        made = packages.of_champions(
+        written = packages.of_champions(
             workdir, options["target"], progress=progress, **_accelerator(options), **asked
         )
-        return ExportResult(packages=tuple(made))
+        return ExportResult(packages=tuple(written))
     export_workdir.export_champions(workdir, progress=progress, **asked)
     return ExportResult(sidecars=tuple(export_workdir.read_sidecars(workdir)))
 
@@ -142,7 +174,6 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
     """Exports a .keras file, and packs it where there is a target."""
     from efficientnet_elite.export import formats, from_keras, keras_file
     from efficientnet_elite.export.packages import packages
-    from efficientnet_elite.export.packages.targets import TARGETS
 
     target = options.get("target")
     side = keras_file.check(path)[0]
@@ -169,7 +200,7 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
         formats=asked,
         method=options.get("calibration", "minmax"),
         max_accuracy_drop=options.get("max_accuracy_drop"),
-        remedies=tuple(options.get("remedies", default_remedies())),
+        remedies=tuple(options.get("remedies", choices.default_remedies())),
         details=details,
     )
     sidecar = from_keras.export_file(path, request, images)

@@ -24,7 +24,7 @@ _PROGRAM = (
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the latency program gave.
+    """The output of the latency program.
 
     Attributes:
       text: its standard output, as a rule a table with a line for each file.
@@ -72,10 +72,10 @@ def _exported_files(workdir: Path) -> list[str]:
 
 
 def measure_files(files: Sequence[str], options: Sequence[str] = ()) -> Measurement:
-    """Measures files, interleaved, in a process of its own.
+    """Measures files, which take turns, in a separate process.
 
-    Each file is first run once in another process: a file that is damaged, or that crashes its
-    process, costs a fault and not the latencies of the others.
+    Each file is first run once in another process. A damaged file, or one that crashes its process,
+    is then reported as a fault, and the others are still measured.
     """
     sound, faults = [], []
     for file in files:

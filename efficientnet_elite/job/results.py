@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.report import artefacts
 from efficientnet_elite.search import summary as summary_lib
 from efficientnet_elite.search import summary_text
 from efficientnet_elite.search.champions import read_champions
 from efficientnet_elite.search.decisions import Decision
-from efficientnet_elite.search.ledger import Epoch, Ledger
+from efficientnet_elite.search.ledger import Epoch, Ledger, reading
 from efficientnet_elite.search.summary import Summary
 from efficientnet_elite.search.workdir import champions_path
 
@@ -120,13 +121,17 @@ class Search:
         return summary_text.as_text(self.summary)
 
 
+@reading()
 def load(workdir: str | Path) -> Search:
     """Reads a search, running or finished, from its work directory.
 
     Raises:
-      UserError: there is no search in ``workdir``.
+      UserError: there is no search in ``workdir``, or it is damaged.
     """
-    workdir = Path(workdir).expanduser()
+    if not str(workdir):
+        raise UserError("name the work directory")
+    # Absolute: the paths of the result hold after a change of the current directory.
+    workdir = Path(workdir).expanduser().absolute()
     with Ledger(workdir) as ledger, ledger.snapshot():
         summary = summary_lib.summarize(ledger)
         config = SearchConfig.from_dict(ledger.meta()["config"])

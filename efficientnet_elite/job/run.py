@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search made.
+    """The results of a search.
 
     Attributes:
       champions: one for each group that has one, heaviest group first.
@@ -42,9 +42,13 @@ class ExportError(UserError):
         super().__init__(message)
         self.result = result
 
+    def __reduce__(self) -> tuple[type, tuple[str, SearchResult]]:
+        """Both arguments, so that the error passes from one process to another."""
+        return type(self), (str(self), self.result)
+
 
 def _ignore(value: object) -> None:
-    """Does nothing with what it is called with."""
+    """Ignores its arguments."""
 
 
 def search(

@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from efficientnet_elite.config import (
     Limits,
     SearchConfig,
     all_fields,
-    value_type,
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.fields import value_type
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.search import rules
@@ -58,7 +59,7 @@ def setting_types() -> dict[str, Any]:
     types: dict[str, Any] = {}
     for dotted, cls, field in all_fields():
         if cls is Limits:
-            types |= {f"limits.{name}": float for name in limits.metric_of()}
+            types |= {f"limits.{name}": float for name in limits.metrics_by_limit()}
         else:
             types[dotted] = value_type(cls, field.name)
     return types
@@ -103,8 +104,12 @@ def help_of(dotted: str) -> str:
         return f"{_FIELDS[dotted].metadata['help']} {_NAMES[dotted]()}"
     part, _, name = dotted.rpartition(".")
     if part == "limits":
-        metric = costs.METRICS[limits.metric_of()[name]]
-        return f"Leave out candidates above this many {metric.unit}: {metric.description}."
+        metric = costs.METRICS[limits.metrics_by_limit()[name]]
+        unit = _UNITS.get(metric.unit, metric.unit)
+        return (
+            f"Limit on {metric.title}, in {unit}. {metric.description}. Candidates above the limit "
+            "are excluded before training. By default there is no limit."
+        )
     return _FIELDS[dotted].metadata["help"]
 
 
@@ -118,32 +123,33 @@ def choices_of(dotted: str) -> tuple[str, ...]:
 def _pool_names() -> str:
     suffixes = " or ".join(f"-{name}" for name in activations.variants())
     return (
-        f"One or more of {', '.join(FAMILIES)}, or the beginning of their names, or all; for "
-        f"segmentation {', '.join(segmentation.FAMILIES)} or segmentation (all of these); "
-        f"separated by commas. A name can end in {suffixes} for another activation and in -nose "
-        "for no channel gates, such as elite-relu6-nose. "
-        "module:function names Keras models of your own (docs/families.md)."
+        f"One or more families, separated by commas: {', '.join(FAMILIES)}. The beginning of a "
+        "name stands for all families that begin so, and all for every family. For segmentation: "
+        f"{', '.join(segmentation.FAMILIES)}, or segmentation for all of these. A name can end in "
+        f"{suffixes} for another activation and in -nose for no squeeze-excite, such as "
+        "elite-relu6-nose. module:function takes your own Keras models (docs/families.md)."
     )
 
 
 def _dataset_names() -> str:
     spellings = ", ".join(f"{each.spelling} ({each.description})" for each in SOURCES.values())
-    return f"One of {spellings}."
+    return f"Use one of {spellings}."
 
 
 def _augmentation_names() -> str:
     names = registry.described(AUGMENTATIONS.values())
-    return f"There are {names}." if names else "None is built in (BUILD.md)."
+    return f"There are {names}." if names else "BUILD.md says how to add one."
 
 
 def _rule_names() -> str:
-    return f"average is the paper's, {rules.RECOMMENDED} the recommended one."
+    return f"average is the rule of the paper; {rules.RECOMMENDED} is recommended."
 
 
 def _metric_names() -> str:
-    return f"Some of {', '.join(costs.METRICS)}."
+    return f"Use one or more of {', '.join(costs.METRICS)}."
 
 
+_UNITS = {"M": "millions", "kB": "kB (1000 bytes)", "ms": "milliseconds"}
 _FIELDS = {dotted: field for dotted, cls, field in all_fields() if cls is not Limits}
 # Field to the sentence on the names that it can have, which lower rooms keep in tables.
 _NAMES: Mapping[str, Callable[[], str]] = {
@@ -175,23 +181,40 @@ def check_names(given: Iterable[str], known: Iterable[str], caller: str) -> None
 
 def checked(value: Any, kind: Any, shown: str) -> Any:
     """A value as the type that a setting has; UserError where it is of another one."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, bool):
-        raise UserError(f"{shown}={value!r}: must be {_KINDS[int]}")
     if kind in _KINDS:
         if isinstance(value, Path) and kind is str:
             return str(value)
-        if not isinstance(value, kind):
-            raise UserError(f"{shown}={value!r}: must be {_KINDS[kind]}")
+        if kind in (int, float):
+            value = _number(value, kind, shown)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise UserError(f"{shown}={shorten(value)}: must be {_KINDS[kind]}")
         return value
     if isinstance(value, str):
         value = [item.strip() for item in value.split(",")]
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise UserError(f"{shown}={value!r}: must be a list of names")
+        raise UserError(f"{shown}={shorten(value)}: must be a list of names")
     return tuple(value)
 
 
+def _number(value: Any, kind: type, shown: str) -> Any:
+    """A number of Python or NumPy as the type of a setting; other values as they are."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, Integral):
+        if abs(int(value)) > _LARGEST_INTEGER:
+            raise UserError(f"{shown} is too large a number")
+        return kind(value)
+    return float(value) if kind is float and isinstance(value, Real) else value
+
+
+def shorten(value: Any) -> str:
+    """A wrong value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+_LARGEST_INTEGER = 2**63 - 1  # of TOML and of the ledger
+_LONGEST_SHOWN = 80  # characters
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
@@ -212,17 +235,23 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
     elif changes_rule and config.first_elimination is not None:
         # The first elimination stays where it is; other rules make it after one round.
         config = replace(config, round_epochs=config.first_elimination, first_elimination=None)
+    # Rounds of the config that no longer fit into a shorter training become the rule's own.
+    epochs = values.get("train.epochs", config.train.epochs)
+    for name in ("round_epochs", "first_elimination"):
+        length = getattr(config, name)
+        if length is not None and length > epochs >= 1:
+            config = replace(config, **{name: None})
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
-    own: dict[str, Any] = {}
+    top: dict[str, Any] = {}
     for dotted, value in values.items():
         part, _, name = dotted.rpartition(".")
-        (parts[part] if part else own)[name] = value
+        (parts[part] if part else top)[name] = value
     if parts["limits"]:
-        own["limits"] = Limits.of({**config.limits.by_name(), **parts.pop("limits")})
+        top["limits"] = Limits.of({**config.limits.by_name(), **parts.pop("limits")})
     for part, replaced in parts.items():
         if replaced:
-            own[part] = replace(getattr(config, part), **replaced)
-    config = replace(config, **own)
+            top[part] = replace(getattr(config, part), **replaced)
+    config = replace(config, **top)
     return replace(
         config, data=_with_absolute_paths(config.data), metric_table=_absolute(config.metric_table)
     )
@@ -241,7 +270,7 @@ def _absolute(path: str | None) -> str | None:
 
 
 def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConfig:
-    """A config with the options that are given (those that are not None) in place of its own."""
+    """A config in which the options that are given, those that are not None, are replaced."""
     table = options()
     replaced: dict[str, Any] = {}
     for name, value in values.items():
@@ -255,16 +284,17 @@ def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConf
 
 
 def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> DataConfig:
-    """The same of the settings of images alone; options of other settings are left out."""
+    """The settings of images with the options that are given; other options are ignored."""
     names = {*names_of("data")}
     part = {name: value for name, value in values.items() if name in names}
     return search_config(part, SearchConfig(data=data or DataConfig())).data
 
 
 def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConfig:
-    """The same of what training single networks needs: recipe, images, input size and seed.
+    """A config with the given options that training single networks needs; others are ignored.
 
-    The rounds, which have no meaning then, do not bound the number of epochs.
+    These are the recipe, the images, the input size and the seed. Single networks are trained
+    without rounds, so that the lengths of rounds do not bound the number of epochs.
     """
     names = {*names_of("train", "data"), "base_resolution", "seed"}
     part = {name: value for name, value in values.items() if name in names}
@@ -279,7 +309,7 @@ def limits_of(values: Mapping[str, Any]) -> Limits:
 
 
 def preset(name: str) -> SearchConfig:
-    """A preset by its name."""
+    """The preset of this name; UserError if there is none."""
     if name not in PRESETS:
         raise UserError(
             f"no preset {name!r}{nearest(name, PRESETS)} (presets are {', '.join(PRESETS)}; a file "

@@ -44,7 +44,7 @@ class Training:
 
 
 def check_networks(names: Sequence[str], base_resolution: int) -> None:
-    """UserError where a name is none of a network that can be made for this input size."""
+    """UserError if a name is unknown or its network cannot be built for this input size."""
     if not names:
         raise UserError("name networks, such as elite9 or elite9@96 (`elite models` lists them)")
     for name in names:

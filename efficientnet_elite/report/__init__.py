@@ -90,7 +90,7 @@ def gather(workdir: Path) -> Contents:
         for decided in decided_rounds(group.number, group.decisions)
     ]
     choices = comparison.choices(rounds, record.epochs)
-    costs = cost.group_costs(summary, schedule, record.epochs, record.replicas)
+    costs = cost.group_costs(summary, schedule, record.epochs, record.repeats)
     measured = record.meta.get("measured", {})
     return Contents(
         workdir=workdir,
@@ -107,7 +107,7 @@ def gather(workdir: Path) -> Contents:
         choices=choices,
         agreement=comparison.agreement(choices, summary.groups, schedule.rule),
         trainings=cost.noise_trainings(
-            record.replicas, summary, schedule, record.epochs, record.failures
+            record.repeats, summary, schedule, record.epochs, record.failures
         ),
         costs=costs,
         forecast_checks=cost.compare_with_forecast(record.meta, summary, costs[-1]),

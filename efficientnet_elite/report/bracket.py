@@ -51,7 +51,7 @@ class _Column:
 
 
 def bracket(group: Group, rounds: Sequence[DecidedRound]) -> Figure | None:
-    """Draws the tournament of a group; None where nobody has been eliminated.
+    """Draws the tournament of a group; None if no candidate has been eliminated.
 
     Rounds in which everybody went on are left out.
     """

@@ -54,7 +54,7 @@ class Agreement:
     Attributes:
       rule: name of the rule.
       used: whether the search was decided by it.
-      eliminations: eliminations at which somebody with a score left.
+      eliminations: number of eliminations in which a candidate with a score left.
       same: how many of them would have had the same survivors.
       others: how often in all a candidate went on that the rule would have eliminated.
       champions_eliminated: champions that it would have eliminated at some time, in the groups'

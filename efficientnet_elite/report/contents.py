@@ -68,7 +68,7 @@ class Contents:
 
 @dataclass(frozen=True)
 class Figures:
-    """What the page shows of it as pictures.
+    """The figures of the page.
 
     Attributes:
       curves: group number to its figure; groups that have not been started have none.

@@ -8,7 +8,7 @@ from typing import Any
 
 from efficientnet_elite.search.budget import Forecast, Pace, TrainingCost, forecast
 from efficientnet_elite.search.ledger import Epoch
-from efficientnet_elite.search.noise import Replica, scores_by_seed, trainings_by_candidate
+from efficientnet_elite.search.noise import Repeat, scores_by_seed, trainings_by_candidate
 from efficientnet_elite.search.record import curves
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.summary import Group, Summary
@@ -109,7 +109,7 @@ class Training:
 
 
 def noise_trainings(
-    replicas: Sequence[Replica],
+    repeats: Sequence[Repeat],
     summary: Summary,
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
@@ -118,9 +118,9 @@ def noise_trainings(
     """The trainings of each repeated candidate, its own one first; groups in their order."""
     group_of = {member.name: group.number for group in summary.groups for member in group.members}
     by_candidate = sorted(
-        trainings_by_candidate(replicas).items(), key=lambda item: (group_of[item[0]], item[0])
+        trainings_by_candidate(repeats).items(), key=lambda item: (group_of[item[0]], item[0])
     )
-    seeds = {replica.name: replica.seed for replica in replicas}
+    seeds = {repeat.name: repeat.seed for repeat in repeats}
     accuracies, losses = curves(epochs)
     result = []
     for candidate, names in by_candidate:
@@ -152,8 +152,8 @@ class GroupCost:
     Attributes:
       group: number of the group; None for all together.
       candidates: number of candidates that took part.
-      replicas: number of repeats, which measure the noise; their cost is included.
-      epochs_planned, work_planned: forecast before the first epoch, failures aside.
+      repeats: number of repeats, which measure the noise; their cost is included.
+      epochs_forecast, work_forecast: forecast before the first epoch, failures aside.
       epochs_trained, work_trained: recorded so far.
       epochs_left: epochs still to be trained.
       seconds: recorded seconds of training and validation.
@@ -161,9 +161,9 @@ class GroupCost:
 
     group: int | None
     candidates: int
-    replicas: int
-    epochs_planned: Forecast
-    work_planned: Forecast
+    repeats: int
+    epochs_forecast: Forecast
+    work_forecast: Forecast
     epochs_trained: int
     work_trained: float
     epochs_left: int
@@ -172,19 +172,19 @@ class GroupCost:
     @property
     def epochs_off(self) -> float:
         """Relative difference of the epochs, trained and left, from the middle of the forecast."""
-        return (self.epochs_trained + self.epochs_left) / self.epochs_planned.expected - 1
+        return (self.epochs_trained + self.epochs_left) / self.epochs_forecast.expected - 1
 
     @property
     def work_off(self) -> float | None:
         """Relative difference of the work from the middle of the forecast; None before the end."""
-        return None if self.epochs_left else self.work_trained / self.work_planned.expected - 1
+        return None if self.epochs_left else self.work_trained / self.work_forecast.expected - 1
 
 
 def group_costs(
     summary: Summary,
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
-    replicas: Sequence[Replica] = (),
+    repeats: Sequence[Repeat] = (),
 ) -> list[GroupCost]:
     """Costs of each group, the heaviest first, and at the end of all together.
 
@@ -192,15 +192,15 @@ def group_costs(
       summary: where the search stands.
       schedule: the schedule that it was planned with.
       epochs: candidate or repeat to its recorded epochs.
-      replicas: repeats of the search.
+      repeats: repeats of the search.
     """
-    groups = [_group_cost(group, schedule, epochs, replicas) for group in summary.groups]
+    groups = [_group_cost(group, schedule, epochs, repeats) for group in summary.groups]
     total = GroupCost(
         group=None,
         candidates=sum(cost.candidates for cost in groups),
-        replicas=sum(cost.replicas for cost in groups),
-        epochs_planned=_sum([cost.epochs_planned for cost in groups]),
-        work_planned=_sum([cost.work_planned for cost in groups]),
+        repeats=sum(cost.repeats for cost in groups),
+        epochs_forecast=_sum([cost.epochs_forecast for cost in groups]),
+        work_forecast=_sum([cost.work_forecast for cost in groups]),
         epochs_trained=sum(cost.epochs_trained for cost in groups),
         work_trained=sum(cost.work_trained for cost in groups),
         epochs_left=sum(cost.epochs_left for cost in groups),
@@ -213,25 +213,25 @@ def _group_cost(
     group: Group,
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
-    replicas: Sequence[Replica],
+    repeats: Sequence[Repeat],
 ) -> GroupCost:
     macs = {member.name: member.macs for member in group.members}
-    replica_macs = {r.name: macs[r.candidate] for r in replicas if r.candidate in macs}
-    trained = {name: epochs.get(name, ()) for name in (*macs, *replica_macs)}
+    repeat_macs = {r.name: macs[r.candidate] for r in repeats if r.candidate in macs}
+    trained = {name: epochs.get(name, ()) for name in (*macs, *repeat_macs)}
 
     def forecast_for(costs: Sequence[TrainingCost]) -> Forecast:
         # All repeats of a group are of one candidate.
-        return forecast([costs], schedule, seeds=1 + len(replica_macs))
+        return forecast([costs], schedule, seeds=1 + len(repeat_macs))
 
     return GroupCost(
         group=group.number,
         candidates=len(macs),
-        replicas=len(replica_macs),
-        epochs_planned=forecast_for([TrainingCost()] * len(macs)),
-        work_planned=forecast_for([TrainingCost(float(count)) for count in macs.values()]),
+        repeats=len(repeat_macs),
+        epochs_forecast=forecast_for([TrainingCost()] * len(macs)),
+        work_forecast=forecast_for([TrainingCost(float(count)) for count in macs.values()]),
         epochs_trained=sum(map(len, trained.values())),
         work_trained=sum(
-            float(len(trained[name]) * count) for name, count in (macs | replica_macs).items()
+            float(len(trained[name]) * count) for name, count in (macs | repeat_macs).items()
         ),
         epochs_left=group.epochs_left,
         seconds=sum(epoch.seconds for done in trained.values() for epoch in done),

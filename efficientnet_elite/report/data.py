@@ -94,8 +94,8 @@ def tables(contents: Contents) -> list[Table]:
         race_tables.rule_choices(contents),
         race_tables.halts(contents),
         race_tables.noise(contents),
-        race_tables.replica_curves(contents),
-        race_tables.plan(contents),
+        race_tables.repeat_curves(contents),
+        race_tables.forecast(contents),
         race_tables.costs(contents),
         race_tables.times(contents),
         _skipped(contents),
@@ -128,37 +128,55 @@ def _champions(contents: Contents) -> Table:
         )
 
     columns: Columns = {
-        "name": ("of the champion", "member.name"),
+        "name": ("name of the champion", "member.name"),
         "group": ("its cost group, 0 the heaviest", "group"),
-        "role": ("its advantage, if it has one", lambda c: roles.get(c.member.name)),
+        "role": (
+            "advantage over other champions; none if it has none",
+            lambda c: roles.get(c.member.name),
+        ),
         "on_front": (
-            "on the Pareto front of int8 test accuracy, int8 file size and latency",
+            "whether it is on the Pareto front of int8 test accuracy, int8 file size and latency",
             lambda c: c.on_front if c.export else None,
         ),
-        "epochs": ("trained", "member.epochs_done"),
-        "validation_accuracy": ("float32, of the last epoch", "member.last_score"),
+        "epochs": ("epochs trained", "member.epochs_done"),
+        "validation_accuracy": (
+            "float32 validation accuracy of the last epoch",
+            "member.last_score",
+        ),
         "int8_validation_accuracy": (
-            "int8, of the last epoch; none where the search does not select by int8",
+            "int8 validation accuracy of the last epoch; none unless select=int8",
             "int8_validation",
         ),
-        "int8_accuracy": ("on the test part, of the int8 file", _exported("int8_accuracy")),
-        "int8_accuracy_low": ("lower end of its 95 % interval (Wilson's); none of mIoU", bound(0)),
-        "int8_accuracy_high": ("upper end of its 95 % interval", bound(1)),
-        "float_accuracy": ("on the test part, of the float32 file", _exported("float_accuracy")),
-        "test_images": ("that the accuracies are measured on", _exported("test_images")),
-        "agreement": ("share of them that both files class alike", _exported("agreement")),
+        "int8_accuracy": ("test accuracy of the int8 file", _exported("int8_accuracy")),
+        "int8_accuracy_low": (
+            "lower end of its 95 % confidence interval (Wilson); none for mIoU",
+            bound(0),
+        ),
+        "int8_accuracy_high": ("upper end of its 95 % confidence interval", bound(1)),
+        "float_accuracy": ("test accuracy of the float32 file", _exported("float_accuracy")),
+        "test_images": ("number of test images", _exported("test_images")),
+        "agreement": (
+            "share of these for which both files predict the same class",
+            _exported("agreement"),
+        ),
         "max_difference": (
-            "greatest difference of a logit between the float32 file and Keras",
+            "largest difference of a logit between the float32 file and Keras",
             _exported("max_difference"),
         ),
-        "logit_range": ("of Keras' logits", _exported("logit_range")),
-        "int8_bytes": ("of the file", _exported("int8_bytes")),
-        "float_bytes": ("of the file", _exported("float_bytes")),
-        "int8_median_ms": ("median latency, milliseconds", _exported("int8_latency.median_ms")),
-        "int8_p90_ms": ("90th percentile of it", _exported("int8_latency.p90_ms")),
-        "float_median_ms": ("median latency, milliseconds", _exported("float_latency.median_ms")),
-        "int8_file": ("in the work directory", _exported("int8_file")),
-        "float_file": ("in the work directory", _exported("float_file")),
+        "logit_range": ("range of the logits of the Keras model", _exported("logit_range")),
+        "int8_bytes": ("bytes of the int8 file", _exported("int8_bytes")),
+        "float_bytes": ("bytes of the float32 file", _exported("float_bytes")),
+        "int8_median_ms": (
+            "median latency of the int8 file in milliseconds",
+            _exported("int8_latency.median_ms"),
+        ),
+        "int8_p90_ms": ("90th percentile of that latency", _exported("int8_latency.p90_ms")),
+        "float_median_ms": (
+            "median latency of the float32 file in milliseconds",
+            _exported("float_latency.median_ms"),
+        ),
+        "int8_file": ("path of the int8 file in the work directory", _exported("int8_file")),
+        "float_file": ("path of the float32 file in the work directory", _exported("float_file")),
     }
     return table("champions", "A champion.", columns, contents.champions)
 
@@ -169,20 +187,20 @@ def _options(contents: Contents) -> Table:
         "the test part" if options.tested else "the validation part, since nothing is exported yet"
     )
     columns: Columns = {
-        "name": ("of the champion", "name"),
+        "name": ("name of the champion", "name"),
         "group": ("its cost group", "group"),
-        "accuracy": (f"{options.kind}, on {part}", "accuracy"),
+        "accuracy": (f"{options.kind} accuracy on {part}", "accuracy"),
         **{n: (f"{METRICS[n].description}.", _cost(n)) for n in options.metrics},
         "on_front": (
-            "no other is at least as good in everything and better in something",
+            "whether no other champion is at least as good in everything and better in something",
             "on_front",
         ),
         "alone": (
-            "costs each of which alone, with accuracy, suffices for the front",
+            "cost metrics that alone, together with accuracy, put it on the Pareto front",
             joined("alone"),
         ),
         "beaten_by": (
-            "champions that are as good in everything and better in something",
+            "champions that are at least as good in everything and better in something",
             joined("beaten_by"),
         ),
     }
@@ -193,10 +211,10 @@ def _options(contents: Contents) -> Table:
 def _candidates(contents: Contents) -> Table:
     columns: Columns = {
         "group": ("cost group, 0 the heaviest", lambda pair: pair[0].number),
-        "name": ("of the candidate", lambda pair: pair[1].name),
-        "state": ("racing, eliminated, champion or failed", lambda pair: str(pair[1].state)),
+        "name": ("name of the candidate", lambda pair: pair[1].name),
+        "state": ("state: racing, eliminated, champion or failed", lambda pair: str(pair[1].state)),
         "outcome": ("the state in words", lambda pair: member_text(pair[1])),
-        "epochs": ("trained", lambda pair: pair[1].epochs_done),
+        "epochs": ("epochs trained", lambda pair: pair[1].epochs_done),
         "average_accuracy": (
             "mean validation accuracy since the first epoch",
             lambda pair: pair[1].average_score,
@@ -205,9 +223,9 @@ def _candidates(contents: Contents) -> Table:
             "validation accuracy of the last epoch",
             lambda pair: pair[1].last_score,
         ),
-        "resolution": ("input side, pixels", lambda pair: pair[1].resolution),
-        "width": ("coefficient", lambda pair: pair[1].width),
-        "depth": ("coefficient", lambda pair: pair[1].depth),
+        "resolution": ("input side in pixels", lambda pair: pair[1].resolution),
+        "width": ("width multiplier", lambda pair: pair[1].width),
+        "depth": ("depth multiplier", lambda pair: pair[1].depth),
         "params": ("parameters", lambda pair: pair[1].params),
         "macs": ("multiply-accumulates of one image", lambda pair: pair[1].macs),
     }
@@ -217,10 +235,10 @@ def _candidates(contents: Contents) -> Table:
 
 def _over_limits(contents: Contents) -> Table:
     columns: Columns = {
-        "name": ("of the candidate", lambda pair: pair[0]),
-        "reason": ("the limits that it is over", lambda pair: pair[1]),
+        "name": ("name of the candidate", lambda pair: pair[0]),
+        "reason": ("limits that it exceeds", lambda pair: pair[1]),
     }
-    about = "A candidate of the pool that was excluded because it is over a limit."
+    about = "A candidate of the pool that was excluded because it exceeds a limit."
     return table("over_limits", about, columns, contents.meta.get("excluded", {}).items())
 
 
@@ -228,13 +246,16 @@ def _curves(contents: Contents) -> Table:
     members = {member.name: member for member in contents.summary.members}
     columns: Columns = {
         "model": ("name of the candidate", "candidate"),
-        "epoch": ("from 1", "epoch"),
-        "validation_accuracy": ("of the averaged weights", "validation_accuracy"),
-        "train_loss": ("mean over the epoch's steps", "train_loss"),
-        "seconds": ("of training and validation", "seconds"),
-        "params_m": ("parameters, million", lambda e: members[e.candidate].params / 1e6),
+        "epoch": ("number of the epoch, from 1", "epoch"),
+        "validation_accuracy": (
+            "validation accuracy of the averaged weights",
+            "validation_accuracy",
+        ),
+        "train_loss": ("mean training loss of the steps of the epoch", "train_loss"),
+        "seconds": ("seconds of training and validation", "seconds"),
+        "params_m": ("parameters in millions", lambda e: members[e.candidate].params / 1e6),
         "macs_m": (
-            "multiply-accumulates of one image, million",
+            "multiply-accumulates of one image in millions",
             lambda e: members[e.candidate].macs / 1e6,
         ),
     }
@@ -244,7 +265,7 @@ def _curves(contents: Contents) -> Table:
 
 def _skipped(contents: Contents) -> Table:
     columns: Columns = {
-        "path": ("of the image", lambda image: image["path"]),
+        "path": ("path of the image", lambda image: image["path"]),
         "reason": ("why it could not be used", lambda image: image["reason"]),
     }
     about = "An image that was left out."

@@ -30,18 +30,18 @@ def tournament(contents: Contents, figures: Figures) -> Html:
         )
     eliminated = sum(len(decided.eliminated) for decided in rounds)
     lead = (
-        f"{plural(len(rounds), 'round')} decided, {plural(eliminated, 'candidate')} eliminated. "
-        "The candidates of a group are trained side by side and ranked after each round. The worst "
-        "leave, until one is left: the champion. The score that ranks them, here in percent, is: "
-        f"{_score_words(contents.rule, contents.score)}{_beyond(rounds)}. Candidates above the "
-        "dashed line went on."
+        f"The search had {plural(len(rounds), 'round')} and eliminated "
+        f"{plural(eliminated, 'candidate')}. The candidates of a group are trained side by side. "
+        "After each round they are ranked and the worst are eliminated, until only the champion is "
+        f"left. Their score is: {_score_words(contents.rule, contents.score)}, in "
+        f"percent{_beyond(rounds)}. Candidates above the dashed line went on."
     )
     if any(not decided.eliminated for decided in rounds):
         lead += " Rounds after which all candidates went on are not drawn."
     if contents.meta["config"]["select"] == "int8":
         lead += (
-            f" Among {FINALISTS} candidates or fewer, what a network gains or loses in int8 "
-            "against the same weights in float32 is added to the score."
+            f" When {FINALISTS} candidates or fewer are left, the int8 accuracy minus the float32 "
+            "accuracy of the same weights is added to the score."
         )
     return tag(
         "section",
@@ -70,15 +70,15 @@ _NOISE_EPOCHS = 3  # epochs of a curve that `rules.fluctuation` needs
 
 
 def _noise(contents: Contents) -> Html:
-    """What is known of the noise of a score, with the trainings that measured it."""
+    """The noise of a score, with the trainings that measured it."""
     trainings, measured = contents.trainings, contents.summary.noise
     if not trainings:
         return note(
             "The noise of a score is the standard deviation between trainings with different "
             "seeds. Here it is estimated from the fluctuation of the learning curves, which gives "
-            "a lower bound; ",
+            "a lower bound. With ",
             tag("code", "--seeds"),
-            " measures it.",
+            " it is measured.",
         )
     done = [training for training in trainings if training.score is not None]
     if measured is not None:
@@ -140,7 +140,7 @@ def _close(contents: Contents) -> Html:
         no_noise = contents.summary.noise is None and any(r.epoch < _NOISE_EPOCHS for r in rounds)
         return note(
             _put_off(rounds) or "No elimination was too close to call.",
-            " From fewer than three epochs no noise can be estimated." if no_noise else "",
+            " The noise cannot be estimated from fewer than three epochs." if no_noise else "",
         )
     rows = [
         tag(
@@ -149,7 +149,7 @@ def _close(contents: Contents) -> Html:
             listed([d.candidate for d in decided.surviving if d.close]),
             " went on, ",
             listed([d.candidate for d in decided.eliminated if d.close]),
-            f" left: {_gap(decided)} between the last and the first of them",
+            f" left{_gap(decided)}",
         )
         for decided in close
     ]
@@ -168,7 +168,7 @@ def _close(contents: Contents) -> Html:
 
 
 def _put_off(rounds: Sequence[DecidedRound]) -> str | None:
-    """Rounds after which nobody left because it was too close to call; None without any."""
+    """A sentence on rounds that were too close to call for anyone to leave; None without any."""
     count = sum(not r.eliminated and any(d.close for d in r.surviving) for r in rounds)
     if not count:
         return None
@@ -176,7 +176,7 @@ def _put_off(rounds: Sequence[DecidedRound]) -> str | None:
 
 
 def _gap(decided: DecidedRound) -> str:
-    return "" if decided.gap is None else f"{100 * decided.gap:.2f} points"
+    return "" if decided.gap is None else f"; the gap is {100 * decided.gap:.2f} points"
 
 
 def _bracket(number: int, figure: Figure) -> Html:
@@ -226,7 +226,7 @@ def _decision(decided: DecidedRound, decision: Decision, int8: Int8, *, failed: 
         tables.NONE if margin is None else f"{100 * margin:+.2f}",
         *((tables.share(None if result is None else result.int8_accuracy),) if int8 else ()),
     )
-    outcome = "goes on" if decision.survives else "out"
+    outcome = "goes on" if decision.survives else "eliminated"
     state = None if decision.survives else "out" if decision.scored or not failed else "failed"
     return tag(
         "tr",
@@ -238,7 +238,7 @@ def _decision(decided: DecidedRound, decision: Decision, int8: Int8, *, failed: 
 
 
 def other_rules(contents: Contents) -> Html | None:
-    """What the other rules would have decided; None where nobody has been eliminated."""
+    """What the other rules would have decided; None if no candidate has been eliminated."""
     if not contents.choices:
         return None
     pairs = contents.agreement[0].pairs
@@ -256,19 +256,19 @@ def other_rules(contents: Contents) -> Html | None:
         tag("h2", "What other rules would have decided"),
         tag(
             "p",
-            "Each rule is applied at every elimination of this search, to what was recorded until "
-            "then, and lets as many candidates go on as did. Only champions are trained to the "
-            "end, so that nobody knows what an eliminated candidate would have reached, nor "
-            "whether another rule would have found a better champion. A champion that another rule "
-            "would have eliminated shows where the choice of rule mattered.",
+            "At every elimination of this search, each rule ranks the candidates by the epochs "
+            "recorded until then, and the same number of candidates go on. Only champions are "
+            "trained to the end. It is therefore unknown how good an eliminated candidate would "
+            "have become, and whether another rule would have found a better champion. The choice "
+            "of rule mattered where another rule would have eliminated a champion.",
             class_="lead",
         ),
         tables.framed(head, [_agreement(agreement) for agreement in contents.agreement]),
         note(
-            f"Right order: of the {plural(pairs, 'pair')} of candidates that both went on, those "
-            "that the rule ranked as they were ranked in the last epoch that both have; equal ones "
-            "are left out. All rules are given the eliminations and the survivors of the rule that "
-            "was used."
+            f"Right order: how many of the {plural(pairs, 'pair')} of candidates that both went on "
+            "the rule ranked in the order of their accuracy in the last epoch that both have. "
+            "Pairs of equal accuracy are left out. All rules are applied to the eliminations and "
+            "the survivors of the rule that was used."
         )
         if pairs
         else None,

@@ -37,7 +37,7 @@ class _Box:
     top: float
 
     def inside(self, points: np.ndarray) -> int:
-        """How many points it covers."""
+        """Number of points that the box covers."""
         x, y = points.T
         return int(((x > self.left) & (x < self.right) & (y > self.bottom) & (y < self.top)).sum())
 
@@ -49,7 +49,7 @@ class _Box:
         return max(width, 0.0) * max(height, 0.0) / area
 
     def distances(self, points: np.ndarray) -> np.ndarray:
-        """From each point to the box."""
+        """Vectors from each point to the box."""
         x, y = points.T
         return np.hypot(
             np.maximum(0, np.maximum(self.left - x, x - self.right)),

@@ -100,14 +100,14 @@ def _figure(heading: str, figure: Figure, *caption: str) -> Html:
 
 def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
     shown, score = [], contents.score
-    bars = "" if score == "mIoU" else " Vertical bars: 95 % intervals."
+    bars = "" if score == "mIoU" else " Vertical bars are 95 % confidence intervals."
     if figures.size:
         shown.append(
             _figure(
                 f"{titled(score)} against file size",
                 figures.size,
-                "Filled circles joined by the line: the Pareto front. Hollow: another champion is "
-                f"at least as accurate and no larger.{bars}",
+                "Filled circles, joined by the line, are the Pareto front. A hollow circle means "
+                f"that another champion is at least as accurate and no larger.{bars}",
             )
         )
     if figures.latency:
@@ -115,8 +115,8 @@ def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
             _figure(
                 f"{titled(score)} against latency",
                 figures.latency,
-                f"Median of one inference of the int8 file, "
-                f"{plural(contents.artefacts.threads or 1, 'thread')}, "
+                f"Median latency of one inference of the int8 file with "
+                f"{plural(contents.artefacts.threads or 1, 'thread')} "
                 f"on {contents.artefacts.host.get('cpu', 'an unknown processor')}.",
             )
         )
@@ -133,14 +133,14 @@ def _options(options: Options, score: str) -> Html | None:
         return None
     worth = sum(row.on_front for row in options.rows)
     notes = [
-        "● No other champion is at least as good in everything and better in something. A bold "
-        f"figure: the champion would also be on the Pareto front of {score} and this cost "
-        "alone. The more costs count, the more champions are on the front."
+        "● On the Pareto front: no other champion is at least as good in everything and better in "
+        f"something. Bold: the champion would also be on the Pareto front of {score} and this cost "
+        "alone. The more costs are compared, the more champions are on the front."
     ]
     computed = [
         n for n in options.metrics if METRICS[n].of and (n != "size_bytes" or not options.tested)
     ]
-    notes.append(f"Computed, not measured: {_titles(computed)}.")
+    notes.append(f"These costs are computed, not measured: {_titles(computed)}.")
     if not options.tested:
         notes.append(
             f"The {score} is that of {options.kind} on the validation part: nothing has been "
@@ -148,11 +148,15 @@ def _options(options: Options, score: str) -> Html | None:
         )
     if options.partly:
         notes.append(
-            f"Left out, because they are known for some champions only: {_titles(options.partly)}."
+            f"These costs are left out because they are not known for all champions: "
+            f"{_titles(options.partly)}."
         )
     return tag(
         "div",
-        tag("h3", f"Over all costs: {worth} of {len(options.rows)} are on the Pareto front"),
+        tag(
+            "h3",
+            f"All costs together: {worth} of {len(options.rows)} champions on the Pareto front",
+        ),
         tables.options(options, score),
         note(" ".join(notes)),
         class_="below",
@@ -171,19 +175,19 @@ def _champions(contents: Contents) -> Html | None:
     if exports:
         notes = [
             f"● On the Pareto front of int8 test {contents.score}, file size and latency. Test "
-            f"{contents.score}: of the files, in LiteRT.",
+            f"{contents.score} is that of the files in LiteRT.",
             *notes,
         ]
     if any(export.int8_latency for export in exports):
         benchmark = contents.artefacts
         notes.append(
-            f"Latency: {plural(benchmark.runs or 0, 'inference')} each, batch 1, the models taking "
-            f"turns, {plural(benchmark.threads or 1, 'thread')}, "
-            f"{benchmark.host.get('runtime', 'LiteRT')}."
+            f"Latency is that of {plural(benchmark.runs or 0, 'inference')} of each file with "
+            f"batch size 1 and {plural(benchmark.threads or 1, 'thread')} in "
+            f"{benchmark.host.get('runtime', 'LiteRT')}; the files took turns."
         )
     elif exports:
         remark = missing(
-            "No latency has been measured. Measure with ",
+            "No latency has been measured. Measure it with ",
             command("benchmark", contents.workdir),
             ".",
         )
@@ -199,10 +203,10 @@ def _champions(contents: Contents) -> Html | None:
 
 def _chosen_by(contents: Contents) -> str:
     if contents.meta["config"]["select"] != "int8":
-        return f"Champions were chosen by validation {contents.score}, in float32."
+        return f"Champions were chosen by float32 validation {contents.score}."
     return (
-        f"Champions were chosen by validation {contents.score}; the last eliminations used that of "
-        "the int8 networks."
+        f"Champions were chosen by validation {contents.score}, in the last eliminations by "
+        "that of the int8 networks."
     )
 
 
@@ -215,10 +219,10 @@ def _curves(contents: Contents, figures: Figures) -> Html:
         tag("h2", "Learning curves"),
         tag(
             "p",
-            f"Validation {contents.score} after every epoch. A cross marks where a candidate was "
-            "eliminated. Candidates are ranked by the score of the rule of elimination (see the "
-            "tournament), so that an eliminated candidate can have a higher accuracy than one that "
-            "went on.",
+            f"The curves show validation {contents.score} after every epoch. A cross marks "
+            "where a candidate was eliminated. Candidates are ranked by the score of the rule of "
+            "elimination, as the next section explains. An eliminated candidate can therefore have "
+            "a higher accuracy than one that went on.",
             class_="lead",
         ),
         tag("div", *(_curve(g, figures.curves[g.number]) for g in drawn), class_="grid"),
@@ -260,7 +264,7 @@ def _over_limits(reasons: Mapping[str, str]) -> Html | None:
     """Candidates that were excluded, to be unfolded; None where there are none."""
     if not reasons:
         return None
-    text = f"{plural(len(reasons), 'candidate')} of the pool excluded: over a limit"
+    text = f"{plural(len(reasons), 'candidate')} of the pool excluded because of a limit"
     return tag("details", tag("summary", text), tables.keys(list(reasons.items())))
 
 
@@ -270,7 +274,7 @@ def _footer(contents: Contents) -> Html:
         join(f"Written {contents.written} by ", command("report", contents.workdir), ". "),
         "Figures as PNG files: ",
         tag("code", "report/"),
-        " beside this page. All of it as data: ",
+        " beside this page. To write all data of this page, run ",
         command("report", contents.workdir, "--format=json"),
         ", or ",
         tag("code", "csv"),

@@ -21,7 +21,7 @@ def front(accuracies: Sequence[float], costs: Sequence[Sequence[float]]) -> list
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether ``a`` is nowhere more than ``b``, and somewhere less."""
+    """Whether ``a`` is at most ``b`` in every cost and less in at least one."""
     return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
 
 

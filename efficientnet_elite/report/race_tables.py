@@ -14,17 +14,19 @@ def eliminations(contents: Contents) -> Table:
     """One row for each elimination."""
     columns: Columns = {
         "group": ("cost group", "group"),
-        "round": ("from 1", "round"),
-        "epoch": ("after which it was decided", "epoch"),
+        "round": ("number of the round, from 1", "round"),
+        "epoch": ("epoch after which the elimination took place", "epoch"),
         "went_on": ("number of candidates that went on", lambda decided: len(decided.surviving)),
         "eliminated": ("number of candidates that left", lambda decided: len(decided.eliminated)),
         "gap": (
-            "score of the last one that went on minus that of the first that left",
+            "score of the last candidate that went on minus that of the first that left",
             "gap",
         ),
-        "too_close_to_call": ("the gap is below the noise of a score", "close"),
+        "too_close_to_call": ("whether the gap is below the noise of a score", "close"),
     }
-    return table("eliminations", "The end of a round of a group.", columns, contents.rounds)
+    return table(
+        "eliminations", "An elimination, which ends a round of a group.", columns, contents.rounds
+    )
 
 
 def decisions(contents: Contents) -> Table:
@@ -39,12 +41,12 @@ def decisions(contents: Contents) -> Table:
 
     columns: Columns = {
         "group": ("cost group", lambda pair: pair[0].group),
-        "round": ("from 1", lambda pair: pair[0].round),
-        "epoch": ("after which it was decided", lambda pair: pair[0].epoch),
-        "candidate": ("its name", lambda pair: pair[1].candidate),
-        "rank": ("in the round, from 1", lambda pair: pair[1].rank),
+        "round": ("number of the round, from 1", lambda pair: pair[0].round),
+        "epoch": ("epoch after which the elimination took place", lambda pair: pair[0].epoch),
+        "candidate": ("name of the candidate", lambda pair: pair[1].candidate),
+        "rank": ("rank in the round, from 1", lambda pair: pair[1].rank),
         "score": (
-            "by the rule of elimination; none where training failed",
+            "score by the rule of elimination; none where training failed",
             lambda pair: pair[1].score if pair[1].scored else None,
         ),
         "margin": (
@@ -53,11 +55,11 @@ def decisions(contents: Contents) -> Table:
         ),
         "survives": ("whether it goes on", lambda pair: pair[1].survives),
         "too_close_to_call": (
-            "the margin is below the noise of a score",
+            "whether the margin is below the noise of a score",
             lambda pair: pair[1].close,
         ),
         "noise": (
-            "standard deviation of a score between seeds that was assumed; none where not recorded",
+            "standard deviation of a score between seeds, as assumed; none where not recorded",
             lambda pair: pair[1].noise,
         ),
         "cause": (
@@ -65,11 +67,14 @@ def decisions(contents: Contents) -> Table:
             lambda pair: str(pair[1].cause),
         ),
         "int8_accuracy": (
-            "of this epoch, on the validation part; none where it was not measured or the network "
-            "has no int8 form",
+            "int8 accuracy after this epoch on the validation part; none where it was not measured "
+            "or the network has no int8 form",
             in_int8("int8_accuracy"),
         ),
-        "float_accuracy": ("of the same weights on the same images", in_int8("float_accuracy")),
+        "float_accuracy": (
+            "float32 accuracy of the same weights on the same images",
+            in_int8("float_accuracy"),
+        ),
         "reason": ("the decision in words", lambda pair: decision_text(pair[1])),
     }
     pairs = [(decided, d) for decided in contents.rounds for d in decided.decisions]
@@ -79,14 +84,26 @@ def decisions(contents: Contents) -> Table:
 def rules(contents: Contents) -> Table:
     """How far the rules agree."""
     columns: Columns = {
-        "rule": ("of elimination", "rule"),
-        "used": ("whether the search was decided by it", "used"),
-        "eliminations": ("number of eliminations that it was applied to", "eliminations"),
-        "same": ("how many of them would have had the same survivors", "same"),
-        "other_choices": ("candidates that went on and that it would have eliminated", "others"),
-        "champions_eliminated": ("champions among them", joined("champions_eliminated")),
-        "pairs": ("of candidates that both went on and could be compared later", "pairs"),
-        "pairs_right": ("that it ordered as their accuracy was then", "right"),
+        "rule": ("name of the rule of elimination", "rule"),
+        "used": ("whether the search used this rule", "used"),
+        "eliminations": ("number of eliminations to which the rule was applied", "eliminations"),
+        "same": ("number of these that would have had the same survivors", "same"),
+        "other_choices": (
+            "number of candidates that went on and that it would have eliminated",
+            "others",
+        ),
+        "champions_eliminated": (
+            "names of the champions among them",
+            joined("champions_eliminated"),
+        ),
+        "pairs": (
+            "number of pairs of candidates that both went on and were trained further",
+            "pairs",
+        ),
+        "pairs_right": (
+            "number of these that it ranked in the order of their later accuracy",
+            "right",
+        ),
     }
     about = "A rule of elimination, applied at every elimination of this search."
     return table("rules", about, columns, contents.agreement)
@@ -95,16 +112,19 @@ def rules(contents: Contents) -> Table:
 def rule_choices(contents: Contents) -> Table:
     """What other rules would have decided at each elimination."""
     columns: Columns = {
-        "rule": ("of elimination", "rule"),
+        "rule": ("name of the rule of elimination", "rule"),
         "group": ("cost group", "group"),
-        "round": ("from 1", "round"),
-        "epoch": ("after which it was decided", "epoch"),
-        "keeps_instead": ("who left and would have gone on", joined("keeps_instead")),
-        "eliminates_instead": ("who went on and would have left", joined("eliminates_instead")),
-        "pairs": ("see the table of rules", "pairs"),
-        "pairs_right": ("see the table of rules", "right"),
+        "round": ("number of the round, from 1", "round"),
+        "epoch": ("epoch after which the elimination took place", "epoch"),
+        "keeps_instead": ("candidates that left and would have gone on", joined("keeps_instead")),
+        "eliminates_instead": (
+            "candidates that went on and would have left",
+            joined("eliminates_instead"),
+        ),
+        "pairs": ("as in the table rules, for this elimination", "pairs"),
+        "pairs_right": ("as in the table rules, for this elimination", "right"),
     }
-    about = "What a rule would have decided at an elimination, with as many going on."
+    about = "What a rule would have decided at an elimination with the same number of survivors."
     return table("rule_choices", about, columns, contents.choices)
 
 
@@ -113,34 +133,37 @@ def noise(contents: Contents) -> Table:
     columns: Columns = {
         "training": ("name of the candidate, or of its repeat", "name"),
         "candidate": ("the candidate that was trained", "candidate"),
-        "group": ("the candidate's", "group"),
-        "seed": ("added to the search's; 0: the candidate itself", "seed"),
-        "epoch": ("of the first elimination, after which scores are compared", "epoch"),
-        "score": ("of the accuracies up to then; none before", "score"),
-        "failure": ("why it could not go on, if it could not", "failure"),
+        "group": ("cost group of the candidate", "group"),
+        "seed": ("number added to the seed of the search; 0 for the candidate itself", "seed"),
+        "epoch": ("epoch of the first elimination, after which scores are compared", "epoch"),
+        "score": ("score after that epoch; none before", "score"),
+        "failure": ("why training failed; none where it did not", "failure"),
     }
     about = "A training that measures the noise of a score (--seeds)."
     return table("noise", about, columns, contents.trainings)
 
 
-def replica_curves(contents: Contents) -> Table:
+def repeat_curves(contents: Contents) -> Table:
     """Learning curves of repeats, which are no candidates."""
     columns: Columns = {
-        "replica": ("its name", lambda pair: pair[0].name),
+        "repeat": ("name of the repeat", lambda pair: pair[0].name),
         "candidate": ("the candidate that was trained", lambda pair: pair[0].candidate),
-        "seed": ("added to the search's", lambda pair: pair[0].seed),
-        "epoch": ("from 1", lambda pair: pair[1].epoch),
+        "seed": ("number added to the seed of the search", lambda pair: pair[0].seed),
+        "epoch": ("number of the epoch, from 1", lambda pair: pair[1].epoch),
         "validation_accuracy": (
-            "of the averaged weights",
+            "validation accuracy of the averaged weights",
             lambda pair: pair[1].validation_accuracy,
         ),
-        "train_loss": ("mean over the epoch's steps", lambda pair: pair[1].train_loss),
-        "seconds": ("of training and validation", lambda pair: pair[1].seconds),
+        "train_loss": (
+            "mean training loss of the steps of the epoch",
+            lambda pair: pair[1].train_loss,
+        ),
+        "seconds": ("seconds of training and validation", lambda pair: pair[1].seconds),
     }
-    replicas = [training for training in contents.trainings if training.seed]
-    pairs = [(replica, e) for replica in replicas for e in contents.epochs.get(replica.name, ())]
+    repeats = [training for training in contents.trainings if training.seed]
+    pairs = [(repeat, e) for repeat in repeats for e in contents.epochs.get(repeat.name, ())]
     about = "An epoch of a repeat, a second training of a candidate that measures the noise."
-    return table("replica_curves", about, columns, pairs)
+    return table("repeat_curves", about, columns, pairs)
 
 
 def halts(contents: Contents) -> Table:
@@ -148,64 +171,76 @@ def halts(contents: Contents) -> Table:
     columns: Columns = {
         "group": ("cost group", lambda pair: pair[0]),
         "round": (
-            "that ended the tournament early; none: it ended by itself",
+            "round in which the tournament was ended early; none if it was not",
             lambda pair: pair[1].round,
         ),
-        "epoch": ("by whose scores that round was decided", lambda pair: pair[1].epoch),
+        "epoch": (
+            "epoch from which the scores of that round were taken",
+            lambda pair: pair[1].epoch,
+        ),
         "champion_epochs": (
-            "after which its training ended; none: it was not shortened",
+            "epochs after which the training of the champion ended; none if it was not shortened",
             lambda pair: pair[1].end,
         ),
     }
-    about = "A group that was ended early because time was up."
+    about = "A group that was ended early to keep a budget in hours."
     return table("halts", about, columns, sorted(contents.halts.items()))
 
 
-def plan(contents: Contents) -> Table:
+def forecast(contents: Contents) -> Table:
     """Forecast of the whole search."""
     columns: Columns = {
-        "unit": ("epochs, or seconds of training and graph building, all workers together", "unit"),
-        "least": ("of the range that was forecast before the first epoch", "least"),
-        "most": ("of that range", "most"),
+        "unit": (
+            "epochs, or seconds of training and graph building of all workers together",
+            "unit",
+        ),
+        "least": ("lower end of the forecast before the first epoch", "least"),
+        "most": ("upper end of that forecast", "most"),
         "budget": ("budget of the search; none where there was none", "budget"),
-        "spent": ("recorded", "spent"),
-        "left": ("still to come; none where not known", "left"),
-        "clock": ("seconds that the search took in all, which a budget in hours is of", "clock"),
+        "spent": ("actual cost so far", "spent"),
+        "left": ("expected further cost; none where it is not known", "left"),
+        "clock": (
+            "seconds that the runs of the search took, which a budget in hours limits",
+            "clock",
+        ),
         "verdict": (
-            "spent is within, above or below the range; none where that cannot be said yet",
+            "whether the actual cost is within, above or below the forecast; none if not known yet",
             "verdict",
         ),
     }
     return table(
-        "plan", "Forecast before the search, and what was spent.", columns, contents.forecast_checks
+        "forecast",
+        "The forecast before the search and the actual cost so far.",
+        columns,
+        contents.forecast_checks,
     )
 
 
 def costs(contents: Contents) -> Table:
     """Forecast and actual cost by group."""
     columns: Columns = {
-        "group": ("cost group; none: all of them together", "group"),
-        "candidates": ("that took part", "candidates"),
-        "replicas": ("repeats, which measure the noise; included in the cost", "replicas"),
-        "epochs_least": ("forecast before the first one", "epochs_planned.least"),
-        "epochs_most": ("the same", "epochs_planned.most"),
-        "epochs_trained": ("recorded", "epochs_trained"),
-        "epochs_left": ("still to be trained", "epochs_left"),
+        "group": ("cost group; none for all groups together", "group"),
+        "candidates": ("number of candidates in the tournament", "candidates"),
+        "repeats": ("number of repeats, which measure the noise; included in the cost", "repeats"),
+        "epochs_least": ("lower end of the forecast of epochs", "epochs_forecast.least"),
+        "epochs_most": ("upper end of it", "epochs_forecast.most"),
+        "epochs_trained": ("epochs trained so far", "epochs_trained"),
+        "epochs_left": ("epochs still to be trained", "epochs_left"),
         "epochs_off": (
-            "trained and left, relative to the middle of the forecast, minus 1",
+            "epochs trained and left, divided by the middle of the forecast, minus 1",
             "epochs_off",
         ),
         "work_least": (
-            "MACs of one image, summed over the forecast epochs: the cheapest go on",
-            "work_planned.least",
+            "MACs of one image, summed over the forecast epochs, if the cheapest candidates go on",
+            "work_forecast.least",
         ),
-        "work_most": ("the same: the costliest go on", "work_planned.most"),
-        "work_trained": ("the same, recorded", "work_trained"),
+        "work_most": ("the same if the costliest candidates go on", "work_forecast.most"),
+        "work_trained": ("MACs of one image, summed over the epochs trained", "work_trained"),
         "work_off": (
-            "trained relative to the middle of the forecast, minus 1; at the end",
+            "work trained, divided by the middle of the forecast, minus 1; none before the end",
             "work_off",
         ),
-        "seconds": ("of training and validation", "seconds"),
+        "seconds": ("seconds of training and validation", "seconds"),
     }
     return table("costs", "Forecast and actual cost of a group.", columns, contents.costs)
 
@@ -213,7 +248,7 @@ def costs(contents: Contents) -> Table:
 def times(contents: Contents) -> Table:
     """Time by phase of the work."""
     columns: Columns = {
-        "phase": ("of the work", lambda pair: pair[0]),
-        "seconds": ("spent", lambda pair: pair[1]),
+        "phase": ("phase of the search", lambda pair: pair[0]),
+        "seconds": ("seconds spent in it", lambda pair: pair[1]),
     }
     return table("times", "Where the time went.", columns, contents.summary.seconds.items())

@@ -16,20 +16,20 @@ def cost(contents: Contents) -> Html:
     """What the search was forecast to cost, and what it has cost."""
     total = contents.costs[-1]
     remarks = [
-        "A forecast is a range, failures aside. Its lower end holds if no elimination is too close "
-        "to call and the cheapest candidates go on, its upper end if every elimination is too "
-        "close to call and the costliest candidates go on. Off: difference between the actual cost "
-        "and the middle of the range. Work: the multiply-accumulates of one image, summed over "
-        "epochs."
+        "The forecast is a range, which does not include failed trainings. The lower end assumes "
+        "that no elimination is too close to call and the cheapest candidates go on. The upper end "
+        "assumes that every elimination is too close to call and the costliest candidates go on. "
+        "Difference compares the actual cost with the middle of the range. Work is the number of "
+        "multiply-accumulates of one image, summed over epochs."
     ]
-    if total.replicas:
+    if total.repeats:
         remarks.append(
-            "Replicas: further trainings of one candidate up to the first elimination, which "
-            "measure the noise of a score; epochs, work and time include them."
+            "Repeats are further trainings of one candidate up to the first elimination, which "
+            "measure the noise of a score. Epochs, work and time include them."
         )
     if total.epochs_left:
         remarks.append(
-            "The search is still running: its work can be compared with the forecast at the end."
+            "The search is not finished; its work can be compared with the forecast at the end."
         )
     return tag(
         "section",
@@ -73,8 +73,8 @@ def _check_text(check: ForecastCheck) -> str:
         text += f" so far, and about {amount(check.left)} to go"
     if check.clock is not None:
         text += (
-            f". The search took {duration(check.clock)} by the clock, including all that came "
-            "before training, without the time between two runs of the search"
+            f". The search took {duration(check.clock)} of wall-clock time, including the "
+            "preparation before training but not the time between two runs of the search"
         )
     return f"{text}."
 

@@ -11,7 +11,7 @@ from efficientnet_elite.search.summary import Member, State, Summary
 from efficientnet_elite.search.tournament import Int8
 
 WORTHWHILE = 0.01
-"""Accuracy that the recommendation gives up at most for a smaller model."""
+"""Most accuracy, 0..1, that the recommendation gives up for a smaller model."""
 
 
 @dataclass(frozen=True)

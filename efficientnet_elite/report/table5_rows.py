@@ -24,7 +24,7 @@ class Row:
       macs: "Flops" in millions, with the printed digits.
       top1: accuracy on ImageNet's validation images in percent.
       gpu_hours: of the search; None where the paper prints none.
-      network: its name here (`pools.spec`); None where it cannot be counted.
+      network: its name here (`networks.names.spec_by_name`); None if it cannot be counted.
       note: why the printed and the counted figures differ, or why there is no count.
     """
 

@@ -133,7 +133,7 @@ def options(options: Options, score: str) -> Html:
     head = tag(
         "tr",
         *map(column, columns),
-        words("Why"),
+        words("Reason"),
     )
     return framed(head, [_option(option, options.metrics) for option in options.rows])
 
@@ -147,12 +147,16 @@ def _option(option: Option, metrics: Sequence[str]) -> Html:
     if not option.on_front:
         why = join("not better in anything than ", listed(option.beaten_by))
     elif option.alone == tuple(metrics):
-        why = join("for any of its costs")
+        why = join("on the front by each cost alone")
     elif option.alone:
-        why = join("for its ", ", ".join(METRICS[name].title for name in option.alone))
+        why = join("on the front by ", ", ".join(METRICS[name].title for name in option.alone))
     else:
-        why = join("for its costs taken together")
-    dot = tag("span", " ●", class_="dot", title="worth a choice") if option.on_front else None
+        why = join("on the front by all costs together")
+    dot = (
+        tag("span", " ●", class_="dot", title="on the Pareto front over all costs")
+        if option.on_front
+        else None
+    )
     return tag(
         "tr",
         tag("th", option.name, dot, scope="row"),
@@ -243,33 +247,33 @@ def _candidate(member: Member) -> Html:
 
 def costs(rows: Sequence[GroupCost]) -> Html:
     """Forecast and actual cost by group, and of all together."""
-    replicas = any(row.replicas for row in rows)
+    repeats = any(row.repeats for row in rows)
     head = heads(
         "Group",
         "Candidates",
-        *([("Replicas", "of one")] if replicas else []),
+        *([("Repeats", "of one")] if repeats else []),
         ("Epochs", "forecast"),
         ("Epochs", "trained"),
         ("Epochs", "still to train"),
-        ("Off", "% of the middle"),
+        ("Difference", "from the middle, %"),
         ("Work", "forecast"),
         ("Work", "trained"),
-        ("Off", "% of the middle"),
+        ("Difference", "from the middle, %"),
         ("Time", "training"),
     )
-    return framed(head, [_cost(row, replicas) for row in rows])
+    return framed(head, [_cost(row, repeats) for row in rows])
 
 
-def _cost(row: GroupCost, replicas: bool) -> Html:
-    planned = row.epochs_planned
+def _cost(row: GroupCost, repeats: bool) -> Html:
+    planned = row.epochs_forecast
     cells = (
         str(row.candidates),
-        *([str(row.replicas)] if replicas else []),
+        *([str(row.repeats)] if repeats else []),
         span(f"{planned.least:,.0f}", f"{planned.most:,.0f}"),
         f"{row.epochs_trained:,}",
         f"{row.epochs_left:,}",
         _off(row.epochs_off),
-        span(quantity(row.work_planned.least), quantity(row.work_planned.most)),
+        span(quantity(row.work_forecast.least), quantity(row.work_forecast.most)),
         quantity(row.work_trained),
         _off(row.work_off),
         duration(row.seconds),
@@ -307,7 +311,7 @@ def times(seconds: Mapping[str, float]) -> Html:
     rows.append(
         tag(
             "tr",
-            tag("td", "Together"),
+            tag("td", "Total"),
             tag("td", duration(total)),
             tag("td"),
             tag("td"),

@@ -43,8 +43,8 @@ def section(contents: Contents) -> Html:
         tag("p", _what_it_is(contents), class_="lead"),
         tag("div", *cards, class_="cards"),
         note(
-            f"{more}The {contents.score} is that of the int8 files themselves, on "
-            f"{plural(first.test_images, 'test image')} that no decision of the search has seen. "
+            f"{more}The {contents.score} is that of the int8 files, measured on "
+            f"{plural(first.test_images, 'test image')} that the search used for no decision. "
             f"{_certainty(first)}"
         ),
         _left_out(contents),
@@ -53,8 +53,8 @@ def section(contents: Contents) -> Html:
 
 
 _NOT_INT8 = (
-    "This search selects by int8, but not every champion has been measured in it: the "
-    "recommendation compares them in float32."
+    "This search selects by int8 accuracy, but that was not measured for every champion. The "
+    "recommendation therefore compares float32 accuracies."
 )
 
 
@@ -71,7 +71,7 @@ def _what_it_is(contents: Contents) -> str:
         "and therefore its champion. "
     )
     if len([champion for champion in contents.champions if champion.export]) > 1:
-        text += "Smaller champions cost less and are mostly less accurate: the choice is yours."
+        text += "Smaller champions cost less but are usually less accurate."
     return text
 
 
@@ -100,12 +100,12 @@ def _time_was_up(contents: Contents) -> Html | None:
 def _certainty(export: Export) -> str:
     if export.interval is None:
         return (
-            "mIoU: the share that a class's pixels, predicted and true, have in common (their "
-            "intersection over their union), as a mean over all classes."
+            "mIoU is the intersection of the predicted and the true pixels of a class divided by "
+            "their union, averaged over all classes."
         )
     low, high = export.interval
     return (
-        f"With so many images, the 95 % confidence interval of the "
+        f"With this number of images, the 95 % confidence interval of the "
         f"{percent(export.int8_accuracy)} of {export.name} is {100 * low:.1f} to {percent(high)}."
     )
 
@@ -121,8 +121,8 @@ def _no_result(contents: Contents) -> Html:
     if contents.champions:
         names = ", ".join(champion.member.name for champion in contents.champions)
         return missing(
-            f"Champions so far: {names}. None has been exported yet, so that there is no int8 "
-            f"{contents.score}, file size or latency to choose by. ",
+            f"Champions so far: {names}. None has been exported yet. There is no int8 "
+            f"{contents.score}, file size or latency yet by which to choose. ",
             *_how_to_export(contents),
         )
     if contents.summary.finished:
@@ -137,7 +137,7 @@ def _no_result(contents: Contents) -> Html:
 
 def _how_to_export(contents: Contents) -> tuple[str, ...]:
     if not contents.summary.finished:
-        return ("Champions are exported once all are trained to the end.",)
+        return ("Champions are exported when all of them have been trained to the end.",)
     return ("Export with ", command("export", contents.workdir), ".")
 
 

@@ -1,4 +1,4 @@
-"""Whether the decisions of a search follow from its epochs."""
+"""Checks whether the decisions of a search follow from its recorded epochs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from efficientnet_elite.search.decisions import Decision, decision_text
 from efficientnet_elite.search.record import SearchRecord
 
 _TOLERANCE = 1e-9
-"""Greatest difference of two scores, 0..1, that counts as none: sums may differ in their last bits,
-and versions before 0.2 recorded scores without rounding them."""
+"""Scores, 0..1, that differ by no more than this count as equal. Sums may differ in their last
+bits, and versions before 0.2 recorded scores without rounding them."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Audit:
 
 
 def audit(record: SearchRecord) -> Audit:
-    """Decides everything anew from epochs and failures, and compares with the decisions on record.
+    """Computes all decisions again from epochs and failures, and compares them with the record.
 
-    Codes and numbers are compared, never sentences. Decisions that the epochs allow but that the
-    search had no time to record are no difference.
+    Codes and numbers are compared, not sentences. A decision that the epochs allow but that the
+    search had no time to record is not a difference.
     """
-    judged = record.standings_judged_anew()
+    judged = record.recomputed_standings()
     difference = None
     for group in sorted(judged.keys() | record.decisions.keys()):
         expected = judged[group].decisions if group in judged else ()
@@ -54,7 +54,7 @@ def _agree(recorded: Decision, wanted: Decision) -> bool:
 
 
 def _same(recorded: Any, wanted: Any) -> bool:
-    """Whether a recorded fact is as expected; None is recorded of what older ledgers left out."""
+    """Whether a recorded fact is as expected. Facts that older ledgers left out are None."""
     if recorded is None:
         return True
     if isinstance(recorded, float) and isinstance(wanted, float):
@@ -70,8 +70,8 @@ def _difference_text(group: int, recorded: Decision, wanted: Decision | None) ->
 
 
 def _text(decision: Decision) -> str:
-    fate = "goes on" if decision.survives else "leaves"
+    outcome = "goes on" if decision.survives else "leaves"
     return (
         f"round {decision.round} epoch {decision.epoch} rank {decision.rank}: "
-        f"{decision.candidate} {fate}, score {decision.score!r} ({decision_text(decision)})"
+        f"{decision.candidate} {outcome}, score {decision.score!r} ({decision_text(decision)})"
     )

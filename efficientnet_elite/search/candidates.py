@@ -282,12 +282,14 @@ def select(
     """
     needed = costs.to_measure([*metrics, *limits_lib.ceilings(limits), *shown])
     remaining = pool_members(pool, base_resolution=base_resolution, classes=classes)
-    costly = {name: None for name, metric in limits_lib.metric_of().items() if metric in needed}
+    costly = {
+        name: None for name, metric in limits_lib.metrics_by_limit().items() if metric in needed
+    }
     computed = Limits.of({**limits.by_name(), **costly})
-    excluded = limits_lib.cut([c.spec for c in remaining], computed)
+    excluded = limits_lib.excluded([c.spec for c in remaining], computed)
     remaining = tuple(c for c in remaining if c.name not in excluded)
     measured = {metric: measure(metric, [c.spec for c in remaining]) for metric in needed}
-    excluded |= limits_lib.cut([c.spec for c in remaining], limits, measured)
+    excluded |= limits_lib.excluded([c.spec for c in remaining], limits, measured)
     remaining = tuple(c for c in remaining if c.name not in excluded)
     options = {"groups": groups, "metrics": metrics, "method": method, "measured": measured}
     grouped = group_candidates(pool, remaining, **options)  # type: ignore[arg-type]

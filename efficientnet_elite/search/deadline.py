@@ -51,7 +51,7 @@ def longest_time(chains: Sequence[float], workers: int) -> float:
 
 
 RESERVE = 1.05
-"""How many times longer the training of champions may take than at the pace measured so far."""
+"""Factor by which the training of champions may take longer than at the pace measured so far."""
 
 
 class Timekeeper:
@@ -79,7 +79,7 @@ class Timekeeper:
         running: Collection[str],
         workers: int,
     ) -> dict[int, Halt]:
-        """The halts of groups whose time is up now, and that do not have them yet.
+        """New halts: of groups whose time is up and that do not have a halt yet.
 
         Tournaments end as soon as the time that is left is only enough to train one champion of
         each group to its end, even if it is the slowest of the racing candidates, and when no time

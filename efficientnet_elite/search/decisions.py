@@ -32,9 +32,9 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What an elimination says of one candidate.
+    """What an elimination decides about one candidate.
 
-    Facts that do not apply to the cause are None, as are those that an older ledger did not record.
+    Facts that do not apply to the cause, or that an older ledger did not record, are None.
 
     Attributes:
       round: number of the round, from 1.
@@ -182,8 +182,8 @@ class DecidedRound:
       group: number of the cost group.
       round: number of the round, from 1.
       epoch: the epoch after which the elimination took place.
-      surviving: decisions about those who go on, by rank.
-      eliminated: decisions about those who leave, by rank; failed ones among them.
+      surviving: decisions about candidates that go on, by rank.
+      eliminated: decisions about candidates that leave, by rank; they include failed ones.
     """
 
     group: int
@@ -199,20 +199,20 @@ class DecidedRound:
 
     @property
     def close(self) -> bool:
-        """Whether somebody left although it was too close to call."""
+        """Whether a candidate left although it was too close to call."""
         return any(decision.close for decision in self.eliminated)
 
     @property
     def gap(self) -> float | None:
-        """Score of the last who goes on minus that of the first who leaves.
+        """Score of the last candidate that goes on minus that of the first that leaves.
 
-        None where nobody leaves, or only failed candidates do.
+        None if no candidate leaves, or only failed ones do.
         """
         scores = [decision.score for decision in self.eliminated if decision.scored]
         return self.surviving[-1].score - scores[0] if self.surviving and scores else None
 
     def margin(self, decision: Decision) -> float | None:
-        """A score minus that of the first who leaves, or of the last who goes on; None as `gap`."""
+        """A score minus the nearest score on the other side; None where `gap` is None."""
         if self.gap is None or not decision.scored:
             return None
         rival = self.eliminated[0] if decision.survives else self.surviving[-1]

@@ -1,4 +1,4 @@
-"""One elimination: who of a group ranks where, and who goes on. Pure functions of the record."""
+"""One elimination: the ranking of a group and which candidates go on. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Losses = Mapping[str, Sequence[float]]  # candidate -> training loss of epoch 1,
 
 @dataclass(frozen=True)
 class Elimination:
-    """The end of a round: all candidates left in the group are ranked, the worst leave.
+    """The end of a round: the candidates left in the group are ranked, and the worst leave.
 
     Attributes:
       rule: the rule that scores the candidates.

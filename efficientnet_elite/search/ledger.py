@@ -1,4 +1,4 @@
-"""The ledger: one SQLite file that holds everything that a search knows and has decided.
+"""The ledger: one SQLite file with all records and decisions of a search.
 
 Every write is one transaction; what `record_epoch` has returned from survives a crash of the
 process and of the machine. Decisions are stored as codes and numbers, to be read and audited
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -24,7 +25,7 @@ from efficientnet_elite.search import migrations
 from efficientnet_elite.search.candidates import Candidate
 from efficientnet_elite.search.decisions import Cause, Decision, facts_as_json
 from efficientnet_elite.search.migrations import FORMAT, SCHEMA
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.tournament import Halt
 from efficientnet_elite.training.outcome import Int8Result
 
@@ -48,6 +49,23 @@ class Epoch:
     validation_accuracy: float
     train_loss: float
     seconds: float
+
+
+def reason_unreadable(error: sqlite3.DatabaseError) -> str:
+    """What the user can do about an error that reading an open ledger raised; one line."""
+    # Locked for long, or a disk that fails; but damaged text is an OperationalError, too.
+    if isinstance(error, sqlite3.OperationalError) and "decode" not in str(error):
+        return f"ledger.sqlite cannot be read now ({error}): try again"
+    return f"ledger.sqlite is damaged ({textwrap.shorten(str(error), 80)}): restore a copy"
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """UserError instead of SQLite's own errors; also a decorator for functions."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise UserError(reason_unreadable(error)) from error
 
 
 def _format_of(database: sqlite3.Connection) -> int:
@@ -159,7 +177,7 @@ class Ledger:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All that is read within is of one moment, also beside a running search."""
+        """All reads within this context see the same state, even if a search is running."""
         if self._db.in_transaction:  # within another one
             yield
             return
@@ -172,7 +190,7 @@ class Ledger:
             self._db.execute("ROLLBACK")
 
     def changes(self) -> int:
-        """A number that is another one as soon as another process has written."""
+        """A number that changes whenever another process has written."""
         return self._file.execute("PRAGMA data_version").fetchone()[0]
 
     @contextmanager
@@ -210,13 +228,13 @@ class Ledger:
         self,
         candidates: Iterable[Candidate],
         meta: Mapping[str, Any],
-        replicas: Iterable[Replica] = (),
+        repeats: Iterable[Repeat] = (),
     ) -> None:
         """Stores the pool (in order of preference) and the settings of a new search."""
         with self._writing():
             self._db.executemany(
                 "INSERT INTO replicas VALUES (?, ?, ?)",
-                [(replica.name, replica.candidate, replica.seed) for replica in replicas],
+                [(repeat.name, repeat.candidate, repeat.seed) for repeat in repeats],
             )
             self._db.executemany(
                 "INSERT INTO candidates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -253,10 +271,10 @@ class Ledger:
             ]
         return list(self._candidates)
 
-    def replicas(self) -> list[Replica]:
+    def repeats(self) -> list[Repeat]:
         """Trainings that measure the noise of scores."""
         rows = self._db.execute("SELECT name, candidate, seed FROM replicas ORDER BY name")
-        return [Replica(*row) for row in rows]
+        return [Repeat(*row) for row in rows]
 
     # -- what happened ---------------------------------------------------------------------------
 
@@ -299,7 +317,7 @@ class Ledger:
         }
 
     def record_int8(self, candidate: str, result: Int8Result) -> None:
-        """Stores what an epoch is worth in int8; the first record of an epoch stands."""
+        """Stores the int8 accuracy after an epoch; the first record of an epoch stands."""
         with self._writing():
             self._db.execute(
                 "INSERT OR IGNORE INTO int8 VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -325,7 +343,7 @@ class Ledger:
             )
 
     def failures(self) -> dict[str, str]:
-        """Candidate or replica to the reason of its failure."""
+        """Candidate or repeat to the reason of its failure."""
         return dict(self._db.execute("SELECT candidate, reason FROM failures"))
 
     def record_decisions(self, group: int, decisions: Iterable[Decision]) -> None:
@@ -390,7 +408,7 @@ class Ledger:
             )
 
     def halts(self) -> dict[int, Halt]:
-        """Group to its halt; absent where its time is not up."""
+        """Group to its halt; groups whose time is not up are left out."""
         rows = self._db.execute("SELECT grp, round, epoch, ends FROM halts")
         return {group: Halt(*values) for group, *values in rows}
 

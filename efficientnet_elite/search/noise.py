@@ -12,7 +12,7 @@ from efficientnet_elite.search.schedule import Schedule
 
 
 @dataclass(frozen=True)
-class Replica:
+class Repeat:
     """A repeat: a second training of a candidate with another seed, up to the first elimination.
 
     It measures noise and cannot win. Its epochs and its failure are recorded under its own name.
@@ -30,11 +30,11 @@ class Replica:
 
 @dataclass(frozen=True)
 class Noise:
-    """What is known of the noise of a score from repeats.
+    """The noise of a score as far as repeats have measured it.
 
     Attributes:
-      waiting: whether a repeat has still to come to the first elimination. No candidate is
-        eliminated before all have.
+      waiting: whether a repeat has not reached the first elimination yet. No candidate is
+        eliminated before all repeats have reached it.
       deviation: standard deviation of the rule's score between seeds at the first elimination,
         pooled over the networks; None where nothing could be measured.
     """
@@ -43,11 +43,11 @@ class Noise:
     deviation: float | None
 
 
-def trainings_by_candidate(replicas: Sequence[Replica]) -> dict[str, list[str]]:
-    """Candidate that has repeats to the names of its trainings: itself, then those, by seed."""
+def trainings_by_candidate(repeats: Sequence[Repeat]) -> dict[str, list[str]]:
+    """Candidate with repeats to the names of its trainings: itself, then its repeats by seed."""
     trainings: dict[str, list[str]] = {}
-    for replica in sorted(replicas, key=lambda replica: replica.seed):
-        trainings.setdefault(replica.candidate, [replica.candidate]).append(replica.name)
+    for repeat in sorted(repeats, key=lambda repeat: repeat.seed):
+        trainings.setdefault(repeat.candidate, [repeat.candidate]).append(repeat.name)
     return trainings
 
 
@@ -56,7 +56,7 @@ def scores_by_seed(
 ) -> dict[str, float]:
     """The rule's scores of one network's trainings at the first elimination; absent before it.
 
-    They are scored among themselves: a rule that compares training losses compares theirs.
+    The trainings are scored among themselves, also by a rule that compares training losses.
 
     Args:
       names: names of the trainings.
@@ -75,10 +75,10 @@ def pooled_noise(
     schedule: Schedule,
     failed: Mapping[str, str],
 ) -> Noise:
-    """The noise that trainings of the same networks with other seeds show at the first elimination.
+    """The noise at the first elimination, from trainings of the same networks with other seeds.
 
-    It is used for all eliminations: later ones take place at lower learning rates and are less
-    noisy if anything.
+    It is used for all eliminations. Later ones take place at lower learning rates, where the noise
+    is the same or lower.
 
     Args:
       trainings: names of the trainings of each network; those that have failed do not count.
@@ -97,13 +97,13 @@ def pooled_noise(
 
 
 def noise_of(
-    replicas: Sequence[Replica],
+    repeats: Sequence[Repeat],
     scores: Scores,
     losses: Losses,
     schedule: Schedule,
     failed: Mapping[str, str],
 ) -> Noise | None:
-    """What the repeats of a search show, see `pooled_noise`; None where it has none."""
-    if not replicas:
+    """The noise from the repeats of a search, see `pooled_noise`; None if it has no repeats."""
+    if not repeats:
         return None
-    return pooled_noise(trainings_by_candidate(replicas).values(), scores, losses, schedule, failed)
+    return pooled_noise(trainings_by_candidate(repeats).values(), scores, losses, schedule, failed)

@@ -23,17 +23,17 @@ def stages(
 ) -> Iterator[tuple[int, int]]:
     """The rounds that a group has still to train, as pairs (candidates, epochs of each of them).
 
-    Failures are left aside.
+    Failed trainings are not considered.
 
     Args:
       size: candidates that have not been eliminated.
       schedule: schedule of the search.
       number: number of the latest round that has been decided, 0 before the first.
       losses: whether training losses are recorded.
-      close: True for a tournament in which every elimination is too close to call, from the epoch
-        on in which noise can be seen at all; False for one in which none is. Never do more
-        candidates go on than with True.
-      measured: whether the noise is measured by repeats, and so known from the first epoch on.
+      close: True for a tournament in which every elimination is too close to call, starting with
+        the first epoch in which noise can be estimated; False for one in which none is. With
+        True, the most candidates go on.
+      measured: whether the noise is measured by repeats and therefore known from the first epoch.
     """
     rule, first_size = find_rule(schedule.rule), size
     trained = schedule.elimination_epoch(number, losses=losses) if number else 0
@@ -51,9 +51,9 @@ def stages(
 
 
 def least_epochs(sizes: Sequence[int], schedule: Schedule, *, losses: bool = True) -> int:
-    """Epochs that groups of these sizes will be trained for at least, failures aside.
+    """Least number of epochs for groups of these sizes, if no training fails.
 
-    That is the case if no elimination is too close to call; `budget.forecast` gives the range.
+    It is reached if no elimination is too close to call; `budget.forecast` gives the range.
     """
     return sum(least_epochs_left(size, 0, schedule, losses=losses) for size in sizes)
 
@@ -67,16 +67,16 @@ def least_epochs_left(size: int, number: int, schedule: Schedule, *, losses: boo
     return sum(candidates * length for candidates, length in ahead)
 
 
-def replica_epochs_left(
+def repeat_epochs_left(
     done: Mapping[str, int], schedule: Schedule, *, failed: Container[str], halted: bool
 ) -> dict[str, int]:
-    """Repeat to its epochs still to be trained; absent where there are none.
+    """Name of each repeat to its epochs still to be trained; repeats without any are left out.
 
     Args:
       done: every repeat, which measures the noise of a score, to its epochs on record.
       schedule: schedule of the search.
       failed: trainings that cannot go on.
-      halted: whether the time of any group is up: nobody waits for repeats then.
+      halted: whether the time of any group is up, after which no group waits for repeats.
     """
     until = 0 if halted else schedule.elimination_epoch(1)
     return {n: until - past for n, past in done.items() if past < until and n not in failed}
@@ -87,24 +87,24 @@ def group_left(
     done: Mapping[str, int],
     costs: Mapping[str, float | None],
     schedule: Schedule,
-    replica_epochs: Mapping[str, int] = {},
+    repeat_epochs: Mapping[str, int] = {},
 ) -> tuple[int, float | None]:
     """Epochs still to be trained in a group, and their cost.
 
-    What the current round needs is known; who goes on after it is not, so that later rounds are
-    taken to cost what the racing candidates cost on average.
+    The needs of the current round are known. Which candidates go on after it is not known, so that
+    later rounds are assumed to cost as much as the present candidates do on average.
 
     Args:
       standing: where the group stands.
       done: candidate to its epochs on record.
       costs: candidate to the cost of an epoch, in any unit; None where it is not known.
       schedule: schedule of the search.
-      replica_epochs: candidate to the epochs that its repeats are still to be trained for.
+      repeat_epochs: candidate to the epochs that its repeats are still to be trained for.
 
     Returns:
-      Epochs, failures aside, and their cost: None where that of a candidate involved is not known.
+      Epochs, if no training fails, and their cost; None if the cost of a candidate is not known.
     """
-    missing = Counter(replica_epochs)
+    missing = Counter(repeat_epochs)
     missing.update(
         {need.candidate: need.until_epoch - done[need.candidate] for need in standing.pending}
     )
@@ -114,7 +114,7 @@ def group_left(
         survivors = survivors_of(len(standing.survivors))
         later = least_epochs_left(survivors, standing.next_round, schedule)
     epochs = missing.total() + later
-    if not epochs:  # only an int8 accuracy may have to be measured still
+    if not epochs:  # at most an int8 accuracy is still to be measured
         return 0, 0.0
     involved = {*missing, *standing.survivors}
     known = {name: cost for name in involved if (cost := costs[name]) is not None}

@@ -19,7 +19,7 @@ from efficientnet_elite.search.budget import (
     TrainingCost,
 )
 from efficientnet_elite.search.candidates import Candidate, sample_candidates
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.schedule import Schedule, make_schedule
 from efficientnet_elite.text import duration
 
@@ -93,7 +93,7 @@ def plan_candidates(
     return chosen, recorded, _text(plan, asked, len(candidates), epochs, in_time=pace is not None)
 
 
-def choose_replicas(candidates: Sequence[Candidate], seeds: int) -> list[Replica]:
+def choose_repeats(candidates: Sequence[Candidate], seeds: int) -> list[Repeat]:
     """The repeats of a search: in every group of more than one, of its candidate of median cost.
 
     UserError where a candidate has the name of one of them.
@@ -106,17 +106,17 @@ def choose_replicas(candidates: Sequence[Candidate], seeds: int) -> list[Replica
         for members in groups.values()
         if len(members) > 1
     ]
-    replicas = [
-        Replica(f"{name}-seed{seed}", name, seed) for name in repeated for seed in range(1, seeds)
+    repeats = [
+        Repeat(f"{name}-seed{seed}", name, seed) for name in repeated for seed in range(1, seeds)
     ]
     taken = {candidate.name for candidate in candidates}
-    for replica in replicas:
-        if replica.name in taken:
+    for repeat in repeats:
+        if repeat.name in taken:
             raise UserError(
-                f"seeds={seeds}: candidate {replica.name} has the name of a further training of "
-                f"{replica.candidate}: rename it"
+                f"seeds={seeds}: candidate {repeat.name} has the name of a further training of "
+                f"{repeat.candidate}: rename it"
             )
-    return replicas
+    return repeats
 
 
 def _rounded_up(value: float) -> str:

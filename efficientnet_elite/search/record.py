@@ -11,7 +11,7 @@ from efficientnet_elite.search.candidates import Candidate
 from efficientnet_elite.search.decisions import Decision
 from efficientnet_elite.search.elimination import Losses, Scores
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, Replica, noise_of
+from efficientnet_elite.search.noise import Noise, Repeat, noise_of
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.tournament import Halt, Standing, judge_of
 from efficientnet_elite.training.outcome import Int8Result
@@ -24,7 +24,7 @@ class SearchRecord:
     Attributes:
       meta: settings of the search.
       candidates: in the ledger's order, the one to prefer in a tie first.
-      replicas: repeats, which measure the noise of a score.
+      repeats: repeats, which measure the noise of a score.
       epochs: candidate or repeat to its epochs.
       int8: candidate to its int8 results, by epoch.
       failures: candidate or repeat to the reason of its failure.
@@ -34,7 +34,7 @@ class SearchRecord:
 
     meta: Mapping[str, Any]
     candidates: Sequence[Candidate]
-    replicas: Sequence[Replica]
+    repeats: Sequence[Repeat]
     epochs: Mapping[str, list[Epoch]]
     int8: Mapping[str, dict[int, Int8Result]]
     failures: Mapping[str, str]
@@ -64,14 +64,14 @@ class SearchRecord:
     @cached_property
     def noise(self) -> Noise | None:
         """What the repeats show of the noise of a score; None where the search has none."""
-        return noise_of(self.replicas, self.scores, self.losses, self.schedule, self.failures)
+        return noise_of(self.repeats, self.scores, self.losses, self.schedule, self.failures)
 
     def standings(self) -> dict[int, Standing]:
         """Group to where it stands: by the decisions on record, and what follows after them."""
         return self._judged(self.decisions)
 
-    def standings_judged_anew(self) -> dict[int, Standing]:
-        """Group to where it stands by epochs and failures alone, whatever decisions are on record.
+    def recomputed_standings(self) -> dict[int, Standing]:
+        """Group to where it stands by epochs and failures alone; recorded decisions are ignored.
 
         For an audit.
         """
@@ -100,7 +100,7 @@ def read_record(ledger: Ledger) -> SearchRecord:
         return SearchRecord(
             meta=ledger.meta(),
             candidates=ledger.candidates(),
-            replicas=ledger.replicas(),
+            repeats=ledger.repeats(),
             epochs=ledger.epochs(),
             int8=ledger.int8(),
             failures=ledger.failures(),

@@ -20,7 +20,7 @@ from efficientnet_elite.search.schedule import make_schedule
 from efficientnet_elite.search.tournament import standing
 
 NEAR = 0.3
-"""A choice counts as near if its final accuracy is at most so many points below the best."""
+"""A choice counts as near if its final accuracy is at most this far below the best, in points."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Rules of elimination: who of a group goes on, judged by what has been recorded so far.
+"""Rules of elimination: which candidates of a group go on, by the epochs recorded so far.
 
 A rule says after which epochs candidates are eliminated, scores the candidates there, and says how
 many go on. It sees validation accuracies and, where they were recorded, training losses; nothing of
@@ -38,7 +38,7 @@ def level(accuracies: Curve) -> float:
 
 
 def survivors_of(count: int) -> int:
-    """How many of ``count`` candidates go on: half of them, rounded up."""
+    """Number of ``count`` candidates that go on: half of them, rounded up."""
     return (count + 1) // 2
 
 
@@ -86,8 +86,8 @@ class Rule:
 
     @property
     def parameters(self) -> Mapping[str, str]:
-        """The settings of a search that this rule depends on, with what they do."""
-        return {"round_epochs": "epochs between two eliminations of a group; default 10"}
+        """The settings of a search that this rule depends on, each to its default in words."""
+        return {"round_epochs": "10 epochs"}
 
     @property
     def default_round(self) -> int:
@@ -129,7 +129,7 @@ class Rule:
     def keep(
         self, ranked: Sequence[float], noise: float, number: int, size: int, *, losses: bool
     ) -> int:
-        """How many go on after an elimination that does not end the training.
+        """Number of candidates that go on after an elimination that does not end the training.
 
         Args:
           ranked: scores of the racing candidates, the best first; at least two.
@@ -143,7 +143,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Race(Rule):
-    """Early eliminations in short rounds; who is too close to call stays for another round.
+    """Early eliminations in short rounds; candidates too close to call stay for another round.
 
     - *Score*: half of it is the best accuracy so far. The other half is the latest training loss,
       translated into accuracy by a straight line through everything that the racing candidates
@@ -165,8 +165,8 @@ class Race(Rule):
     def parameters(self) -> Mapping[str, str]:
         """See `Rule.parameters`."""
         return {
-            "round_epochs": "epochs between two eliminations of a group; default 2",
-            "first_elimination": "epoch of a group's first elimination; default two rounds",
+            "round_epochs": "2 epochs",
+            "first_elimination": "the end of the second round",
         }
 
     @property
@@ -274,11 +274,12 @@ def check_parameter(rule: str, name: str) -> None:
 
 
 def parameter_help(name: str) -> str:
-    """What a setting does, for ``--help``, by rule where the rules differ."""
-    rules_of_text: dict[str, list[str]] = {}
+    """The default of a setting under each rule that depends on it, in a sentence for users."""
+    rules_of_default: dict[str, list[str]] = {}
     for rule in RULES.values():
         if name in rule.parameters:
-            rules_of_text.setdefault(rule.parameters[name], []).append(rule.name)
-    return (
-        ". ".join(f"Rule {', '.join(names)}: {text}" for text, names in rules_of_text.items()) + "."
+            rules_of_default.setdefault(rule.parameters[name], []).append(rule.name)
+    defaults = "; ".join(
+        f"{default} for rule {' or '.join(names)}" for default, names in rules_of_default.items()
     )
+    return f"Default: {defaults}."

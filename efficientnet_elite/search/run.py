@@ -22,7 +22,10 @@ from efficientnet_elite import __version__
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import EngineConfig, SearchConfig, unknown_fields
 from efficientnet_elite.data import ImageData, SkippedImage
+from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.activations import ACTIVATIONS
+from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.names import pool_resolutions
 from efficientnet_elite.search import driver
 from efficientnet_elite.search.candidates import (
@@ -39,9 +42,9 @@ from efficientnet_elite.search.executors.protocol import Executor
 from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.ledger import FILE_NAME as LEDGER_FILE
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.pace import measure_pace
-from efficientnet_elite.search.planning import choose_replicas, plan_candidates
+from efficientnet_elite.search.planning import choose_repeats, plan_candidates
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.schedule import with_rule_defaults
 from efficientnet_elite.search.tensorboard import Summaries
@@ -115,7 +118,7 @@ def run(
                 ledger.start(*setup)
             record = read_record(ledger)
             curves = Summaries(workdir, record.meta["started"], record.epochs)
-            trainings = len(record.candidates) + len(record.replicas)
+            trainings = len(record.candidates) + len(record.repeats)
             executor = _executor(config, data, workdir, engine, quantize, trainings)
             return driver.drive(
                 ledger,
@@ -146,6 +149,7 @@ def _executor(
         workdir=workdir.absolute(),
         fingerprint=data.fingerprint,
         quantize=quantize,
+        registered=_registered(),
     )
     if engine.name == "local":
         assert engine.workers is not None
@@ -171,8 +175,15 @@ def _worker(
     workdir: Path,
     fingerprint: str,
     quantize: Quantize | None,
+    registered: frozenset[str],
 ) -> LocalExecutor:
     """The executor of a worker process; the workers are spread over the GPUs of the machine."""
+    if missing := registered - _registered():
+        raise UserError(
+            f"workers do not know {', '.join(sorted(missing))}, which your program registers: "
+            "leave out --workers and --engine, or, for --workers alone, register at the top level "
+            "of the program's file, which each worker imports"
+        )
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         gpu = gpus[slot % len(gpus)]
@@ -183,6 +194,12 @@ def _worker(
     if data.fingerprint != fingerprint:
         raise UserError(f"a worker sees other images in {data.name} than the search")
     return _local(config, data, quantize)
+
+
+def _registered() -> frozenset[str]:
+    """Names in the tables that training depends on, with those that a user's program has added."""
+    tables: tuple[dict[str, Any], ...] = (SOURCES, AUGMENTATIONS, ACTIVATIONS, FAMILIES)
+    return frozenset(name for table in tables for name in table)
 
 
 def _leave_gpus() -> None:
@@ -326,7 +343,7 @@ def _set_up(
     machine: str,
     measure: Measure,
     on_message: Callable[[str], None],
-) -> tuple[tuple[Candidate, ...], dict[str, Any], list[Replica]]:
+) -> tuple[tuple[Candidate, ...], dict[str, Any], list[Repeat]]:
     """What the ledger of a new search starts with."""
     selected = choose(config, data.num_classes, measure)
     for candidate in selected.candidates:
@@ -356,7 +373,7 @@ def _set_up(
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, choose_replicas(candidates, config.seeds)
+    return candidates, meta, choose_repeats(candidates, config.seeds)
 
 
 def _check_measurable(engine: EngineConfig) -> None:

@@ -26,7 +26,7 @@ from efficientnet_elite.search.executors.protocol import (
 )
 from efficientnet_elite.search.ledger import Epoch, Ledger
 from efficientnet_elite.search.noise import Noise, noise_of
-from efficientnet_elite.search.outlook import group_left, replica_epochs_left
+from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
 from efficientnet_elite.search.record import SearchRecord
 from efficientnet_elite.search.tournament import Pending, Standing, judge_of
 from efficientnet_elite.search.work_queue import WorkQueue
@@ -76,9 +76,9 @@ class SearchLoop:
         self._score = record.meta.get("data", {}).get("score", "top-1")
         self._schedule, self._judge = record.schedule, judge_of(record.meta)
         self._specs = {candidate.name: candidate.spec for candidate in record.candidates}
-        self._replicas = {replica.name: replica for replica in record.replicas}
-        for name, replica in self._replicas.items():
-            self._specs[name] = replace(self._specs[replica.candidate], name=name)
+        self._repeats = {repeat.name: repeat for repeat in record.repeats}
+        for name, repeat in self._repeats.items():
+            self._specs[name] = replace(self._specs[repeat.candidate], name=name)
         self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
         self._group_of = {candidate.name: candidate.group for candidate in record.candidates}
         self._members = {
@@ -132,22 +132,22 @@ class SearchLoop:
 
     def _measure_noise(self) -> None:
         """Works out the noise as far as it is known, and queues repeats that are not done yet."""
-        replicas = list(self._replicas.values())
-        self._noise = noise_of(replicas, self._scores, self._losses, self._schedule, self._failures)
-        for name, epochs in self._replica_epochs_left().items():
+        repeats = list(self._repeats.values())
+        self._noise = noise_of(repeats, self._scores, self._losses, self._schedule, self._failures)
+        for name, epochs in self._repeat_epochs_left().items():
             self._pending[name] = Pending(name, len(self._scores[name]) + epochs)
             if name not in self._active:
                 self._enqueue(name)
 
-    def _replica_epochs_left(self) -> dict[str, int]:
-        done = {name: len(self._scores[name]) for name in self._replicas}
+    def _repeat_epochs_left(self) -> dict[str, int]:
+        done = {name: len(self._scores[name]) for name in self._repeats}
         halted = bool(self._halts)  # halted groups do not wait
-        return replica_epochs_left(done, self._schedule, failed=self._failures, halted=halted)
+        return repeat_epochs_left(done, self._schedule, failed=self._failures, halted=halted)
 
     # -- decisions -------------------------------------------------------------------------------
 
     def _advance(self, group: int, *, resuming: bool = False) -> None:
-        """Judges a group by all that is on record, and queues what it needs to be decided."""
+        """Judges a group by its records, and queues the training that its next decision needs."""
         members = self._members[group]
         standing = self._judge(
             members,
@@ -191,7 +191,7 @@ class SearchLoop:
             running={running.name for running in self._running.values()},
             workers=max(1, len(self._free) + len(self._running)),
         ):
-            for name in self._replicas:
+            for name in self._repeats:
                 self._pending.pop(name, None)
             for group, halt in halts.items():
                 self._say(f"group {group}: {deadline.halt_text(halt)}")
@@ -251,7 +251,7 @@ class SearchLoop:
             until_epoch=until,
             checkpoint=checkpoint_path(self._workdir, name),
             int8_at_end=need.int8 and until == need.until_epoch,
-            seed=self._replicas[name].seed if name in self._replicas else 0,
+            seed=self._repeats[name].seed if name in self._repeats else 0,
         )
         self._executor.submit(slot, item)
 
@@ -344,7 +344,7 @@ class SearchLoop:
         name = self._running.pop(slot).name
         self._active.remove(name)
         self._pending.pop(name, None)
-        if name in self._replicas:
+        if name in self._repeats:
             self._retire(name)
         if self._noise is not None and self._noise.waiting:
             self._measure_noise()
@@ -360,7 +360,7 @@ class SearchLoop:
         self._failures.setdefault(name, reason)
         self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
         self._retire(name)
-        outcome = "does not count" if name in self._replicas else "is eliminated"
+        outcome = "does not count" if name in self._repeats else "is eliminated"
         self._say(f"{name} has failed and {outcome}: {reason}")
 
     def _spare(self, name: str) -> None:
@@ -393,8 +393,8 @@ class SearchLoop:
     # -- what the user sees ----------------------------------------------------------------------
 
     def _show(self) -> None:
-        replicas = sum(self._macs[name] * n for name, n in self._replica_epochs_left().items())
-        whole = self._work_done + self._work_left + replicas
+        repeats = sum(self._macs[name] * n for name, n in self._repeat_epochs_left().items())
+        whole = self._work_done + self._work_left + repeats
         running = [
             (item.name, min(len(self._scores[item.name]) + 1, item.until), item.until, item.state)
             for _, item in sorted(self._running.items())

@@ -18,7 +18,7 @@ from efficientnet_elite.search.budget import forecast_epochs
 from efficientnet_elite.search.candidates import Candidate
 from efficientnet_elite.search.decisions import Decision, decision_text
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.outlook import group_left, replica_epochs_left
+from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
 from efficientnet_elite.search.record import SearchRecord, read_record
 from efficientnet_elite.search.rules import average
 from efficientnet_elite.search.tournament import Halt, Standing
@@ -88,7 +88,7 @@ class Group:
       halt: what was ended because time was up; None where nothing was.
       finished: whether nothing is left to train.
       epochs_left: epochs still to be trained, by members and repeats together, failures aside.
-      epochs_planned: the middle of the range of `budget.forecast`.
+      epochs_forecast: the middle of the range of `budget.forecast`.
       seconds_left: of training on one worker; None where nothing has been measured.
     """
 
@@ -100,7 +100,7 @@ class Group:
     halt: Halt | None
     finished: bool
     epochs_left: int
-    epochs_planned: int
+    epochs_forecast: int
     seconds_left: float | None
 
 
@@ -114,7 +114,7 @@ class Summary:
       groups: cost groups, the heaviest first.
       finished: whether nothing is left to train.
       epochs_done, epochs_left: epochs of all candidates and repeats together.
-      epochs_planned: the middle of the range of `budget.forecast`.
+      epochs_forecast: the middle of the range of `budget.forecast`.
       noise: standard deviation of a score, measured with several seeds; None where it is estimated
         from the curves, or not known yet.
       progress: share of the training that is done, 0..1, by multiply-accumulates.
@@ -132,7 +132,7 @@ class Summary:
     finished: bool
     epochs_done: int
     epochs_left: int
-    epochs_planned: int
+    epochs_forecast: int
     noise: float | None
     progress: float
     seconds: dict[str, float]
@@ -165,17 +165,17 @@ def summarize_record(record: SearchRecord, timings: dict[str, float]) -> Summary
     schedule, config = record.schedule, record.meta["config"]
     standings = record.standings()
     pace = _seconds_per_epoch(record.candidates, record.epochs)
-    replica_epochs = _replica_epochs(record)
+    repeat_epochs = _repeat_epochs(record)
     groups, work_left = [], 0.0
     for number, candidates in record.groups.items():
-        standing, repeated = standings[number], replica_epochs[number]
+        standing, repeated = standings[number], repeat_epochs[number]
         members = tuple(_member(candidate, record, standing, pace) for candidate in candidates)
         groups.append(_group(number, members, record, standing, repeated))
         done = {member.name: member.epochs_done for member in members}
         costs = {member.name: member.macs for member in members}
         work_left += group_left(standing, done, costs, schedule, repeated)[1] or 0.0
     macs = {member.name: member.macs for group in groups for member in group.members}
-    macs |= {replica.name: macs[replica.candidate] for replica in record.replicas}
+    macs |= {repeat.name: macs[repeat.candidate] for repeat in record.repeats}
     work_done = sum(macs[name] * len(epochs) for name, epochs in record.epochs.items())
     finished = all(group.finished for group in groups)
     seconds = [group.seconds_left for group in groups if group.seconds_left is not None]
@@ -190,7 +190,7 @@ def summarize_record(record: SearchRecord, timings: dict[str, float]) -> Summary
         finished=finished,
         epochs_done=sum(map(len, record.epochs.values())),
         epochs_left=sum(group.epochs_left for group in groups),
-        epochs_planned=sum(group.epochs_planned for group in groups),
+        epochs_forecast=sum(group.epochs_forecast for group in groups),
         noise=record.noise.deviation if record.noise else None,
         progress=1.0 if finished else work_done / (work_done + work_left),
         seconds=timings,
@@ -198,17 +198,17 @@ def summarize_record(record: SearchRecord, timings: dict[str, float]) -> Summary
     )
 
 
-def _replica_epochs(record: SearchRecord) -> dict[int, Counter[str]]:
+def _repeat_epochs(record: SearchRecord) -> dict[int, Counter[str]]:
     """Group to candidate to the epochs that its repeats are still to be trained for."""
-    done = {replica.name: len(record.epochs.get(replica.name, ())) for replica in record.replicas}
-    left = replica_epochs_left(
+    done = {repeat.name: len(record.epochs.get(repeat.name, ())) for repeat in record.repeats}
+    left = repeat_epochs_left(
         done, record.schedule, failed=record.failures, halted=bool(record.halts)
     )
     group_of = {candidate.name: candidate.group for candidate in record.candidates}
     result: dict[int, Counter[str]] = {number: Counter() for number in record.groups}
-    for replica in record.replicas:
-        if replica.name in left:
-            result[group_of[replica.candidate]][replica.candidate] += left[replica.name]
+    for repeat in record.repeats:
+        if repeat.name in left:
+            result[group_of[repeat.candidate]][repeat.candidate] += left[repeat.name]
     return result
 
 
@@ -243,7 +243,7 @@ def _member(
     needed = {need.candidate: need.until_epoch for need in standing.pending}
     latest = next((d for d in reversed(standing.decisions) if d.candidate == name), None)
     if name == standing.champion:
-        # Also one whose int8 accuracy could not be measured, or that was trained again in vain.
+        # Even if its int8 accuracy could not be measured or its training was repeated and failed.
         state = State.CHAMPION
     elif name in record.failures:
         state = State.FAILED
@@ -276,14 +276,14 @@ def _group(
     members: Sequence[Member],
     record: SearchRecord,
     standing: Standing,
-    replica_epochs: Mapping[str, int],
+    repeat_epochs: Mapping[str, int],
 ) -> Group:
     racing = standing.champion is None and not standing.finished
     done = {member.name: member.epochs_done for member in members}
     pace = {member.name: member.seconds_per_epoch for member in members}
-    epochs_left, seconds_left = group_left(standing, done, pace, record.schedule, replica_epochs)
+    epochs_left, seconds_left = group_left(standing, done, pace, record.schedule, repeat_epochs)
     # All repeats of a group are of one candidate.
-    seeds = 1 + sum(replica.candidate in done for replica in record.replicas)
+    seeds = 1 + sum(repeat.candidate in done for repeat in record.repeats)
     planned = forecast_epochs(len(members), record.schedule, seeds=seeds)
     return Group(
         number=number,
@@ -292,9 +292,9 @@ def _group(
         round=standing.next_round if racing else None,
         champion=standing.champion,
         halt=record.halts.get(number),
-        finished=standing.finished and not replica_epochs,
+        finished=standing.finished and not repeat_epochs,
         epochs_left=epochs_left,
-        epochs_planned=round(planned.expected),
+        epochs_forecast=round(planned.expected),
         seconds_left=seconds_left,
     )
 

@@ -29,8 +29,8 @@ def as_text(summary: Summary, *, racing_only: bool = False) -> str:
     noise = [] if summary.noise is None else [f"measured noise of a score: {summary.noise:.2g}"]
     lines = [
         f"{summary.dataset}: pool {summary.pool}, candidates: {len(summary.members)}, "
-        f"rounds of {summary.round_epochs} epochs, {summary.epochs} in all, rule {summary.rule}, "
-        f"seed {summary.seed}",
+        f"rounds of {summary.round_epochs} epochs, {summary.epochs} epochs in all, "
+        f"rule {summary.rule}, seed {summary.seed}",
         _progress(summary),
         *wrap(f"spent: {spent}", _COLUMNS),
         *noise,
@@ -84,7 +84,7 @@ def member_text(member: Member) -> str:
         return f"eliminated in round {member.round}, ranked {member.rank} of {member.ranked}"
     if member.state is State.CHAMPION:
         return "champion" if member.epochs_done >= member.epochs_needed else "champion, in training"
-    return "racing"
+    return "in the tournament"
 
 
 def _progress(summary: Summary) -> str:

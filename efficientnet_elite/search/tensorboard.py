@@ -76,7 +76,7 @@ class Summaries:
             file.write(frame)
 
     def _frame(self, seconds: float, fields: bytes) -> bytes:
-        """An event so long after the search's start, framed with its length and checksums."""
+        """An event ``seconds`` after the start, framed with its length and checksums."""
         event = _key(1, _FIXED64) + struct.pack("<d", self._started + seconds) + fields
         length = struct.pack("<Q", len(event))
         return length + _checksum(length) + event + _checksum(event)

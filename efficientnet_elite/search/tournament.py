@@ -3,7 +3,7 @@
 Pure decisions: from the candidates of a group and everything recorded so far, `standing` says what
 was decided, what is to be trained next and who has won. There is no other state, so that the same
 record gives the same decisions in a running search, after a crash and in a replay. Groups do not
-affect each other. How many go on is the matter of a rule (`rules`).
+affect each other. A rule (`rules`) decides how many candidates go on.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Halt:
     Attributes:
       round: the round that ends the tournament, however many candidates are left in it; None where
         the tournament ended by itself.
-      epoch: the epoch by whose scores this round is decided; 0 where nobody has a score.
+      epoch: the epoch from which the scores of this round are taken; 0 if no candidate has one.
       end: epochs after which the champion's training ends; None for those of the schedule.
     """
 
@@ -73,7 +73,7 @@ class Standing:
       decisions: all decisions so far, by round and rank.
       survivors: candidates that have not been eliminated.
       pending: what must be trained before anything more can be decided; empty once the champion is
-        trained to its end, and where everybody has failed.
+        trained to the end, and if all candidates have failed.
       champion: the last survivor, as soon as there is only one.
     """
 
@@ -95,7 +95,7 @@ class Standing:
 
 @dataclass
 class _Tournament:
-    """The state of a group's tournament while its rounds are gone through.
+    """The state of a group's tournament while its rounds are processed.
 
     Attributes:
       racing: candidates that have not been eliminated.
@@ -152,20 +152,19 @@ def standing(
     on. A tie goes to the higher accuracy in the latest epoch, then to the candidate that is named
     first in ``members`` (which callers order by cost, the cheapest first). A failed candidate
     leaves in the round that it could not finish, ranked last; decisions of earlier rounds stand.
-    Where the last candidate fails before its training ends, the best of those who left last takes
-    over, and so on until nobody is left who has not failed. A group of one candidate has its
+    If the last candidate fails before its training ends, the best of those that left last takes
+    over, and so on until all candidates have failed. A group of one candidate has its
     champion without a round. The round that ends with the whole training ends the tournament: only
     its best candidate survives.
 
-    With ``int8``, eliminations among `FINALISTS` candidates or fewer add to the rule's score what a
-    candidate gains or loses in int8 against the same weights in float32 on the same images. This
-    difference hardly contains the noise that both accuracies share, so that the smoothing by the
-    rule is preserved. Candidates without an int8 form rank behind all others. Ties go to the higher
-    int8 accuracy.
+    With ``int8``, eliminations among `FINALISTS` candidates or fewer add to the rule's score the
+    int8 accuracy minus the float32 accuracy of the same weights on the same images. The noise that
+    both accuracies share mostly cancels in this difference, so that the rule still smooths it.
+    Candidates without an int8 form rank behind all others. Ties go to the higher int8 accuracy.
 
     A `Halt` ends the tournament in a round at once: the best candidate by the scores of the halt's
-    epoch wins, by float32 accuracy and the estimated noise. A candidate that has not come to this
-    epoch leaves and does not take over later; where nobody has a score, the one named first wins.
+    epoch wins, by float32 accuracy and the estimated noise. A candidate that has not reached this
+    epoch leaves and does not take over later. If no candidate has a score, the first one wins.
 
     Args:
       members: candidates of the group, the one to prefer in a tie first.
@@ -214,7 +213,7 @@ def _decide_round(
     int8: Int8 | None,
     noise: Noise | None,
 ) -> tuple[list[str], tuple[Pending, ...]] | None:
-    """Ends a round; where something has to be trained first: who is racing, and what that is."""
+    """Ends a round. If training is needed first, returns the candidates left and that training."""
     rule, number = find_rule(schedule.rule), tournament.round
     epoch = schedule.elimination_epoch(number, losses=losses is not None)
     # A failure counts from the round in which it happened: earlier decisions stand.
@@ -293,7 +292,7 @@ def _crown(
 ) -> str | None:
     """The champion; None where all have failed.
 
-    As often as the champion has failed, the next of the reserves takes over in a round of its own.
+    Each time the champion has failed, the next of the reserves takes over in a separate round.
     """
 
     def lost(name: str | None) -> bool:
@@ -318,7 +317,7 @@ def _succession(
 ) -> list[Decision]:
     """The decisions by which a candidate takes over from a champion that has failed.
 
-    Without a champion, all who were racing failed at once, which has been decided already.
+    Without a champion, all candidates left failed at once, and that has already been decided.
     """
     decisions, number = tournament.decisions, tournament.round
     latest = next(d for d in reversed(decisions) if d.candidate == successor)

@@ -8,11 +8,11 @@ from itertools import count
 
 
 class WorkQueue:
-    """Candidates that wait for a slot, those with the most work ahead of them first.
+    """Candidates that wait for a slot, those with the most work left first.
 
-    The *home* of a candidate is the slot that has built its graph. In another slot the graph must
-    be built again. A slot therefore takes candidates without a home and those whose home it is
-    first, and one from another slot only where that saves time.
+    The *home* of a candidate is the slot that has built its graph. Another slot would have to build
+    the graph again. A slot therefore first takes candidates that it is the home of or that have no
+    home, and takes a candidate from another slot only if that saves time.
     """
 
     def __init__(self) -> None:
@@ -27,9 +27,9 @@ class WorkQueue:
 
         Args:
           name: name of the candidate.
-          work: what it has ahead of it if it becomes champion, in any unit: the longest chain of
+          work: the work that is left if it becomes champion, in any unit; the longest chain of
             rounds should not be started last.
-          home: its home, if it has one.
+          home: the slot that is its home; None if it has none.
         """
         heappush(self._heaps.setdefault(home, []), (-work, next(self._order), name))
 
@@ -52,6 +52,6 @@ class WorkQueue:
         return name
 
     def evict(self, home: int) -> None:
-        """Forgets a home that has lost what it had built: its candidates can go to any slot."""
+        """Forgets a home that has lost its graphs, so that its candidates can go to any slot."""
         for item in self._heaps.pop(home, ()):
             heappush(self._heaps.setdefault(None, []), item)

@@ -1,13 +1,13 @@
 """Calibration: the ranges of a network's activations on the representative data set.
 
-- ``minmax``: the least and the greatest value of all images. Nothing is clipped; one outlier widens
-  every step.
+- ``minmax``: the least and the greatest value of all images. Nothing is clipped, but a single
+  outlier makes the quantization coarser for all values.
 - ``moving_average``: the extremes of each image, smoothed over the images as quantization-aware
   training does it. Values beyond those of an average image are clipped.
-- ``percentile``: leaves out the rarest values at either end of all images' values together.
+- ``percentile``: pools the values of all images and leaves out the outermost ones at both ends.
 
-One pass over the images serves all methods. The input keeps its range in any case, because the int8
-input is to be pixel - 128.
+One pass over the images serves all methods. The range of the input is fixed, so that the int8 input
+is always pixel - 128.
 """
 
 from __future__ import annotations
@@ -26,40 +26,43 @@ from .choices import CALIBRATION_METHODS
 from .post_training import INPUT_RANGE, Range
 
 METHODS = CALIBRATION_METHODS
-MOMENTUM = 0.9  # of the moving average, an image a step
-PERCENTILE = 99.99  # of the values lie below the greatest, and as many above the least
-_BINS = 4096  # percentiles are rounded to so many steps between the extremes
+MOMENTUM = 0.9  # of the moving average, which each image updates once
+# This percentage of the values is at most the upper end of the range; likewise for the lower end.
+PERCENTILE = 99.99
+_BINS = 4096  # of the histogram between the extremes; percentiles are rounded to one of them
 
 
 class Collector(Protocol):
     """Collects an activation's values image by image, and ends with its range."""
 
     def add(self, values: NDArray[np.float32], extremes: Range) -> None:
-        """Takes the values (N,) of one image, and their least and greatest."""
+        """Adds the values (N,) of one image; `extremes` are the least and the greatest of them."""
 
     def range(self) -> Range:
-        """The range that the method chooses by the values of all images."""
+        """The range that the method chooses from the values of all images."""
 
 
 def activation_ranges(
     model: bytes, images: NDArray[np.float32], methods: Sequence[str]
 ) -> dict[str, dict[str, Range]]:
-    """Ranges of all activations by each of some methods, from one pass over the images.
+    """Finds the ranges of all activations by one or more methods in one pass over the images.
 
     Args:
       model: content of a float32 file.
       images: (N, height, width, channels), float32, pixel / 128 - 1.
-      methods: some of `METHODS`.
+      methods: names of `METHODS`.
 
     Returns:
-      Method to tensor's name to range; of the input always `INPUT_RANGE`.
+      Method to tensor's name to range; the range of the input is always `INPUT_RANGE`.
 
     Raises:
       ValueError: a method is unknown.
     """
     for method in methods:
         if method not in METHODS:
-            raise ValueError(f"{method!r} is no method of calibration: {', '.join(METHODS)}")
+            raise ValueError(
+                f"there is no calibration method {method!r}: choose from {', '.join(METHODS)}"
+            )
     makers = {name: registry.resolve(METHODS[name].collector) for name in methods}
     collectors: dict[str, dict[str, Collector]] = {name: {} for name in methods}
     activations = layers.activations(model, images)
@@ -105,7 +108,7 @@ class MovingAverage:
         """See `Collector`."""
         del values
         current = np.array(extremes, np.float64)
-        # It begins with the first image's, not with zeros, and so has no bias to correct.
+        # The average starts at the first image, not at zero, and so needs no bias correction.
         before = current if self._average is None else self._average
         self._average = MOMENTUM * before + (1 - MOMENTUM) * current
 
@@ -117,25 +120,26 @@ class MovingAverage:
 
 
 class Percentile:
-    """The range that leaves out the rarest values at either end, rounded to a bin.
+    """The range that leaves out the outermost values at both ends, rounded to a histogram's bin.
 
-    It is the range that a histogram of `_BINS` bins between the extremes gives. The extremes are
-    known only at the end, but the values at both ends suffice: which of them in order of size
-    bounds the range follows from the number of values, which the first image tells.
+    A histogram of `_BINS` bins between the extremes would give the same range, but would need all
+    values at once. The total number of values is known from the first image, and it determines the
+    ranks of the two values that bound the range. So only the values up to these ranks need to be
+    kept at each end. The extremes, and with them the bins, are known only at the end.
     """
 
     def __init__(self, images: int):
         self._images = images
         self._extremes = Extremes(images)
-        self._lowest = _Least(0)
-        self._highest = _Least(0)  # of the negated values
+        self._lowest = _SmallestValues(0)
+        self._highest = _SmallestValues(0)  # of the negated values
 
     def add(self, values: NDArray[np.float32], extremes: Range) -> None:
         """See `Collector`."""
         if not self._lowest.count:
             total, share = self._images * values.size, 1 - PERCENTILE / 100
-            self._lowest = _Least(_rank(share, total))
-            self._highest = _Least(total - _rank(1 - share, total) + 1)
+            self._lowest = _SmallestValues(_rank(share, total))
+            self._highest = _SmallestValues(total - _rank(1 - share, total) + 1)
         self._extremes.add(values, extremes)
         if extremes[0] < self._lowest.greatest:
             self._lowest.add(values)
@@ -151,12 +155,12 @@ class Percentile:
         return low + int(steps[0]) * step, low + min(int(steps[1]), _BINS - 1) * step
 
 
-class _Least:
-    """The least values among many that come in parts.
+class _SmallestValues:
+    """Collects the smallest of many values that arrive in parts.
 
     Attributes:
-      count: how many are kept.
-      greatest: the greatest of those kept; infinite while there are fewer than `count`.
+      count: how many values are kept.
+      greatest: the greatest of the values kept; infinite until there are `count` of them.
     """
 
     def __init__(self, count: int):
@@ -165,7 +169,7 @@ class _Least:
         self._values = np.empty(0, np.float32)
 
     def add(self, values: NDArray[np.float32]) -> None:
-        """Takes further values (N,)."""
+        """Adds values (N,)."""
         values = np.concatenate([self._values, values[values < self.greatest]])
         if len(values) >= self.count:
             values = np.partition(values, self.count - 1)[: self.count]
@@ -174,7 +178,7 @@ class _Least:
 
 
 def _rank(share: float, total: int) -> int:
-    """The least whole number that is at least a share of a total, as division rounds it."""
+    """The least integer n for which n / total, as floating-point division rounds it, >= share."""
     rank = max(int(share * total), 1)
     while rank > 1 and (rank - 1) / total >= share:
         rank -= 1

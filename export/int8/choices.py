@@ -1,4 +1,4 @@
-"""What can be chosen for an export: methods of calibration, remedies, inputs and outputs."""
+"""What a user can choose for an export: calibration methods, remedies, inputs and outputs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _REMEDIES = "efficientnet_elite.export.int8.remedies"
 
 @dataclass(frozen=True)
 class CalibrationMethod:
-    """A way to choose an activation's range by its values on the representative data set.
+    """A way to choose the range of an activation from its values on the representative data set.
 
     Attributes:
       name, description: see `registry.Entry`.
-      collector: makes a `calibration.Collector` for a number of images; ``module:class`` or itself.
+      collector: the class of a `calibration.Collector`, called with the number of images; or its
+        name as ``module:class``.
     """
 
     name: str
@@ -32,9 +33,10 @@ class Remedy:
 
     Attributes:
       name, description: see `registry.Entry`.
-      trials: (best `remedies.Quantization` so far, `remedies.Context`) to pairs of a trial's label
-        and its `remedies.Quantization`; ``module:function`` or itself.
-      default: whether it is tried where the user names no remedies.
+      trials: a function that takes the best `remedies.Quantization` so far and a
+        `remedies.Context`, and yields pairs of a trial's label and its `remedies.Quantization`; or
+        its name as ``module:function``.
+      default: whether it is tried if the user names no remedies.
     """
 
     name: str
@@ -45,38 +47,46 @@ class Remedy:
 
 CALIBRATION_METHODS = registry.table(
     CalibrationMethod(
-        "minmax", "the least and the greatest value of all images", f"{_CALIBRATION}:Extremes"
+        "minmax", "from the least to the greatest value over all images", f"{_CALIBRATION}:Extremes"
     ),
     CalibrationMethod(
         "moving_average",
-        "each image's least and greatest value, smoothed over the images",
+        "moving averages of the least and the greatest value of each image",
         f"{_CALIBRATION}:MovingAverage",
     ),
     CalibrationMethod(
         "percentile",
-        "leaves out the rarest values at either end of all images' together",
+        "percentiles of all values, so that rare outliers are left out",
         f"{_CALIBRATION}:Percentile",
     ),
 )
 
-# In the order in which they are tried: that of their cost on the device and in training.
+# Remedies are tried in this order, which is that of their cost on the device and in training.
 REMEDIES = registry.table(
     Remedy(
-        "calibration", "ranges by other methods", f"{_REMEDIES}:calibration_trials", default=True
+        "calibration",
+        "other methods of calibration",
+        f"{_REMEDIES}:calibration_trials",
+        default=True,
     ),
     Remedy(
         "equalization",
-        "channels scaled to like ranges",
+        "channels are scaled so that their activations have similar ranges",
         f"{_REMEDIES}:equalization_trials",
         default=True,
     ),
-    Remedy("mixed", "some layers in float, not for microcontrollers", f"{_REMEDIES}:mixed_trials"),
+    Remedy(
+        "mixed",
+        "some layers stay in float32, which microcontrollers cannot run",
+        f"{_REMEDIES}:mixed_trials",
+    ),
     Remedy("qat", "quantization-aware training", f"{_REMEDIES}:fine_tuning_trials"),
 )
 
-OUTPUTS = ("logits", "softmax")  # what the networks in the files end with
+OUTPUTS = ("logits", "softmax")  # the last layer of exported networks
 
-# Inputs that networks from elsewhere take: scale * x + offset, x being pixel / 128 - 1.
+# Inputs of networks from other sources: (scale, offset) of scale * x + offset, where x is
+# pixel / 128 - 1.
 INPUTS = {
     "0..255": (128.0, 128.0),
     "0..1": (128 / 255, 128 / 255),
@@ -86,5 +96,5 @@ INPUTS = {
 
 
 def default_remedies() -> tuple[str, ...]:
-    """Names of the remedies that are tried where the user names none."""
+    """Names of the remedies that are tried if the user names none."""
     return tuple(name for name, remedy in REMEDIES.items() if remedy.default)

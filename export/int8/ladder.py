@@ -1,7 +1,7 @@
 """Tries remedies one after the other, the cheap ones first, until the accuracy suffices.
 
-This module has only the order, the record of what was tried and the decision when to stop. What a
-remedy does and how accuracy is measured are given by the caller (`remedies`).
+This module keeps the order, records the trials and decides when to stop. The caller (`remedies`)
+supplies the remedies and the function that measures accuracy.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Climb(Generic[T]):
+class LadderResult(Generic[T]):
     """The result of trying remedies.
 
     Attributes:
       best: the trial with the highest accuracy, the earliest of equals; None if all failed.
       accuracy: accuracy of the best trial; minus infinity if all failed.
       attempts: all trials, in order.
-      holds: whether the best trial is accurate enough.
+      accurate_enough: whether the accuracy of the best trial is at least the accuracy needed.
     """
 
     best: T | None
     accuracy: float
     attempts: tuple[Attempt, ...]
-    holds: bool
+    accurate_enough: bool
 
 
-def climb(
+def try_remedies(
     plain: T,
     remedies: Sequence[tuple[str, Remedy[T]]],
     score: Callable[[T], float],
     needed: float,
-) -> Climb[T]:
+) -> LadderResult[T]:
     """Tries `plain`, then the remedies one after the other, until a trial is accurate enough.
 
     Each remedy starts from the best trial so far, or from `plain` if all trials have failed.
@@ -71,7 +71,7 @@ def climb(
       plain: the first trial, without any remedy.
       remedies: pairs of name and remedy, in the order in which they are tried.
       score: returns the accuracy of a trial; raises UserError if the trial fails.
-      needed: the accuracy that is enough.
+      needed: the accuracy at which the first trial that reaches it ends the search.
     """
     best: T | None = None
     accuracy = float("-inf")
@@ -80,24 +80,24 @@ def climb(
     for remedy, trials in steps:
         started = time.monotonic()
         try:
-            for name, trial in trials(plain if best is None else best):
+            for label, trial in trials(plain if best is None else best):
                 try:
                     trial_accuracy = score(trial)
                 except UserError as error:
-                    attempts.append(_failed(remedy, name, error, started))
+                    attempts.append(_failed(remedy, label, error, started))
                 else:
                     gained = None if best is None else 100 * (trial_accuracy - accuracy)
                     seconds = time.monotonic() - started
-                    attempts.append(Attempt(remedy, name, trial_accuracy, gained, None, seconds))
+                    attempts.append(Attempt(remedy, label, trial_accuracy, gained, None, seconds))
                     if trial_accuracy > accuracy:
                         best, accuracy = trial, trial_accuracy
                     # The tolerance is for rounding: one image more or less changes far more.
                     if accuracy >= needed - 1e-9:
-                        return Climb(best, accuracy, tuple(attempts), True)
+                        return LadderResult(best, accuracy, tuple(attempts), True)
                 started = time.monotonic()
         except UserError as error:  # the remedy cannot be applied to this network
             attempts.append(_failed(remedy, remedy, error, started))
-    return Climb(best, accuracy, tuple(attempts), False)
+    return LadderResult(best, accuracy, tuple(attempts), False)
 
 
 def summary(attempts: Sequence[Attempt]) -> str:

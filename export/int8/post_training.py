@@ -1,11 +1,12 @@
-"""Post-training quantization of a float32 file in steps: find ranges, write them, quantize.
+"""Post-training quantization of a float32 file whose activation ranges are already known.
 
-TFLite's converter does all of it in one call, but finds wrong ranges. Some of LiteRT's operators,
-such as ADD and LOGISTIC, write their output over their input where nothing else reads it, and the
-converter then takes the range of the output for that of the input. A branch that goes into a
-residual sum so gets the range of the sum, and with it coarser steps than its own values need. Here
-ranges come from an interpreter that keeps all tensors. If it were given the converter's ranges, the
-files would compute exactly what the converter's files compute.
+TFLite's converter calibrates and quantizes in one call, but it finds wrong ranges. Some of LiteRT's
+operators, such as ADD and LOGISTIC, overwrite their input with their output if nothing else reads
+the input. The converter then records the range of the output as that of the input. For example, a
+branch that is added to a residual gets the range of the sum, and is therefore quantized more
+coarsely than necessary. Here `calibration` finds the ranges with an interpreter that keeps all
+tensors, and this module writes them into the file and quantizes it. With the converter's ranges,
+the quantized files would compute exactly what the converter's files compute.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from efficientnet_elite.export.runtimes.isolated import captured
 
 Range = tuple[float, float]  # the least and the greatest value of a tensor
 # The float input is pixel / 128 - 1. With this range the int8 input has scale 1/128 and zero point
-# 0, so that it is pixel - 128: the image only changes its type, without any arithmetic.
+# 0, so that it is pixel - 128: an integer offset, without any rounding.
 INPUT_RANGE: Range = (-1.0, 127 / 128)
 
 
 def with_ranges(model: bytes, ranges: Mapping[str, Range]) -> bytes:
-    """Writes ranges of tensors into a float32 file, where the quantizers look for them.
+    """Writes ranges of tensors into a float32 file, from which the quantizers read them.
 
     Args:
       model: the content of a float32 file.
-      ranges: ranges by the tensor's name; tensors without one keep the range that they have.
+      ranges: tensor's name to range; the other tensors are left unchanged.
 
     Returns:
       The content of the float32 file with these ranges.
@@ -47,10 +48,10 @@ def with_ranges(model: bytes, ranges: Mapping[str, Range]) -> bytes:
 
 
 def quantize_file(model: bytes, form: Format, keep_float: Collection[str] = ()) -> bytes:
-    """Quantizes a float32 file that has the ranges of its activations.
+    """Quantizes a float32 file that contains the ranges of its activations.
 
     Args:
-      model: its content, see `with_ranges`.
+      model: the content of the file, as `with_ranges` returns it.
       form: int8 or int16x8.
       keep_float: names of the output tensors of operators that stay in float32, between a
         DEQUANTIZE and a QUANTIZE; for int8 only.
@@ -75,7 +76,7 @@ def quantize_file(model: bytes, form: Format, keep_float: Collection[str] = ()) 
 
 
 def _int8(model: bytes, form: Format, keep_float: Collection[str]) -> bytes:
-    """Quantizes to int8 with TFLite's MLIR quantizer, the one that the converter uses."""
+    """Quantizes to int8 with TFLite's MLIR quantizer, which the converter uses too."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
@@ -89,12 +90,12 @@ def _int8(model: bytes, form: Format, keep_float: Collection[str]) -> bytes:
 
 
 def _int16x8(model: bytes) -> bytes:
-    """Quantizes with TFLite's older quantizer, the only one that can do 16 bit."""
+    """Quantizes with TFLite's older quantizer, the only one that supports int16."""
     import tensorflow as tf
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     return Calibrator(model).calibrate_and_quantize(
-        lambda: iter(()),  # without images it takes the ranges in the file
+        lambda: iter(()),  # without images it uses the ranges in the file
         input_type=tf.float32,
         output_type=tf.float32,
         allow_float=False,

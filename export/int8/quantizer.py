@@ -1,11 +1,11 @@
-"""Quantizes networks whose activation ranges are known, also with other ranges or layers in float.
+"""Quantizes calibrated networks; ranges can be replaced and layers can be left in float.
 
 `calibrate` converts a network to float32 and finds the ranges of its activations on the
-representative data set; `quantize` makes int8 or int16x8 files of the result. As the slow steps are
-done only once, each further file costs milliseconds. Without changes it is the file that
-`convert.to_tflite` makes.
+representative data set; `quantize` makes int8 or int16x8 files of the result. The slow steps are
+done once, so that each further file takes only milliseconds. With the default ranges the file is
+the one that `convert.to_tflite` makes.
 
-`int8_form` is for training: it runs a model as it would be exported.
+Training uses `int8_form` to run a model in the form in which it would be exported.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 
     from efficientnet_elite.training.trainer import Infer
 
-# Replaces a range that was empty on the representative data set. The tensor was zero on all images
-# and stays zero. Any range would do in which the int32 biases of the operators behind it fit.
-DEAD_RANGE: Range = (0.0, 1.0)
+# Replaces a range that was empty on the representative data set. The tensor was zero for all images
+# and stays zero. Other ranges would do as well, as long as the int32 biases of the operators that
+# read the tensor do not overflow.
+WIDENED_RANGE: Range = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class CalibratedNetwork:
     """A float network and the ranges of its activations on the representative data set.
 
     Attributes:
-      content: of its float32 file.
-      ranges_by_method: method of `calibration.METHODS` to tensor's name to range, of the input and
-        of each activation.
-      operators: the tensor that each operator computes, by name, in the order of execution.
+      content: content of the float32 file.
+      ranges_by_method: method of `calibration.METHODS` to tensor's name to range, for the input and
+        for each activation.
+      operators: names of the tensors that the operators compute, in the order of execution.
     """
 
     content: bytes
@@ -54,7 +55,7 @@ class CalibratedNetwork:
 
     @property
     def ranges(self) -> Mapping[str, Range]:
-        """The least and the greatest value of each tensor."""
+        """Tensor's name to its least and greatest value (method ``minmax``)."""
         return self.ranges_by_method["minmax"]
 
 
@@ -64,9 +65,9 @@ def calibrate(
     """Converts a model to float32 and finds the ranges of its activations.
 
     Args:
-      model: as `convert.to_tflite` takes it.
+      model: a model that `convert.to_tflite` accepts.
       images: (N, height, width, channels), float32 within `post_training.INPUT_RANGE`.
-      methods: ways to choose ranges, of `calibration.METHODS`; ``minmax`` is always among them.
+      methods: names of `calibration.METHODS`; ``minmax`` is always added.
 
     Raises:
       UserError: the converter cannot convert the model.
@@ -78,11 +79,11 @@ def calibrate(
 def calibrate_file(
     content: bytes, images: np.ndarray, methods: Sequence[str] = tuple(METHODS)
 ) -> CalibratedNetwork:
-    """As `calibrate`, of a float32 file's content."""
+    """Calibrates the content of a float32 file; otherwise like `calibrate`."""
     contents = inspect.read(content)
     operators = (contents.tensors[i].name for step in contents.steps for i in step.outputs)
-    every = tuple(dict.fromkeys(("minmax", *methods)))
-    return CalibratedNetwork(content, activation_ranges(content, images, every), tuple(operators))
+    names = tuple(dict.fromkeys(("minmax", *methods)))
+    return CalibratedNetwork(content, activation_ranges(content, images, names), tuple(operators))
 
 
 def quantize(
@@ -96,8 +97,7 @@ def quantize(
 
     Args:
       calibrated: the network.
-      ranges: other ranges than the extremes, by the tensor's name; those that are not named
-        stay.
+      ranges: tensor's name to a range that replaces its extremes; other tensors keep theirs.
       keep_float: names of the output tensors of operators that stay in float32, between a
         DEQUANTIZE and a QUANTIZE; for int8 only.
       form: int8 with any type of input and output, or int16x8.
@@ -113,17 +113,17 @@ def quantize(
     return post_training.quantize_file(content, form, keep_float)
 
 
-def revived(ranges: Mapping[str, Range]) -> dict[str, Range]:
-    """Widens the ranges that are empty or so narrow that their scales would be degenerate.
+def widen_empty_ranges(ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Replaces ranges that are empty, or so narrow that their scales would be degenerate.
 
     Returns:
-      `DEAD_RANGE` by the tensor's name, for these ranges only.
+      Tensor's name to `WIDENED_RANGE`, for the replaced ranges only.
     """
-    return {name: DEAD_RANGE for name, ends in ranges.items() if _is_degenerate(ends)}
+    return {name: WIDENED_RANGE for name, ends in ranges.items() if _is_degenerate(ends)}
 
 
 def _is_degenerate(ends: Range) -> bool:
-    """Whether a range gives a scale below `inspect.DEGENERATE_SCALE`."""
+    """Whether the int8 scale of a range is below `inspect.DEGENERATE_SCALE`."""
     low, high = min(ends[0], 0.0), max(ends[1], 0.0)
     return (high - low) / 255 < DEGENERATE_SCALE
 
@@ -131,16 +131,16 @@ def _is_degenerate(ends: Range) -> bool:
 def int8_form(model: keras.Model, calibration: NDArray[np.float32]) -> Infer:
     """Converts a model to int8 and returns a function that runs the file.
 
-    It is a `training.trainer.Quantize`. The file is the one that would be exported; LiteRT runs it
-    on one thread.
+    This function is a `training.trainer.Quantize`. The file is the one that would be exported;
+    LiteRT runs it on one thread.
 
     Args:
       model: float32, images in, logits out.
       calibration: the representative data set (N, height, width, 3), float32, pixel / 128 - 1.
 
     Returns:
-      A function from images like those to logits, (N, classes) float32, or (N, height, width,
-      classes) of segmentation networks.
+      A function from images of the same kind to logits: float32 (N, classes), or (N, height, width,
+      classes) for segmentation networks.
 
     Raises:
       UserError: the model cannot be converted, or its int8 file has a fault that

@@ -1,8 +1,8 @@
-"""Remedies for a network whose accuracy int8 does not keep: what each tries, which one is taken.
+"""Remedies for networks that lose accuracy in int8: the trials of each, and the choice of one.
 
-They are tried in the order of `choices.REMEDIES`, the cheap ones first. Trials are judged by the
-validation part; the test part has no say in the choice. A network is traced, converted to float and
-calibrated once for all trials that leave its weights as they are.
+Remedies are tried in the order of `choices.REMEDIES`, the cheap ones first, until a trial is
+accurate enough on the validation part. The test part plays no role in the choice. All trials that
+leave the weights unchanged share one trace, one conversion to float and one calibration.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from .quantizer import CalibratedNetwork
 if TYPE_CHECKING:
     import keras
 
-# Images of the representative data set that the harm of int8 in single layers is measured with.
-_HARM_IMAGES = 16
-# Fine-tuning takes so many epochs, but no fewer steps than these.
-_QAT_EPOCHS, _QAT_STEPS = 10, 1200
+# How many images of the representative data set the noise of single layers is measured with.
+_NOISE_IMAGES = 16
+# Fine-tuning lasts this many epochs, but at least this many steps.
+_QAT_EPOCHS, _QAT_MIN_STEPS = 10, 1200
 
 # Images (N, height, width, channels) float32, pixel / 128 - 1, and their classes (N,).
 Labelled = Iterable[tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RemedyPlan:
     """Which remedies may be tried, and the images for them.
 
     Attributes:
       remedies: names of `choices.REMEDIES`; they are tried in the order of that table.
-      validation: begins a pass over the images that trials are judged by.
-      training: for ``qat``: begins a stream of training images (batch, height, width, channels),
-        and says how many batches make an epoch.
+      validation: starts a pass over the images on which the accuracy of trials is measured.
+      training: used by ``qat``; starts an endless stream of training images (batch, height, width,
+        channels), and returns it with the number of batches in an epoch.
     """
 
     remedies: tuple[str, ...]
@@ -59,9 +59,9 @@ class Quantization:
 
     Attributes:
       model: the float network.
-      calibrated: its float file and the ranges of its activations.
-      ranges: by tensor's name, in place of the extremes on the representative data set.
-      float_layers: layers that stay in float.
+      calibrated: the float file of that network and the ranges of its activations.
+      ranges: tensor's name to a range that replaces the extremes on the representative data set.
+      float_layers: names of the layers that stay in float.
     """
 
     model: keras.Model
@@ -70,19 +70,19 @@ class Quantization:
     float_layers: tuple[str, ...] = ()
 
     def with_ranges(self, ranges: Mapping[str, Range]) -> Quantization:
-        """The same with other ranges of some tensors."""
+        """A copy in which some tensors have other ranges."""
         return replace(self, ranges={**self.ranges, **ranges})
 
     def file(self, form: Format = INT8) -> bytes:
-        """The content of the int8 file, with any interface."""
+        """The content of the int8 file, with the input and output types of a format."""
         operators = mixed.layer_operators(self.calibrated)
-        in_float = frozenset().union(*(operators[layer] for layer in self.float_layers))
+        float_operators = frozenset().union(*(operators[layer] for layer in self.float_layers))
         return quantizer.quantize(
-            self.calibrated, ranges=self.ranges, keep_float=in_float, form=form
+            self.calibrated, ranges=self.ranges, keep_float=float_operators, form=form
         )
 
-    def checked(self) -> bytes:
-        """The int8 file's content; UserError where it is not sound."""
+    def checked_file(self) -> bytes:
+        """The int8 file's content; UserError if `inspect.check_pixel_classifier` rejects it."""
         content = self.file()
         classes = self.model.output_shape[-1]
         floats = bool(self.float_layers)
@@ -91,13 +91,13 @@ class Quantization:
 
 
 @dataclass(frozen=True)
-class Cure:
+class RemedyResult:
     """The first quantization that was accurate enough.
 
     Attributes:
-      quantization: see above.
-      needed: the accuracy on the validation part that it had to have.
-      attempts: all trials, this one last.
+      quantization: the quantization itself.
+      needed: the accuracy on the validation part that it had to reach.
+      attempts: all trials in order; the last one is this quantization.
     """
 
     quantization: Quantization
@@ -110,7 +110,7 @@ class Cure:
         return len(self.attempts) == 1
 
     def record(self) -> dict[str, Any]:
-        """For the sidecar: what was tried, which was taken, which layers are in float."""
+        """The sidecar's entry: all trials, the chosen one, and the layers in float."""
         return {
             "judged_on": "validation",
             "needed_accuracy": self.needed,
@@ -122,119 +122,126 @@ class Cure:
 
 @dataclass(frozen=True)
 class Context:
-    """What remedies work with beside the best quantization so far.
+    """What remedies need in addition to the best quantization so far.
 
     Attributes:
       images: the representative data set (N, height, width, channels), float32, pixel / 128 - 1.
-      plan: see `Plan`.
-      method: of `choices.CALIBRATION_METHODS`: the one that the user asked for.
+      plan: see `RemedyPlan`.
+      method: the calibration method that the user chose, a name of `choices.CALIBRATION_METHODS`.
     """
 
     images: np.ndarray
-    plan: Plan
+    plan: RemedyPlan
     method: str
 
     @property
     def methods(self) -> list[str]:
-        """All methods of calibration, the one asked for first."""
+        """Names of all calibration methods, beginning with the one that the user chose."""
         return [self.method, *(name for name in CALIBRATION_METHODS if name != self.method)]
 
     def calibrate(self, model: keras.Model) -> Quantization:
-        """The start of trials with a network whose weights a remedy has changed."""
+        """Converts and calibrates a network after a remedy has changed its weights."""
         return Quantization(model, quantizer.calibrate(model, self.images))
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of remedies in the order of their cost; UserError where one is unknown."""
+    """Sorts names of remedies in the order of `choices.REMEDIES`; UserError if one is unknown."""
     if unknown := sorted(set(names) - set(REMEDIES)):
         raise UserError(f"there is no remedy {unknown[0]!r}: choose from {', '.join(REMEDIES)}")
     return tuple(name for name in REMEDIES if name in names)
 
 
-def find(
+def find_accurate(
     model: keras.Model,
     calibrated: CalibratedNetwork,
     context: Context,
     max_drop: float,
-) -> Cure:
-    """Looks for an int8 file that costs no more than an accuracy drop.
+) -> RemedyResult:
+    """Tries plain int8 and then the remedies until the accuracy drop is within its limit.
 
     Args:
-      model: float32, functional for all remedies but ``calibration`` and ``mixed``.
-      calibrated: its float file, and ranges by all methods where ``calibration`` may be tried.
-      context: images, and what may be tried.
-      max_drop: percentage points of accuracy that int8 may lose against `model`.
+      model: the float32 network; a functional Keras model, except that ``calibration`` and
+        ``mixed`` work with any model.
+      calibrated: its float file; with ranges by all methods if ``calibration`` may be tried.
+      context: the images, and the remedies that may be tried.
+      max_drop: how many percentage points of accuracy int8 may lose against `model`.
 
     Raises:
-      UserError: no trial was accurate enough; the message says what each remedy gained.
+      UserError: no trial was accurate enough; the message lists what each remedy gained.
     """
     plan = context.plan
-    in_float = accuracy(lambda x: np.asarray(model(x, training=False)), plan.validation())
-    needed = in_float - max_drop / 100
-    plain, rungs = trials_of(model, calibrated, context)
-    climbed = ladder.climb(
-        plain, rungs, lambda trial: accuracy(Runner(trial.checked()).run, plan.validation()), needed
+    float_accuracy = accuracy(lambda x: np.asarray(model(x, training=False)), plan.validation())
+    needed = float_accuracy - max_drop / 100
+    plain, named_remedies = trials_of(model, calibrated, context)
+    result = ladder.try_remedies(
+        plain,
+        named_remedies,
+        lambda trial: accuracy(Runner(trial.checked_file()).run, plan.validation()),
+        needed,
     )
-    if climbed.best is None or not climbed.holds:
+    if result.best is None or not result.accurate_enough:
         untried = [name for name in REMEDIES if name not in plan.remedies]
         hint = f"; not tried: {', '.join(untried)} (--remedies)" if untried else ""
         raise UserError(
-            f"int8 gets less than {needed:.2%} of the validation images right, which is "
-            f"{max_drop:g} points below the {in_float:.2%} of float: "
-            f"{ladder.summary(climbed.attempts)}{hint}"
+            f"int8 classifies less than {needed:.2%} of the validation images correctly, which is "
+            f"{max_drop:g} points below the {float_accuracy:.2%} of float32: "
+            f"{ladder.summary(result.attempts)}{hint}"
         )
-    return Cure(climbed.best, needed, climbed.attempts)
+    return RemedyResult(result.best, needed, result.attempts)
 
 
 def trials_of(
     model: keras.Model, calibrated: CalibratedNetwork, context: Context
 ) -> tuple[Quantization, list[tuple[str, ladder.Remedy[Quantization]]]]:
-    """Plain int8, and the remedies of a plan, for `ladder.climb`; arguments as for `find`."""
-    plain = Quantization(model, calibrated, _replaced(calibrated, context.method))
-    rungs: list[tuple[str, ladder.Remedy[Quantization]]] = []
+    """Plain int8 and the named remedies of a plan, which are arguments of `ladder.try_remedies`.
+
+    The arguments are those of `find_accurate`.
+    """
+    plain = Quantization(model, calibrated, _replacement_ranges(calibrated, context.method))
+    named_remedies: list[tuple[str, ladder.Remedy[Quantization]]] = []
     for name in check_names(context.plan.remedies):
         trials = registry.resolve(REMEDIES[name].trials)
-        rungs.append((name, partial(trials, context=context)))
-    return plain, rungs
+        named_remedies.append((name, partial(trials, context=context)))
+    return plain, named_remedies
 
 
 def accuracy(infer: Callable[[np.ndarray], np.ndarray], labelled: Labelled) -> float:
-    """Share of images whose greatest logit is their class's; UserError where there are none."""
-    right = [infer(np.asarray(x)).argmax(-1) == np.asarray(y) for x, y in labelled]
-    if not right:
-        raise UserError("there are no validation images to judge int8 by")
-    return float(np.concatenate(right).mean())
+    """Top-1 accuracy: share of correctly classified images; UserError if there are no images."""
+    correct = [infer(np.asarray(x)).argmax(-1) == np.asarray(y) for x, y in labelled]
+    if not correct:
+        raise UserError("there are no validation images to measure the accuracy of int8 on")
+    return float(np.concatenate(correct).mean())
 
 
 Trials = Iterator[tuple[str, Quantization]]
 
 
-def _replaced(calibrated: CalibratedNetwork, method: str) -> Mapping[str, Range]:
-    """Ranges by a method, for `Quantization.ranges`; the extremes need not be replaced."""
+def _replacement_ranges(calibrated: CalibratedNetwork, method: str) -> Mapping[str, Range]:
+    """The ranges of a calibration method, for `Quantization.ranges`; none for ``minmax``."""
     return {} if method == "minmax" else calibrated.ranges_by_method[method]
 
 
 def calibration_trials(best: Quantization, context: Context) -> Trials:
-    """The same network with ranges by the other methods of calibration."""
+    """Quantizes the same network with the ranges of the other calibration methods."""
     yield from _by_methods("calibration", best, context.methods[1:])
 
 
 def _by_methods(label: str, start: Quantization, methods: Sequence[str]) -> Trials:
-    """A network with ranges by some methods; those that were empty are widened in all trials."""
-    if widened := quantizer.revived({**start.calibrated.ranges, **start.ranges}):
+    """One trial for each calibration method, and before them one that only widens empty ranges."""
+    if widened := quantizer.widen_empty_ranges({**start.calibrated.ranges, **start.ranges}):
         yield f"{label}: {len(widened)} empty ranges widened", start.with_ranges(widened)
     for method in methods:
-        yield f"{label}: {method}", _widened(start, _replaced(start.calibrated, method))
+        yield f"{label}: {method}", _widened(start, _replacement_ranges(start.calibrated, method))
 
 
 def _widened(start: Quantization, ranges: Mapping[str, Range]) -> Quantization:
-    """A network with these ranges in place of its extremes, the empty ones widened."""
-    widened = quantizer.revived({**start.calibrated.ranges, **ranges})
+    """A quantization with these ranges instead of the extremes, with empty ranges widened."""
+    widened = quantizer.widen_empty_ranges({**start.calibrated.ranges, **ranges})
     return replace(start, ranges={**ranges, **widened})
 
 
 def equalization_trials(best: Quantization, context: Context) -> Trials:
-    """The network with its channels scaled to like ranges, with each method of calibration."""
+    """Equalizes the ranges of the channels, and tries each calibration method on the result."""
     from . import equalization
 
     start = context.calibrate(equalization.equalize(best.model, context.images))
@@ -242,33 +249,38 @@ def equalization_trials(best: Quantization, context: Context) -> Trials:
 
 
 def mixed_trials(best: Quantization, context: Context) -> Trials:
-    """The same network with more and more of the layers in float that int8 harms most."""
-    widened = quantizer.revived({**best.calibrated.ranges, **best.ranges})
+    """Leaves more and more layers in float, beginning with those that lose most in int8."""
+    widened = quantizer.widen_empty_ranges({**best.calibrated.ranges, **best.ranges})
     start = best.with_ranges(widened)
-    ranked = mixed.noise_by_layer(start.calibrated, start.ranges, context.images[:_HARM_IMAGES])
-    for layers_in_float in mixed.float_layer_choices(ranked):
-        trial = replace(start, float_layers=layers_in_float)
-        yield f"mixed: {len(layers_in_float)} of {len(ranked)} layers in float", trial
+    ranked = mixed.noise_by_layer(start.calibrated, start.ranges, context.images[:_NOISE_IMAGES])
+    for float_layers in mixed.float_layer_choices(ranked):
+        trial = replace(start, float_layers=float_layers)
+        yield f"mixed: {len(float_layers)} of {len(ranked)} layers in float", trial
 
 
 def fine_tuning_trials(best: Quantization, context: Context) -> Trials:
-    """The network after quantization-aware training, with the ranges learned in it."""
+    """Fine-tunes the network with quantization-aware training, and uses the ranges it learned."""
     from . import qat
 
     if inspect.ends_in_softmax(inspect.read(best.calibrated.content)):
-        raise UserError("it trains logits, and the network gives probabilities")
-    batches, steps = context.plan.training()
-    steps = max(_QAT_EPOCHS * steps, _QAT_STEPS)
+        raise UserError(
+            "quantization-aware training needs logits, but this network ends in a softmax: "
+            "export it with --output=logits"
+        )
+    batches, steps_per_epoch = context.plan.training()
+    steps = max(_QAT_EPOCHS * steps_per_epoch, _QAT_MIN_STEPS)
     model, learned = qat.fine_tune(best.model, batches, context.images, steps=steps)
     start = context.calibrate(model)
-    yield "qat", _widened(start, by_tensor(start.calibrated, learned))
+    yield "qat", _widened(start, ranges_by_tensor(start.calibrated, learned))
 
 
-def by_tensor(calibrated: CalibratedNetwork, learned: Mapping[str, Range]) -> dict[str, Range]:
-    """Ranges by layer as ranges by tensor: that of the layer's last operator."""
+def ranges_by_tensor(
+    calibrated: CalibratedNetwork, learned: Mapping[str, Range]
+) -> dict[str, Range]:
+    """Turns ranges by layer into ranges by tensor: the output of each layer's last operator."""
     tensors = {
         layer: operator for operator in calibrated.operators for layer in layers.layers_of(operator)
     }
-    named = {tensors[layer]: both for layer, both in learned.items() if layer in tensors}
-    # The tensor of the logits bears no layer's name.
-    return named | {calibrated.operators[-1]: list(learned.values())[-1]}
+    ranges = {tensors[layer]: ends for layer, ends in learned.items() if layer in tensors}
+    # The name of the logits' tensor contains no layer's name.
+    return ranges | {calibrated.operators[-1]: list(learned.values())[-1]}

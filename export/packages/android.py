@@ -76,7 +76,7 @@ def write_android_package(
     }
     contents_by_path[labels_file.FILE_NAME] = labels_file.file_content(labels)
     contents_by_path[f"{name}.tflite"] = content
-    files.write({Path(out_dir, path): data for path, data in contents_by_path.items()})
+    files.replace_all({Path(out_dir, path): data for path, data in contents_by_path.items()})
     return len(content)
 
 

@@ -151,7 +151,7 @@ def write_ethos_u_package(
     masks = inspect.gives_masks(contents)
     inspect.check_pixel_classifier(contents, len(labels), per_pixel=masks)
     content, report = compile_model(model, accelerator)
-    files.write(
+    files.replace_all(
         {
             out_dir / f"{name}.vela.tflite": content,
             out_dir / labels_file.FILE_NAME: labels_file.file_content(labels),

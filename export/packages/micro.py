@@ -126,7 +126,7 @@ def write_micro_package(
     texts["library.json"] = json.dumps(_platformio_library(net, name, task.kind), indent=2) + "\n"
     contents_by_path = {Path(out_dir, path): text.encode() for path, text in texts.items()}
     contents_by_path[out_dir / labels_file.FILE_NAME] = labels_file.file_content(labels)
-    files.write(contents_by_path)
+    files.replace_all(contents_by_path)
     return arena
 
 

@@ -1,4 +1,4 @@
-"""Makes packages for targets, of exported champions or of any .tflite file with its labels."""
+"""Makes packages for targets from exported champions, or from any .tflite file and its labels."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ def of_champions(
     accelerator: str = ACCELERATOR,
     formats: Sequence[Format] = (),
     progress: bool = True,
-    **asked: Any,
+    **given: Any,
 ) -> list[Package]:
-    """Makes packages of a search's champions, in ``export/NAME/TARGET``.
+    """Makes packages from the champions of a search, in ``export/NAME/TARGET``.
 
-    Champions whose export is missing or out of date, lacks the format or is not as asked for, are
-    exported first (`export_champions`).
+    A champion is exported first if its export is missing, out of date, lacks the target's format or
+    has other settings than the given ones (see `export_champions`).
 
     Args:
-      workdir: of a finished search.
-      target: of `targets.TARGETS`.
-      names: champions; all by default.
+      workdir: work directory of a finished search.
+      target: a name of `targets.TARGETS`.
+      names: names of champions; all by default.
       accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
-      formats: to export to beside the target's.
-      progress: show progress bars.
-      **asked: values of fields of `workdir.Settings`.
+      formats: further formats to export, besides that of the target.
+      progress: whether to show progress bars.
+      **given: values of fields of `export.workdir.Settings`.
 
     Raises:
       UserError: a champion cannot be exported, or the target cannot run it.
     """
     from efficientnet_elite.export import (
-        workdir as export_workdir,  # brings TensorFlow, which a file alone does not need
+        workdir as export_workdir,  # it imports TensorFlow, which `of_file` does not need
     )
 
     form = TARGETS[target].format
     export_workdir.export_champions(
-        workdir, names=names, again=False, formats=(*formats, form), progress=progress, **asked
+        workdir, names=names, again=False, formats=(*formats, form), progress=progress, **given
     )
     packages = []
     for name in (entry["name"] for entry in read_champions(workdir)):
@@ -72,14 +72,16 @@ def of_file(
     out_dir: Path | None = None,
     accelerator: str = ACCELERATOR,
 ) -> Package:
-    """Makes a package of a .tflite file.
+    """Makes a package from a .tflite file.
 
     Args:
-      model: the file, of the target's format. The sidecar beside it, which an
-        export writes, gives the crop; without one the whole centred square of an image is taken.
-      target: of `targets.TARGETS`.
-      labels: a line a class; ``labels.txt`` beside the model by default.
-      out_dir: of the package; a folder named like the target beside the model by default.
+      model: path of the file, which has the target's format. The crop fraction comes from the
+        sidecar in the same folder; without a sidecar it is 1, the whole centred square.
+      target: a name of `targets.TARGETS`.
+      labels: path of the labels, one line for each class; by default ``labels.txt`` in the folder
+        of the model.
+      out_dir: folder of the package; by default a folder named after the target, in the folder of
+        the model.
       accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
 
     Raises:
@@ -90,7 +92,7 @@ def of_file(
     content = inspect.load(model)
     names = _labels(labels or model.with_name("labels.txt"))
     if folder.resolve() == model.parent.resolve():
-        raise UserError(f"{folder} is the model's own folder: name another one for the package")
+        raise UserError(f"{folder} is the folder of the model: choose another one for the package")
     entry = TARGETS[target]
     try:
         _check_output(content, entry)
@@ -111,16 +113,22 @@ def of_file(
 
 
 def _check_output(content: bytes, target: Target) -> None:
-    """UserError where a network ends in a function that the package would apply once more."""
+    """UserError if a network ends in a softmax or sigmoid, and the target does not accept it."""
     last = inspect.last_operator(inspect.read(content))
     if last == "SOFTMAX" and not target.takes_softmax:
-        raise UserError("the package computes softmax by itself: export it with --output=logits")
+        raise UserError(
+            "the network ends in a softmax, but the package applies softmax itself: export it with "
+            "--output=logits"
+        )
     if last == "LOGISTIC" and not target.takes_sigmoid:
-        raise UserError("it ends in a sigmoid, and the package would apply softmax to that")
+        raise UserError(
+            "the network ends in a sigmoid, and the package would apply softmax to its output: "
+            "use a network that ends in logits"
+        )
 
 
 def write_android(source: Source) -> Package:
-    """A package for Android; see `Target.write`."""
+    """Writes a package for Android; see `Target.write`."""
     size = android.write_android_package(
         source.content,
         name=source.name,
@@ -132,7 +140,7 @@ def write_android(source: Source) -> Package:
 
 
 def write_ethos_u(source: Source) -> Package:
-    """A package for an Ethos-U; see `Target.write`."""
+    """Writes a package for an Ethos-U; see `Target.write`."""
     report = ethos_u.write_ethos_u_package(
         source.content,
         name=source.name,
@@ -145,7 +153,7 @@ def write_ethos_u(source: Source) -> Package:
 
 
 def write_web(source: Source) -> Package:
-    """A package for browsers; see `Target.write`."""
+    """Writes a package for browsers; see `Target.write`."""
     size = web.write_web_package(
         source.content,
         name=source.name,
@@ -158,7 +166,7 @@ def write_web(source: Source) -> Package:
 
 
 def write_micro(source: Source) -> Package:
-    """A package for microcontrollers; see `Target.write`."""
+    """Writes a package for microcontrollers; see `Target.write`."""
     if source.float_layers:
         raise UserError(
             f"{', '.join(source.float_layers)} stayed in float to keep the accuracy, and a "
@@ -177,11 +185,11 @@ def write_micro(source: Source) -> Package:
 
 def _labels(path: Path) -> list[str]:
     if not path.is_file():
-        raise UserError(f"{path} is missing: name the file with the labels")
+        raise UserError(f"{path} is missing: give the path of a file with one label on each line")
     try:
         return path.read_text("utf-8").splitlines()
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text in UTF-8: save it as that") from None
+        raise UserError(f"{path} is not UTF-8 text: save it in that encoding") from None
 
 
 def _sidecar(path: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from efficientnet_elite import registry
 from efficientnet_elite.export.formats import INT8, Format
 
-ACCELERATOR = "ethos-u55-128"  # what packages for an Ethos-U are made for by default
+ACCELERATOR = "ethos-u55-128"  # the default of --accelerator
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,12 @@ class Package:
     """A written package.
 
     Attributes:
-      name: of the network.
-      folder: where it is.
-      model_bytes: flash memory or disk that the network takes.
-      arena_bytes: of a microcontroller package: working memory that TFLM needs; on an Ethos-U its
-        SRAM.
-      cycles: of an inference on an Ethos-U, as Vela estimates them.
+      name: name of the network.
+      folder: folder of the package.
+      model_bytes: bytes of flash memory or disk that the network takes.
+      arena_bytes: for microcontrollers, bytes of the arena that TFLM needs; for an Ethos-U, bytes
+        of SRAM; otherwise None.
+      cycles: for an Ethos-U, Vela's estimate of the cycles of one inference; otherwise None.
     """
 
     name: str
@@ -34,17 +34,18 @@ class Package:
 
 @dataclass(frozen=True)
 class Source:
-    """What a package is made of.
+    """The input for writing a package.
 
     Attributes:
-      content: of the .tflite file.
-      file: its name.
-      name: of the network.
+      content: content of the .tflite file.
+      file: name of the .tflite file.
+      name: name of the network.
       labels: names of the classes, in the order of the outputs.
-      folder: gets the package.
-      crop_fraction: share of an image's shorter side that the network was tested on.
-      float_layers: layers that stayed in float in an int8 file.
-      accelerator: of an Ethos-U, one of `ethos_u.ACCELERATORS`.
+      folder: the folder to which the package is written.
+      crop_fraction: side of the central square that the network classifies, as a share of the
+        image's shorter side.
+      float_layers: names of the layers that stayed in float in an int8 file.
+      accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
     """
 
     content: bytes
@@ -63,10 +64,10 @@ class Target:
 
     Attributes:
       name, description: see `registry.Entry`.
-      format: of the .tflite file that it takes.
-      write: `Source` to the `Package` that it has written; UserError where the target cannot run
-        the model. ``module:function`` or itself.
-      needs: what must be installed, for help; empty for nothing.
+      format: format of the .tflite file that the package contains.
+      write: a function that takes a `Source`, writes the package and returns a `Package`, or raises
+        UserError if the target cannot run the model; or its name as ``module:function``.
+      needs: what must be installed, for help texts; empty if nothing.
       takes_softmax: whether the network may end in a softmax.
       takes_sigmoid: whether the network may end in a sigmoid.
     """
@@ -93,14 +94,14 @@ TARGETS = registry.table(
     ),
     Target(
         "android",
-        "a .tflite file with metadata, and Kotlin beside it",
+        "a .tflite file with metadata, and Kotlin code that uses it",
         Format("int8", "uint8"),
         f"{_PACKAGES}:write_android",
         takes_softmax=False,
     ),
     Target(
         "ethos-u",
-        "the file that Vela compiles for Arm's accelerator",
+        "a file that Vela has compiled for Arm's Ethos-U accelerators",
         INT8,
         f"{_PACKAGES}:write_ethos_u",
         needs="`pip install ethos-u-vela`",
@@ -117,7 +118,7 @@ TARGETS = registry.table(
 
 
 def help_text() -> str:
-    """All targets with what they need, for help."""
+    """Names, descriptions and requirements of all targets, for help texts."""
     return "; ".join(
         f"{target.name}: {target.description}{f' (needs {target.needs})' if target.needs else ''}"
         for target in TARGETS.values()

@@ -141,7 +141,7 @@ def write_web_package(
         labels_file.FILE_NAME: labels_file.file_content(labels),
         "README.txt": readme.encode(),
     }
-    files.write({Path(out_dir, path): content for path, content in contents_by_path.items()})
+    files.replace_all({Path(out_dir, path): content for path, content in contents_by_path.items()})
     return len(model)
 
 

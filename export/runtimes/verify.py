@@ -1,8 +1,8 @@
-"""Runs the same images in every runtime that is installed, each in a process of its own.
+"""Runs the same images in every installed runtime, each in its own process, and compares results.
 
-A runtime is compared with the one that computes with the same arithmetic. In int8 the kernels of
-LiteRT differ from each other by several steps of the output without any of them being wrong. So
-XNNPACK is no reference for a microcontroller; LiteRT's reference kernels are, which TFLM shares.
+Each runtime is compared with the one that uses the same arithmetic. In int8 the kernels of LiteRT
+can differ from each other by several steps of the output although all are correct. TFLM is
+therefore compared not with XNNPACK but with LiteRT's reference kernels, whose code it shares.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ from .isolated import Arrays
 
 REFERENCE = "LiteRT reference kernels"
 XNNPACK = "LiteRT XNNPACK"
-# Share of the range of the logits by which float runtimes may differ from the reference kernels,
+# In float, a runtime may differ from the reference kernels by this share of the logits' range.
 TOLERANCE = 1e-4
-# and from XNNPACK where they run its own code.
-SAME_CODE = 1e-5
-# Images and a runtime's logits in float32 take so many bytes at most; a few copies are in memory.
+# The same for runtimes that run XNNPACK's code and are compared with XNNPACK.
+XNNPACK_TOLERANCE = 1e-5
+# Greatest size of the images and a runtime's logits in float32; a few copies of them are in memory.
 _ARRAY_BYTES = 256 << 20
-# Share of a runtime's time in which it runs images; the rest is for its start and the last image.
-_RUNNING = 0.8
+# Share of a runtime's time limit in which it may begin images; the rest is for its start and the
+# last image.
+_RUNNING_SHARE = 0.8
 
 
 def _fits_all(contents: inspect.Contents) -> str | None:
@@ -54,20 +55,22 @@ class Runtime:
 
     Attributes:
       name, description: see `registry.Entry`.
-      module: what must be importable for it.
-      package: its distribution, of which the version is reported.
-      load: ``module:function`` that makes a runner of a file's content and `options`. A runner has
-        ``infer`` (one image as the input tensor takes it, to the output's elements) and ``output``
-        (a `runtime.Interface`); also ``used``, where it knows the bytes of memory in use. It is
-        called in a process of its own, which imports only what is installed or in PYTHONPATH.
-      install: how to get it.
-      reference: the runtime that computes with the same arithmetic; None for one that others are
-        compared with.
-      steps: by how many steps of an int8 output it may differ from that; None where no difference
-        is a fault.
-      tolerance: by what share of the range of the logits it may differ where it computes in float.
-      takes: types of input that it can take; any where empty.
-      unfit: contents of a model to why this runtime cannot be judged by it; None where it can.
+      module: name of the Python module that must be importable.
+      package: name of its distribution, whose version is reported.
+      load: ``module:function`` that takes a file's content and `options` and returns a runner. A
+        runner has ``infer`` (from one image in the input tensor's type to the output's elements),
+        ``output`` (a `runtime.Interface`), and, if it knows how many bytes of memory it uses,
+        ``used``. The function is called in a child process, which imports only modules that are
+        installed or in PYTHONPATH.
+      install: the command that installs it.
+      reference: name of the runtime that it is compared with, which uses the same arithmetic; None
+        for a runtime that serves as reference.
+      steps: by how many steps an int8 output may differ from the reference; None if any difference
+        is acceptable.
+      tolerance: by what share of the range of the logits it may differ if it computes in float.
+      takes: input types that it supports; empty for all.
+      unfit: function from the contents of a model to the reason why this runtime cannot run or
+        should not be compared on it; None if there is no reason.
       options: further arguments of `load`.
     """
 
@@ -85,30 +88,35 @@ class Runtime:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def missing(self) -> str | None:
-        """Why it cannot be tried here; None where it can."""
+        """Why it is not available on this machine; None if it is available."""
         return None if _importable(self.module) else f"not installed: {self.install}"
 
     def version(self) -> str:
-        """Version of what is installed."""
+        """Version of the installed package."""
         return version(self.package)
 
     def run_images(self, model: bytes, images: np.ndarray, timeout: float) -> Arrays:
-        """Runs as many images as there is time for: ``logits``, ``seconds``, ``memory``.
+        """Runs as many images as the time allows.
 
         Args:
           model: content of a .tflite file.
           images: (N, height, width, channels) float32, pixel / 128 - 1.
-          timeout: seconds.
+          timeout: time limit in seconds.
+
+        Returns:
+          ``logits`` (images run, ...), ``seconds`` of each inference, and ``memory`` in bytes.
 
         Raises:
-          UserError: it cannot run the model, crashes or exceeds the time.
+          UserError: the runtime cannot run the model, crashes or exceeds the time limit.
         """
         return isolated.call(
-            _run_in_child, self.question(model, images, _RUNNING * timeout), timeout=timeout
+            _run_in_child,
+            self.child_arguments(model, images, _RUNNING_SHARE * timeout),
+            timeout=timeout,
         )
 
-    def question(self, model: bytes, images: np.ndarray, seconds: float) -> dict[str, Any]:
-        """What `run_images` hands to the child; the time in which images are begun, in seconds."""
+    def child_arguments(self, model: bytes, images: np.ndarray, seconds: float) -> dict[str, Any]:
+        """Arguments of the child process, which begins images for so many seconds."""
         return {
             "model": np.frombuffer(model, np.uint8),
             "images": images,
@@ -120,7 +128,7 @@ class Runtime:
 
 
 class LiteRtJs:
-    """LiteRT.js in headless Chromium, which itself keeps the model apart from this process.
+    """LiteRT.js in headless Chromium, which isolates the model from this process.
 
     Attributes:
       name, description, reference, steps, tolerance, takes: see `Runtime`.
@@ -130,7 +138,7 @@ class LiteRtJs:
     description = "WebAssembly in headless Chromium"
     reference = XNNPACK
     steps = 0
-    tolerance = SAME_CODE
+    tolerance = XNNPACK_TOLERANCE
     takes = ("INT8", "UINT8", "FLOAT32")
 
     def missing(self) -> str | None:
@@ -163,22 +171,22 @@ class LiteRtJs:
 
 
 def _unfit_for_tflm(contents: inspect.Contents) -> str | None:
-    if inspect.has_hybrid(contents):
-        return "it quantizes no activations as they come: --formats=int8"
+    if inspect.has_hybrid_operators(contents):
+        return "it cannot quantize activations during inference: export with --formats=int8"
     if any(tensor.type == "FLOAT16" for tensor in contents.tensors):
-        return "it has no float16: --formats=float32"
+        return "it does not support float16: export with --formats=float32"
     return None
 
 
 def _unfit_for_reference(contents: inspect.Contents) -> str | None:
-    """The kernel of SUM reads int8 as unsigned. TFLM's kernel, which is another one, does not."""
-    summed = {
+    """LiteRT's reference kernel of SUM reads int8 as unsigned; TFLM's own kernel is correct."""
+    sum_types = {
         contents.tensors[index].type
         for step in contents.steps
         if step.operator == "SUM"
         for index in step.outputs
     }
-    if "INT8" in summed:
+    if "INT8" in sum_types:
         return "its int8 SUM is wrong (github.com/google-ai-edge/LiteRT/issues/4079)"
     return None
 
@@ -209,7 +217,7 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = registry.table(
         install="pip install 'ai-edge-litert>=2.1'",
         reference=XNNPACK,
         steps=0,
-        tolerance=SAME_CODE,
+        tolerance=XNNPACK_TOLERANCE,
     ),
     Runtime(
         "TFLM",
@@ -224,14 +232,14 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = registry.table(
     ),
     Runtime(
         "MediaPipe Tasks",
-        "what Android apps classify images with; it runs XNNPACK",
+        "the library that classifies images in Android apps; it runs XNNPACK",
         module="mediapipe.tasks.python",
         package="mediapipe",
         load=f"{runtime.__name__}:MediaPipeRunner",
         install="pip install mediapipe",
         reference=XNNPACK,
         steps=0,
-        tolerance=SAME_CODE,
+        tolerance=XNNPACK_TOLERANCE,
         takes=("UINT8", "FLOAT32"),
     ),
     LiteRtJs(),
@@ -240,22 +248,22 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = registry.table(
 
 @dataclass(frozen=True)
 class Row:
-    """What one runtime made of the model; without figures where `skipped` or `error` is given.
+    """The result of one runtime; it has no measurements if `skipped` or `error` is given.
 
     Attributes:
-      runtime, version: its name, and its package's.
+      runtime, version: name of the runtime and version of its package.
       skipped: why it was not tried.
       error: why it could not run the model.
-      reference: the runtime it is compared with.
-      difference: greatest difference of a logit from the reference's, in `unit`.
-      unit: ``steps`` of an integer output, or ``logits``.
-      agrees: whether the difference is within what the two may differ by.
-      images: how many it managed in its time.
-      accuracy: share of these that it gets right; of masks the mIoU.
-      median_ms: of one inference, in milliseconds.
-      memory_bytes: by how much the process grew through loading and running; of TFLM the arena, of
-        WebAssembly the whole memory, of an Ethos-U the SRAM.
-      cycles: of one inference on an Ethos-U, as Vela estimates them without running anything.
+      reference: name of the runtime that it is compared with.
+      difference: greatest difference between a logit and that of the reference, in `unit`.
+      unit: ``steps`` for an integer output, otherwise ``logits``.
+      agrees: whether the difference is within the tolerance; None if it is not checked.
+      images: how many images it ran within its time limit.
+      accuracy: top-1 accuracy on these images, from 0 to 1; mIoU for segmentation networks.
+      median_ms: median time of one inference in milliseconds.
+      memory_bytes: growth of the process from loading and running the model; for TFLM the arena,
+        for WebAssembly the whole memory, for an Ethos-U the SRAM.
+      cycles: for an Ethos-U, Vela's estimate of the cycles of one inference; nothing is run.
     """
 
     runtime: str
@@ -279,15 +287,16 @@ class Row:
 
 
 def unfit(name: str, contents: inspect.Contents) -> str | None:
-    """Why a runtime cannot be judged by its answer to this model; None where it can."""
-    chosen, given = RUNTIMES[name], contents.inputs[0].type
-    if chosen.takes and given not in chosen.takes:
-        return f"it takes {' or '.join(chosen.takes)} images, this model {given}: --io=uint8"
+    """Why a runtime cannot run this model or be compared on it; None if it can."""
+    chosen, input_type = RUNTIMES[name], contents.inputs[0].type
+    if chosen.takes and input_type not in chosen.takes:
+        types = " or ".join(chosen.takes)
+        return f"it takes {types} images, but this model {input_type}: export with --io=uint8"
     return chosen.unfit(contents)
 
 
 def most_images(contents: inspect.Contents) -> int:
-    """The number of images at which inputs and outputs together still fit into memory."""
+    """The greatest number of images whose inputs and outputs fit into memory together."""
     (image,), (logits,) = contents.inputs, contents.outputs
     return max(1, _ARRAY_BYTES // max(1, 4 * (math.prod(image.shape) + math.prod(logits.shape))))
 
@@ -306,15 +315,16 @@ def verify(
       model: content of a .tflite file, one image in and logits out.
       images: (N, height, width, channels) float32, pixel / 128 - 1.
       labels: their classes (N,) or masks (N, height, width), integers.
-      runtimes: names of `RUNTIMES`, a reference before those compared with it; all by default.
-      timeout: seconds that a runtime may take. Images that it has not run until then are left out;
-        it fails where it has run none.
+      runtimes: names of `RUNTIMES`, with each reference before the runtimes compared with it; all
+        by default.
+      timeout: time limit of each runtime in seconds. Images that it cannot run in that time are
+        left out; if it can run none, it has failed.
 
     Yields:
-      A row a runtime; a crash is a row too.
+      One row for each runtime, also if it crashes.
     """
     contents = inspect.read(model)
-    references = {each.reference for each in RUNTIMES.values()}
+    references = {entry.reference for entry in RUNTIMES.values()}
     reference_answers: dict[str, Arrays] = {}
     failed: set[str] = set()
     for name in RUNTIMES if runtimes is None else runtimes:
@@ -333,7 +343,7 @@ def verify(
             yield Row(**row, error=str(error))
             continue
         if chosen.reference in failed:
-            reason = f"{chosen.reference} fails: nothing vouches for what this gives"
+            reason = f"{chosen.reference} failed, so there is nothing to compare the results with"
             yield Row(**row, error=reason)
             continue
         if name in references:
@@ -353,12 +363,12 @@ def verify(
 
 
 def compile_for_npu(model: bytes) -> Row:
-    """A row for Vela: whether it compiles the model for an Ethos-U, and to how many cycles."""
+    """Compiles the model for an Ethos-U with Vela, and returns the result as a row."""
     name = f"Vela {targets.ACCELERATOR}"
     if not ethos_u.available():
         return Row(name, skipped=f"not installed: {ethos_u.INSTALL}")
-    if (given := inspect.read(model).inputs[0].type) != "INT8":
-        return Row(name, skipped=f"it compiles INT8 models, this one is {given}")
+    if (input_type := inspect.read(model).inputs[0].type) != "INT8":
+        return Row(name, skipped=f"it compiles INT8 models, but this one is {input_type}")
     row: dict[str, Any] = {"runtime": name, "version": version("ethos-u-vela")}
     try:
         _, report = ethos_u.compile_model(model)
@@ -373,36 +383,38 @@ def _comparison(
     reference: Arrays | None,
     contents: inspect.Contents,
 ) -> dict[str, Any]:
-    """Compares a runtime's logits with its reference's, of the images that both have run."""
+    """Compares the logits of a runtime and its reference on the images that both have run."""
     if reference is None:
         return {}
     logits, expected = answer["logits"], reference["logits"]
-    both = min(len(logits), len(expected))
-    difference, unit = float(np.abs(logits[:both] - expected[:both]).max()), "logits"
+    count = min(len(logits), len(expected))
+    difference, unit = float(np.abs(logits[:count] - expected[:count]).max()), "logits"
     limit = chosen.tolerance * float(np.ptp(expected))
     step = inspect.output_step(contents)
     if step:
-        # Logits are multiples of the step in float32: whole ones but for rounding.
+        # Logits are integer multiples of the step, except for float32 rounding.
         difference, unit, limit = float(round(difference / step)), "steps", chosen.steps or 0
-    # No two runtimes round alike on 16 bit, and on activations that are quantized as they come.
-    free = inspect.has_hybrid(contents) or any(t.type == "INT16" for t in contents.tensors)
-    judged = not free and not (step and chosen.steps is None)
+    # Runtimes round int16, and activations quantized during inference, in different ways.
+    rounds_differently = inspect.has_hybrid_operators(contents) or any(
+        t.type == "INT16" for t in contents.tensors
+    )
+    is_checked = not rounds_differently and not (step and chosen.steps is None)
     return {
         "reference": chosen.reference,
         "difference": difference,
         "unit": unit,
-        "agrees": difference <= limit if judged else None,
+        "agrees": difference <= limit if is_checked else None,
     }
 
 
 def _run_in_child(arguments: Arrays) -> Arrays:
-    """In the child: loads the model and runs images, one at least, until the time is over."""
-    # Imported before memory is looked at: the runtime's libraries are no memory of the model's.
+    """Runs in the child process: loads the model and runs at least one image until time is up."""
+    # Imported before memory is measured, so that the libraries do not count as the model's.
     import_module(str(arguments["module"]))
     load = registry.resolve(str(arguments["load"]))
     model, images = arguments["model"].tobytes(), arguments["images"]
     (interface,), _ = runtime.interfaces(inspect.read(model))
-    # One by one: all at once would cost more memory than the model does.
+    # Images are quantized one by one; all at once would take more memory than the model.
     (first,) = runtime.quantize_images(images[:1], interface)
     before = _fresh_memory()
     runner = load(model, **json.loads(str(arguments["options"])))
@@ -426,15 +438,15 @@ def _run_in_child(arguments: Arrays) -> Arrays:
 
 
 def _fresh_memory() -> int:
-    """Resident bytes of this process now, from which its greatest use counts anew."""
+    """Resets the peak of this process's memory, and returns its resident bytes now."""
     with contextlib.suppress(OSError):  # some containers forbid it
         Path("/proc/self/clear_refs").write_text("5")
     return _memory("VmRSS")
 
 
 def _memory(key: str) -> int:
-    """Resident bytes of this process, now (VmRSS) or at their greatest (VmHWM)."""
-    # Not getrusage: its maximum begins with what the parent had before this program started.
+    """Resident bytes of this process, now (VmRSS) or at their peak (VmHWM)."""
+    # Not getrusage, whose peak includes the parent's memory from before this program started.
     (line,) = re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(line) * 1024
 
@@ -442,5 +454,5 @@ def _memory(key: str) -> int:
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # of a parent
+    except ModuleNotFoundError:  # a parent package is missing
         return False

@@ -265,7 +265,7 @@ def test_status(searched, capsys):
     assert {member["name"] for member in members if member["state"] == "champion"} == {
         champion["name"] for champion in champions
     }
-    assert state["epochs_done"] == state["epochs_planned"] == 7
+    assert state["epochs_done"] == state["epochs_forecast"] == 7
     for member in members:
         assert member["name"] in text
 

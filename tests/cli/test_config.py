@@ -57,6 +57,22 @@ def test_a_changed_config_reads_back(tmp_path):
     assert read(tmp_path, config_file.as_toml(config)) == config
 
 
+@pytest.mark.parametrize(
+    "text", ["a\x7fb", "a\0b", "\\\t\n\"'#", "\u2028\x85\x1b", "\U0001f600", ""]
+)
+def test_any_text_reads_back(text, tmp_path):
+    config = SearchConfig(pool=text)
+    assert read(tmp_path, config_file.as_toml(config)) == config
+
+
+@pytest.mark.parametrize("name", ["a.toml", "a.yaml"])
+def test_files_of_windows_editors_are_read(name, tmp_path):
+    """With a byte order mark and carriage returns."""
+    text = {"a.toml": 'base = "quick"\r\ngroups = 5', "a.yaml": "base: quick\r\ngroups: 5\r\n"}
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text[name].encode())
+    assert config_file.read(tmp_path / name) == replace(PRESETS["quick"](), groups=5)
+
+
 def test_a_partial_file_rests_on_its_base(tmp_path):
     quick = PRESETS["quick"]()
     expected = replace(
@@ -68,6 +84,15 @@ def test_a_partial_file_rests_on_its_base(tmp_path):
     assert read(tmp_path, yaml, "settings.yaml") == expected
     assert read(tmp_path, "base: quick\ngroups: null\n", "s.yml") == replace(quick, groups=None)
     assert read(tmp_path, "") == read(tmp_path, "", "empty.yaml") == SearchConfig()
+
+
+def test_a_shorter_training_than_the_presets_needs_no_other_flag(capsys):
+    config = settings.search_config({"epochs": 2}, PRESETS["quick"]())
+    assert (config.train.epochs, config.round_epochs, config.first_elimination) == (2, 2, None)
+    assert cli.main(["config", "--config=quick", "--epochs=2", "--first_elimination=3"]) == 1
+    assert capsys.readouterr().err == (
+        "elite config: first_elimination=3: must be from 1 to epochs=2\n"
+    )
 
 
 def test_flags_override_the_file(tmp_path, capsys):
@@ -93,6 +118,20 @@ def test_flags_override_the_file(tmp_path, capsys):
         ("a.toml", "train = 3", "train=3: must hold settings by name"),
         ("a.toml", "rule = 'first'", "rule='first': use average or"),
         ("a.toml", "base = 'quik'", "base='quik': use quick or paper"),
+        ("a.toml", "base = ['quick']", "base=['quick']: use quick or paper"),
+        ("a.toml", f"[train]\nema = {9 * 10**400}", "train.ema is too large a number"),
+        ("a.toml", f"seed = {2**63}", "seed is too large a number"),
+        ("a.toml", f"groups = '{'x' * 999}'", "xxx...: must be a whole number"),
+        ("a.toml", f"groups = {'[' * 5000}", "a.toml is nested too deeply"),
+        ("a.toml", "[train]\nrho = 7.0", "rho=7.0: must be from 0 to 1"),
+        ("a.toml", "[train]\nmomentum = -1.0", "momentum=-1.0: must be from 0 to 1"),
+        ("a.toml", "[train]\nepsilon = 0", "epsilon=0.0: must be a number above 0"),
+        ("a.toml", "[train]\nema = 2", "ema=2.0: must be from 0 to 1"),
+        ("a.toml", "[train]\nlabel_smoothing = 2", "label_smoothing=2.0: must be from 0 to 1"),
+        ("a.toml", "[train]\nweight_decay = -1", "weight_decay=-1.0: must be at least 0"),
+        ("a.toml", "[train]\nbatch_norm_momentum = 2", "momentum=2.0: must be from 0 to 1"),
+        ("a.yaml", "train: {ema: 1, ema: 0}", "a.yaml is not valid YAML: 'ema' is given twice"),
+        ("a.yaml", "pool: !!python/object/apply:os.getcwd []", "a.yaml is not valid YAML: "),
         ("a.toml", "groups = ", "a.toml is not valid TOML: "),
         ("a.yaml", "groups: [", "a.yaml is not valid YAML: "),
         ("a.yaml", "- groups", "a.yaml must hold settings by name"),

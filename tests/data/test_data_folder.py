@@ -187,7 +187,7 @@ def test_a_class_may_be_called_test(tmp_path):
 
 def test_parts_with_unknown_names_are_not_taken_for_classes(tmp_path):
     make_folder(tmp_path, parts=("learn", "judge"))
-    with pytest.raises(UserError, match=r"judge, learn of .* hold the same folders \(cat, dog\)"):
+    with pytest.raises(UserError, match=r"learn of .* contain the same folders \(cat, dog\)"):
         load(tmp_path)
     # The message says what to do if they are classes.
     (tmp_path / "train").mkdir()

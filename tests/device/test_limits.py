@@ -1,4 +1,4 @@
-"""Limits, device tables and measured costs: who is cut, why, and what is said when nothing fits."""
+"""Limits, device tables and measured costs: who is excluded, and what is said when nothing fits."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ SPECS = [candidate.spec for candidate in pool_members("elite", **POOL)]
 
 @settings(deadline=None)
 @given(st.integers(20, 400), st.integers(200, 6000))
-def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
+def test_within_every_limit_or_excluded_with_each_reason(arena_kb, size_kb):
     bounds = Limits(arena_kb=arena_kb, size_kb=size_kb)
     try:
-        cut = limits.cut(SPECS, bounds)
+        excluded = limits.excluded(SPECS, bounds)
     except UserError:
-        cut = None
+        excluded = None
     expected = {}
     for spec in SPECS:
         over = [
@@ -40,23 +40,23 @@ def test_within_every_limit_or_cut_with_each_reason(arena_kb, size_kb):
         ]
         if any(over):
             expected[spec.name] = sum(over)
-    if cut is None:
+    if excluded is None:
         assert len(expected) == len(SPECS)
     else:
-        assert {name: reason.count(">") for name, reason in cut.items()} == expected
+        assert {name: reason.count(">") for name, reason in excluded.items()} == expected
 
 
 def test_a_reason():
     spec = spec_by_name("elite9")
-    cut = limits.cut([spec, SPECS[-1]], Limits(macs_m=50))
-    assert cut == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
+    excluded = limits.excluded([spec, SPECS[-1]], Limits(macs_m=50))
+    assert excluded == {"elite9": f"MACs {spec.macs / 1e6:.2f} M > 50.00 M"}
 
 
 def test_a_reason_tells_close_values_apart():
     heavy, light = SPECS[-1], SPECS[0]
     heavy, light = sorted((heavy, light), key=lambda spec: spec.macs, reverse=True)
     bound = heavy.macs / 1e6 - 1e-6  # one less
-    (reason,) = limits.cut([heavy, light], Limits(macs_m=bound)).values()
+    (reason,) = limits.excluded([heavy, light], Limits(macs_m=bound)).values()
     over, at = (float(text.split()[-2].replace(",", "")) for text in f"{reason}".split(" > "))
     assert (over, at) == pytest.approx((heavy.macs / 1e6, bound), abs=1e-9)
     assert over > at
@@ -64,7 +64,7 @@ def test_a_reason_tells_close_values_apart():
 
 def test_a_limit_that_is_just_met():
     (spec,) = SPECS[:1]
-    assert limits.cut([spec], Limits(params_m=spec.params / 1e6)) == {}
+    assert limits.excluded([spec], Limits(params_m=spec.params / 1e6)) == {}
 
 
 def test_nothing_fits():
@@ -73,7 +73,7 @@ def test_nothing_fits():
         "light": {"size_bytes": 1.2e6, "macs": 3e6},
     }
     message = limits.nothing_fits(table, {"size_bytes": 1e6, "macs": 5e6})
-    assert "the tightest is max_size_kb=1000, which alone cuts 2 of 2" in message
+    assert "the tightest is max_size_kb=1000, which alone excludes 2 of 2" in message
     assert message.endswith("the nearest candidate, light, would fit with size 1,200 kB")
 
 
@@ -140,7 +140,7 @@ def test_a_device_table(tmp_path):
         (f"{second.name}-{second.resolution}px-0123abcd.int8.tflite", f"{sides[1]} int8", 2.5),
     )
     assert metric_table.latencies(pi, [second, first]) == {first.name: 1.5, second.name: 2.5}
-    with pytest.raises(UserError, match=r"no int8 latency of 62 of 64 candidates \(elite0, "):
+    with pytest.raises(UserError, match=r"no int8 latency for 62 of 64 candidates \(elite0, "):
         metric_table.latencies(pi, SPECS)
 
 
@@ -165,7 +165,7 @@ def test_two_latencies_of_a_file(tmp_path):
     shape = f"1x{spec.resolution}x{spec.resolution}x3 int8"
     rows = [(f"{folder}/{spec.name}.int8.tflite", shape, ms) for folder, ms in (("a", 1), ("b", 2))]
     found = table(tmp_path / "pi.json", *rows, ("other.int8.tflite", shape, None))
-    with pytest.raises(UserError, match=f"has 2 int8 latencies of {spec.name}: leave one"):
+    with pytest.raises(UserError, match=f"has 2 int8 latencies of {spec.name}: keep only one row"):
         metric_table.latencies(found, [spec])
 
 
@@ -206,7 +206,7 @@ def test_an_empty_pool():
     done = models("--max_size_kb=100", "--max_macs_m=500")
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert "the tightest is max_size_kb=100, which alone cuts 64 of 64" in line
+    assert "the tightest is max_size_kb=100, which alone excludes 64 of 64" in line
     assert "the nearest candidate, elite-w4d4r" in line or "the nearest candidate, elite9" in line
 
 

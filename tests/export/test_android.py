@@ -102,7 +102,7 @@ def test_what_mediapipe_could_not_use_is_refused(form, labels, message):
 def test_the_package_of_a_file(tmp_path):
     model = tmp_path / "tiny.int8.uint8.tflite"
     model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
-    with pytest.raises(UserError, match=r"labels\.txt is missing: name the file"):
+    with pytest.raises(UserError, match=r"labels\.txt is missing: give the path"):
         packages.of_file(model, "android")
     (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
     (tmp_path / "tiny.json").write_text('{"details": {"crop_fraction": 0.875}}')
@@ -127,16 +127,16 @@ def test_what_would_spoil_a_package_is_refused(tmp_path):
     model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
     labels = tmp_path / "labels.txt"
     labels.write_bytes("".join(f"{label}\n" for label in [*LABELS[:9], "Äpfel"]).encode("latin-1"))
-    with pytest.raises(UserError, match="is no text in UTF-8"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         packages.of_file(model, "android")
     labels.write_text("".join(f"{label}\n" for label in LABELS))
-    with pytest.raises(UserError, match="is the model's own folder"):
+    with pytest.raises(UserError, match="is the folder of the model"):
         packages.of_file(model, "android", out_dir=tmp_path)
     soft = convert.with_output(tiny_tflite.model(), "softmax")
     images = tiny_tflite.normalised(tiny_tflite.digits()[0][:20])
     (content,) = convert.to_tflite_formats(soft, images, [tiny_tflite.UINT8])
     model.write_bytes(content)
-    with pytest.raises(UserError, match=r"computes softmax by itself: .* --output=logits"):
+    with pytest.raises(UserError, match=r"applies softmax itself: .* --output=logits"):
         packages.of_file(model, "android")
     assert not (tmp_path / "android").exists()
 

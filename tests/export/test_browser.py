@@ -215,7 +215,7 @@ def test_the_measurement_is_what_elite_benchmark_writes(visited, tmp_path):
     if form == formats.INT8:
         assert metric_table.latencies(table, [tiny_tflite.SPEC]) == {"tiny": row["median_ms"]}
     else:
-        with pytest.raises(UserError, match="has no int8 latency of 1 of 1"):
+        with pytest.raises(UserError, match="has no int8 latency for 1 of 1"):
             metric_table.latencies(table, [tiny_tflite.SPEC])
 
 

@@ -206,7 +206,7 @@ def test_files_give_probabilities_where_asked(tmp_path):
     assert (output.scales, output.zero_points) == ((1 / 256,), (-128,))
     (tmp_path / "net.int8.tflite").write_bytes(int8)
     (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
-    with pytest.raises(UserError, match="computes softmax by itself: export it with --output"):
+    with pytest.raises(UserError, match="applies softmax itself: export it with --output"):
         packages.of_file(tmp_path / "net.int8.tflite", "micro")
 
 

@@ -193,7 +193,7 @@ def test_signature_names_the_input_and_the_output(exported):
 @pytest.mark.parametrize(
     ("middle", "message"),
     [
-        (operation("sin"), r"int8 throughout: tensor '.*Sin', made by SIN, is FLOAT32"),
+        (operation("sin"), r"int8 throughout: tensor '.*Sin', computed by SIN, is FLOAT32"),
         (operation("erf"), r"TFLite cannot express the model: 'tf\.Erf' op is neither"),
         (dead_branch, r"tensor '.*Relu.*' has the degenerate scale 7\.8e-09"),
     ],

@@ -169,7 +169,9 @@ def test_what_cannot_be_unpacked_is_refused(saved, tmp_path, kind):
     else:
         path.unlink()
         os.mkfifo(path)
-    with pytest.raises(UserError, match=r"damaged or not a \.keras file|is no file") as caught:
+    with pytest.raises(
+        UserError, match=r"damaged or not a \.keras file|is not a regular file"
+    ) as caught:
         keras_file.check(path)
     assert one_line(caught.value)
 
@@ -183,10 +185,10 @@ def test_an_input_without_settings_is_refused(saved, tmp_path):
 
 def test_what_is_too_large_is_refused(saved, tmp_path, monkeypatch):
     bomb = forged(saved, tmp_path / "bomb.keras", **{"model.weights.h5": bytes(3_000_000)})
-    monkeypatch.setattr(files, "MOST_BYTES", 2_000_000)
+    monkeypatch.setattr(files, "MAX_BYTES", 2_000_000)
     with pytest.raises(UserError, match="unpacks to more than"):
         keras_file.check(bomb)
-    monkeypatch.setattr(files, "MOST_BYTES", 1000)
+    monkeypatch.setattr(files, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match="is larger than"):
         keras_file.check(saved)
     with pytest.raises(UserError, match="is missing"):
@@ -226,7 +228,7 @@ def test_floats_need_no_data_set(saved, tmp_path, capsys):
     assert cli.main(command) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "int8 needs images that choose its ranges" in error
+    assert "int8 needs images for calibration" in error
     assert cli.main([*command, "--formats=float32,float16", "--output=softmax"]) == 0
     folder = tmp_path / "out" / "net"
     assert "constant channel" in capsys.readouterr().out
@@ -280,7 +282,7 @@ def test_a_network_that_does_not_normalise_must_say_what_it_takes(tmp_path):
     x = layers.Conv2D(4, 3, padding="same")(image)
     path = tmp_path / "plain.keras"
     keras.Model(image, layers.Dense(10)(layers.GlobalAveragePooling2D()(x))).save(path)
-    with pytest.raises(UserError, match="say with --input what it takes"):
+    with pytest.raises(UserError, match="say with --input which values it expects"):
         from_keras.export_file(path, request(tmp_path), None)
     sidecar = from_keras.export_file(path, request(tmp_path, takes="0..1"), None)
     assert sidecar["details"]["normalisation"]["absorbed"] == "padding value"

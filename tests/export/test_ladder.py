@@ -1,4 +1,4 @@
-"""The ladder of remedies for int8, and exports that climb it."""
+"""The order in which remedies for int8 are tried, and exports that need them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.uneven import SIDE, logits, spec, wide
 SCORES = {"plain": 0.5, "a1": 0.4, "a2": 0.6, "b1": 0.6, "b2": 0.9, "c1": 0.95}
 
 
-def rungs(*names: str, seen: list[str]):
+def invented_remedies(*names: str, seen: list[str]):
     """Invented remedies of two trials each; `seen` gets what each started from."""
 
     def remedy(name: str):
@@ -48,29 +48,33 @@ def rungs(*names: str, seen: list[str]):
         (0.95, ["plain", "a1", "a2", "b1", "b2", "c1"], "c1"),
     ],
 )
-def test_the_ladder_stops_at_the_first_that_holds(needed, tried, best):
+def test_trials_end_at_the_first_that_is_accurate_enough(needed, tried, best):
     seen: list[str] = []
-    climbed = ladder.climb("plain", rungs("a", "b", "c", seen=seen), SCORES.__getitem__, needed)
-    assert [attempt.trial for attempt in climbed.attempts] == tried
-    assert (climbed.best, climbed.accuracy, climbed.holds) == (best, SCORES[best], True)
+    result = ladder.try_remedies(
+        "plain", invented_remedies("a", "b", "c", seen=seen), SCORES.__getitem__, needed
+    )
+    assert [attempt.trial for attempt in result.attempts] == tried
+    assert (result.best, result.accuracy, result.accurate_enough) == (best, SCORES[best], True)
     assert seen == ["plain", "a2", "b2"][: len(seen)]  # each builds on the best so far
 
 
-def test_the_ladder_says_what_each_gained():
-    climbed = ladder.climb("plain", rungs("a", "b", seen=[]), SCORES.__getitem__, 0.99)
-    assert not climbed.holds
-    assert climbed.best == "b2"
-    gained = [attempt.gained for attempt in climbed.attempts]
+def test_each_trial_records_what_it_gained():
+    result = ladder.try_remedies(
+        "plain", invented_remedies("a", "b", seen=[]), SCORES.__getitem__, 0.99
+    )
+    assert not result.accurate_enough
+    assert result.best == "b2"
+    gained = [attempt.gained for attempt in result.attempts]
     assert gained == [None, *(pytest.approx(value) for value in (-10, 10, 0, 30))]
-    line = ladder.summary(climbed.attempts)
+    line = ladder.summary(result.attempts)
     assert line == "plain 50.00%, a2 60.00% (+10.00 points), b2 90.00% (+30.00 points)"
 
 
 def test_a_remedy_gains_over_the_best_of_the_remedies_before_it():
     scores = {"plain": 0.5, "x1": 0.6, "x2": 0.61, "y1": 0.5, "y2": 0.62}
     remedies_ = [(name, lambda best, n=name: [(f"{n}{i}",) * 2 for i in (1, 2)]) for name in "xy"]
-    climbed = ladder.climb("plain", remedies_, scores.__getitem__, 0.9)
-    line = ladder.summary(climbed.attempts)
+    result = ladder.try_remedies("plain", remedies_, scores.__getitem__, 0.9)
+    line = ladder.summary(result.attempts)
     assert line == "plain 50.00%, x2 61.00% (+11.00 points), y2 62.00% (+1.00 points)"
 
 
@@ -83,17 +87,17 @@ def test_what_cannot_be_made_is_a_line_and_not_the_end():
     def unsuitable(best: str):
         raise UserError("a layer is used twice")
 
-    remedies_ = [("x", unsuitable), *rungs("a", seen=(seen := []))]
-    climbed = ladder.climb("plain", remedies_, score, 0.6)
-    assert climbed.best == "a2"
+    remedies_ = [("x", unsuitable), *invented_remedies("a", seen=(seen := []))]
+    result = ladder.try_remedies("plain", remedies_, score, 0.6)
+    assert result.best == "a2"
     assert seen == ["plain"]
-    assert [attempt.fault for attempt in climbed.attempts] == [
+    assert [attempt.fault for attempt in result.attempts] == [
         "a scale is degenerate",
         "a layer is used twice",
         None,
         None,
     ]
-    assert "plain failed (a scale is degenerate)" in ladder.summary(climbed.attempts)
+    assert "plain failed (a scale is degenerate)" in ladder.summary(result.attempts)
 
 
 def test_unknown_remedies_are_refused_and_known_ones_ordered():
@@ -112,7 +116,7 @@ def teacher_labels(model: keras.Model, images: np.ndarray) -> np.ndarray:
 
 def export(model: keras.Model, images: np.ndarray, out_dir, names, max_drop: float = 1.0):
     labelled = [(images, teacher_labels(model, images))]
-    plan = remedies.Plan(tuple(names), lambda: labelled, lambda: (repeat(images), 3))
+    plan = remedies.RemedyPlan(tuple(names), lambda: labelled, lambda: (repeat(images), 3))
     return champion.export_model(
         model,
         name="net",
@@ -148,7 +152,7 @@ def blown_up() -> tuple[keras.Model, np.ndarray]:
     return model, images
 
 
-def test_an_export_takes_the_cheapest_remedy_that_holds(tmp_path):
+def test_an_export_takes_the_cheapest_sufficient_remedy(tmp_path):
     model, images = blown_up()
     exported = export(model, images, tmp_path, choices.default_remedies())
     record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
@@ -183,7 +187,9 @@ def test_an_export_that_nothing_saves_says_what_each_gained(tmp_path):
         export(model, images, tmp_path, ["calibration"])
     message = str(error.value)
     assert "\n" not in message
-    assert message.startswith("export of net failed: int8 gets less than 99.00% of the validation")
+    assert message.startswith(
+        "export of net failed: int8 classifies less than 99.00% of the validation"
+    )
     assert "plain " in message and "calibration: " in message and "points)" in message
     assert message.endswith("not tried: equalization, mixed, qat (--remedies)")
     assert list(tmp_path.iterdir()) == []
@@ -228,7 +234,7 @@ def test_a_search_is_exported_by_its_validation_part(searched, tmp_path, capsys)
     name = json.loads((workdir / "champions.json").read_text())[-1]["name"]
     impossible = {"max_accuracy_drop": -200.0, "remedies": ["qat", "calibration"]}
     with pytest.raises(
-        UserError, match=f"^export of {name} failed: int8 gets less than"
+        UserError, match=f"^export of {name} failed: int8 classifies less than"
     ) as refused:
         export_champions(workdir, names=[name], **impossible)
     message = str(refused.value)

@@ -193,7 +193,7 @@ def test_a_rounded_layer_is_the_int8_kernel_within_a_step(kind):
     model = single(kind, random)
     images = (random.integers(0, 256, (16, 8, 8, 3)) / 128 - 1).astype(np.float32)
     twin, calibrated = qat.Twin(model, images), quantizer.calibrate(model, images)
-    ranges = remedies.by_tensor(calibrated, twin.read_back())
+    ranges = remedies.ranges_by_tensor(calibrated, twin.read_back())
     content = quantizer.quantize(calibrated, ranges=ranges)
     (output,) = inspect.read(content).outputs
     steps = (logits(twin.student, images) - runtime.run(content, images)) / output.scales[0]
@@ -210,7 +210,7 @@ def test_the_twin_predicts_what_int8_does_to_a_network(activation):
     twin = qat.Twin(model, images)
     calibrated = quantizer.calibrate(twin.model, images)
     ranges = twin.read_back()
-    imposed = remedies.by_tensor(calibrated, ranges)
+    imposed = remedies.ranges_by_tensor(calibrated, ranges)
     assert len(imposed) == len(ranges)  # each has its tensor, and, not yet trained, its range
     values: dict[str, list[np.ndarray]] = {}
     for found in layer_errors.activations(calibrated.content, images):
@@ -254,7 +254,7 @@ def test_fine_tuning_lowers_the_noise_of_int8():
     tuned, learned = qat.fine_tune(model, stream, images, steps=40)
     plain = quantizer.quantize(quantizer.calibrate(model, images))
     calibrated = quantizer.calibrate(tuned, images)
-    better = quantizer.quantize(calibrated, ranges=remedies.by_tensor(calibrated, learned))
+    better = quantizer.quantize(calibrated, ranges=remedies.ranges_by_tensor(calibrated, learned))
 
     def divergence(content: bytes) -> float:
         """Kullback-Leibler, from the float network's probabilities."""
@@ -276,7 +276,7 @@ def test_chosen_layers_stay_in_float_and_help():
     chosen = list(mixed.float_layer_choices(ranked))
     assert [len(names) for names in chosen] == [1, 2, 4, 8, len(ranked) // 2]
     kept = remedies.Quantization(model, plain.calibrated, float_layers=chosen[-1])
-    content = inspect.read(kept.checked())
+    content = inspect.read(kept.checked_file())
     operators = mixed.layer_operators(plain.calibrated)
     in_float = frozenset().union(*(operators[layer] for layer in chosen[-1]))
     made = {t.name: t.type for t in content.tensors if t.producer not in (None, "QUANTIZE")}

@@ -59,7 +59,7 @@ def test_int8_and_float_agree_in_every_runtime(name):
     spec = small(name)
     images = np.floor(noise(spec) * 128) / 128  # pixels, which is what MediaPipe takes
     model = build(spec, seed=0)
-    revive(model)
+    give_live_activations(model)
     normalise(model, images)
     forms = [formats.FLOAT32, formats.INT8]
     if not missing["MediaPipe Tasks"]:
@@ -70,7 +70,7 @@ def test_int8_and_float_agree_in_every_runtime(name):
         check(content, form, images[:3], [name for name in RUNTIMES if not missing[name]])
 
 
-def revive(model: keras.Model) -> None:
+def give_live_activations(model: keras.Model) -> None:
     """Untrained, a few ReLUs of a squeeze layer may never be positive; the export refuses that."""
     for layer in model.layers:
         if layer.name.endswith("_se_reduce"):
@@ -103,6 +103,6 @@ def measured(name: str, content: bytes, images: np.ndarray) -> isolated.Arrays:
     """As `verify.Runtime.run_images`, but in this process where the runtime runs in any."""
     chosen = verify.RUNTIMES[name]
     if isinstance(chosen, verify.Runtime):
-        question = chosen.question(content, images, isolated.TIMEOUT_SECONDS)
-        return verify._run_in_child({key: np.asarray(value) for key, value in question.items()})
+        arguments = chosen.child_arguments(content, images, isolated.TIMEOUT_SECONDS)
+        return verify._run_in_child({key: np.asarray(value) for key, value in arguments.items()})
     return chosen.run_images(content, images, isolated.TIMEOUT_SECONDS)

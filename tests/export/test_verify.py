@@ -86,12 +86,12 @@ def test_no_format_of_the_exporter_is_condemned():
     """Compared by what their arithmetic allows, whatever type input and output have."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3))
     images = tiny_tflite.normalised(pixels)
-    asked = formats.every()
+    asked = formats.all_formats()
     files = convert.to_tflite_formats(wide(), images, asked)
     chosen = [name for name in verify.RUNTIMES if name != "LiteRT.js"]
     for form, content in zip(asked, files, strict=True):
         contents = inspect.read(content)
-        assert inspect.has_hybrid(contents) == (form.weights == "dynamic")
+        assert inspect.has_hybrid_operators(contents) == (form.weights == "dynamic")
         assert bool(inspect.output_step(contents)) == form.needs_calibration
         rows = {
             row.runtime: row
@@ -195,7 +195,10 @@ def test_what_takes_no_int8_is_skipped(monkeypatch):
     monkeypatch.setitem(verify.RUNTIMES, verify.XNNPACK, picky)
     images, model = np.zeros((1, 32, 32, 3)), tiny_tflite.pair()[INT8]
     (row,) = verify.verify(model, images, np.zeros(1), runtimes=[verify.XNNPACK])
-    assert row.skipped == "it takes UINT8 or FLOAT32 images, this model INT8: --io=uint8"
+    assert (
+        row.skipped
+        == "it takes UINT8 or FLOAT32 images, but this model INT8: export with --io=uint8"
+    )
 
 
 def test_the_reference_is_skipped_where_its_kernel_is_wrong():

@@ -116,7 +116,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert cli.main(arguments) == 0
     table, said = capsys.readouterr()
     assert "mIoU" in table.splitlines()[0].split()
-    assert "only 3 of 200 images: more of this size take too much memory" in said
+    assert "only 3 of 200 images: more of this size would take too much memory" in said
 
 
 def test_networks_and_data_of_different_tasks(tmp_path, capsys):

@@ -102,7 +102,7 @@ def test_without_npm_or_browser_nothing_is_tried(monkeypatch, tmp_path):
     ("labels", "content", "message"),
     [
         (LABELS[1:], None, "but there are 9 labels"),
-        (LABELS, b"TFL3", "no TFLite model"),
+        (LABELS, b"TFL3", "not a TFLite model"),
     ],
 )
 def test_what_is_no_classifier_is_refused(registry, tmp_path, labels, content, message):

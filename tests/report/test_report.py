@@ -45,7 +45,7 @@ def test_a_finished_search(tmp_path):
         "18.5",
         "5.68",
         "Board & Co",
-        "50 inferences each",
+        "50 inferences of each file",
         "2 threads",
         "2 ADD, 3 CONV_2D",
         "1,234",

@@ -84,7 +84,7 @@ def test_what_the_search_measured_counts_too(tmp_path):
     assert [option.costs["tflm_arena_bytes"] for option in options.rows] == [300_000] * 2
     page = unillustrated(tmp_path)
     assert "TFLM arena" in page.text
-    assert "1 candidate of the pool excluded: over a limit elite9 size 1,312" in page.text
+    assert "1 candidate of the pool excluded because of a limit elite9 size 1,312" in page.text
     tables = json.loads(report.write_data(tmp_path).read_text())["tables"]
     assert tables["over_limits"]["rows"] == [{"name": "elite9", "reason": reasons["elite9"]}]
 
@@ -115,7 +115,7 @@ def test_a_search_by_int8_is_judged_by_int8(tmp_path):
     assert [option.accuracy for option in options.rows] == pytest.approx([0.6, 0.8])
     page = unillustrated(tmp_path)
     assert "The accuracy is that of int8 on the validation part" in page.text
-    assert "the last eliminations used that of the int8" in page.text
+    assert "in the last eliminations by that of the int8" in page.text
     sidecar(tmp_path, names[0], 0.9, 1000)
     sidecar(tmp_path, names[1], 0.8, 2000)
     page = unillustrated(tmp_path)
@@ -128,7 +128,7 @@ def test_a_search_by_int8_is_judged_by_int8(tmp_path):
     assert (
         f"Take {names[0]} : the smallest champion within 1 point of the best float32" in page.text
     )
-    assert "not every champion has been measured in it" in page.text
+    assert "that was not measured for every champion" in page.text
 
 
 def test_masks_are_judged_by_miou(tmp_path):
@@ -138,7 +138,7 @@ def test_masks_are_judged_by_miou(tmp_path):
     page = Page(report.write_page(tmp_path))
     for expected in ("int8 test mIoU", "mIoU against file size", "What mIoU costs", "mIoU, %"):
         assert expected in page.text, expected
-    assert "intersection over their union" in page.text
+    assert "divided by their union" in page.text
     for unknown in ("95 %", "interval", "test accuracy", "validation accuracy"):
         assert unknown not in page.text.replace("\u00a0", " "), unknown
     found = json.loads(report.write_data(tmp_path).read_text())
@@ -184,7 +184,7 @@ def test_json(finished):
     tables = found["tables"]
     assert set(tables) == {
         "champions", "pareto", "candidates", "curves", "eliminations", "decisions", "rules",
-        "rule_choices", "noise", "replica_curves", "plan", "costs", "times", "skipped_images",
+        "rule_choices", "noise", "repeat_curves", "forecast", "costs", "times", "skipped_images",
     }  # fmt: skip
     for table in tables.values():
         assert table["about"]
@@ -193,12 +193,12 @@ def test_json(finished):
     with Ledger(finished) as ledger:
         summary, epochs = summarize(ledger), ledger.epochs()
     assert len(tables["candidates"]["rows"]) == 8
-    trained = tables["curves"]["rows"] + tables["replica_curves"]["rows"]
+    trained = tables["curves"]["rows"] + tables["repeat_curves"]["rows"]
     assert len(trained) == sum(map(len, epochs.values()))
-    assert {line["replica"] for line in tables["replica_curves"]["rows"]} == {
+    assert {line["repeat"] for line in tables["repeat_curves"]["rows"]} == {
         line["training"] for line in tables["noise"]["rows"] if line["seed"]
     }
-    assert tables["plan"]["rows"][0]["spent"] == len(trained)
+    assert tables["forecast"]["rows"][0]["spent"] == len(trained)
     assert found["search"]["noise"] == summary.noise > 0
     decided = [d for group in summary.groups for d in group.decisions]
     assert [line["reason"] for line in tables["decisions"]["rows"]] == [

@@ -24,15 +24,15 @@ def test_costs_by_hand(tmp_path):
     first, total = report.gather(tmp_path).costs
     members = group_of(tmp_path).members
     # Three for one epoch, two for another, the champion for the two that are left.
-    assert first.epochs_planned == Forecast(7, 7)
+    assert first.epochs_forecast == Forecast(7, 7)
     assert first.epochs_trained == 7
     assert (first.epochs_left, first.epochs_off) == (0, 0.0)
     low, middle, high = sorted(m.macs for m in members)
-    assert first.work_planned.least == low + middle + high + low + middle + 2 * low
-    assert first.work_planned.most == low + middle + high + high + middle + 2 * high
+    assert first.work_forecast.least == low + middle + high + low + middle + 2 * low
+    assert first.work_forecast.most == low + middle + high + high + middle + 2 * high
     assert first.work_trained == sum(m.macs * m.epochs_done for m in members)
-    assert first.work_planned.least <= first.work_trained <= first.work_planned.most
-    assert first.work_off == pytest.approx(first.work_trained / first.work_planned.expected - 1)
+    assert first.work_forecast.least <= first.work_trained <= first.work_forecast.most
+    assert first.work_off == pytest.approx(first.work_trained / first.work_forecast.expected - 1)
     assert first.seconds == 14.0  # two an epoch
     assert (total.group, total.epochs_trained, total.work_off) == (None, 7, first.work_off)
 
@@ -40,7 +40,7 @@ def test_costs_by_hand(tmp_path):
 def test_costs_of_a_failure_and_of_a_running_search(tmp_path):
     search(tmp_path, groups=2, size=2, budget=3)
     before = report.gather(tmp_path).costs
-    assert [(c.epochs_planned.most, c.epochs_trained, c.epochs_left) for c in before] == [
+    assert [(c.epochs_forecast.most, c.epochs_trained, c.epochs_left) for c in before] == [
         (5, 2, 3), (5, 1, 4), (10, 3, 7)
     ]  # fmt: skip
     assert [c.work_off for c in before] == [None] * 3
@@ -51,15 +51,15 @@ def test_costs_of_a_failure_and_of_a_running_search(tmp_path):
     assert (after[1].epochs_left, after[1].epochs_off) == (0, pytest.approx(1 / 5 - 1))
 
 
-def test_replicas_cost_too(tmp_path):
+def test_repeats_cost_too(tmp_path):
     search(tmp_path, groups=2, size=3, seeds=3)
     contents = report.gather(tmp_path)
     first, _, total = contents.costs
-    # Seven epochs of the candidates, and two replicas of one of them for an epoch each.
-    assert (first.replicas, first.epochs_planned, first.epochs_trained) == (2, Forecast(9, 9), 9)
+    # Seven epochs of the candidates, and two repeats of one of them for an epoch each.
+    assert (first.repeats, first.epochs_forecast, first.epochs_trained) == (2, Forecast(9, 9), 9)
     assert (first.epochs_left, first.epochs_off, first.seconds) == (0, 0.0, 18.0)
     (epochs,) = contents.forecast_checks
-    assert (epochs.least, epochs.most) == (total.epochs_planned.least, total.epochs_planned.most)
+    assert (epochs.least, epochs.most) == (total.epochs_forecast.least, total.epochs_forecast.most)
     assert (epochs.spent, epochs.left, epochs.verdict) == (18, 0, "within")
     median = sorted(m.macs for m in group_of(tmp_path).members)[1]
     assert first.work_trained == 2 * median + sum(
@@ -67,14 +67,14 @@ def test_replicas_cost_too(tmp_path):
     )
     page = unillustrated(tmp_path)
     assert "Forecast: 18 epochs; actual: 18, as forecast." in page.text
-    assert "Replicas" in page.text
+    assert "Repeats" in page.text
 
 
-def test_replicas_that_are_to_come_are_left_to_train(tmp_path):
+def test_repeats_that_are_to_come_are_left_to_train(tmp_path):
     search(tmp_path, groups=1, size=2, seeds=2, budget=0)
     with Ledger(tmp_path) as ledger:
         ledger._db.execute("DELETE FROM epochs")
-        name = ledger.replicas()[0].name
+        name = ledger.repeats()[0].name
         assert report.gather(tmp_path).costs[0].epochs_left == 6
         ledger.record_failure(name, 1, "diverged")
         assert report.gather(tmp_path).costs[0].epochs_left == 5
@@ -98,7 +98,8 @@ def test_a_forecast_in_hours_is_compared_with_training_and_building(tmp_path):
     assert seconds.clock == 90.0
     told = (
         "Forecast: 44 s of training on one worker, within a budget of 1 h 00 min; actual: 44 s, as "
-        "forecast. The search took 1 min 30 s by the clock, including all that came before training"
+        "forecast. The search took 1 min 30 s of wall-clock time, including the preparation before "
+        "training"
     )
     assert told in unillustrated(tmp_path).text
 
@@ -181,14 +182,14 @@ def test_the_trainings_have_the_scores_that_make_the_noise(tmp_path):
 def test_noise_that_is_not_known_yet(tmp_path):
     search(tmp_path, groups=1, size=3, seeds=2)
     with Ledger(tmp_path) as ledger:
-        (replica,) = ledger.replicas()
-        ledger._db.execute("DELETE FROM epochs WHERE candidate=?", (replica.name,))
+        (repeat,) = ledger.repeats()
+        ledger._db.execute("DELETE FROM epochs WHERE candidate=?", (repeat.name,))
     contents = report.gather(tmp_path)
     assert [repeat.score is None for repeat in contents.trainings] == [False, True]
     page = unillustrated(tmp_path)
     assert "The noise of a score is being measured: 1 of 2 trainings" in page.text
     with Ledger(tmp_path) as ledger:
-        ledger.record_failure(replica.name, 1, "diverged")
+        ledger.record_failure(repeat.name, 1, "diverged")
     page = unillustrated(tmp_path)
     assert "No two trainings of one network reached the first elimination" in page.text
     assert "failed: diverged" in page.text

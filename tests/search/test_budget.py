@@ -30,8 +30,8 @@ from efficientnet_elite.search.display import Display
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.protocol import EpochDone
 from efficientnet_elite.search.ledger import FILE_NAME, Ledger
-from efficientnet_elite.search.noise import Noise, Replica, pooled_noise
-from efficientnet_elite.search.planning import MARGIN, choose_replicas, plan_candidates
+from efficientnet_elite.search.noise import Noise, Repeat, pooled_noise
+from efficientnet_elite.search.planning import MARGIN, choose_repeats, plan_candidates
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.rules import RULES
 from efficientnet_elite.search.schedule import Schedule
@@ -237,7 +237,7 @@ def test_a_whole_search_within_its_budget(tmp_path):
     assert [(c["group"], c["epochs"]) for c in champions] == [(0, 20), (1, 20), (2, 20)]
     assert summary.round_epochs == record["round_epochs"] == 4
     assert record["epochs"]["least"] <= summary.epochs_done <= record["epochs"]["most"] <= 150
-    assert abs(summary.epochs_done / summary.epochs_planned - 1) <= 0.15
+    assert abs(summary.epochs_done / summary.epochs_forecast - 1) <= 0.15
     assert found.decisions > 0
     assert found.difference is None
 
@@ -247,7 +247,7 @@ def test_a_whole_search_within_its_budget(tmp_path):
     [
         (["--budget_epochs=5"], "champions in 2 groups need 6 at least"),
         (["--budget_epochs=0"], "budget_epochs=0: must be a number above 0"),
-        (["--budget_hours=nan"], "budget_hours=nan: must be a number above 0"),
+        (["--budget_hours=nan"], "budget_hours=nan: must be a finite number"),
         (["--budget_epochs=9", "--budget_hours=1"], "use one of them"),
         (["--budget_hours=1", "--engine=ray"], "use --budget_epochs"),
         (["--max_params_m=0.001"], "no candidate is within the limits"),
@@ -260,16 +260,16 @@ def test_what_is_impossible_leaves_no_ledger(tmp_path, capsys, flags, said):
     assert not (tmp_path / FILE_NAME).exists()
 
 
-# -- replicas: noise measured with several seeds --------------------------------------------------
+# -- repeats: noise measured with several seeds --------------------------------------------------
 
 
 def test_repeats_are_of_the_median_candidate_of_every_group_that_is_cut():
     pool = [replace(c, group=place) for place, c in zip((0, 0, 0, 1), POOL, strict=False)]
     (median,) = sorted(pool[:3], key=lambda c: c.spec.macs)[1:2]
-    assert choose_replicas(pool, 3) == [
-        Replica(f"{median.name}-seed{seed}", median.name, seed) for seed in (1, 2)
+    assert choose_repeats(pool, 3) == [
+        Repeat(f"{median.name}-seed{seed}", median.name, seed) for seed in (1, 2)
     ]
-    assert choose_replicas(pool, 1) == []
+    assert choose_repeats(pool, 1) == []
     # Two more trainings up to the first elimination.
     once = forecast([[TrainingCost()] * 3, [TrainingCost()]], Schedule(2, 6))
     assert (
@@ -278,17 +278,17 @@ def test_repeats_are_of_the_median_candidate_of_every_group_that_is_cut():
     )
 
 
-def test_a_candidate_with_the_name_of_a_replica_is_refused():
+def test_a_candidate_with_the_name_of_a_repeat_is_refused():
     first, second, third = (replace(c, group=0) for c in POOL[:3])
     median = sorted((first, second, third), key=lambda c: c.spec.macs)[1]
     others = [c for c in (first, second, third) if c is not median]
     clash = replace(others[0], name=f"{median.name}-seed2")
     pool = [median, clash, others[1]]
-    assert len(choose_replicas(pool, 2)) == 1
+    assert len(choose_repeats(pool, 2)) == 1
     with pytest.raises(
         UserError, match=f"seeds=3: candidate {clash.name} has the name of"
     ) as error:
-        choose_replicas(pool, 3)
+        choose_repeats(pool, 3)
     assert str(error.value).endswith("rename it")
 
 
@@ -313,14 +313,14 @@ class Seeded(Invented):
 
 
 seeds: set[tuple[str, int]] = set()
-REPLICAS = [Replica("0b-seed1", "0b", 1), Replica("1a-seed1", "1a", 1)]
+REPEATS = [Repeat("0b-seed1", "0b", 1), Repeat("1a-seed1", "1a", 1)]
 FLAT = {"0a": 0.6, "0b": 0.5, "0c": 0.3, "0d": 0.1, "1a": 0.7, "1b": 0.2}
 
 
 def repeated(workdir, executor, rule="average"):
     """Groups of four and of two in rounds of two epochs, two of them trained twice."""
     config = SearchConfig(round_epochs=2, rule=rule, train=TrainConfig(epochs=6))
-    with ledger_of(workdir, {0: "abcd", 1: "ab"}, config, REPLICAS) as ledger:
+    with ledger_of(workdir, {0: "abcd", 1: "ab"}, config, REPEATS) as ledger:
         champions = drive(ledger, executor, workdir, progress=False)
         assert audit(read_record(ledger)).difference is None
         assert summarize(ledger).finished
@@ -332,7 +332,7 @@ def test_measured_noise_replaces_the_estimate(tmp_path):
     executor = Seeded({**FLAT, "0b-seed1": 0.75, "1a-seed1": 0.7})
     decisions, epochs, champions = repeated(tmp_path, executor)
     assert champions == ["0a", "1a"]
-    assert [len(epochs[r.name]) for r in REPLICAS] == [2, 2]
+    assert [len(epochs[r.name]) for r in REPEATS] == [2, 2]
     assert {("0b", 0), ("0b-seed1", 1), ("1a-seed1", 1)} <= seeds
     assert {d.candidate for d in decisions[0]} == {"0a", "0b", "0c", "0d"}
     # 0.5 and 0.75 have a variance of 1/32, 0.7 twice has none; pooled 1/64.
@@ -368,18 +368,18 @@ def test_a_running_search_measures_the_noise_of_the_score_that_ranks(tmp_path):
     assert any(decision_text(d).endswith(f"noise {noise:.2g}") for d in decisions[0])
 
 
-def test_replicas_are_a_part_of_the_progress(tmp_path, monkeypatch):
+def test_repeats_are_a_part_of_the_progress(tmp_path, monkeypatch):
     shares = []
     monkeypatch.setattr(Display, "show", lambda self, tasks, share: shares.append(share))
     config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=2))
-    with ledger_of(tmp_path, {0: "ab"}, config, [Replica("0a-seed1", "0a", 1)]) as ledger:
+    with ledger_of(tmp_path, {0: "ab"}, config, [Repeat("0a-seed1", "0a", 1)]) as ledger:
         drive(ledger, Invented(), tmp_path, progress=False)
     known = [share for share in shares if share is not None]
     assert known == sorted(known)
     assert (len(set(known)), known[-1]) == (7, 1.0)  # three trainings of two epochs
 
 
-def test_a_replica_that_fails_does_not_count(tmp_path):
+def test_a_repeat_that_fails_does_not_count(tmp_path):
     executor = Invented({**FLAT, "0b-seed1": 0.7}, {"0b-seed1": 1, "1a-seed1": 0})
     decisions, _, champions = repeated(tmp_path, executor)
     assert champions == ["0a", "1a"]
@@ -438,13 +438,13 @@ def test_a_real_search_within_hours(tmp_path, batch_size):
     assert done.returncode == 0, done.stderr
     assert "of training" in done.stderr
     with Ledger(tmp_path) as ledger:
-        meta, spent, repeats = ledger.meta(), ledger.timings(), ledger.replicas()
+        meta, spent, repeats = ledger.meta(), ledger.timings(), ledger.repeats()
         trained = sum(map(len, ledger.epochs().values()))
         assert audit(read_record(ledger)).difference is None
     recorded = meta["plan"]
     assert recorded["candidates"] == 4
     assert recorded["epochs"]["least"] <= trained <= recorded["epochs"]["most"]
-    assert {replica.seed for replica in repeats} == {1}
+    assert {repeat.seed for repeat in repeats} == {1}
     # This machine may be busy: the order of magnitude, no more.
     seconds = spent["training"] + spent["graph building"]
     assert recorded["seconds"]["least"] / 5 < seconds < 5 * recorded["seconds"]["most"]

@@ -168,7 +168,7 @@ FLAGS = (
 def test_twenty_kills_of_a_real_search(tmp_path):
     """With one worker undisturbed, with two disturbed: bit for bit the same losses."""
     undisturbed, workdir = tmp_path / "undisturbed", tmp_path / "run"
-    done = elite("search", *FLAGS, f"--workdir={undisturbed}", timeout=240)
+    done = elite("search", *FLAGS, f"--workdir={undisturbed}", timeout=900)
     assert done.returncode == 0, done.stderr
     command = [sys.executable, "-m", "efficientnet_elite", "search", *FLAGS]
     command += ["--workers=2", f"--workdir={workdir}"]

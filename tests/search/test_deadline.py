@@ -17,7 +17,7 @@ from efficientnet_elite.search.deadline import longest_time
 from efficientnet_elite.search.decisions import Cause, decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.protocol import Failed, Stepped
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.rules import RULES
 from efficientnet_elite.search.schedule import Schedule
@@ -166,21 +166,21 @@ class Interrupted(Simulated):
 
 
 PACE = Pace(epoch=0.0, per_mac=1.0, build=0.0)
-REPLICAS = [Replica("0b-seed1", "0b", 1)]
+REPEATS = [Repeat("0b-seed1", "0b", 1)]
 
 
-def hours_for(workdir, groups, seconds, rule="race", epochs=12, replicas=()):
+def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=()):
     """A new ledger of a search with so much time. An epoch takes a second a MAC, by its pace."""
     config = SearchConfig(
         round_epochs=4, rule=rule, train=TrainConfig(epochs=epochs), budget_hours=seconds / 3600
     )
     plan = {"round_epochs": 4, "pace": asdict(PACE)}
-    return ledger_of(workdir, groups, config, replicas, plan=plan)
+    return ledger_of(workdir, groups, config, repeats, plan=plan)
 
 
 def costs_of(ledger):
     macs = {c.name: c.spec.macs for c in ledger.candidates()}
-    return macs | {r.name: macs[r.candidate] for r in ledger.replicas()}
+    return macs | {r.name: macs[r.candidate] for r in ledger.repeats()}
 
 
 GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(
@@ -201,15 +201,15 @@ GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(
 )
 def test_the_budget_is_kept(groups, workers, rule, repeat, share, slower, since, kill):
     """Whatever the machine does, killed on the way or not: champions, in time, and replayable."""
-    replicas = REPLICAS if repeat and "b" in groups[0] else []
+    repeats = REPEATS if repeat and "b" in groups[0] else []
     with TemporaryDirectory() as folder:
         workdir = Path(folder)
-        with hours_for(workdir, groups, 1.0, rule, replicas=replicas) as ledger:
+        with hours_for(workdir, groups, 1.0, rule, repeats=repeats) as ledger:
             costs, schedule = costs_of(ledger), Schedule(4, 12, rule)
             by_group: dict[int, list] = {}
             for c in ledger.candidates():
                 by_group.setdefault(c.group, []).append(PACE.cost_of(c.spec.macs))
-            seeds = 1 + len(replicas)
+            seeds = 1 + len(repeats)
             most = forecast(list(by_group.values()), schedule, workers=workers, seeds=seeds).most
         workdir = workdir / "run"
         budget = share * most
@@ -224,7 +224,7 @@ def test_the_budget_is_kept(groups, workers, rule, repeat, share, slower, since,
             return made
 
         before = 0.0
-        with hours_for(workdir, groups, budget, rule, replicas=replicas) as ledger:
+        with hours_for(workdir, groups, budget, rule, repeats=repeats) as ledger:
             first = executor(kill)
             try:
                 drive(ledger, first, workdir, progress=False, clock=first.clock)

@@ -396,7 +396,7 @@ def test_a_decision_that_nothing_supports(searched, tmp_path):
 def test_a_continued_search_reads_its_ledger_once(tmp_path, monkeypatch):
     config = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
     reads = Counter()
-    for name in ("epochs", "int8", "failures", "halts", "decisions", "replicas"):
+    for name in ("epochs", "int8", "failures", "halts", "decisions", "repeats"):
         original = getattr(Ledger, name)
 
         def counted(ledger, name=name, original=original):

@@ -83,7 +83,7 @@ def test_the_report_shows_it(by_int8):
         )
         assert f"with int8 at {100 * result.change:+.2f} points" in row["reason"]
     page = report.write_page(by_int8).read_text()
-    assert "Among 4 candidates or fewer, what a network gains or loses in int8" in page
+    assert "When 4 candidates or fewer are left, the int8 accuracy minus the float32" in page
     assert page.count("<small>validation</small>") == 2  # of the champion, in float32 and in int8
     for row in tables["decisions"]["rows"]:
         assert f"<td>{100 * row['int8_accuracy']:.2f}</td>" in page
@@ -103,7 +103,7 @@ def test_two_workers_choose_alike(by_int8, tmp_path):
 def test_without_a_way_to_int8(tmp_path):
     from efficientnet_elite.search import run
 
-    with pytest.raises(UserError, match="select=int8 needs a way to int8"):
+    with pytest.raises(UserError, match="select=int8 needs a function that quantizes"):
         run.run(real("int8"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run" / FILE_NAME).exists()
     with pytest.raises(UserError, match="select='int4': use float or int8"):

@@ -118,7 +118,7 @@ def test_a_low_terminal_shows_who_is_racing(tmp_path):
     shown = [line for line in seen.screen if line]
     assert len(shown) <= 23
     assert not [line for line in shown if "out in round" in line]
-    assert [line for line in shown if "g0h" in line and "racing" in line]
+    assert [line for line in shown if "g0h" in line and "in the tournament" in line]
 
 
 def test_in_a_pipe_it_tells_every_change(tmp_path):

@@ -15,7 +15,7 @@ from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import outlook, tournament
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.summary import State, as_dict, standings, summarize
 from efficientnet_elite.search.summary_text import as_text
@@ -34,7 +34,7 @@ def test_before_the_first_epoch(tmp_path):
     with ledger:
         summary = summarize(ledger)
     # Three to epoch 2, two to epoch 4, one to epoch 6.
-    assert (summary.epochs_planned, summary.epochs_left) == (12, 12)
+    assert (summary.epochs_forecast, summary.epochs_left) == (12, 12)
     assert (summary.epochs_done, summary.progress, summary.seconds_left) == (0, 0.0, None)
     assert {m.state for m in summary.members} == {State.RACING}
     assert summary.groups[0].round == 1
@@ -86,7 +86,7 @@ def test_a_slow_epoch_does_not_spoil_the_forecast(tmp_path):
 
 
 def test_trainings_with_other_seeds_are_no_candidates_of_the_forecast(tmp_path):
-    ledger, macs = start(tmp_path, {0: "ab"}, replicas=[Replica("g0a-seed1", "g0a", 1)])
+    ledger, macs = start(tmp_path, {0: "ab"}, repeats=[Repeat("g0a-seed1", "g0a", 1)])
     with ledger:
         train(ledger, "g0a", 0.1, seconds=60.0)
         train(ledger, "g0a-seed1", 0.1, seconds=60.0)
@@ -94,9 +94,9 @@ def test_trainings_with_other_seeds_are_no_candidates_of_the_forecast(tmp_path):
     assert found == pytest.approx(60.0 * macs["g0b"] / macs["g0a"])
 
 
-def test_replicas_are_a_part_of_what_is_left(tmp_path):
-    replicas = [Replica(f"g0a-seed{seed}", "g0a", seed) for seed in (1, 2)]
-    ledger, macs = start(tmp_path, {0: "ab", 1: "a"}, replicas=replicas)
+def test_repeats_are_a_part_of_what_is_left(tmp_path):
+    repeats = [Repeat(f"g0a-seed{seed}", "g0a", seed) for seed in (1, 2)]
+    ledger, macs = start(tmp_path, {0: "ab", 1: "a"}, repeats=repeats)
     with ledger:
         for name in ("g0a", "g0b"):
             train(ledger, name, 0.5, 0.5, seconds=10.0)
@@ -107,7 +107,7 @@ def test_replicas_are_a_part_of_what_is_left(tmp_path):
         group = waiting.groups[0]
         assert (group.epochs_left, group.seconds_left) == (7, 70.0)
         assert (group.round, group.champion, group.finished) == (1, None, False)
-        assert (waiting.epochs_done, waiting.epochs_left, waiting.epochs_planned) == (11, 7, 18)
+        assert (waiting.epochs_done, waiting.epochs_left, waiting.epochs_forecast) == (11, 7, 18)
         done = 3 * macs["g0a"] + 2 * macs["g0b"] + 6 * macs["g1a"]
         left = 3 * macs["g0a"] + 4 * (macs["g0a"] + macs["g0b"]) / 2
         assert waiting.progress == pytest.approx(done / (done + left))
@@ -118,9 +118,9 @@ def test_replicas_are_a_part_of_what_is_left(tmp_path):
         assert summarize(ledger).epochs_left == 4
 
 
-def test_a_group_is_not_finished_before_its_replicas(tmp_path):
-    replicas = [Replica("g0a-seed1", "g0a", 1)]
-    ledger, _ = start(tmp_path, {0: "ab"}, replicas=replicas)
+def test_a_group_is_not_finished_before_its_repeats(tmp_path):
+    repeats = [Repeat("g0a-seed1", "g0a", 1)]
+    ledger, _ = start(tmp_path, {0: "ab"}, repeats=repeats)
     with ledger:
         for name in ("g0a", "g0b"):
             ledger.record_failure(name, 1, "diverged")
@@ -246,8 +246,8 @@ def test_done_and_left_make_the_plan_at_any_moment(
             done = len(ledger.scores().get(job.candidate, ()))
             train(ledger, job.candidate, data.draw(st.floats(0, 1)), first=done + 1)
         summary = summarize(ledger)
-    assert summary.epochs_done + summary.epochs_left == summary.epochs_planned
-    assert summary.epochs_planned == outlook.least_epochs(sizes, Schedule(round_epochs, epochs))
+    assert summary.epochs_done + summary.epochs_left == summary.epochs_forecast
+    assert summary.epochs_forecast == outlook.least_epochs(sizes, Schedule(round_epochs, epochs))
     assert summary.finished == (summary.epochs_left == 0)
     assert 0 <= summary.progress <= 1
     assert (summary.progress == 1) == summary.finished

@@ -111,6 +111,16 @@ def test_workers_that_cannot_be_started(tmp_path):
     assert "libmissing.so" in log.read_text()
 
 
+def test_a_program_that_workers_cannot_import(tmp_path):
+    """One from standard input, which they look for as a file."""
+    done = subprocess.run(
+        [sys.executable, "-", tmp_path], input=DRIVER, capture_output=True, text=True
+    )
+    message = done.stderr.splitlines()[-1]
+    assert "workers cannot be started (ended with status 1)" in message
+    assert 'under `if __name__ == "__main__":`' in message
+
+
 @pytest.mark.parametrize(
     ("status", "words"), [(-9, "killed"), (-15, "SIGTERM"), (-35, "signal 35")]
 )

@@ -34,7 +34,7 @@ from efficientnet_elite.search.executors.protocol import (
     WorkItem,
 )
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.noise import Replica
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.outcome import EpochResult, Int8Result, TrainingError
 
@@ -51,7 +51,7 @@ def ledger_of(
     workdir: Path,
     groups: Mapping[int, str],
     config: SearchConfig,
-    replicas: Sequence[Replica] = (),
+    repeats: Sequence[Repeat] = (),
     **meta: object,
 ) -> Ledger:
     """A new ledger with so many candidates in each group, named 0a, 0b, ..., and more settings."""
@@ -63,7 +63,7 @@ def ledger_of(
             spec = replace(member.spec, name=name)
             candidates.append(replace(member, name=name, spec=spec, group=number))
     ledger = Ledger(workdir, create=True)
-    ledger.start(candidates, {"config": asdict(config), **meta}, replicas)
+    ledger.start(candidates, {"config": asdict(config), **meta}, repeats)
     return ledger
 
 

@@ -12,7 +12,7 @@ POOL = pool_candidates("elite", base_resolution=32, classes=10)
 CONFIG = SearchConfig(round_epochs=2, rule="average", train=TrainConfig(epochs=6))
 
 
-def start(workdir, groups, config=CONFIG, replicas=()):
+def start(workdir, groups, config=CONFIG, repeats=()):
     """A ledger with so many candidates in each group, named g0a, g0b, ..., all different."""
     pool = iter(POOL)
     candidates = [
@@ -21,7 +21,7 @@ def start(workdir, groups, config=CONFIG, replicas=()):
         for letter in letters
     ]
     ledger = Ledger(workdir, create=True)
-    ledger.start(candidates, {"config": asdict(config)}, replicas)
+    ledger.start(candidates, {"config": asdict(config)}, repeats)
     return ledger, {candidate.name: candidate.spec.macs for candidate in candidates}
 
 

@@ -86,7 +86,7 @@ def search(
     )
     pool = pool_candidates("elite", base_resolution=32, classes=len(labels))
     chosen = [replace(c, group=i % groups) for i, c in enumerate(pool[: groups * size])]
-    replicas = planning.choose_replicas(chosen, config.seeds)
+    repeats = planning.choose_repeats(chosen, config.seeds)
     kept, plan, _ = planning.plan_candidates(chosen, config, pace)
     assert kept == tuple(chosen)
     meta = {
@@ -106,11 +106,11 @@ def search(
     }
     with Ledger(workdir, create=True) as ledger:
         ledger._db.execute("PRAGMA synchronous=OFF")
-        ledger.start(chosen, meta, replicas)
+        ledger.start(chosen, meta, repeats)
         order = {candidate.name: i for i, candidate in enumerate(chosen)}
-        for replica in replicas:
-            own = accuracy(order[replica.candidate] + replica.seed, 1)
-            ledger.record_epoch(Epoch(replica.name, 1, own, 1.0, 2.0))
+        for repeat in repeats:
+            own = accuracy(order[repeat.candidate] + repeat.seed, 1)
+            ledger.record_epoch(Epoch(repeat.name, 1, own, 1.0, 2.0))
         while pending := [need for s in standings(ledger).values() for need in s.pending]:
             for need in pending:
                 known = ledger.scores().get(need.candidate, ())

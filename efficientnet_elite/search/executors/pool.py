@@ -110,10 +110,19 @@ class ProcessPool:
         reason = _ended(worker.process.exitcode)
         self._vain += slot in self._starting
         if self._vain == _STARTS:
-            log = self._workdir / LOG_FILE
-            raise UserError(f"workers cannot be started ({reason}): see {log}")
+            raise UserError(f"workers cannot be started ({reason}): {self._advice()}")
         self._start(slot)
         on_event(slot, Lost(reason))
+
+    def _advice(self) -> str:
+        log = self._workdir / LOG_FILE
+        if log.exists():
+            return f"see {log}"
+        # They ended before they opened it, while they imported the program that searches.
+        return (
+            "each worker imports your program again, so keep it in a file, and start the search "
+            'in it under `if __name__ == "__main__":`'
+        )
 
     def close(self) -> None:
         """See `Executor.close`. Workers can be killed: checkpoints are replaced atomically."""
@@ -169,7 +178,7 @@ def _serve(
 
 
 def _end_with_the_driver() -> None:
-    """Ends this worker with its driver: it must not write beside workers of the next driver."""
+    """Ends this worker with its driver, before workers of the next driver start to write."""
     driver = multiprocessing.parent_process()
     if driver is not None:
         wait([driver.sentinel])

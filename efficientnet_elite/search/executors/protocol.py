@@ -18,7 +18,7 @@ from efficientnet_elite.training.outcome import EpochResult, Int8Result
 
 @dataclass(frozen=True)
 class WorkItem:
-    """So many epochs of one candidate, continued from its checkpoint.
+    """Some epochs of one candidate, continued from its checkpoint.
 
     Attributes:
       spec: the network; its name is that of the candidate.
@@ -45,14 +45,14 @@ class Ready:
 
 @dataclass(frozen=True)
 class Built:
-    """The graph has been built, in so many seconds; the slot keeps it until `retire`."""
+    """The graph has been built, with the seconds that it took; the slot keeps it until `retire`."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """So many of the steps of the epoch are done. Sent now and then, for the progress bar."""
+    """The number of steps of the epoch that are done. Sent now and then for the progress bar."""
 
     step: int
     steps: int

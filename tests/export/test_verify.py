@@ -108,7 +108,7 @@ def test_no_format_of_the_exporter_is_condemned():
 def test_a_slow_runtime_is_judged_by_the_images_it_managed(monkeypatch):
     pixels, classes = tiny_tflite.digits()
     images = tiny_tflite.normalised(pixels[1400:1440])
-    monkeypatch.setattr(verify, "_RUNNING", 0.0)
+    monkeypatch.setattr(verify, "_RUNNING_SHARE", 0.0)
     chosen = [verify.REFERENCE, verify.XNNPACK]
     model = tiny_tflite.pair()[INT8]
     rows = list(verify.verify(model, images, classes[1400:1440], runtimes=chosen))
@@ -268,7 +268,7 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split()[:2] == ["runtime", "version"]
     assert [line.split("  ")[0] for line in lines] == expected
-    monkeypatch.setattr(verify, "_RUNNING", 0.0)
+    monkeypatch.setattr(verify, "_RUNNING_SHARE", 0.0)
     assert cli.main(arguments) == 0
     *_, xnnpack, _ = capsys.readouterr().out.splitlines()
     assert xnnpack.endswith("runs, 1 of 20 images in time")

@@ -366,7 +366,7 @@ def test_options_for_classifiers_only_are_refused(tmp_path, capsys):
     arguments = ["export", f"--workdir={tmp_path}", "--max_accuracy_drop=1"]
     assert cli.main([*arguments, "--remedies=qat"]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].endswith("networks for masks do not have: leave --remedies out")
+    assert lines[-1].endswith("segmentation networks do not have: leave --remedies out")
     assert cli.main(arguments) == 1  # the default remedies are not refused
     assert "champions.json is missing" in capsys.readouterr().err
     build(TINY).save(tmp_path / "net.keras")

@@ -240,7 +240,8 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
     for name in ("round_epochs", "first_elimination"):
         length = getattr(config, name)
         if length is not None and length > epochs >= 1:
-            config = replace(config, **{name: None})
+            unset: dict[str, Any] = {name: None}
+            config = replace(config, **unset)
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     top: dict[str, Any] = {}
     for dotted, value in values.items():

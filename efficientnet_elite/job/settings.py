@@ -237,11 +237,12 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
         config = replace(config, round_epochs=config.first_elimination, first_elimination=None)
     # Rounds of the config that no longer fit into a shorter training become the rule's own.
     epochs = values.get("train.epochs", config.train.epochs)
-    for name in ("round_epochs", "first_elimination"):
-        length = getattr(config, name)
-        if length is not None and length > epochs >= 1:
-            unset: dict[str, Any] = {name: None}
-            config = replace(config, **unset)
+    too_long: dict[str, Any] = {
+        name: None
+        for name in ("round_epochs", "first_elimination")
+        if (getattr(config, name) or 0) > epochs >= 1
+    }
+    config = replace(config, **too_long)
     parts: dict[str, dict[str, Any]] = {part: {} for part in PARTS}
     top: dict[str, Any] = {}
     for dotted, value in values.items():

@@ -76,8 +76,9 @@ class Ledger:
     """Opens (or creates) the ledger of a work directory. Use as a context manager.
 
     Where the folder cannot be written, what is there can be read. A ledger of an older format
-    (`migrations`) is brought to the current one when it is first written to, or at once with
-    ``create``; before that it is read from a migrated copy in memory, and its file stays as it is.
+    (`migrations`) is brought to the current one when it is first written to. Before that it is read
+    from a migrated copy in memory, and its file stays as it is: the version that wrote it can still
+    continue a search that this one refuses to.
 
     Args:
       workdir: work directory of the search.
@@ -115,10 +116,7 @@ class Ledger:
         self._db = self._file
         self._copied = 0  # `changes` when the copy in memory was made
         if version != FORMAT:
-            if create:
-                self._migrate_file()
-            else:
-                self._copy()
+            self._copy()
 
     def _unusable(self, version: int, *, empty: bool) -> str:
         if version == 0:

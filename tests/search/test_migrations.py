@@ -266,6 +266,7 @@ def test_the_number_of_the_old_command_continues_a_search(tmp_path, rounds, firs
         else:
             with pytest.raises(UserError, match="use the same settings"):
                 _check_settings(ledger, config)
+    assert format_of(workdir) == 4  # the version that began it can still continue it
 
 
 def test_a_fault_of_several_lines_is_kept():
@@ -295,8 +296,8 @@ def test_a_damaged_ledger_of_format_4_is_left_as_it_is(tmp_path, create):
 )  # fmt: skip
 def test_decisions_that_cannot_be_read_give_a_clear_line(tmp_path, change):
     workdir = restore(tmp_path, "every_reason")
-    with Ledger(workdir, create=True):
-        pass
+    with Ledger(workdir) as ledger:
+        ledger.record_timing("export", "", 1.0)  # migrates it
     connection = sqlite3.connect(workdir / FILE_NAME)
     with connection:
         connection.execute(

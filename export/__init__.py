@@ -5,6 +5,6 @@ three, compares the results and writes everything to disk. Called, `efficientnet
 exports champions: see `efficientnet_elite.job.api.export`.
 """
 
-from efficientnet_elite import make_callable
+from efficientnet_elite.callable_rooms import make_callable
 
 make_callable(__name__)

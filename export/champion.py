@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-import efficientnet_elite
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.training.scores import class_iou, confusion_matrix, score_predictions
 
@@ -397,7 +396,7 @@ def versions() -> dict[str, str]:
     import tensorflow as tf
 
     return {
-        "efficientnet-elite": efficientnet_elite.__version__,
+        "efficientnet-elite": version("efficientnet-elite"),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "ai-edge-litert": version("ai-edge-litert"),

@@ -27,7 +27,7 @@ ORDER = (
     "data",
     "device",
     "networks",
-    "config errors fields registry text",
+    "config errors callable_rooms fields registry text",
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(reversed(ORDER)) for room in rooms.split()}
 FRONT_DOOR = {"__init__": FLOOR_OF["text"], "__main__": FLOOR_OF["cli"]}

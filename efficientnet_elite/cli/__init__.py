@@ -90,9 +90,9 @@ def _run(arguments: list[str]) -> int:
         print(_usage())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from efficientnet_elite import __version__
+        from importlib.metadata import version
 
-        print(f"efficientnet-elite {__version__}")
+        print(f"efficientnet-elite {version('efficientnet-elite')}")
         return 0
     command, *rest = arguments
     if command not in COMMANDS:

@@ -34,7 +34,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .. import __version__
 from .decode import Pixels
 
 Add: TypeAlias = Callable[[Pixels], bool]
@@ -247,7 +246,9 @@ class ImageCache:
         self.progress = progress
         self._directory = directory
         self._bytes_left = budget_bytes
-        self._source = _digest([__version__, version("pillow"), version("numpy"), source])
+        self._source = _digest(
+            [version("efficientnet-elite"), version("pillow"), version("numpy"), source]
+        )
         self._cached: dict[str, CachedImages] = {}
 
     def has_room(self, num_bytes: int) -> bool:

@@ -18,7 +18,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from efficientnet_elite import __version__
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import EngineConfig, SearchConfig, unknown_fields
 from efficientnet_elite.data import ImageData, SkippedImage
@@ -388,7 +387,7 @@ def _check_measurable(engine: EngineConfig) -> None:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
     return {
-        "efficientnet-elite": __version__,
+        "efficientnet-elite": version("efficientnet-elite"),
         "python": platform.python_version(),
         "tensorflow": tf.__version__,  # its distribution may be called tensorflow-cpu
         **{name: version(name) for name in _VERSIONS_OF},

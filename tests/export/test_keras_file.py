@@ -228,7 +228,7 @@ def test_floats_need_no_data_set(saved, tmp_path, capsys):
     assert cli.main(command) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "int8 needs images for calibration" in error
+    assert "int8 needs a representative data set" in error
     assert cli.main([*command, "--formats=float32,float16", "--output=softmax"]) == 0
     folder = tmp_path / "out" / "net"
     assert "constant channel" in capsys.readouterr().out

@@ -58,7 +58,7 @@ def test_garbage_does_not_load(tmp_path, content):
 
 
 def test_a_float_file_unlike_keras_is_refused(tmp_path, monkeypatch):
-    other = convert.to_tflite(tiny(), calibration=None)
+    other = convert.to_tflite(tiny(seed=1), calibration=None)
     monkeypatch.setattr(convert, "to_tflite_formats", lambda *_: [other])
     with pytest.raises(UserError, match="float32 file's logits differ from Keras' by up to"):
         export(tiny(), tmp_path)

@@ -49,8 +49,9 @@ def export(model: keras.Model, out_dir: Path, name: str = "tiny", **options) -> 
     return champion.export_model(model, name=name, out_dir=out_dir, **{**given, **options})
 
 
-def tiny(middle=None) -> keras.Model:
+def tiny(middle=None, seed: int = 0) -> keras.Model:
     """A 16-pixel network with `middle` (a function of a Keras tensor) between two layers."""
+    keras.utils.set_random_seed(seed)
     image = keras.Input((16, 16, 3))
     x = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(image)
     x = middle(x) if middle else x

@@ -98,6 +98,13 @@ def test_a_damaged_ledger_is_an_error_of_the_user(searched, tmp_path):
         job.load(workdir)
 
 
+def test_a_damaged_list_of_champions_is_an_error_of_the_user(searched, tmp_path):
+    shutil.copytree(searched, tmp_path / "run")
+    (tmp_path / "run/champions.json").write_text('[{"name": "x"}]')
+    with pytest.raises(UserError, match=r"champions\.json is damaged: group is missing"):
+        job.load(tmp_path / "run")
+
+
 def test_no_search(tmp_path):
     with pytest.raises(UserError, match="no search in"):
         job.load(tmp_path)

@@ -66,6 +66,9 @@ def champions_of(workdir: Path) -> tuple[Champion, ...]:
 
 def _champion(workdir: Path, entry: Mapping[str, Any], export: artefacts.Export | None) -> Champion:
     names = ("name", "group", "resolution", "params", "macs", "validation_accuracy")
+    if missing := [name for name in names if name not in entry]:
+        path = champions_path(workdir)
+        raise UserError(f"{path} is damaged: {missing[0]} is missing; run `elite search` again")
     known = {name: entry[name] for name in names}
     if export is None:
         return Champion(**known)

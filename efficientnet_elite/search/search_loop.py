@@ -30,9 +30,7 @@ from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
 from efficientnet_elite.search.record import SearchRecord
 from efficientnet_elite.search.tournament import Pending, Standing, judge_of
 from efficientnet_elite.search.work_queue import WorkQueue
-from efficientnet_elite.search.workdir import (
-    checkpoint_path,
-)
+from efficientnet_elite.search.workdir import checkpoint_path
 from efficientnet_elite.training.outcome import EpochResult, Int8Result
 
 _TRIES = 3  # deaths of its worker without an epoch in between, after which a candidate has failed

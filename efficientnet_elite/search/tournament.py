@@ -29,7 +29,7 @@ from efficientnet_elite.training.outcome import Int8Result
 Int8 = Mapping[str, Mapping[int, Int8Result]]  # candidate -> epoch -> what int8 makes of it
 
 FINALISTS = 4
-"""With ``select=int8``, eliminations among so many candidates or fewer use int8 accuracy."""
+"""With ``select=int8``, rounds that so many candidates or fewer enter use int8 accuracy."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def standing(
     champion without a round. The round that ends with the whole training ends the tournament: only
     its best candidate survives.
 
-    With ``int8``, eliminations among `FINALISTS` candidates or fewer add to the rule's score the
+    With ``int8``, rounds that `FINALISTS` candidates or fewer enter add to the rule's score the
     int8 accuracy minus the float32 accuracy of the same weights on the same images. The noise that
     both accuracies share mostly cancels in this difference, so that the rule still smooths it.
     Candidates without an int8 form rank behind all others. Ties go to the higher int8 accuracy.
@@ -219,8 +219,12 @@ def _decide_round(
     # A failure counts from the round in which it happened: earlier decisions stand.
     lost = [n for n in tournament.racing if n in failed and len(scores.get(n, ())) < epoch]
     racing = [name for name in tournament.racing if name not in lost]
-    measured = _int8_results(int8, racing, epoch)
-    if measured is not None:  # a candidate whose int8 form cannot be measured has failed, too
+    measured = None
+    # Those who enter the round are counted, not those left of them: otherwise it would depend on
+    # the order of the failures whether a candidate is measured, and can fail in it.
+    if int8 is not None and 2 <= len(tournament.racing) <= FINALISTS:
+        measured = {name: int8[name][epoch] for name in racing if epoch in int8.get(name, ())}
+        # A candidate whose int8 form cannot be measured has failed, too.
         lost += [n for n in racing if n in failed and n not in measured]
         racing = [name for name in racing if name not in lost]
     pending = tuple(
@@ -276,15 +280,6 @@ def _end_early(
     ]
     best_first = [name for name, _ in ranking] or late
     tournament.end_round(decisions, best_first[:1], best_first[1:])
-
-
-def _int8_results(
-    int8: Int8 | None, racing: Sequence[str], epoch: int
-) -> dict[str, Int8Result] | None:
-    """The racing candidates' int8 results so far; None where this elimination does not use int8."""
-    if int8 is None or not 2 <= len(racing) <= FINALISTS:
-        return None
-    return {name: int8[name][epoch] for name in racing if epoch in int8.get(name, ())}
 
 
 def _crown(

@@ -17,6 +17,8 @@ from efficientnet_elite.fields import check, documented, setting
 ENGINES = ("local", "ray")
 SELECT = ("float", "int8")
 SCHEDULES = ("exponential", "cosine")
+OPTIMIZERS = ("rmsprop", "adamw")
+DISTILLATIONS = ("none", "features", "logits", "both")
 GROUPING_METHODS = ("width", "count")
 CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
@@ -73,6 +75,12 @@ class DataConfig:
         None,
         "Augmentation of training images that is added after crop and flip. By default there is "
         "none.",
+    )
+
+    unlabelled: str | None = setting(
+        None,
+        "Folder of more images like those of the data set, without labels. They are only used for "
+        "distillation. By default there are none.",
     )
 
     def __post_init__(self) -> None:
@@ -163,6 +171,44 @@ class TrainConfig:
         flag=False,
         at_least=0,
         at_most=1,
+    )
+    pretrained: str | None = setting(
+        None,
+        "Pretrained weights that networks start from: the name of a source (`elite weights` lists "
+        "them), a file, or none for random weights. By default, or with auto, the best source that "
+        "is installed for these networks is used if there is one.",
+    )
+    optimizer: str = setting(
+        "rmsprop",
+        "Optimizer. rmsprop: that of the paper; adamw: Adam with decoupled weight decay, for short "
+        "trainings from pretrained weights.",
+        choices=OPTIMIZERS,
+    )
+    gradient_clip: float | None = setting(
+        None,
+        "Largest norm of all gradients together; larger ones are scaled down. By default there is "
+        "no limit.",
+        flag=False,
+        above=0,
+    )
+    distill: str = setting(
+        "none",
+        "Distillation from the network that the pretrained weights belong to. features: its "
+        "feature maps are matched; logits: its predictions, after a linear head was fitted to the "
+        "classes of the data set; both; none.",
+        choices=DISTILLATIONS,
+    )
+    distill_weight: float = setting(
+        1.0,
+        "Weight of the distillation loss at the start of training. It falls linearly to 0.",
+        flag=False,
+        at_least=0,
+    )
+    freeze_statistics: bool = setting(
+        False,
+        "Normalise with the moving statistics of batch normalisation in training, too, and leave "
+        "them as they are.",
+        flag=False,
     )
 
     def __post_init__(self) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 
 Channels = tuple[float, float, float]
@@ -39,3 +45,81 @@ class PretrainedWeights:
     licence: str
     sha256: str
     origin: str
+
+
+# The array of a file that says that it holds weights in the normal form, and what beside arrays.
+HEADER = "pretrained"
+_VERSION = 1
+_VARIABLE = "variable/"  # precedes the path of each variable
+
+
+def save(weights: PretrainedWeights, path: Path) -> None:
+    """Writes weights to an ``.npz`` file, atomically.
+
+    Raises:
+      UserError: the file cannot be written, for example because the disk is full.
+    """
+    header = {
+        "version": _VERSION,
+        "name": weights.name,
+        "spec": weights.spec.to_json(),
+        "scale": weights.scale,
+        "offset": weights.offset,
+        "licence": weights.licence,
+        "sha256": weights.sha256,
+        "origin": weights.origin,
+    }
+    arrays = {f"{_VARIABLE}{name}": array for name, array in weights.arrays.items()}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **{HEADER: np.array(json.dumps(header)), **arrays})  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def load(path: Path) -> PretrainedWeights:
+    """Reads the weights that `save` has written.
+
+    Raises:
+      UserError: there is no such file, it is damaged, or it holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        header = json.loads(arrays.pop(HEADER).item())
+        version = header["version"]
+        if version != _VERSION:
+            raise UserError(f"{path} was written by another version of efficientnet-elite")
+        red, green, blue = header["scale"]
+        of_red, of_green, of_blue = header["offset"]
+        return PretrainedWeights(
+            name=header["name"],
+            spec=ArchSpec.from_json(header["spec"]),
+            arrays={
+                name.removeprefix(_VARIABLE): array.astype(np.float32)
+                for name, array in arrays.items()
+            },
+            scale=(red, green, blue),
+            offset=(of_red, of_green, of_blue),
+            licence=header["licence"],
+            sha256=header["sha256"],
+            origin=header["origin"],
+        )
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} holds no pretrained weights or is damaged: import it again"
+        ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,6 +40,11 @@ _TUPLE = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _IGNORED = {"PROTO", "FRAME"}
 
 
+def one_line(text: str) -> str:
+    """A text from a file that may contain anything, as a line for a message."""
+    return ascii(text)[1:-1][:100]
+
+
 class RefusedError(Exception):
     """A pickle asks for something that is not plain data; the message names it."""
 
@@ -83,11 +88,14 @@ def load(
             machine.step(opcode.name, argument)
         return machine.stack.pop()
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise DamagedError(str(error)) from error
+        raise DamagedError(one_line(str(error))) from error
 
 
 class _Machine:
-    """The stack, the stacks below the marks, and the memo of a pickle."""
+    """The stack, the stacks below the marks, and the memo of a pickle.
+
+    The method ``op_NAME`` does the operation NAME.
+    """
 
     def __init__(self, names: Mapping[str, Any], persistent: Callable[[Any], Any] | None):
         self.names, self.persistent = names, persistent
@@ -104,7 +112,7 @@ class _Machine:
         elif opcode in _TUPLE:
             self.stack[-_TUPLE[opcode] :] = [self._top(_TUPLE[opcode])]
         elif opcode not in _IGNORED:
-            operation = getattr(self, f"_{opcode.lower()}", None)
+            operation = getattr(self, f"op_{opcode.lower()}", None)
             if operation is None:
                 raise RefusedError(f"the pickle operation {opcode}")
             operation(argument)
@@ -132,61 +140,61 @@ class _Machine:
                 raise RefusedError(f"a key of the type {type(key).__name__}")
             target[key] = value
 
-    def _stop(self, _: Any) -> None:
+    def op_stop(self, _: Any) -> None:
         self._top(1)
 
-    def _mark(self, _: Any) -> None:
+    def op_mark(self, _: Any) -> None:
         self.below.append(self.stack)
         self.stack = []
 
-    def _pop(self, _: Any) -> None:
+    def op_pop(self, _: Any) -> None:
         self.stack.pop()
 
-    def _tuple(self, _: Any) -> None:
+    def op_tuple(self, _: Any) -> None:
         values = self._since_mark()
         self.stack.append(tuple(values))
 
-    def _append(self, _: Any) -> None:
+    def op_append(self, _: Any) -> None:
         value = self.stack.pop()
         self._container(list).append(value)
 
-    def _appends(self, _: Any) -> None:
+    def op_appends(self, _: Any) -> None:
         values = self._since_mark()
         self._container(list).extend(values)
 
-    def _setitem(self, _: Any) -> None:
+    def op_setitem(self, _: Any) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self._fill([key, value])
 
-    def _setitems(self, _: Any) -> None:
+    def op_setitems(self, _: Any) -> None:
         self._fill(self._since_mark())
 
-    def _binput(self, index: Any) -> None:
+    def op_binput(self, index: Any) -> None:
         self.memo[index] = self.stack[-1]
 
-    _long_binput = _binput
+    op_long_binput = op_binput
 
-    def _memoize(self, _: Any) -> None:
+    def op_memoize(self, _: Any) -> None:
         self.memo[len(self.memo)] = self.stack[-1]
 
-    def _binget(self, index: Any) -> None:
+    def op_binget(self, index: Any) -> None:
         self.stack.append(self.memo[index])
 
-    _long_binget = _binget
+    op_long_binget = op_binget
 
-    def _global(self, argument: Any) -> None:
+    def op_global(self, argument: Any) -> None:
         self._named(argument.replace(" ", ".", 1))
 
-    def _stack_global(self, _: Any) -> None:
+    def op_stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         self._named(f"{module}.{name}")
 
     def _named(self, text: str) -> None:
         if text not in self.names:
-            raise RefusedError(text)
+            raise RefusedError(one_line(text))
         self.stack.append(Name(text, self.names[text]))
 
-    def _reduce(self, _: Any) -> None:
+    def op_reduce(self, _: Any) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(called, Name) or not isinstance(arguments, tuple):
             raise ValueError("a call of something that has no name")
@@ -194,13 +202,13 @@ class _Machine:
             raise RefusedError(f"a call of {called.text}")
         self.stack.append(called.meaning(*arguments))
 
-    def _build(self, _: Any) -> None:
+    def op_build(self, _: Any) -> None:
         """Ignores the attributes of a dictionary, such as a state dict's versions of layers."""
         self.stack.pop()
         if not isinstance(self.stack[-1], dict):
             raise RefusedError("the attributes of an object")
 
-    def _binpersid(self, _: Any) -> None:
+    def op_binpersid(self, _: Any) -> None:
         if self.persistent is None:
             raise RefusedError("a persistent identifier")
         self.stack.append(self.persistent(self.stack.pop()))

@@ -13,9 +13,15 @@ from typing import Any
 
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks.pretrained import imports, lite
+from efficientnet_elite.networks.pretrained import imported, lite
 from efficientnet_elite.networks.pretrained.torch_files import read_torch
-from efficientnet_elite.networks.pretrained.weights import PretrainedWeights, sha256_of
+from efficientnet_elite.networks.pretrained.weights import (
+    PretrainedWeights,
+    is_normal_form,
+    load_about,
+    sha256_of,
+)
+from efficientnet_elite.networks.pretrained.weights import load as load_normal_form
 
 _PRETRAINED = __package__
 
@@ -59,6 +65,7 @@ SOURCES: dict[str, Source] = registry.table(_lite(0, 224), _lite(1, 240), _lite(
 
 # Names that stand for the first source of a list that is present.
 ALIASES = {"lite": ("lite2", "lite1", "lite0")}
+RESERVED = ("auto", "none")  # values of --pretrained that are no sources
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 _KERAS_SUFFIXES = (".keras", ".h5", ".npz")
@@ -81,7 +88,7 @@ def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeig
     Args:
       name_or_path: a name of `SOURCES` or `ALIASES`, a name given to ``elite weights --import``, or
         the path of a file.
-      folder: of the imported weights; by default `imports.default_folder`.
+      folder: of the imported weights; by default `imported.default_folder`.
 
     Raises:
       UserError: there is no such source or file, it is not installed, or it cannot be read.
@@ -92,13 +99,56 @@ def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeig
         return weights
     if _is_path(name_or_path):
         return load_file(Path(name_or_path).expanduser())
-    if name_or_path in imports.names(folder):
-        return imports.load(name_or_path, folder)
-    known = ", ".join([*SOURCES, *ALIASES, *imports.names(folder)])
+    of_the_user = imported_sources(folder)
+    if name_or_path in of_the_user:
+        return load_normal_form(imported.path_of(name_or_path, folder))
+    known = ", ".join([*SOURCES, *ALIASES, *of_the_user])
     raise UserError(
         f"there are no pretrained weights {name_or_path!r}: choose from {known}, or name a file "
         f"that ends in {', '.join(FILE_SUFFIXES)}"
     )
+
+
+def imported_sources(folder: Path | None = None) -> dict[str, Source]:
+    """A source for each name that the user has imported.
+
+    Args:
+      folder: of the imported weights; by default `imported.default_folder`.
+    """
+    return registry.table(*(_imported(name, folder) for name in imported.names(folder)))
+
+
+def _imported(name: str, folder: Path | None) -> Source:
+    path = imported.path_of(name, folder)
+    load = partial(load_normal_form, path)
+    try:
+        about = load_about(path)
+    except UserError as error:
+        return Source(name, str(error), "unknown", "nothing", lambda: False, load)
+    description = f"{about.spec.name}, imported from {about.origin}"
+    starts = f"networks that are built like {about.spec.name}"
+    return Source(name, description, about.licence, starts, lambda: True, load)
+
+
+def import_file(path: Path, name: str, folder: Path | None = None) -> Path:
+    """Converts a file to the normal form once, so that `load_source` finds it by a name.
+
+    Args:
+      path: of the file.
+      name: for the weights.
+      folder: where the result is stored; by default `imported.default_folder`.
+
+    Returns:
+      the file that was written.
+
+    Raises:
+      UserError: the file cannot be read, or the name is taken or looks like a file's.
+    """
+    if name in (*SOURCES, *ALIASES, *RESERVED):
+        raise UserError(f"{name!r} has a meaning of its own: choose another name")
+    if _is_path(name):
+        raise UserError(f"{name!r} would be taken for a file: choose a name without an ending")
+    return imported.save(replace(load_file(path.expanduser()), name=name), folder)
 
 
 def _resolved_alias(name: str) -> str:
@@ -123,6 +173,8 @@ def load_file(path: Path) -> PretrainedWeights:
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     suffix = path.suffix.lower()
+    if suffix == ".npz" and is_normal_form(path):
+        return load_normal_form(path)
     if suffix in _TORCH_SUFFIXES:
         weights = registry.resolve(f"{_PRETRAINED}.timm:read")(read_torch(path), path.stem)
         return replace(weights, sha256=sha256_of(path), origin=str(path))

@@ -7,10 +7,12 @@ the pickle is interpreted by `pickles`.
 
 from __future__ import annotations
 
+import io
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -107,13 +109,15 @@ def read_torch(path: str | Path) -> dict[str, Array]:
         raise UserError(f"{path} is no PyTorch file: use a .pth or a .safetensors file") from None
     except pickles.RefusedError as refused:
         raise UserError(
-            f"{path} contains {refused}, which is refused because it could run code: in PyTorch, "
-            "save model.state_dict() alone"
+            f"{path} contains {refused}, but only plain tensors are read, since anything else could "
+            "run code: in PyTorch, save model.state_dict() alone"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except _DAMAGES as error:
-        raise UserError(f"{path} is damaged ({error}): copy or download it again") from None
+        raise UserError(
+            f"{path} is damaged ({pickles.one_line(str(error))}): copy or download it again"
+        ) from None
     if not arrays:
         raise UserError(f"{path} contains no tensors by name: save model.state_dict() in it")
     return arrays
@@ -167,8 +171,7 @@ def _read_zip(path: Path, file: IO[bytes]) -> dict[str, Array]:
 
         if f"{folder}byteorder" in members and content("byteorder") != b"little":
             raise pickles.RefusedError("numbers in big-endian order")
-        with archive.open(pickle) as stream:
-            value = pickles.load(stream, _NAMES, _persistent)
+        value = pickles.load(io.BytesIO(content("data.pkl")), _NAMES, _persistent)
         return _materialized(value, path, lambda storage: content(f"data/{storage.key}"))
 
 
@@ -194,11 +197,15 @@ def _read_legacy(path: Path, file: IO[bytes]) -> dict[str, Array]:
 
     value = pickles.load(file, _NAMES, persistent)
     contents = {}
+    size = path.stat().st_size
     for key in pickles.load(file, {}):
         (count,) = struct.unpack("<q", file.read(8))
         if count != storages[key].count:
             raise ValueError("a storage of another size than announced")
-        contents[key] = file.read(count * _item_size(storages[key].type))
+        length = count * _item_size(storages[key].type)
+        if length > size - file.tell():  # asking for so much would reserve the memory first
+            raise ValueError("a storage that ends too early")
+        contents[key] = file.read(length)
     return _materialized(value, path, lambda storage: contents[storage.key])
 
 
@@ -247,7 +254,7 @@ _NAMES: dict[str, Any] = {
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch.Size": lambda sizes: _sizes(sizes),
+    "torch.Size": _sizes,
     **_TYPES,
 }
 
@@ -261,13 +268,13 @@ def _materialized(value: Any, path: Path, content: Callable[[_Storage], bytes]) 
       content: gives the bytes of a storage.
     """
     tensors = _tensors(value)
-    if sum(_elements(tensor.shape) for tensor in tensors.values()) > (
+    if sum(prod(tensor.shape) for tensor in tensors.values()) > (
         _MOST_SHARED * path.stat().st_size
     ):
         raise ValueError("more numbers than the file has room for")
-    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-    numbers = {key: _numbers(content(storage), storage) for key, storage in storages.items()}
-    return {name: _view(numbers[t.storage.key], t) for name, t in tensors.items()}
+    storages = {tensor.storage for tensor in tensors.values()}
+    numbers = {storage: _numbers(content(storage), storage) for storage in storages}
+    return {name: _view(numbers[tensor.storage], tensor) for name, tensor in tensors.items()}
 
 
 def _tensors(value: Any) -> dict[str, _Tensor]:
@@ -291,13 +298,6 @@ def _tensors_of(values: Mapping[Any, Any]) -> dict[str, _Tensor]:
     if tensors and all(name.startswith(_PARALLEL_PREFIX) for name in tensors):
         return {name.removeprefix(_PARALLEL_PREFIX): value for name, value in tensors.items()}
     return tensors
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    product = 1
-    for size in shape:
-        product *= size
-    return product
 
 
 def _item_size(type_name: str) -> int:

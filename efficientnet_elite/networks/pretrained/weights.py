@@ -6,9 +6,12 @@ import hashlib
 import json
 import os
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,34 +92,81 @@ def load(path: Path) -> PretrainedWeights:
     Raises:
       UserError: there is no such file, it is damaged, or it holds something else.
     """
+    with _content(path) as content:
+        about = _about(content)
+        arrays = {
+            name.removeprefix(_VARIABLE): content[name].astype(np.float32, copy=False)
+            for name in content.files
+            if name.startswith(_VARIABLE)
+        }
+        return replace(about, arrays=arrays)
+
+
+def load_about(path: Path) -> PretrainedWeights:
+    """Reads everything but the arrays, of which there are then none; errors as those of `load`."""
+    with _content(path) as content:
+        return _about(content)
+
+
+def is_normal_form(path: Path) -> bool:
+    """Whether an ``.npz`` file holds weights in the normal form; False if it cannot be read."""
+    try:
+        with _content(path) as content:
+            return HEADER in content.files
+    except UserError:
+        return False
+
+
+@contextmanager
+def _content(path: Path) -> Iterator[Any]:
+    """The arrays of an ``.npz`` file, read when asked for; UserError if they cannot be."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-        header = json.loads(arrays.pop(HEADER).item())
-        version = header["version"]
-        if version != _VERSION:
-            raise UserError(f"{path} was written by another version of efficientnet-elite")
-        red, green, blue = header["scale"]
-        of_red, of_green, of_blue = header["offset"]
-        return PretrainedWeights(
-            name=header["name"],
-            spec=ArchSpec.from_json(header["spec"]),
-            arrays={
-                name.removeprefix(_VARIABLE): array.astype(np.float32)
-                for name, array in arrays.items()
-            },
-            scale=(red, green, blue),
-            offset=(of_red, of_green, of_blue),
-            licence=header["licence"],
-            sha256=header["sha256"],
-            origin=header["origin"],
-        )
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise ValueError("no .npz file")
+            yield content
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except _DAMAGES as error:
         raise UserError(
-            f"{path} holds no pretrained weights or is damaged: import it again"
+            f"{path} is damaged or holds no pretrained weights: import it again"
         ) from error
+
+
+# What reading a damaged file may raise.
+_DAMAGES = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _about(content: Any) -> PretrainedWeights:
+    header = json.loads(content[HEADER].item())
+    if header["version"] != _VERSION:
+        raise ValueError("another version of the form")
+    return PretrainedWeights(
+        name=header["name"],
+        spec=ArchSpec.from_json(header["spec"]),
+        arrays={},
+        scale=_channels(header["scale"]),
+        offset=_channels(header["offset"]),
+        licence=header["licence"],
+        sha256=header["sha256"],
+        origin=header["origin"],
+    )
+
+
+def _channels(values: Any) -> Channels:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def sha256_of(path: Path) -> str:

@@ -29,13 +29,9 @@ def names(folder: Path | None = None) -> list[str]:
     return sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
 
 
-def load(name: str, folder: Path | None = None) -> PretrainedWeights:
-    """The imported weights of a name.
-
-    Raises:
-      UserError: there are none, or their file is damaged.
-    """
-    return weights.load((folder or default_folder()) / f"{name}{_SUFFIX}")
+def path_of(name: str, folder: Path | None = None) -> Path:
+    """The file of imported weights, whether or not there is one."""
+    return (folder or default_folder()) / f"{name}{_SUFFIX}"
 
 
 def save(imported: PretrainedWeights, folder: Path | None = None) -> Path:
@@ -46,8 +42,11 @@ def save(imported: PretrainedWeights, folder: Path | None = None) -> Path:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", imported.name):
         raise UserError(f"{imported.name!r} is no name: use letters, digits, '-', '_' and '.'")
-    path = (folder or default_folder()) / f"{imported.name}{_SUFFIX}"
+    path = path_of(imported.name, folder)
     if path.exists():
-        raise UserError(f"there are imported weights {imported.name!r} already: remove {path}")
+        raise UserError(
+            f"there are imported weights {imported.name!r} already: remove {path}, or choose "
+            "another name"
+        )
     weights.save(imported, path)
     return path

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,8 +230,6 @@ def _fitting_spec(network: KerasNetwork, layers: KerasLayers) -> ArchSpec:
     spec = network.spec
     classifier = layers.weights.get(network.layers(spec)["predictions"][0])
     if classifier is not None:
-        from dataclasses import replace
-
         *features, top = spec.blocks
         classes = classifier[0].shape[-1]
         spec = replace(spec, blocks=(*features, replace(top, classes=classes)))  # type: ignore[call-arg]

@@ -167,12 +167,15 @@ def _nasnet_cells(spec: ArchSpec) -> dict[str, tuple[str, str]]:
     """Kind and identification in Keras of each cell, by its name here."""
     cells = [block for block in spec.blocks if isinstance(block, Cell)]
     identified = {cells[0].name: ("reduction", "stem_1"), cells[1].name: ("reduction", "stem_2")}
-    for index, cell in enumerate(cells[2:]):
+    normal_cells, after_a_reduction = 0, 0
+    for cell in cells[2:]:
         if cell.stride == 1:
-            identified[cell.name] = ("normal", str(index))
-        else:  # Keras counts the normal cells before it, and itself from the second group on
-            earlier = sum(other.stride == 1 for other in cells[2 : index + 2])
-            identified[cell.name] = ("reduction", f"reduce_{earlier}")
+            # Keras leaves out one number after the first of these reduction cells only.
+            identified[cell.name] = ("normal", str(normal_cells + after_a_reduction))
+            normal_cells += 1
+        else:
+            identified[cell.name] = ("reduction", f"reduce_{normal_cells}")
+            after_a_reduction = 1
     return identified
 
 

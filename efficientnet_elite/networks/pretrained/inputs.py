@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.graph import Graph, Node
-from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from efficientnet_elite.networks.pretrained.weights import Channels, PretrainedWeights
 from efficientnet_elite.networks.spec import PIXEL_OFFSET, PIXEL_SCALE
 
 _RGB = 3
+# The input range of this project's networks, for the three channels.
+SCALE: Channels = (PIXEL_SCALE, PIXEL_SCALE, PIXEL_SCALE)
+OFFSET: Channels = (PIXEL_OFFSET, PIXEL_OFFSET, PIXEL_OFFSET)
 
 
 def with_input_range(weights: PretrainedWeights) -> PretrainedWeights:
@@ -46,9 +49,7 @@ def with_input_range(weights: PretrainedWeights) -> PretrainedWeights:
         arrays[f"{node.name}/kernel"] = _float32(kernel * _by_channel(factor, kernel))
         variable, sign = _place_of_constant(weights, index, node)
         arrays[variable] = _float32(arrays[variable] + sign * constant)
-    return replace(
-        weights, arrays=arrays, scale=(PIXEL_SCALE,) * _RGB, offset=(PIXEL_OFFSET,) * _RGB
-    )
+    return replace(weights, arrays=arrays, scale=SCALE, offset=OFFSET)
 
 
 def adapt_input(weights: PretrainedWeights, channels: int) -> PretrainedWeights:

@@ -178,7 +178,11 @@ def load_file(path: Path) -> PretrainedWeights:
         return load_normal_form(path)
     if suffix in _TORCH_SUFFIXES:
         timm = import_module(f"{_PRETRAINED}.timm")
-        weights = timm.read(read_torch(path), path.stem, timm.describe(path))
+        arrays = read_torch(path)
+        try:
+            weights = timm.read(arrays, path.stem, timm.describe(path))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         return replace(weights, sha256=sha256_of(path), origin=f"{path} ({weights.origin})")
     if suffix in _KERAS_SUFFIXES:
         read: Callable[[Path], Any] = registry.resolve(f"{_PRETRAINED}.files:read")

@@ -177,6 +177,14 @@ def test_a_torch_file_goes_to_the_reader_of_torch_names(tmp_path, monkeypatch):
     np.testing.assert_array_equal(seen["conv.weight"], [1, 2])
 
 
+    def refuse(*_):
+        raise UserError("an unknown network")
+
+    module.read = refuse
+    with pytest.raises(UserError, match=r"net\.pth: an unknown network"):
+        sources.load_source(str(path))
+
+
 def test_all_sources_say_what_users_need_to_know():
     for entry in sources.SOURCES.values():
         assert entry.description and entry.licence and entry.starts and entry.install

@@ -139,7 +139,7 @@ def fill(
     Raises:
       UserError: an array is missing or has another shape.
     """
-    arrays = {}
+    arrays: dict[str, NDArray[np.float32]] = {}
     top = top_layers(spec)
     initial = None
     norms = {node.name for node in spec.graph.nodes if isinstance(node.op, ops.BatchNorm)}

@@ -176,7 +176,6 @@ def test_a_torch_file_goes_to_the_reader_of_torch_names(tmp_path, monkeypatch):
     assert loaded.sha256 == weights.sha256_of(path)
     np.testing.assert_array_equal(seen["conv.weight"], [1, 2])
 
-
     def refuse(*_):
         raise UserError("an unknown network")
 

@@ -29,6 +29,8 @@ class PretrainedWeights:
         file does not say.
       sha256: of the file that they were read from, as 64 hexadecimal digits.
       origin: package, address or path that they were read from, for people.
+      deviation: in what the outputs of the network differ from those of the source's own
+        implementation, as half a sentence for people; empty if they are the same.
     """
 
     name: str
@@ -39,3 +41,4 @@ class PretrainedWeights:
     licence: str
     sha256: str
     origin: str
+    deviation: str = ""

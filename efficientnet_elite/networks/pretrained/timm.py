@@ -19,6 +19,7 @@ import re
 import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ _BATCH_NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
+# Licences of the weights that the libraries publish: timm says so for each of them, torchvision for
+# none.
+_LICENCES = {"timm": "Apache-2.0", "torchvision": "unknown"}
+_SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT"}  # by the identifiers of the Hugging Face Hub
+
 _LONGEST_HEADER = 100_000_000  # bytes, the limit of the format itself
 _NOT_WEIGHTS = "num_batches_tracked"
 
@@ -91,32 +97,72 @@ def read(
       UserError: the arrays are no network of `timm_networks.NETWORKS`, not the one that the name
         says, or fit several that do not compute the same.
     """
-    description = description or {}
-    name = str(description.get("architecture") or name or "")
     modules = _modules(arrays)
     library, order = _computation_order(modules)
     classes = _classes(modules[order[-1]], order[-1])
-    network = network_by_name(name, library)
-    if network is None:
-        network, spec = _recognise(modules, order, library, classes)
+    details = _Description.of(description or {})
+    for possible_name in (details.name, name or ""):
+        if network := network_by_name(possible_name, library):
+            spec = network.spec(classes)
+            if problem := _mismatch(modules, order, spec):
+                raise UserError(
+                    f"these are not the weights of {library}'s {network.name}: {problem}"
+                )
+            usual_range = normalisation(network, possible_name)
+            licence = _LICENCES[library]
+            origin = f"{library} {network.name}"
+            break
     else:
-        spec = network.spec(classes)
-        if problem := _mismatch(modules, order, spec):
-            raise UserError(f"these are not the weights of {library}'s {network.name}: {problem}")
-    named = network_by_name(name, library) is not None
-    scale, offset, licence = _how_trained(network, name, named, description)
-    guess = "" if named else ", recognised from its tensors; preprocessing as usual for it"
+        network, spec = _recognise(modules, order, library, classes)
+        usual_range = network.normalisation
+        licence = "unknown"
+        origin = f"{library} {network.name}, recognised from its tensors; input as usual for it"
+    input_range = details.normalisation or usual_range
+    side = details.side or spec.resolution
     return PretrainedWeights(
         name=network.name.replace("_", "-"),
-        spec=spec,
+        spec=spec.resized((side, side, 3)),
         arrays=_converted(modules, order, spec, network.epsilon),
-        scale=scale,
-        offset=offset,
-        licence=licence,
+        scale=input_range.scale,
+        offset=input_range.offset,
+        licence=details.licence or licence,
         sha256="",
-        origin=f"{library} {network.name}{guess}",
+        origin=origin,
         deviation=network.deviation,
     )
+
+
+@dataclass(frozen=True)
+class _Description:
+    """What the description of a file says; empty or None for what it does not say.
+
+    Attributes:
+      name: of the weights, such as ``mobilenetv3_large_100.ra_in1k``.
+      normalisation: of the input.
+      side: of the input in pixels.
+      licence: SPDX identifier, or the text of the file.
+    """
+
+    name: str = ""
+    normalisation: Normalisation | None = None
+    side: int | None = None
+    licence: str = ""
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> _Description:
+        """Reads a description as timm writes it, whatever else it may contain."""
+        details = description.get("pretrained_cfg")
+        details = details if isinstance(details, Mapping) else {}
+        architecture = description.get("architecture")
+        name = f"{architecture}.{details.get('tag', '')}" if isinstance(architecture, str) else ""
+        input_range, side = None, None
+        with suppress(KeyError, TypeError, ValueError):
+            if min(details["std"]) > 0:
+                input_range = Normalisation(_triple(details["mean"]), _triple(details["std"]))
+        with suppress(KeyError, TypeError, ValueError):
+            _, _, side = map(int, details["input_size"])
+        licence = str(details.get("license") or description.get("license") or "")
+        return cls(name, input_range, side, _SPDX.get(licence.lower(), licence))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -180,8 +226,8 @@ def _timm_order(modules: Modules) -> list[str]:
     blocks: dict[tuple[int, int], list[str]] = {}
     ends = set(modules)
     for module in modules:
-        if found := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.+)", module):
-            blocks.setdefault((int(found[1]), int(found[2])), []).append(found[3])
+        if match := re.fullmatch(r"blocks\.(\d+)\.(\d+)\.(.+)", module):
+            blocks.setdefault((int(match[1]), int(match[2])), []).append(match[3])
             ends.remove(module)
     if unknown := ends.difference(_TIMM_STEM, _TIMM_TOP):
         raise UserError(f"the tensors of {min(unknown)} belong to no network that can be read")
@@ -239,23 +285,6 @@ def _recognise(
     return fitting[0]
 
 
-def _how_trained(
-    network: TorchNetwork, name: str, named: bool, description: Mapping[str, Any]
-) -> tuple[Channels, Channels, str]:
-    """Scale and offset of a pixel from 0 to 255, and the licence of the weights."""
-    details = description.get("pretrained_cfg")
-    details = details if isinstance(details, Mapping) else {}
-    input_range = normalisation(network, name)
-    with suppress(KeyError, TypeError, ValueError):  # the description may say nothing about it
-        input_range = Normalisation(_triple(details["mean"]), _triple(details["std"]))
-    licence = details.get("license") or description.get("license")
-    if isinstance(licence, str):
-        licence = {"apache-2.0": "Apache-2.0", "mit": "MIT"}.get(licence.lower(), licence)
-    else:
-        licence = "Apache-2.0" if named and network.library == "timm" else "unknown"
-    return input_range.scale, input_range.offset, licence
-
-
 def _triple(values: Sequence[Any]) -> Channels:
     red, green, blue = map(float, values)
     return red, green, blue
@@ -277,13 +306,10 @@ def _mismatch(modules: Modules, order: Sequence[str], spec: ArchSpec) -> str | N
         return f"they have {len(order)} layers instead of {len(nodes)}"
     for (node, channels), module in zip(nodes, order, strict=True):
         shapes = {name: array.shape for name, array in modules[module].items()}
+        if isinstance(node.op, ops.Dense) and shapes.get("weight", ())[2:] == (1, 1):
+            shapes["weight"] = shapes["weight"][:2]  # timm's head is a 1x1 convolution
         expected = _torch_shapes(node, channels)
-        shapes_of_dense = shapes | {"weight": shapes.get("weight", ())[:2]}
-        if shapes != expected and not (
-            isinstance(node.op, ops.Dense)
-            and shapes["weight"][2:] == (1, 1)
-            and shapes_of_dense == expected
-        ):
+        if shapes != expected:
             return f"{module} has the shapes {shapes} instead of {expected}"
     return None
 
@@ -295,18 +321,19 @@ def _torch_shapes(node: Node, channels: int) -> dict[str, tuple[int, ...]]:
       node: of a convolution, fully connected layer or batch normalisation.
       channels: of its input.
     """
+    weight: tuple[int, ...]
     match node.op:
         case ops.BatchNorm():
             return dict.fromkeys(_BATCH_NORM, (channels,))
         case ops.DepthwiseConv(kernel=kernel):
             return {"weight": (channels, 1, kernel, kernel)}
-        case ops.Conv(filters=filters, kernel=int(kernel), groups=groups, bias=bias):
-            weight = {"weight": (filters, channels // groups, kernel, kernel)}
-            return weight | {"bias": (filters,)} if bias else weight
-        case ops.Dense(units=units, bias=bias):
-            weight = {"weight": (units, channels)}
-            return weight | {"bias": (units,)} if bias else weight
-    raise NotImplementedError(f"no parameters of PyTorch for {node.op}")
+        case ops.Conv(filters=outputs, kernel=int(kernel), groups=groups, bias=bias):
+            weight = (outputs, channels // groups, kernel, kernel)
+        case ops.Dense(units=outputs, bias=bias):
+            weight = (outputs, channels)
+        case _:
+            raise NotImplementedError(f"no parameters of PyTorch for {node.op}")
+    return {"weight": weight, "bias": (outputs,)} if bias else {"weight": weight}
 
 
 def _converted(
@@ -330,7 +357,7 @@ def _converted(
 
 def _kernel(op: ops.Op, weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """A kernel in Keras' layout."""
-    if isinstance(op, ops.Dense):  # timm's head is a 1x1 convolution after the pooling
+    if isinstance(op, ops.Dense):  # (out, in) or (out, in, 1, 1) to (in, out)
         return weight.reshape(weight.shape[:2]).T
     if isinstance(op, ops.DepthwiseConv):  # (c, 1, h, w) to (h, w, c, 1)
         return weight.transpose(2, 3, 0, 1)

@@ -119,12 +119,14 @@ def _fbnet_c(classes: int) -> ArchSpec:
     return replace(spec, name="fbnet-c-expanded", blocks=tuple(blocks))
 
 
+_Specs = dict[str, Callable[[int], ArchSpec]]
+
 # Each table: name in the library to what makes our spec of it.
-_EFFICIENTNET = {
+_EFFICIENTNET: _Specs = {
     f"efficientnet_b{number}": partial(_published, f"efficientnet-b{number}", side)
     for number, side in enumerate((224, 240, 260, 300, 380, 456, 528, 600))
 }
-_LITE = {
+_LITE: _Specs = {
     f"efficientnet_lite{number}": partial(_lite, number, setting, dropout)
     for number, (setting, dropout) in enumerate(
         (
@@ -136,18 +138,18 @@ _LITE = {
         )
     )
 }
-_TINYNET = {
+_TINYNET: _Specs = {
     f"tinynet_{letter}": partial(_published, f"tinynet-{letter}", side)
     for letter, side in zip("abcde", (192, 188, 184, 152, 106), strict=True)
 }
 
 
-def _widths(name: str, family: str, *percent: int) -> dict[str, Callable[[int], ArchSpec]]:
+def _widths(name: str, family: str, *percent: int) -> _Specs:
     """Networks of a family at widths in percent, which end their names."""
     return {f"{name}_{width:03}": partial(_at_width, family, width / 100) for width in percent}
 
 
-_TIMM = {
+_TIMM: _Specs = {
     **_EFFICIENTNET,
     **_LITE,
     **_TINYNET,
@@ -160,20 +162,20 @@ _TIMM = {
     **_widths("ghostnet", "ghostnet", 50, 100, 130),
     "fbnetc_100": _fbnet_c,
 }
-_TF_MOBILENETV3 = {
+_TF_MOBILENETV3: _Specs = {
     **_widths("mobilenetv3_large", "mobilenetv3-large", 75, 100),
     **_widths("mobilenetv3_small", "mobilenetv3-small", 75, 100),
     **_widths("mobilenetv3_large_minimal", "mobilenetv3-large-minimalistic", 100),
     **_widths("mobilenetv3_small_minimal", "mobilenetv3-small-minimalistic", 100),
 }
-_TORCHVISION = {
+_TORCHVISION: _Specs = {
     "mobilenet_v2": partial(_at_width, "mobilenetv2", 1.0),
     "mnasnet0_5": partial(_at_width, "mnasnet-b1", 0.5),
     "mnasnet0_75": partial(_at_width, "mnasnet-b1", 0.75),
     "mnasnet1_0": partial(_at_width, "mnasnet-b1", 1.0),
     "mnasnet1_3": partial(_at_width, "mnasnet-b1", 1.3),
 }
-_TORCHVISION_V3 = {
+_TORCHVISION_V3: _Specs = {
     "mobilenet_v3_large": partial(_at_width, "mobilenetv3-large", 1.0),
     "mobilenet_v3_small": partial(_at_width, "mobilenetv3-small", 1.0),
 }

@@ -148,11 +148,11 @@ def digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
 def modules(network: TorchNetwork, spec: ArchSpec) -> dict[str, str]:
     """The library's module for each node of ours that has weights."""
     if network.library == "timm":
-        return _timm_modules(network.name.removeprefix("tf_"), spec)
-    for prefix, library_modules in _TORCHVISION.items():
-        if network.name.startswith(prefix):
-            return library_modules(spec)
-    raise ValueError(network.name)
+        names = _timm_modules(network.name.removeprefix("tf_"), spec)
+    else:
+        (pattern,) = (p for start, p in _TORCHVISION.items() if network.name.startswith(start))
+        names = pattern(spec)
+    return {node.name: names[node.name] for node in spec.graph.nodes if node.params}
 
 
 def _timm_modules(name: str, spec: ArchSpec) -> dict[str, str]:

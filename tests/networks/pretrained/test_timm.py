@@ -23,11 +23,28 @@ import numpy as np
 import pytest
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.blocks import MBConv
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.pretrained import lite
 from efficientnet_elite.networks.pretrained.timm import describe, read
 from efficientnet_elite.networks.pretrained.timm_networks import NETWORKS, TorchNetwork
-from tests.support.state_dicts import PINNED, digest, random_state_dict, shapes
+from tests.support.state_dicts import PINNED, digest, modules, random_state_dict, shapes
+
+# Names of modules in the packages that `lite` reads.
+LITE_MODULES = {
+    "stem_conv": "_conv_stem",
+    "stem_bn": "_bn0",
+    "expand_conv": "_expand_conv",
+    "expand_bn": "_bn0",
+    "dwconv": "_depthwise_conv",
+    "dw_bn": "_bn1",
+    "project_conv": "_project_conv",
+    "project_bn": "_bn2",
+    "top_conv": "_conv_head",
+    "top_bn": "_bn1",
+    "predictions": "_fc",
+}
 
 BY_NAME = {f"{network.library} {network.name}": network for network in NETWORKS}
 SMALL = [name for name, network in BY_NAME.items() if network.spec(10).params < 3e6]
@@ -138,6 +155,30 @@ def test_counters_of_batches_are_left_out():
     arrays = state_dict("timm mnasnet_small")
     counted = arrays | {"bn1.num_batches_tracked": np.array(3)}
     assert read(counted).arrays.keys() == read(arrays).arrays.keys()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_lite_is_what_the_reader_of_lite_makes_of_it(number: int):
+    network = BY_NAME[f"timm tf_efficientnet_lite{number}"]
+    spec = lite.lite_spec(number)
+    arrays = random_state_dict(network, network.spec(1000))
+    blocks = [block.name for block in spec.blocks if isinstance(block, MBConv)]
+    originals = {}
+    for node, module in modules(network, spec).items():
+        block, _, part = node.partition("_")
+        if block in blocks:
+            original = f"_blocks.{blocks.index(block)}.{LITE_MODULES[part]}"
+        else:
+            original = LITE_MODULES[node]
+        for name, array in arrays.items():
+            if name.rpartition(".")[0] == module:
+                originals[f"{original}.{name.rpartition('.')[2]}"] = array
+    assert len(originals) == len(arrays)
+    theirs = lite.convert(originals, spec)
+    ours = read(arrays, network.name)
+    assert ours.spec == spec
+    assert ours.arrays.keys() == theirs.keys()
+    assert all(np.array_equal(ours.arrays[path], array) for path, array in theirs.items())
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,9 @@
-"""Weights of timm and torchvision in the normal form.
+"""Weights of timm and torchvision in the normal form, without these libraries.
 
-What is compared where:
-
-- Fast tests need neither library. The names and shapes of all networks' tensors are those that the
-  libraries make (pinned digests in `tests.support.state_dicts`), every network is recognised, and
-  every variable of ours gets one array. Layouts, the epsilon of batch normalisation, preprocessing,
-  licences and refusals are tested on random arrays.
-- The slow test needs PyTorch, timm and torchvision beside TensorFlow, which CI does not install. It
-  compares the outputs of every network of the table with the library's own, within 1e-4 of the
-  largest logit (or of 1, if that is more): for random weights, with statistics of batch
-  normalisation from random images. ``tf_*`` networks are compared at 64 pixels. All others are
-  compared at 65 pixels, where padding of both sides is the same as TensorFlow's, and at 64 pixels
-  they are required to differ, as their `deviation` says.
+The names and shapes of all networks' tensors are those that the libraries make (pinned digests in
+`tests.support.state_dicts`), and every tensor of every small network is used once. Layouts, the
+epsilon of batch normalisation, preprocessing, licences and refusals are tested on random arrays.
+`test_timm_outputs` compares outputs with those of the libraries.
 """
 
 from __future__ import annotations
@@ -28,7 +20,7 @@ from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained import lite
 from efficientnet_elite.networks.pretrained.timm import describe, read
-from efficientnet_elite.networks.pretrained.timm_networks import NETWORKS, TorchNetwork
+from efficientnet_elite.networks.pretrained.timm_networks import NETWORKS
 from tests.support.state_dicts import PINNED, digest, modules, random_state_dict, shapes
 
 # Names of modules in the packages that `lite` reads.
@@ -328,53 +320,3 @@ def test_refusals():
         read({n: a for n, a in arrays.items() if "classifier" not in n})
     with pytest.raises(UserError, match="norm_head belong to no network"):
         read(arrays | {"norm_head.weight": np.zeros(1)})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", BY_NAME)
-def test_outputs_are_those_of_the_library(name: str):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("timm")
-    pytest.importorskip("torchvision")
-    network = BY_NAME[name]
-    theirs = _random_torch_model(torch, network)
-    tensors = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
-    weights = read(tensors, network.name)
-
-    def difference(side: int) -> float:
-        images = np.random.default_rng(0).uniform(-1, 1, (2, side, side, 3)).astype(np.float32)
-        with torch.no_grad():
-            expected = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
-        model = build(weights.spec.resized((side, side, 3)))
-        for variable in model.variables:
-            if "seed" not in variable.path:
-                variable.assign(weights.arrays[variable.path])
-        outputs = np.asarray(model(images, training=False))
-        return float(np.abs(outputs - expected).max() / max(1, np.abs(expected).max()))
-
-    if weights.deviation:
-        assert difference(65) < 1e-4
-        assert difference(64) > 1e-2
-    else:
-        assert difference(64) < 1e-4
-
-
-def _random_torch_model(torch, network: TorchNetwork):
-    """The library's network with random weights, in inference mode."""
-    torch.manual_seed(0)
-    if network.library == "timm":
-        import timm
-
-        model = timm.create_model(network.name, num_classes=7)
-    else:
-        import torchvision
-
-        model = torchvision.models.get_model(network.name, num_classes=7)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.3)
-            module.momentum = 1.0  # the statistics of the images below
-    with torch.no_grad():
-        model.train()(torch.rand(8, 3, 96, 96) * 2 - 1)
-    return model.eval()

@@ -51,10 +51,17 @@ _BATCH_NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-# Licences of the weights that the libraries publish: timm says so for each of them, torchvision for
-# none.
-_LICENCES = {"timm": "Apache-2.0", "torchvision": "unknown"}
+# timm states this licence for all weights of these networks that it publishes; torchvision states
+# none. Weights for another number of classes were trained by somebody else.
+_TIMM_LICENCE = "Apache-2.0"
+_TIMM_CLASSES = (1000, 11221, 11821)
+
 _SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT"}  # by the identifiers of the Hugging Face Hub
+
+_READABLE = (
+    "those of EfficientNet, Lite, MobileNetV2 and V3, MnasNet, TinyNet, GhostNet and FBNet-C of "
+    "timm and torchvision can be read"
+)
 
 _LONGEST_HEADER = 100_000_000  # bytes, the limit of the format itself
 _NOT_WEIGHTS = "num_batches_tracked"
@@ -109,7 +116,8 @@ def read(
                     f"these are not the weights of {library}'s {network.name}: {problem}"
                 )
             usual_range = normalisation(network, possible_name)
-            licence = _LICENCES[library]
+            is_published = library == "timm" and classes in _TIMM_CLASSES
+            licence = _TIMM_LICENCE if is_published else "unknown"
             origin = f"{library} {network.name}"
             break
     else:
@@ -216,10 +224,7 @@ def _computation_order(modules: Modules) -> tuple[str, list[str]]:
         return "timm", _timm_order(modules)
     if any(module.startswith(("features.", "layers.")) for module in modules):
         return "torchvision", sorted(modules, key=_torchvision_rank)
-    raise UserError(
-        "the tensors have the names of neither timm nor torchvision: weights of other libraries "
-        "cannot be read"
-    )
+    raise UserError(f"the tensors have the names of another network: {_READABLE}")
 
 
 def _timm_order(modules: Modules) -> list[str]:
@@ -230,7 +235,7 @@ def _timm_order(modules: Modules) -> list[str]:
             blocks.setdefault((int(match[1]), int(match[2])), []).append(match[3])
             ends.remove(module)
     if unknown := ends.difference(_TIMM_STEM, _TIMM_TOP):
-        raise UserError(f"the tensors of {min(unknown)} belong to no network that can be read")
+        raise UserError(f"the tensors of {min(unknown)} are of another network: {_READABLE}")
     order = [module for module in _TIMM_STEM if module in modules]
     for (stage, block), parts in sorted(blocks.items()):
         prefix = f"blocks.{stage}.{block}."
@@ -243,7 +248,7 @@ def _block_order(prefix: str, parts: Sequence[str]) -> list[str]:
     for order in _BLOCK_ORDERS:
         if set(parts) <= set(order):
             return sorted(parts, key=order.index)
-    raise UserError(f"the block {prefix}* of the tensors is of no kind that can be read")
+    raise UserError(f"the tensors of {prefix}* are of another kind of block: {_READABLE}")
 
 
 def _torchvision_rank(module: str) -> tuple[Any, ...]:
@@ -273,8 +278,7 @@ def _recognise(
     ]
     if not fitting:
         raise UserError(
-            f"the tensors have {library}'s names, but the shapes of no network that can be read: "
-            "`elite weights` lists those"
+            f"the tensors have {library}'s names, but the shapes of another network: {_READABLE}"
         )
     if len({(network.epsilon, network.same_padding) for network, _ in fitting}) > 1:
         names = " and ".join(network.name for network, _ in fitting)

@@ -227,8 +227,9 @@ def test_what_the_tensors_cannot_tell_needs_a_name():
     ],
 )
 def test_preprocessing_by_name(name: str, mean: float, std: float, licence: str):
-    weights = read(state_dict("timm tf_efficientnet_b0"), name)
+    weights = read(state_dict("timm tf_efficientnet_b0", 1000), name)
     assert weights.licence == licence
+    assert read(state_dict("timm tf_efficientnet_b0", 10), name).licence == "unknown"
     for pixel in (0, 255):
         red = pixel * weights.scale[0] + weights.offset[0]
         assert red == pytest.approx((pixel / 255 - mean) / std)
@@ -306,17 +307,17 @@ def test_refusals():
         read(arrays, "mobilenetv2_100")
     with pytest.raises(UserError, match="they have 104 layers instead of 105"):
         read({n: a for n, a in arrays.items() if "blocks.6.0.bn3" not in n}, "mobilenetv2_050")
-    with pytest.raises(UserError, match="shapes of no network that can be read"):
+    with pytest.raises(UserError, match="names, but the shapes of another network"):
         read(arrays | {"conv_stem.weight": np.zeros((8, 3, 3, 3))})
-    with pytest.raises(UserError, match="shapes of no network that can be read"):
+    with pytest.raises(UserError, match="names, but the shapes of another network"):
         read(arrays | {"conv_stem.bias": np.zeros(16)})
-    with pytest.raises(UserError, match="neither timm nor torchvision"):
+    with pytest.raises(UserError, match="have the names of another network: those of EfficientNet"):
         read({"layer1.0.conv1.weight": np.zeros((64, 64, 3, 3))})
-    with pytest.raises(UserError, match="neither timm nor torchvision"):
+    with pytest.raises(UserError, match="have the names of another network: those of EfficientNet"):
         read({})
-    with pytest.raises(UserError, match=r"block blocks\.0\.0\.\* of the tensors is of no kind"):
+    with pytest.raises(UserError, match=r"tensors of blocks\.0\.0\.\* are of another kind"):
         read(arrays | {"blocks.0.0.conv_exp.weight": np.zeros(1)})
     with pytest.raises(UserError, match=r"no classifier: the last layer is bn2"):
         read({n: a for n, a in arrays.items() if "classifier" not in n})
-    with pytest.raises(UserError, match="norm_head belong to no network"):
+    with pytest.raises(UserError, match="tensors of norm_head are of another network"):
         read(arrays | {"norm_head.weight": np.zeros(1)})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained.selection import Selection
@@ -23,9 +24,13 @@ def assign(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def random_source(name: str, side: int = 64, seed: int = 0) -> PretrainedWeights:
-    """Weights of a network with seven classes, of which every variable is random."""
+    """Random weights of a network with seven classes."""
     spec = spec_by_name(name, classes=7, base_resolution=64)
-    spec = spec.resized((side, side, 3))
+    return random_weights(spec.resized((side, side, 3)), seed)
+
+
+def random_weights(spec: ArchSpec, seed: int = 0) -> PretrainedWeights:
+    """Weights of a network, of which every variable is random, statistics included."""
     return PretrainedWeights(
         name="random",
         spec=spec,
@@ -38,25 +43,49 @@ def random_source(name: str, side: int = 64, seed: int = 0) -> PretrainedWeights
     )
 
 
-def random_arrays(spec: ArchSpec, seed: int) -> dict[str, np.ndarray]:
+def random_arrays(spec: ArchSpec, seed: int = 0) -> dict[str, np.ndarray]:
     """A random value for every variable of a network."""
     rng = np.random.default_rng(seed)
     arrays = {}
-    for variable in build(spec, seed=seed).variables:
-        if "seed_generator" in variable.path:
-            continue
-        shape = tuple(variable.shape)
-        kind = variable.path.rpartition("/")[2]
+    for path, shape in variable_shapes(spec).items():
+        kind = path.rpartition("/")[2]
         if kind == "gamma":
             array = rng.uniform(0.5, 1.5, shape)
         elif kind == "moving_variance":
             array = rng.uniform(0.5, 2.0, shape)
-        elif kind in ("beta", "bias", "moving_mean"):
-            array = rng.normal(0, 0.3, shape)
+        elif kind == "kernel":
+            inputs = np.prod(shape[:2] if shape[-1] == 1 else shape[:-1])
+            array = rng.normal(0, np.sqrt(2 / inputs), shape)
         else:
-            array = np.asarray(variable)
-        arrays[variable.path] = array.astype(np.float32)
+            array = rng.normal(0, 0.3, shape)
+        arrays[path] = array.astype(np.float32)
     return arrays
+
+
+def variable_shapes(spec: ArchSpec) -> dict[str, tuple[int, ...]]:
+    """Shapes of the variables of a network, by their paths."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for node in spec.graph.nodes:
+        index = node.inputs[0]
+        inputs = (spec.graph.nodes[index].shape if index >= 0 else spec.input_shape)[-1]
+        op, channels = node.op, node.shape[-1]
+        if isinstance(op, ops.BatchNorm):
+            for name in ("gamma", "beta", "moving_mean", "moving_variance"):
+                shapes[f"{node.name}/{name}"] = (channels,)
+        elif isinstance(op, ops.DepthwiseConv):
+            shapes[f"{node.name}/kernel"] = (op.kernel, op.kernel, channels, 1)
+        elif isinstance(op, ops.Conv):
+            side = op.kernel if isinstance(op.kernel, tuple) else (op.kernel, op.kernel)
+            shapes[f"{node.name}/kernel"] = (*side, inputs // op.groups, channels)
+        elif isinstance(op, ops.Dense):
+            shapes[f"{node.name}/kernel"] = (inputs, channels)
+        elif isinstance(op, ops.PReLU):
+            shapes[f"{node.name}/alpha"] = (1, 1, channels)
+        else:
+            assert node.params == 0, node
+        if isinstance(op, ops.Conv | ops.Dense) and op.bias:
+            shapes[f"{node.name}/bias"] = (channels,)
+    return shapes
 
 
 def target(name: str, side: int = 64) -> ArchSpec:

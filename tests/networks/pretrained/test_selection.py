@@ -11,14 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks import UserModel
 from efficientnet_elite.networks.families.efficientnet import efficientnet
 from efficientnet_elite.networks.families.mobilenetv3 import _LARGE, mobilenetv3
+from efficientnet_elite.networks.families.variants import Variant
 from efficientnet_elite.networks.pretrained.matching import match_nodes
 from efficientnet_elite.networks.pretrained.selection import WAYS, select
 from efficientnet_elite.networks.spec import ArchSpec
-from tests.support.random_weights import outputs, random_source, target
+from tests.support.random_weights import (
+    outputs,
+    random_source,
+    random_weights,
+    target,
+    variable_shapes,
+)
 
 
 def last_features(selection) -> str:
@@ -38,59 +44,40 @@ def source():
     return random_source("elite0-relu6-nose")
 
 
-@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize(
-    ("from_", "to"),
+    ("from_", "to", "how"),
     [
-        ("elite9-nose", "elite9-nose"),
-        ("elite9-nose", "elite0-nose"),  # wider and deeper
-        ("elite9", "elite-w2d1r1"),  # with gates
-        ("elite9-nose", "efficientnet-b1-nose"),
-        ("mobilenetv1-0.5", "mobilenetv1"),  # no residual connections
-        ("ghostnet-0.5", "ghostnet"),  # concatenated halves
-        ("squeezenet-1.0-w2d1r1", "squeezenet-1.0"),  # no batch normalisation
+        ("elite9-nose", "elite9-nose", "importance"),
+        ("elite9-nose", "elite0-nose", "importance"),  # wider and deeper
+        ("elite9-nose", "elite-w2d4r1-nose", "uniform"),
+        ("elite9-nose", "elite-w2d4r1-nose", "first"),
+        ("elite9", "elite-w3d3r1", "importance"),  # with gates
+        ("mobilenetv2-w4d4r4", "mobilenetv2-0.75", "importance"),
+        ("mobilenetv1-0.5", "mobilenetv1", "importance"),  # no residual connections
+        ("mobilenetv3-small-w4d4r4", "mobilenetv3-small", "importance"),  # blocks are numbered
+        ("ghostnet-0.5", "ghostnet", "importance"),  # concatenated halves
+        ("squeezenet-1.0-w2d1r1", "squeezenet-1.0", "importance"),  # no batch normalisation
+        ("elite9-nose", "elite9", "importance"),  # gates that the source does not have
+        ("mobilenetv2-w4d4r4", "ecamobilenetv2-w4d4r4", "importance"),  # gates without bias
+        ("shufflenet-g3", "shufflenet-g3", "importance"),  # everything stays in its place
+        ("espnetv2", "espnetv2", "importance"),
     ],
 )
 def test_wider_and_deeper_networks_compute_the_same(from_, to, how):
-    assert_same_function(select(random_source(from_), target(to), how))
+    assert_same_function(select(random_source(from_, 32), target(to, 32), how))
 
 
-@pytest.mark.parametrize(
-    ("from_", "to"),
-    [
-        ("mobilenetv2-w4d4r4", "mobilenetv2-1.3"),
-        ("mobilenetv3-small-w4d4r4", "mobilenetv3-small-1.25"),  # blocks are numbered
-        ("mnasnet-a1", "mnasnet-a1-1.4"),
-        ("fbnet-c-w4d4r4", "fbnet-c"),
-        ("tinynet-e", "tinynet-a"),
-        ("elite9-nose", "elite9"),  # gates that the source does not have
-        ("mobilenetv2", "ecamobilenetv2"),  # gates without bias
-        ("darts-v1-w2d1r1", "darts-v1"),
-        ("shufflenet-g3", "shufflenet-g3"),  # everything stays in its place
-        ("condensenext-cifar", "condensenext-cifar"),
-        ("espnetv2", "espnetv2"),
-    ],
-)
-def test_other_families(from_, to):
-    assert_same_function(select(random_source(from_), target(to)))
-
-
-@settings(max_examples=8)
+@settings(max_examples=3)
 @given(
-    width=st.floats(0.35, 1.0),
-    depth=st.sampled_from([0.5, 0.7, 1.0]),
+    width=st.floats(0.2, 0.6),
+    depth=st.sampled_from([0.3, 0.5]),
     wider=st.floats(1.0, 2.0),
-    deeper=st.sampled_from([1.0, 1.4, 2.0]),
+    deeper=st.floats(1.0, 2.0),
 )
 def test_any_wider_and_deeper_network_computes_the_same(width, depth, wider, deeper):
     spec = efficientnet("source", width, depth, 32, 7)
-    source = random_source("elite9", 32)
-    from tests.support.random_weights import random_arrays
-
-    source = replace(source, spec=spec, arrays=random_arrays(spec, 0))
-    assert_same_function(
-        select(source, efficientnet("target", width * wider, depth * deeper, 32, 5))
-    )
+    larger = efficientnet("target", width * wider, depth * deeper, 32, 5)
+    assert_same_function(select(random_weights(spec), larger))
 
 
 @given(
@@ -99,41 +86,16 @@ def test_any_wider_and_deeper_network_computes_the_same(width, depth, wider, dee
     how=st.sampled_from(WAYS),
     gates=st.booleans(),
 )
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_every_array_fits_its_variable(source, width, depth, how, gates):
-    spec = efficientnet("elite-x", width, depth, 64, 5)
-    if not gates:
-        from efficientnet_elite.networks.families.variants import Variant
-
-        spec = Variant(None, squeeze_excite=False).apply(spec)
-    selection = select(source, spec, how)
+    spec = Variant("swish", gates).apply(efficientnet("elite-x", width, depth, 64, 5))
+    arrays = select(source, spec, how).arrays
     shapes = variable_shapes(spec)
-    assert selection.arrays.keys() <= shapes.keys()
-    assert {path: array.shape for path, array in selection.arrays.items()} == {
-        path: shapes[path] for path in selection.arrays
+    assert {path: array.shape for path, array in arrays.items()} == {
+        path: shapes[path] for path in arrays
     }
-    assert not any(path.startswith("predictions") for path in selection.arrays)
-    assert all(array.dtype == np.float32 for array in selection.arrays.values())
-
-
-def variable_shapes(spec: ArchSpec) -> dict[str, tuple[int, ...]]:
-    """Shapes of the variables of networks of convolutions, by their paths."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for node in spec.graph.nodes:
-        index = node.inputs[0]
-        inputs = (spec.graph.nodes[index].shape if index >= 0 else spec.input_shape)[-1]
-        channels = node.shape[-1]
-        if isinstance(node.op, ops.BatchNorm):
-            for name in ("gamma", "beta", "moving_mean", "moving_variance"):
-                shapes[f"{node.name}/{name}"] = (channels,)
-        elif isinstance(node.op, ops.DepthwiseConv):
-            shapes[f"{node.name}/kernel"] = (node.op.kernel, node.op.kernel, channels, 1)
-        elif isinstance(node.op, ops.Conv):
-            shapes[f"{node.name}/kernel"] = (node.op.kernel, node.op.kernel, inputs, channels)
-            shapes[f"{node.name}/bias"] = (channels,)
-        elif isinstance(node.op, ops.Dense):
-            shapes[f"{node.name}/kernel"] = (inputs, channels)
-    return shapes
+    assert not any(path.startswith("predictions") for path in arrays)
+    assert all(array.dtype == np.float32 for array in arrays.values())
 
 
 def test_residual_streams_have_the_same_channels(source):
@@ -197,14 +159,9 @@ def test_copies_of_channels_do_not_have_the_same_weights():
     """Otherwise they would get the same gradients and stay the same."""
     selection = select(random_source("elite9-nose"), target("elite0-nose"))
     channels = selection.channels["block6a_project_bn"]
-    kernel = (
-        selection.arrays["block6b_expand_conv/kernel"]
-        if "block6b_expand_conv" in (selection.nodes)
-        else selection.arrays["block7a_expand_conv/kernel"]
-    )
-    copies = np.flatnonzero(channels == np.argmax(np.bincount(channels)))
-    assert len(copies) > 1
-    assert not np.allclose(kernel[0, 0, copies[0]], kernel[0, 0, copies[1]])
+    kernel = selection.arrays["block7a_expand_conv/kernel"][0, 0]
+    first, second, *_ = np.flatnonzero(channels == np.argmax(np.bincount(channels)))
+    assert not np.allclose(kernel[first], kernel[second])
 
 
 def test_kernels_of_another_size():
@@ -277,8 +234,8 @@ def test_refusals_say_which_layer_does_not_fit(from_, to, reason):
 
 
 def test_models_of_users_are_refused(source):
-    block = UserModel("mine", "module:function", 5, 10, 10)
-    with pytest.raises(UserError, match="cannot start from .*: the layers of mine are unknown"):
+    block = UserModel("mine", "module:function", 5, 32, 10, 10)
+    with pytest.raises(UserError, match=r"cannot start from .*: the layers of mine are unknown"):
         select(source, ArchSpec("mine", (64, 64, 3), (block,)))
 
 

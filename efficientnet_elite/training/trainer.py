@@ -99,6 +99,7 @@ class Trainer:
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
         self._task = task_for(spec, data)
         check_settings(config, data)
+        self._unlabelled = 0 if data.unlabelled is None else max(1, config.batch_size // 2)
         self.history: list[EpochResult] = []
         trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
         self.model = build(trained_spec, seed=seed, split_groups=True)
@@ -143,11 +144,6 @@ class Trainer:
             )
             self._outputs = self._distillation.outputs
         self.start_seconds += time.perf_counter() - started
-
-    @property
-    def _unlabelled(self) -> int:
-        """Number of unlabelled images in a batch, after those with labels."""
-        return 0 if self._data.unlabelled is None else max(1, self.config.batch_size // 2)
 
     def _eval_batches(self, part: str) -> Any:
         return data_lib.eval_batches(

@@ -179,7 +179,10 @@ def test_the_build_document_names_every_room():
 FRAMEWORKS = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets"}
 WITH_FRAMEWORK = {
     "networks": {"build", "condense", "factories", "imported", "layers"},
-    "training": {"keras_import", "tasks", "trainer"},
+    "training": {
+        *("distillation", "graphs", "head", "keras_import", "optimizers", "repair", "start"),
+        *("statistics", "tasks", "trainer", "walk"),
+    },
     "search": {"run"},
     **{
         name: set()

@@ -178,7 +178,10 @@ def test_the_build_document_names_every_room():
 # status and reports answer without loading TensorFlow.
 FRAMEWORKS = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets"}
 WITH_FRAMEWORK = {
-    "networks": {"build", "condense", "factories", "imported", "layers"},
+    "networks": {
+        *("build", "condense", "factories", "imported", "layers"),
+        *("keras_applications", "keras_layers", "keras_networks"),
+    },
     "training": {
         *("distillation", "graphs", "head", "keras_import", "optimizers", "repair", "start"),
         *("statistics", "tasks", "trainer", "walk"),

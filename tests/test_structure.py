@@ -179,7 +179,7 @@ def test_the_build_document_names_every_room():
 FRAMEWORKS = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets"}
 WITH_FRAMEWORK = {
     "networks": {
-        *("build", "condense", "factories", "layers"),
+        *("build", "condense", "factories", "imported", "layers"),
         *("keras_applications", "keras_layers", "keras_networks"),
     },
     "training": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,11 @@ from efficientnet_elite.networks.pretrained.channels import (
     refusal,
     resolve,
 )
-from efficientnet_elite.networks.pretrained.importance import activation, importance
+from efficientnet_elite.networks.pretrained.importance import (
+    MomentsOfSource,
+    activation,
+    importance,
+)
 from efficientnet_elite.networks.pretrained.matching import match_nodes
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
@@ -71,8 +76,9 @@ def select(source: PretrainedWeights, spec: ArchSpec, how: str = "importance") -
     and the target computes what the source computes. The shares are not equal, so that training can
     tell the copies apart (compare arXiv 1511.05641). Kernels of another size are cut or padded with
     zeros around their centre. Gates that the source does not have start constant and close to one;
-    gates that the target does not have are dropped. Activations may differ. A target that reads
-    grey images gets the sum of the kernels for the three colours.
+    squeeze-excite that the target does not have is replaced by the mean of its gates, as estimated
+    from the weights. Activations may differ. A target that reads grey images gets the sum of the
+    kernels for the three colours.
 
     Args:
       source: the pretrained weights.
@@ -201,11 +207,36 @@ class _Selector:
         if node.inputs[0] < 0 and self.spec.input_shape[-1] == 1:
             kernel = kernel.sum(-2, keepdims=True)
             return kernel[..., outputs]
+        gate = self._dropped_gate(self.matches[node.name])
+        if gate is not None:
+            kernel = kernel * gate.astype(np.float32)[:, None]
         layout = self.layouts.of(node.inputs[0])
         assert layout is not None, node.name
         inputs = self._indices(layout)
         kernel = kernel[..., inputs, :][..., outputs]
         return kernel * _shares(inputs, len(outputs), zlib.crc32(node.name.encode()))
+
+    def _dropped_gate(self, reader: str) -> NDArray[np.float64] | None:
+        """The mean of the gate whose product a node of the source reads, if the target lacks it.
+
+        For each channel of the source. None also where the mean cannot be estimated.
+        """
+        nodes = self.origin.graph.nodes
+        index = next(node.inputs[0] for node in nodes if node.name == reader)
+        while index >= 0 and isinstance(nodes[index].op, PASSING):
+            index = nodes[index].inputs[0]
+        if index < 0 or not isinstance(nodes[index].op, ops.Multiply):
+            return None
+        if nodes[index].name in self.matches.values():
+            return None
+        moments = self._moments_of_source.outputs[nodes[index].inputs[1]]
+        return None if moments is None else moments.mean
+
+    @cached_property
+    def _moments_of_source(self) -> MomentsOfSource:
+        graph = self.origin.graph
+        same = {node.name: node.name for node in graph.nodes}
+        return MomentsOfSource(graph, self.origin.input_shape[-1], same, self.source.arrays)
 
     def _open_gate(self, node: Node, arrays: dict[str, Array]) -> None:
         """Makes a gate without counterpart a constant, and what it multiplies as large as before.

@@ -179,6 +179,16 @@ def test_kernels_of_another_size():
     assert np.abs(kernel[[0, 4]]).max() == np.abs(kernel[:, [0, 4]]).max() == 0
 
 
+def test_dropped_gates_are_replaced_by_their_mean():
+    """Gates that are constants leave nothing to estimate: the function is the same."""
+    source = random_source("elite9", 32)
+    arrays = {
+        path: array * 0 if path.endswith("se_expand/kernel") else array
+        for path, array in source.arrays.items()
+    }
+    assert_same_function(select(replace(source, arrays=arrays), target("elite9-nose", 32)))
+
+
 def test_grey_images(source):
     spec = target("elite0-relu6-nose").resized((64, 64, 1))
     kernel = select(source, spec).arrays["stem_conv/kernel"]

@@ -77,33 +77,6 @@ def repair(
     _Repair(model, graph, images, positions).run({fit.norm: fit for fit in fits}, goals)
 
 
-def recalibrate(model: keras.Model, images: Floats, batch_size: int = 48) -> None:
-    """Measures the statistics of all batch normalisations of a model anew.
-
-    They become the average over batches of images, each of which passes the model with the
-    statistics of its own batch. Dropout and stochastic depth are switched off meanwhile.
-
-    Args:
-      model: it is changed.
-      images: (n, height, width, channels) in the input range of the model.
-      batch_size: images in a batch.
-    """
-    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-    dropouts = [x for x in model.layers if isinstance(x, keras.layers.Dropout)]
-    settings = [norm.momentum for norm in norms], [dropout.rate for dropout in dropouts]
-    for dropout in dropouts:
-        dropout.rate = 0.0
-    for number in range(max(1, len(images) // batch_size)):
-        for norm in norms:
-            norm.momentum = number / (number + 1)
-        start = number * batch_size
-        model(images[start : start + batch_size], training=True)
-    for norm, momentum in zip(norms, settings[0], strict=True):
-        norm.momentum = momentum
-    for dropout, rate in zip(dropouts, settings[1], strict=True):
-        dropout.rate = rate
-
-
 def _find_fits(selection: Selection) -> list[_Fit]:
     """The convolutions of the target that can be fitted, in their order."""
     graph, origin = selection.spec.graph, selection.source.spec.graph

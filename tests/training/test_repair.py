@@ -9,7 +9,7 @@ from PIL import Image
 
 from efficientnet_elite.networks.pretrained.selection import Selection, select
 from efficientnet_elite.networks.pretrained.sources import SOURCES, is_present, load_source
-from efficientnet_elite.training.repair import recalibrate, repair
+from efficientnet_elite.training.repair import repair
 from tests.support.random_weights import models, random_source, target
 from tests.support.shared_data import folder
 
@@ -110,20 +110,6 @@ def test_segmentation_networks_are_repaired_up_to_their_strides(images):
     repair(model, source, selection, images)
     assert error(selection, model, source, images, "block3_dw_bn") < before
     assert all(np.isfinite(array).all() for array in weights(model).values())
-
-
-def test_recalibrate_sets_statistics_and_nothing_else(images):
-    selection = select(random_source("elite-w3d4r1-nose", SIDE), target("elite9-nose", SIDE))
-    model, _ = models(selection)
-    before = weights(model)
-    recalibrate(model, images, batch_size=20)
-    after = weights(model)
-    changed = {path for path in before if not np.array_equal(before[path], after[path])}
-    assert {path.rpartition("/")[2] for path in changed} == {"moving_mean", "moving_variance"}
-    x = features(model, "stem_conv", images)
-    np.testing.assert_allclose(after["stem_bn/moving_mean"], x.mean((0, 1, 2)), atol=1e-4)
-    assert model.get_layer("stem_bn").momentum == 0.99
-    assert model.get_layer("top_dropout").rate == 0.2
 
 
 @pytest.mark.slow

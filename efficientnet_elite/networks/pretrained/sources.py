@@ -88,7 +88,7 @@ SOURCES: dict[str, Source] = registry.table(
 )
 
 # Names that stand for the first source of a list that is present.
-ALIASES = {"lite": ("lite2", "lite1", "lite0")}
+ALIASES = {"lite": ("lite0", "lite1", "lite2")}
 RESERVED = ("auto", "none")  # values of --pretrained that are no sources
 
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")

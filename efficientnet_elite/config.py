@@ -7,7 +7,7 @@ docs/configuration.md and the classes' own documentation are made from that desc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from math import isfinite
 from typing import Any
 
@@ -20,6 +20,8 @@ SCHEDULES = ("exponential", "cosine")
 OPTIMIZERS = ("rmsprop", "adamw")
 DISTILLATIONS = ("none", "features", "logits", "both")
 GROUPING_METHODS = ("width", "count")
+# Values of TrainConfig.pretrained that name no weights; AUTO lets the job choose.
+AUTO, NONE = "auto", "none"
 CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
 
@@ -213,6 +215,17 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether networks start from pretrained weights; AUTO must have been decided before."""
+        if self.pretrained == AUTO:
+            raise ValueError("pretrained=auto has to be replaced by the name of a source")
+        return self.pretrained not in (None, NONE)
+
+    def from_scratch(self) -> TrainConfig:
+        """The same recipe for a network that starts from random weights."""
+        return replace(self, pretrained=NONE, distill="none")
 
 
 @documented
@@ -468,11 +481,77 @@ def _paper() -> SearchConfig:
 
     ``elite search --config=paper --data_dir=DIR --workdir=runs/imagenet``: not run by us. The paper
     reports 80 to 150 GPU hours a group (Table 5) and 65.5 to 76.9 % top-1 for the champions; its
-    augmentation policy is not part of this project yet.
+    augmentation policy is not part of this project yet. As in the paper, networks start from random
+    weights.
     """
     return SearchConfig(
-        rule="average", data=DataConfig(dataset="tfds:imagenet2012", validation_fraction=0.02)
+        rule="average",
+        data=DataConfig(dataset="tfds:imagenet2012", validation_fraction=0.02),
+        train=TrainConfig(pretrained=NONE),
     )
 
 
 PRESETS = {"quick": _quick, "paper": _paper}
+
+# -- the recipe where networks start from pretrained weights (docs/transfer.md) -------------------
+
+FINE_TUNING: Mapping[str, Any] = {
+    "train.batch_size": 32,
+    "train.optimizer": "adamw",
+    "train.learning_rate": 1e-3,
+    "train.weight_decay": 0.05,
+    "train.gradient_clip": 1.0,
+    "train.schedule": "cosine",
+    "train.ema": 0.98,
+    "train.label_smoothing": 0.1,
+    "train.batch_norm_momentum": 0.9,
+    "train.drop_rates": 0.0,
+    "train.distill": "features",
+    "data.min_area": 0.5,
+}
+"""Settings, by dotted name, that replace those of a preset where networks start from pretrained
+weights, unless the user gives them himself. The lengths are those of `FineTuningLengths`."""
+
+OF_THE_OPTIMIZER = ("train.learning_rate", "train.weight_decay", "train.gradient_clip")
+"""Settings of `FINE_TUNING` that suit its optimizer alone: another keeps those of the preset."""
+
+_FINE_TUNING_STEPS = 900  # training steps in all
+_FEWEST_EPOCHS, _MOST_EPOCHS = 3, 200
+_WARMUP_SHARE, _FIRST_ELIMINATION_SHARE, _ROUND_SHARE = 0.05, 0.1, 0.05  # of the epochs
+
+
+@dataclass(frozen=True)
+class FineTuningLengths:
+    """How long networks that start from pretrained weights are trained.
+
+    Attributes:
+      epochs: of the whole training.
+    """
+
+    epochs: int
+
+    @classmethod
+    def of(cls, images: int, batch_size: int) -> FineTuningLengths:
+        """The epochs that give about 900 steps, but at least 3 and at most 200.
+
+        Args:
+          images: size of the training part: 500 images in batches of 32 are trained for 60 epochs.
+          batch_size: images in a step.
+        """
+        steps = max(1, images // batch_size)
+        return cls(min(max(round(_FINE_TUNING_STEPS / steps), _FEWEST_EPOCHS), _MOST_EPOCHS))
+
+    @property
+    def warmup_epochs(self) -> float:
+        """Epochs of warm-up: a twentieth of all."""
+        return _WARMUP_SHARE * self.epochs
+
+    @property
+    def first_elimination(self) -> int:
+        """Epoch of the first elimination of a group: after a tenth of the training."""
+        return max(1, round(_FIRST_ELIMINATION_SHARE * self.epochs))
+
+    @property
+    def round_epochs(self) -> int:
+        """Epochs between two eliminations: a twentieth of all."""
+        return max(1, round(_ROUND_SHARE * self.epochs))

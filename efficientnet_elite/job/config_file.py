@@ -42,6 +42,17 @@ def named_config(name: str | Path) -> SearchConfig:
     return read(Path(name).expanduser()) if is_file_name(str(name)) else preset(str(name))
 
 
+def names_in(name: str | Path) -> frozenset[str]:
+    """Dotted names of the settings that a file holds itself; none for a preset.
+
+    UserError where the file cannot be read.
+    """
+    if not is_file_name(str(name)):
+        return frozenset()
+    values = _parsed(Path(name).expanduser())
+    return frozenset(dotted for dotted, _ in _flattened(values)) - {"base"}
+
+
 def read(path: Path) -> SearchConfig:
     """Reads a file of settings.
 

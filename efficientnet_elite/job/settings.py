@@ -10,17 +10,21 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from efficientnet_elite import registry
 from efficientnet_elite.config import (
+    AUTO,
+    NONE,
     PARTS,
     PRESETS,
     DataConfig,
     Limits,
     SearchConfig,
+    TrainConfig,
     all_fields,
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
@@ -29,6 +33,8 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import value_type
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.networks.pretrained.sources import ALIASES
+from efficientnet_elite.networks.pretrained.sources import SOURCES as WEIGHTS
 from efficientnet_elite.search import rules
 
 
@@ -255,16 +261,35 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
             top[part] = replace(getattr(config, part), **replaced)
     config = replace(config, **top)
     return replace(
-        config, data=_with_absolute_paths(config.data), metric_table=_absolute(config.metric_table)
+        config,
+        data=_with_absolute_paths(config.data),
+        train=_with_absolute_weights(config.train),
+        metric_table=_absolute(config.metric_table),
     )
 
 
 def _with_absolute_paths(data: DataConfig) -> DataConfig:
     """A recorded setting must mean the same images from any directory."""
+    data = replace(data, unlabelled=_absolute(data.unlabelled))
     name, _, argument = data.dataset.partition(":")
     if name in SOURCES and SOURCES[name].is_path and argument:
         return replace(data, dataset=f"{name}:{_absolute(argument)}")
     return data
+
+
+def _with_absolute_weights(train: TrainConfig) -> TrainConfig:
+    """A recorded file of pretrained weights must be the same file from any directory.
+
+    What names a source, or no file that is there, stays as it is.
+    """
+    name = train.pretrained
+    if (
+        name is None
+        or name in (*WEIGHTS, *ALIASES, AUTO, NONE)
+        or not Path(name).expanduser().exists()
+    ):
+        return train
+    return replace(train, pretrained=_absolute(name))
 
 
 def _absolute(path: str | None) -> str | None:
@@ -283,6 +308,13 @@ def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConf
                 raise UserError(f"{name}={value!r}: use {' or '.join(option.choices)}")
             replaced |= dict.fromkeys(option.fields, value)
     return with_values(config, replaced)
+
+
+def given_fields(values: Mapping[str, Any]) -> frozenset[str]:
+    """Dotted names of the fields that options set which are given, those that are not None."""
+    table = options()
+    names = [name for name, value in values.items() if name in table and value is not None]
+    return frozenset(chain.from_iterable(table[name].fields for name in names))
 
 
 def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> DataConfig:

@@ -130,7 +130,7 @@ class LocalExecutor:
         def trainer() -> Trainer:
             return Trainer(
                 item.spec,
-                self._train,
+                self._train.from_scratch() if item.from_scratch else self._train,
                 self._data,
                 base_resolution=self._base_resolution,
                 seed=self._seed + item.seed,

@@ -14,7 +14,6 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.config import (
     ENGINES,
-    PRESETS,
     DataConfig,
     EngineConfig,
     Limits,
@@ -22,6 +21,7 @@ from efficientnet_elite.config import (
 )
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import config_file, request, settings
+from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.request import Request
 from efficientnet_elite.training.keras_import import import_keras
 

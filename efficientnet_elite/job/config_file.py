@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import PARTS, PRESETS, SearchConfig
+from efficientnet_elite.config import PARTS, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.settings import (
     checked,
     choices_of,

@@ -20,7 +20,6 @@ from efficientnet_elite.config import (
     AUTO,
     NONE,
     PARTS,
-    PRESETS,
     DataConfig,
     Limits,
     SearchConfig,
@@ -31,6 +30,7 @@ from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import value_type
+from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.networks.pretrained.sources import ALIASES

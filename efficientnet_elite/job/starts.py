@@ -1,6 +1,6 @@
 """What networks will start from: decided once, before anything is trained.
 
-Networks that start from pretrained weights are trained with another recipe (`config.FINE_TUNING`):
+Networks that start from pretrained weights are trained with another recipe (`recipes.FINE_TUNING`):
 its values replace those settings that the user did not give.
 """
 
@@ -11,15 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import (
-    AUTO,
-    FINE_TUNING,
-    NONE,
-    OF_THE_OPTIMIZER,
-    FineTuningLengths,
-    SearchConfig,
-)
+from efficientnet_elite.config import AUTO, NONE, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import FINE_TUNING, OF_THE_OPTIMIZER, FineTuningLengths
 from efficientnet_elite.job.settings import value_of, with_values
 from efficientnet_elite.networks.families.variants import Variant
 from efficientnet_elite.networks.names import families_of_pool, family_of_network

@@ -9,7 +9,6 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.config import (
-    PRESETS,
     DataConfig,
     EngineConfig,
     Limits,
@@ -20,6 +19,7 @@ from efficientnet_elite.config import (
 )
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job.recipes import PRESETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

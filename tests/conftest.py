@@ -14,9 +14,11 @@ pytest.register_assert_rewrite("tests.support")
 
 from tests.support.command import SEARCH_FLAGS, elite  # noqa: E402, after the line above
 
-# A busy machine may take any time over an example.
-settings.register_profile("busy", deadline=None)
-settings.load_profile("busy")
+# A busy machine may take any time over an example. The same commit gets the same verdict; new
+# examples are looked for with --hypothesis-profile=explore.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("repeatable")
 
 # In the background of a script Ctrl-C is ignored, and so it would be by all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -22,6 +22,7 @@ from efficientnet_elite.errors import UserError
 COMMANDS = {
     "models": "list networks with their parameters, MACs and cost groups",
     "table5": "compare Table 5 of the paper with parameters and MACs counted here",
+    "weights": "list pretrained weights that networks can start from, or import a file of them",
     "search": "run a Network Candidate Search, from images to verified int8 TFLite champions",
     "config": "print the settings of a search as a file, with a comment for each",
     "status": "show the state of a search: groups, candidates left, scores and time left",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +46,20 @@ def table(cells: list[list[str]]) -> str:
         )
         lines.append("  ".join([first, *others]).rstrip())
     return "\n".join(lines) + "\n"
+
+
+def as_json(rows: list[dict[str, Any]]) -> str:
+    """Rows as a JSON list of objects, indented."""
+    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows with the same keys as CSV, with a header."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def define_options(flags: absl_flags.FlagValues, *names: str) -> None:

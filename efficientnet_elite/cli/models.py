@@ -11,9 +11,6 @@ untrained networks. These and the measured values are stored in --workdir.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -164,16 +161,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return common.table(cells)
 
 
-def _json(rows: list[dict[str, Any]]) -> str:
-    return json.dumps(rows, indent=2) + "\n"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-_FORMATS = {"table": _table, "json": _json, "csv": _csv}
+_FORMATS = {"table": _table, "json": common.as_json, "csv": common.as_csv}

@@ -22,8 +22,6 @@ differ from the recorded ones, the first difference is printed and the exit stat
 from __future__ import annotations
 
 import csv
-import io
-import json
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -227,16 +225,4 @@ def _table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _json(rows: list[dict[str, Any]]) -> str:
-    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
-
-
-_FORMATS = {"table": _table, "json": _json, "csv": _csv}
+_FORMATS = {"table": _table, "json": common.as_json, "csv": common.as_csv}

@@ -25,7 +25,8 @@ from efficientnet_elite.search.ledger import Ledger
 from tests.support.command import elite
 
 COMMANDS = (
-    *("models", "search", "config", "status", "train", "evaluate", "export", "benchmark", "report"),
+    *("models", "weights", "search", "config", "status", "train", "evaluate", "export"),
+    *("benchmark", "report"),
 )
 COLUMNS = ["name", "width", "depth", "resolution", "params", "macs", "group"]
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
 
 Channels = tuple[float, float, float]
@@ -39,3 +48,128 @@ class PretrainedWeights:
     licence: str
     sha256: str
     origin: str
+
+
+# The array of a file that says that it holds weights in the normal form, and what beside arrays.
+HEADER = "pretrained"
+_VERSION = 1
+_VARIABLE = "variable/"  # precedes the path of each variable
+
+
+def save(weights: PretrainedWeights, path: Path) -> None:
+    """Writes weights to an ``.npz`` file, atomically.
+
+    Raises:
+      UserError: the file cannot be written, for example because the disk is full.
+    """
+    header = {
+        "version": _VERSION,
+        "name": weights.name,
+        "spec": weights.spec.to_json(),
+        "scale": weights.scale,
+        "offset": weights.offset,
+        "licence": weights.licence,
+        "sha256": weights.sha256,
+        "origin": weights.origin,
+    }
+    arrays = {f"{_VARIABLE}{name}": array for name, array in weights.arrays.items()}
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **{HEADER: np.array(json.dumps(header)), **arrays})  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def load(path: Path) -> PretrainedWeights:
+    """Reads the weights that `save` has written.
+
+    Raises:
+      UserError: there is no such file, it is damaged, or it holds something else.
+    """
+    with _content(path) as content:
+        about = _about(content)
+        arrays = {
+            name.removeprefix(_VARIABLE): content[name].astype(np.float32, copy=False)
+            for name in content.files
+            if name.startswith(_VARIABLE)
+        }
+        return replace(about, arrays=arrays)
+
+
+def load_about(path: Path) -> PretrainedWeights:
+    """Reads everything but the arrays, of which there are then none; errors as those of `load`."""
+    with _content(path) as content:
+        return _about(content)
+
+
+def is_normal_form(path: Path) -> bool:
+    """Whether an ``.npz`` file holds weights in the normal form; False if it cannot be read."""
+    try:
+        with _content(path) as content:
+            return HEADER in content.files
+    except UserError:
+        return False
+
+
+@contextmanager
+def _content(path: Path) -> Iterator[Any]:
+    """The arrays of an ``.npz`` file, read when asked for; UserError if they cannot be."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise ValueError("no .npz file")
+            yield content
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except _DAMAGES as error:
+        raise UserError(
+            f"{path} is damaged or holds no pretrained weights: import it again"
+        ) from error
+
+
+# What reading a damaged file may raise.
+_DAMAGES = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def _about(content: Any) -> PretrainedWeights:
+    header = json.loads(content[HEADER].item())
+    if header["version"] != _VERSION:
+        raise ValueError("another version of the form")
+    return PretrainedWeights(
+        name=header["name"],
+        spec=ArchSpec.from_json(header["spec"]),
+        arrays={},
+        scale=_channels(header["scale"]),
+        offset=_channels(header["offset"]),
+        licence=header["licence"],
+        sha256=header["sha256"],
+        origin=header["origin"],
+    )
+
+
+def _channels(values: Any) -> Channels:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,184 @@
+"""Where pretrained weights come from: a table of sources, files, and what the user has imported.
+
+Nothing is downloaded unless the user names a source that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite import registry
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.pretrained import imported, lite
+from efficientnet_elite.networks.pretrained.torch_files import read_torch
+from efficientnet_elite.networks.pretrained.weights import (
+    PretrainedWeights,
+    is_normal_form,
+    load_about,
+    sha256_of,
+)
+from efficientnet_elite.networks.pretrained.weights import load as load_normal_form
+
+_PRETRAINED = __package__
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of pretrained weights, chosen as ``--pretrained=NAME``.
+
+    Attributes:
+      name, description: see `registry.Entry`.
+      licence: SPDX identifier of the weights' licence; ``unknown`` where nothing says it.
+      starts: which networks it can start, in words.
+      present: function that says whether the weights can be loaded without a download; or its name
+        as ``module:function``.
+      load: function that gives the `PretrainedWeights`, or raises a `UserError`; or its name.
+      install: how the user makes the weights present, such as a command to type.
+    """
+
+    name: str
+    description: str
+    licence: str
+    starts: str
+    present: Callable[[], bool] | str
+    load: Callable[[], PretrainedWeights] | str
+    install: str = ""
+
+
+def _lite(number: int, side: int) -> Source:
+    return Source(
+        name=f"lite{number}",
+        description=f"EfficientNet-Lite{number}, trained on ImageNet at {side} pixels",
+        licence="Apache-2.0",
+        starts="networks derived from EfficientNet-B0, best with ReLU6 and without squeeze-excite",
+        present=partial(lite.present, number),
+        load=partial(lite.load, number),
+        install=lite.install_hint(number),
+    )
+
+
+SOURCES: dict[str, Source] = registry.table(_lite(0, 224), _lite(1, 240), _lite(2, 260))
+
+# Names that stand for the first source of a list that is present.
+ALIASES = {"lite": ("lite2", "lite1", "lite0")}
+RESERVED = ("auto", "none")  # values of --pretrained that are no sources
+
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+_KERAS_SUFFIXES = (".keras", ".h5", ".npz")
+FILE_SUFFIXES = (*_TORCH_SUFFIXES, *_KERAS_SUFFIXES)
+
+
+def is_present(source: Source) -> bool:
+    """Whether a source's weights can be loaded without a download."""
+    return bool(registry.resolve(source.present)())
+
+
+def available() -> list[str]:
+    """Names of the sources of the table that can be loaded without a download."""
+    return [name for name, source in SOURCES.items() if is_present(source)]
+
+
+def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeights:
+    """The weights of a source, of a name that the user has imported, or of a file.
+
+    Args:
+      name_or_path: a name of `SOURCES` or `ALIASES`, a name given to ``elite weights --import``, or
+        the path of a file.
+      folder: of the imported weights; by default `imported.default_folder`.
+
+    Raises:
+      UserError: there is no such source or file, it is not installed, or it cannot be read.
+    """
+    name = _resolved_alias(name_or_path)
+    if name in SOURCES:
+        weights: PretrainedWeights = registry.resolve(SOURCES[name].load)()
+        return weights
+    if _is_path(name_or_path):
+        return load_file(Path(name_or_path).expanduser())
+    of_the_user = imported_sources(folder)
+    if name_or_path in of_the_user:
+        return load_normal_form(imported.path_of(name_or_path, folder))
+    known = ", ".join([*SOURCES, *ALIASES, *of_the_user])
+    raise UserError(
+        f"there are no pretrained weights {name_or_path!r}: choose from {known}, or name a file "
+        f"that ends in {', '.join(FILE_SUFFIXES)}"
+    )
+
+
+def imported_sources(folder: Path | None = None) -> dict[str, Source]:
+    """A source for each name that the user has imported.
+
+    Args:
+      folder: of the imported weights; by default `imported.default_folder`.
+    """
+    return registry.table(*(_imported(name, folder) for name in imported.names(folder)))
+
+
+def _imported(name: str, folder: Path | None) -> Source:
+    path = imported.path_of(name, folder)
+    load = partial(load_normal_form, path)
+    try:
+        about = load_about(path)
+    except UserError as error:
+        return Source(name, str(error), "unknown", "nothing", lambda: False, load)
+    description = f"{about.spec.name}, imported from {about.origin}"
+    starts = f"networks that are built like {about.spec.name}"
+    return Source(name, description, about.licence, starts, lambda: True, load)
+
+
+def import_file(path: Path, name: str, folder: Path | None = None) -> Path:
+    """Converts a file to the normal form once, so that `load_source` finds it by a name.
+
+    Args:
+      path: of the file.
+      name: for the weights.
+      folder: where the result is stored; by default `imported.default_folder`.
+
+    Returns:
+      the file that was written.
+
+    Raises:
+      UserError: the file cannot be read, or the name is taken or looks like a file's.
+    """
+    if name in (*SOURCES, *ALIASES, *RESERVED):
+        raise UserError(f"{name!r} has a meaning of its own: choose another name")
+    if _is_path(name):
+        raise UserError(f"{name!r} would be taken for a file: choose a name without an ending")
+    return imported.save(replace(load_file(path.expanduser()), name=name), folder)
+
+
+def _resolved_alias(name: str) -> str:
+    """The first source that an alias stands for and that is present, or else the last one."""
+    choices = ALIASES.get(name, (name,))
+    return next(
+        (choice for choice in choices if choice in SOURCES and is_present(SOURCES[choice])),
+        choices[-1],
+    )
+
+
+def _is_path(text: str) -> bool:
+    return text.lower().endswith(FILE_SUFFIXES) or "/" in text
+
+
+def load_file(path: Path) -> PretrainedWeights:
+    """The weights of a file, whatever its format.
+
+    Raises:
+      UserError: there is no such file, or it cannot be read.
+    """
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    suffix = path.suffix.lower()
+    if suffix == ".npz" and is_normal_form(path):
+        return load_normal_form(path)
+    if suffix in _TORCH_SUFFIXES:
+        weights = registry.resolve(f"{_PRETRAINED}.timm:read")(read_torch(path), path.stem)
+        return replace(weights, sha256=sha256_of(path), origin=str(path))
+    if suffix in _KERAS_SUFFIXES:
+        read: Callable[[Path], Any] = registry.resolve(f"{_PRETRAINED}.files:read")
+        return read(path)
+    raise UserError(f"{path}: weights are read from files that end in {', '.join(FILE_SUFFIXES)}")

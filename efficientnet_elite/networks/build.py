@@ -27,14 +27,8 @@ from efficientnet_elite.networks.layers import (
     with_split_groups,
 )
 from efficientnet_elite.networks.ops import Op
-from efficientnet_elite.networks.spec import ArchSpec, draw_graph
+from efficientnet_elite.networks.spec import PIXEL_OFFSET, PIXEL_SCALE, ArchSpec, draw_graph
 from efficientnet_elite.registry import resolve
-
-# The input range of every network: pixel / 128 - 1. With one scale and offset for all channels, the
-# quantized int8 input is just pixel - 128 (scale 1/128, zero point 0), and the zeros of ``same``
-# padding are the grey level 128.
-PIXEL_SCALE = 1 / 128
-PIXEL_OFFSET = -1.0
 
 
 def preprocess_input(x: Any) -> Any:

@@ -11,6 +11,12 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import REGISTRY, Block
 from efficientnet_elite.networks.graph import Graph
 
+# The input range of every network: pixel / 128 - 1. With one scale and offset for all channels, the
+# quantized int8 input is just pixel - 128 (scale 1/128, zero point 0), and the zeros of ``same``
+# padding are the grey level 128.
+PIXEL_SCALE = 1 / 128
+PIXEL_OFFSET = -1.0
+
 _DROP_RATES = ("dropout", "drop_path")  # fields of blocks that are rates of dropping
 
 

@@ -14,7 +14,7 @@ from efficientnet_elite.networks.blocks import (
     user,
 )
 from efficientnet_elite.networks.blocks.base import Block
-from efficientnet_elite.networks.blocks.cells import ActivationBlock, Cell
+from efficientnet_elite.networks.blocks.cells import ActivationBlock, Cell, ZeroPaddedCell
 from efficientnet_elite.networks.blocks.concat import ConvClassifier, Fire, PeleeStem, TwoWayDense
 from efficientnet_elite.networks.blocks.condense import (
     CondensedClassifier,
@@ -88,4 +88,5 @@ __all__ = [
     "SqueezeExcite",
     "TwoWayDense",
     "UserModel",
+    "ZeroPaddedCell",
 ]

@@ -36,6 +36,10 @@ from efficientnet_elite.networks.blocks.base import Block
 from efficientnet_elite.networks.graph import Graph, Tensor
 
 _BOTTLENECK = 4  # factor by which a bottleneck reduces the channels
+_POOLS: dict[str, type[ops.MaxPool] | type[ops.AveragePool]] = {
+    "m": ops.MaxPool,
+    "a": ops.AveragePool,
+}
 
 
 @dataclass(frozen=True)
@@ -149,9 +153,14 @@ class Cell(Block):
             return self._separable(graph, name, x, size, stride, dilation=2)
         if letter == "c":
             return self._bottleneck(graph, name, x, size, stride)
-        pool = {"m": ops.MaxPool, "a": ops.AveragePool}[letter](size, stride)
-        x = graph.apply(f"{name}_pool", pool, x)
+        x = self._pooled(graph, name, letter, x, size, stride)
         return x if x.channels == self.filters else graph.conv_bn(name, x, self.filters)
+
+    def _pooled(
+        self, graph: Graph, name: str, letter: str, x: Tensor, size: int, stride: int
+    ) -> Tensor:
+        """Max pooling (letter m) or average pooling (letter a); padding never counts."""
+        return graph.apply(f"{name}_pool", _POOLS[letter](size, stride), x)
 
     def _activated(self, graph: Graph, name: str, x: Tensor) -> Tensor:
         return graph.activate(f"{name}_pre", x, self.activation)
@@ -198,6 +207,25 @@ class Cell(Block):
         odd = graph.apply(f"{name}_odd_conv", ops.Conv(self.filters - half, 1, 2), x)
         x = graph.apply(f"{name}_halves", ops.Concat(), even, odd)
         return graph.bn_activation(name, x, None)
+
+
+@dataclass(frozen=True)
+class ZeroPaddedCell(Cell):
+    """A cell whose strided poolings count padded positions as zeros.
+
+    NASNetMobile of keras.applications is built and trained with such cells. Its other poolings, of
+    stride 1, leave padded positions out, as those of `Cell` do.
+    """
+
+    def _pooled(
+        self, graph: Graph, name: str, letter: str, x: Tensor, size: int, stride: int
+    ) -> Tensor:
+        if stride == 1:
+            return super()._pooled(graph, name, letter, x, size, stride)
+        after = size // 2
+        top, left = (after - 1 + side % 2 for side in x.shape[:2])  # the padding named ``same``
+        x = graph.apply(f"{name}_pad", ops.Pad((top, after), (left, after)), x)
+        return graph.apply(f"{name}_pool", _POOLS[letter](size, stride, "valid"), x)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
         calibration_images,
         eval_batches,
         normalise,
+        sample_batches,
         steps_per_epoch,
         train_batches,
+        unlabelled_batches,
     )
     from .sources import load
 
@@ -29,8 +31,10 @@ _MODULE_OF = {
     "eval_batches": "pipeline",
     "load": "sources",
     "normalise": "pipeline",
+    "sample_batches": "pipeline",
     "steps_per_epoch": "pipeline",
     "train_batches": "pipeline",
+    "unlabelled_batches": "pipeline",
 }
 
 # In segmentation masks: the label of pixels that count neither in the loss nor in the score.
@@ -45,8 +49,10 @@ __all__ = [
     "eval_batches",
     "load",
     "normalise",
+    "sample_batches",
     "steps_per_epoch",
     "train_batches",
+    "unlabelled_batches",
 ]
 
 

@@ -137,7 +137,7 @@ def assemble(
         labels=tuple(class_names),
         parts={name: part_type(store, labels, indices) for name, indices in parts.items()},
         skipped=tuple(
-            SkippedImage(_printable(examples[i].name), reason)
+            SkippedImage(printable(examples[i].name), reason)
             for i, reason in sorted(unreadable.items())
         ),
         fingerprint=fingerprint(
@@ -269,7 +269,7 @@ def _report_copies(
         )
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """Escapes what cannot be written on one line of UTF-8; not every file name can."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in name

@@ -83,6 +83,24 @@ def scan(root: Path) -> tuple[list[Example], tuple[str, ...]]:
     return examples, class_names
 
 
+def scan_unlabelled(root: Path) -> list[Example]:
+    """Finds all image files in and below a folder, sorted by name; their labels are all 0.
+
+    Raises:
+      UserError: there is no such folder, or it is empty.
+    """
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"{root} {problem}: give a folder of images for --unlabelled")
+    files = _files(root)
+    if not files:
+        raise UserError(f"{root} is empty: put images without labels into it")
+    return [
+        Example(file.relative_to(root).as_posix(), 0, "train", *_size_and_time(file))
+        for file in files
+    ]
+
+
 def _class_name(folder: Path) -> str:
     """A class's name in Unicode form NFC; archives made on macOS use another form for accents."""
     return normalize("NFC", folder.name)

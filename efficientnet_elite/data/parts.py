@@ -126,6 +126,11 @@ class IndexedPart:
         all_steps = tf.data.Dataset.range(first_epoch * steps, ENDLESS)
         return all_steps.map(keys_of_batch).unbatch()
 
+    def repeated(self, size: int) -> IndexedPart:
+        """Returns a part with the same images, each as often as needed for ``size`` or more."""
+        indices = np.tile(self._indices, -(-size // self.size))
+        return IndexedPart(self._store, self._labels, indices)
+
     def fetch(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the image, uint8 (height, width, 3), and its label, an int32 scalar."""
         return self._store.read(key), tf.constant(self._labels)[key]
@@ -171,6 +176,7 @@ class ImageData:
       pipeline: how the images become network inputs.
       cache: where pixels are cached.
       masks: whether labels are masks, with a class for each pixel (segmentation).
+      unlabelled: more images, for distillation; their labels mean nothing. None: there are none.
     """
 
     name: str
@@ -181,6 +187,7 @@ class ImageData:
     pipeline: PipelineConfig
     cache: ImageCache
     masks: bool = False
+    unlabelled: IndexedPart | None = None
 
     @property
     def num_classes(self) -> int:

@@ -10,6 +10,7 @@ device only shifts its bytes, and the zeros with which convolutions pad are the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -54,6 +55,7 @@ def train_batches(
     seed: int,
     first_epoch: int = 0,
     augment: Augmentation | None = None,
+    steps: int | None = None,
 ) -> tuple[tf.data.Dataset, int]:
     """Returns an endless stream of augmented training batches.
 
@@ -69,6 +71,7 @@ def train_batches(
       first_epoch: the epoch to begin with, from 0.
       augment: further augmentation of a whole batch, see `Augmentation`. None for the one that
         `DataConfig.augment` names.
+      steps: number of batches in an epoch; None for as many as the part has.
 
     Returns:
       The stream, and the number of batches in an epoch. A batch is float32 images (batch,
@@ -79,7 +82,7 @@ def train_batches(
       UserError: the training part is smaller than one batch.
     """
     part = data.parts["train"]
-    steps = steps_per_epoch(data, batch_size)
+    steps = steps or steps_per_epoch(data, batch_size)
     if augment is None and data.pipeline.augment is not None:
         augment = choices.augmentation(data.pipeline.augment)
 
@@ -127,6 +130,42 @@ def train_batches(
         .with_options(_options())
     )
     return batches, steps
+
+
+def unlabelled_batches(
+    data: ImageData,
+    *,
+    resolution: int,
+    batch_size: int,
+    steps: int,
+    seed: int,
+    first_epoch: int = 0,
+) -> tf.data.Dataset:
+    """Returns an endless stream of batches of the unlabelled images, augmented as for training.
+
+    Args:
+      data: a data set that has unlabelled images.
+      resolution: side of the network's input in pixels.
+      batch_size: images in a batch.
+      steps: batches in an epoch. Where there are fewer images, they come several times; where there
+        are more, each epoch has others.
+      seed: seed of the order and the augmentation.
+      first_epoch: the epoch to begin with, from 0.
+
+    Returns:
+      Batches of float32 images (batch, resolution, resolution, 3).
+    """
+    assert data.unlabelled is not None
+    part = data.unlabelled.repeated(steps * batch_size)
+    stream, _ = train_batches(
+        replace(data, parts={"train": part}, masks=False),
+        resolution=resolution,
+        batch_size=batch_size,
+        seed=seed,
+        first_epoch=first_epoch,
+        steps=steps,
+    )
+    return stream.map(lambda images, labels: images)
 
 
 def eval_batches(
@@ -181,6 +220,33 @@ def calibration_images(
     fraction = data.pipeline.crop_fraction(resolution, base_resolution)
     squares = _center_crops(data, "train", keys, resolution, fraction)
     return next(iter(_normalised(squares.batch(count))))[0].numpy(), positions
+
+
+def sample_batches(
+    data: ImageData,
+    *,
+    resolution: int,
+    base_resolution: int,
+    count: int,
+    seed: int,
+    batch_size: int,
+) -> tf.data.Dataset:
+    """Returns training images with their labels, preprocessed as for evaluation.
+
+    Args:
+      data: the data set.
+      resolution: side of the network's input in pixels.
+      base_resolution: input side of the pool's unscaled network in pixels.
+      count: number of images, drawn evenly from all classes; all images where there are fewer.
+      seed: seed of the choice.
+      batch_size: images in a batch; the last batch may be smaller.
+
+    Returns:
+      Batches as those of `train_batches`.
+    """
+    keys, _ = data.parts["train"].sample(count, seed)
+    fraction = data.pipeline.crop_fraction(resolution, base_resolution)
+    return _normalised(_center_crops(data, "train", keys, resolution, fraction).batch(batch_size))
 
 
 def _center_crops(

@@ -32,6 +32,7 @@ from .decode import Pixels, decode, read_file
 from .geometry import PipelineConfig
 from .parts import ImageData
 from .store import DecodedStore, ImageStore, ReadingStore, decode_all
+from .unlabelled import with_unlabelled
 
 
 def read_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -89,14 +90,18 @@ def load(
 
     Raises:
       UserError: the data set is unknown or missing, or has fewer than two classes, an empty class,
-        or a class with too few images to be split.
+        or a class with too few images to be split; or the folder of unlabelled images cannot be
+        used.
     """
     check_config(config)
     if config.augment is not None:
         augmentation(config.augment)
     source, argument = choices.source(config.dataset)
     open_cache = functools.partial(ImageCache, cache_dir, int(config.cache_gb * 1e9), progress)
-    return registry.resolve(source.load)(config, argument, max_side, open_cache)
+    data = registry.resolve(source.load)(config, argument, max_side, open_cache)
+    if config.unlabelled is None:
+        return data
+    return with_unlabelled(data, config.unlabelled, max_side)
 
 
 def load_digits(

@@ -1,0 +1,137 @@
+"""Optimizers of the training loop, each as a few fused kernels on the model's variables.
+
+Keras' own optimizers run about eight small kernels for each variable, which takes longer than the
+arithmetic in the small networks of this project. Everything here can be traced into a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from efficientnet_elite.config import TrainConfig
+
+_BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
+
+
+class Optimizer(Protocol):
+    """Updates the trainable variables of a model.
+
+    Attributes:
+      variables: the whole state of the optimizer, in an order that is always the same.
+    """
+
+    variables: list[Any]
+
+    def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
+        """Makes one step.
+
+        Args:
+          gradients: of the loss, one for each trainable variable.
+          rate: learning rate, a float32 scalar.
+          step: number of the step, from 0, an int64 scalar.
+        """
+
+
+class RMSProp:
+    """RMSProp with momentum and L2 penalty, as in the code of EfficientNet's authors.
+
+    Args:
+      trainable: trainable Keras variables of the model.
+      config: the recipe; its rho, momentum, epsilon and weight_decay are used.
+    """
+
+    def __init__(self, trainable: Sequence[Any], config: TrainConfig):
+        self._trainable, self._config = trainable, config
+        # The mean squares start at one, as in TensorFlow's RMSProp; those of Keras start at zero.
+        self._mean_squares = [tf.Variable(tf.ones_like(v), trainable=False) for v in trainable]
+        self._momenta = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
+        self.variables = [*self._mean_squares, *self._momenta]
+
+    def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
+        """See `Optimizer.apply`; the step is not used."""
+        config = self._config
+        for gradient, variable, mean_square, momentum in zip(
+            gradients, self._trainable, self._mean_squares, self._momenta, strict=True
+        ):
+            if not _is_batch_norm(variable):
+                # The gradient of weight_decay / 2 * |w|^2 (L2), without computing that sum.
+                gradient += config.weight_decay * variable.value
+            # Its epsilon is inside the root, as in the paper's code.
+            tf.raw_ops.ResourceApplyRMSProp(
+                var=variable.value.handle,
+                ms=mean_square.handle,
+                mom=momentum.handle,
+                lr=rate,
+                rho=config.rho,
+                momentum=config.momentum,
+                epsilon=config.epsilon,
+                grad=gradient,
+            )
+
+
+class AdamW:
+    """Adam (arXiv 1412.6980) with decoupled weight decay (arXiv 1711.05101).
+
+    Only kernels decay. Biases and the variables of batch normalisation do not.
+
+    Args:
+      trainable: trainable Keras variables of the model.
+      config: the recipe; its weight_decay is used.
+    """
+
+    def __init__(self, trainable: Sequence[Any], config: TrainConfig):
+        self._trainable, self._weight_decay = trainable, config.weight_decay
+        self._means = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
+        self._mean_squares = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
+        self.variables = [*self._means, *self._mean_squares]
+
+    def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
+        """See `Optimizer.apply`."""
+        # The bias correction depends on the step alone, so these powers are no state.
+        exponent = tf.cast(step + 1, tf.float32)
+        beta_1_power, beta_2_power = tf.pow(_BETA_1, exponent), tf.pow(_BETA_2, exponent)
+        for gradient, variable, mean, mean_square in zip(
+            gradients, self._trainable, self._means, self._mean_squares, strict=True
+        ):
+            if self._weight_decay and _is_kernel(variable):
+                tf.raw_ops.ResourceApplyGradientDescent(
+                    var=variable.value.handle,
+                    alpha=rate * self._weight_decay,
+                    delta=variable.value.read_value(),
+                )
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.value.handle,
+                m=mean.handle,
+                v=mean_square.handle,
+                beta1_power=beta_1_power,
+                beta2_power=beta_2_power,
+                lr=rate,
+                beta1=_BETA_1,
+                beta2=_BETA_2,
+                epsilon=_ADAM_EPSILON,
+                grad=gradient,
+            )
+
+
+_CLASSES = {"rmsprop": RMSProp, "adamw": AdamW}
+
+
+def optimizer_for(config: TrainConfig, trainable: Sequence[Any]) -> Optimizer:
+    """Returns the optimizer that a recipe names, for the trainable variables of a model."""
+    return _CLASSES[config.optimizer](trainable, config)
+
+
+def clipped(gradients: Sequence[Any], norm: float | None) -> Sequence[Any]:
+    """Returns the gradients, scaled down if their common L2 norm exceeds ``norm``; None: as is."""
+    return gradients if norm is None else tf.clip_by_global_norm(gradients, norm)[0]
+
+
+def _is_batch_norm(variable: Any) -> bool:
+    return variable.path.split("/")[-1] in ("gamma", "beta")
+
+
+def _is_kernel(variable: Any) -> bool:
+    return variable.path.split("/")[-1] == "kernel"

@@ -99,11 +99,12 @@ def search(
         on_skipped(image)
 
     given = [*setting_types()] if given is None else given
+    kinds = starts.kinds_of_pool(config.pool)
     recorded = search_run.recorded_config(workdir)
     if recorded is None:
-        config = starts.begun(config, given, starts.kinds_of_pool(config.pool))
+        config = starts.begun(config, given, kinds)
     else:
-        config = starts.continued(config, given, recorded, workdir)
+        config = starts.continued(config, given, recorded, kinds, workdir)
     champions = search_run.run(
         config,
         workdir,

@@ -17,8 +17,6 @@ from typing import Any
 
 from efficientnet_elite import registry
 from efficientnet_elite.config import (
-    AUTO,
-    NONE,
     PARTS,
     DataConfig,
     Limits,
@@ -33,8 +31,7 @@ from efficientnet_elite.fields import value_type
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
-from efficientnet_elite.networks.pretrained.sources import ALIASES
-from efficientnet_elite.networks.pretrained.sources import SOURCES as WEIGHTS
+from efficientnet_elite.networks.pretrained.sources import FILE_SUFFIXES
 from efficientnet_elite.search import rules
 
 
@@ -278,16 +275,9 @@ def _with_absolute_paths(data: DataConfig) -> DataConfig:
 
 
 def _with_absolute_weights(train: TrainConfig) -> TrainConfig:
-    """A recorded file of pretrained weights must be the same file from any directory.
-
-    What names a source, or no file that is there, stays as it is.
-    """
+    """A recorded file of pretrained weights must be the same file from any directory."""
     name = train.pretrained
-    if (
-        name is None
-        or name in (*WEIGHTS, *ALIASES, AUTO, NONE)
-        or not Path(name).expanduser().exists()
-    ):
+    if name is None or not ("/" in name or name.lower().endswith(FILE_SUFFIXES)):
         return train
     return replace(train, pretrained=_absolute(name))
 

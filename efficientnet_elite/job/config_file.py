@@ -11,7 +11,7 @@ import re
 import textwrap
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +159,14 @@ def _nearest_setting(dotted: str, known: Mapping[str, Any]) -> str:
 # -- writing -------------------------------------------------------------------------------------
 
 
-def as_toml(config: SearchConfig) -> str:
+def as_toml(config: SearchConfig, undecided: Collection[str] = ()) -> str:
     """A complete file of a config, with a comment for each setting.
 
     TOML has no value for "not set": such a setting stands there as a comment.
+
+    Args:
+      config: the settings.
+      undecided: dotted names of settings that depend on the images; they are comments, too.
     """
     parts = [
         "# Settings of a search, for `elite search --config=FILE.toml`. Flags override them.\n"
@@ -177,6 +181,8 @@ def as_toml(config: SearchConfig) -> str:
             section = part
         value = value_of(config, dotted)
         assignment = f"# {name} = (not set)" if value is None else f"{name} = {_toml(value)}"
+        if dotted in undecided:
+            assignment = f"# {name} = (follows from the number of training images)"
         comment = textwrap.fill(
             _described(dotted), 98, initial_indent="# ", subsequent_indent="# ",
             break_long_words=False, break_on_hyphens=False,

@@ -7,7 +7,6 @@ its values replace those settings that the user did not give.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,17 @@ Kind = tuple[str, Variant]
 
 
 IMAGENET = "imagenet"
-"""Value of the setting ``pretrained``: the network of `keras.applications` for these families. Keras
-downloads its weights if they are not in its cache."""
+"""Value of the setting ``pretrained``: the network of `keras.applications` that the families are
+made from. Keras downloads its weights if they are not in its cache."""
 
-# Families that are scaled-down forms of EfficientNet-B0. All other families have a published network
-# of their own name, or none.
+# Families that are scaled-down forms of EfficientNet-B0. All other families have a published
+# network of their own name, or none.
 _LIKE_B0 = ("elite", "hf", "efficientnet", "tinynet")
 _B0 = "efficientnet-b0"
 _LIKE_LITE0 = [(family, Variant("relu6", squeeze_excite=False)) for family in ("elite", "hf")]
 
-_LENGTHS = ("train.epochs", "train.warmup_epochs", "round_epochs", "first_elimination")
+LENGTHS = ("train.epochs", "train.warmup_epochs", "round_epochs", "first_elimination")
+"""Settings that `fitted` derives from the number of training images."""
 
 
 def kinds_of_pool(pool: str) -> list[Kind]:
@@ -204,7 +204,7 @@ def continued(
         )
     values: dict[str, Any] = {"train.pretrained": recorded.train.pretrained}
     if recorded.train.is_pretrained:
-        names = {*FINE_TUNING, *_LENGTHS}
+        names = {*FINE_TUNING, *LENGTHS}
         values |= {n: value_of(recorded if n not in given else config, n) for n in names}
     return with_values(config, values)
 

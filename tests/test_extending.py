@@ -28,6 +28,7 @@ from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.pretrained import imported, sources
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import select
 from efficientnet_elite.training.trainer import Trainer
@@ -110,6 +111,16 @@ def test_a_data_source_and_an_augmentation(add, tmp_path):
         data_lib.load(DataConfig("stripes"))
     with pytest.raises(UserError, match="there is no augmentation 'x': choose from inverted"):
         data_lib.load(DataConfig(augment="x"))
+
+
+def test_a_source_of_pretrained_weights(add, monkeypatch, tmp_path, capsys):
+    add(sources.SOURCES, outside.WEIGHTS)
+    assert "random" in sources.available()
+    assert sources.load_source("random").spec.name == "mobilenetv1-0.25"
+    monkeypatch.setattr(imported, "default_folder", lambda: tmp_path)
+    assert cli.main(["weights", "--format=json"]) == 0
+    row = json.loads(capsys.readouterr().out)[-1]
+    assert (row["name"], row["present"], row["licence"]) == ("random", True, "CC0-1.0")
 
 
 def test_additions_that_workers_lack_are_refused(tmp_path):
@@ -216,7 +227,7 @@ def test_all_entries_have_a_sentence():
     from efficientnet_elite.export.packages.targets import TARGETS
 
     tables = (SOURCES, ACTIVATIONS, costs.METRICS, TARGETS, CALIBRATION_METHODS, REMEDIES)
-    for table in (*tables, verify.RUNTIMES):
+    for table in (*tables, verify.RUNTIMES, sources.SOURCES):
         for name, entry in table.items():
             assert name == entry.name
             assert entry.description and not entry.description.endswith(".")

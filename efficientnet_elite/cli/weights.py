@@ -1,5 +1,5 @@
-"""Lists the sources of pretrained weights: whether each is present or must be installed or downloaded
-first, its licence, and which networks it can start. Nothing is downloaded.
+"""Lists the sources of pretrained weights: whether each is present or must be installed first, its
+licence, and which networks it can start. Nothing is downloaded.
 
 With --import, reads a file of weights once and stores it under the name of --as, in the folder
 where Keras keeps weights; --pretrained=NAME then finds it. PyTorch files are read without running

@@ -16,6 +16,7 @@ from efficientnet_elite.export.runtimes.verify import TOLERANCE, XNNPACK, Runtim
 from efficientnet_elite.networks.activations import ActivationFunction
 from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock
 from efficientnet_elite.networks.families.base import scaled_down
+from efficientnet_elite.networks.pretrained import sources
 from efficientnet_elite.networks.scaling import round_filters
 from efficientnet_elite.networks.spec import ArchSpec
 
@@ -118,6 +119,27 @@ def shifted(steps: int) -> Runtime:
         options={"steps": str(steps)},
     )
 
+
+def random_weights() -> Any:
+    """Invented, and of one layer only."""
+    from efficientnet_elite.networks.names import spec_by_name
+    from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+
+    spec = spec_by_name("mobilenetv1-0.25", classes=2, base_resolution=32)
+    arrays = {"stem_conv/kernel": np.ones((3, 3, 3, 8), np.float32)}
+    return PretrainedWeights(
+        "random", spec, arrays, (1 / 128,) * 3, (-1.0,) * 3, "CC0-1.0", "0" * 64, "a test"
+    )
+
+
+WEIGHTS = sources.Source(
+    "random",
+    "weights that nothing was learned with",
+    "CC0-1.0",
+    "mobilenetv1",
+    present=lambda: True,
+    load=f"{__name__}:random_weights",
+)
 
 METRIC = Metric(
     "operations",

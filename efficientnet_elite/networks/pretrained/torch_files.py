@@ -109,8 +109,8 @@ def read_torch(path: str | Path) -> dict[str, Array]:
         raise UserError(f"{path} is no PyTorch file: use a .pth or a .safetensors file") from None
     except pickles.RefusedError as refused:
         raise UserError(
-            f"{path} contains {refused}, but only plain tensors are read, since anything else could "
-            "run code: in PyTorch, save model.state_dict() alone"
+            f"{path} contains {refused}, but only plain tensors are read, because anything else "
+            "could run code: in PyTorch, save model.state_dict() alone"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -349,7 +349,7 @@ def _read_safetensors(path: Path, file: IO[bytes]) -> dict[str, Array]:
     except safetensors.SafetensorError as error:
         raise ValueError(str(error).splitlines()[0]) from None
     arrays = {}
-    for name, entry in entries:
+    for name, entry in sorted(entries, key=lambda each: each[0]):
         if entry["dtype"] not in _SAFETENSORS_TYPES:
             raise pickles.RefusedError(f"numbers of the type {entry['dtype']}")
         numbers = _decoded(bytes(entry["data"]), _SAFETENSORS_TYPES[entry["dtype"]])

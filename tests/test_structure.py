@@ -178,7 +178,10 @@ def test_the_build_document_names_every_room():
 # status and reports answer without loading TensorFlow.
 FRAMEWORKS = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets"}
 WITH_FRAMEWORK = {
-    "networks": {"build", "condense", "factories", "imported", "layers"},
+    "networks": {
+        *("build", "condense", "factories", "layers"),
+        *("keras_applications", "keras_layers", "keras_networks"),
+    },
     "training": {"keras_import", "tasks", "trainer"},
     "search": {"run"},
     **{

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.pretrained import weights
+from efficientnet_elite.networks.pretrained.keras_networks import cache_folder
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 
 _SUFFIX = ".npz"
@@ -14,9 +15,7 @@ _SUFFIX = ".npz"
 
 def default_folder() -> Path:
     """The folder of the user's imported weights, inside of that where Keras keeps its own."""
-    from keras.src.backend.config import keras_home  # Keras has no public function for it
-
-    return Path(keras_home()).expanduser() / "models" / "efficientnet-elite"
+    return cache_folder() / "efficientnet-elite"
 
 
 def names(folder: Path | None = None) -> list[str]:

@@ -1,16 +1,16 @@
 """Pretrained weights of `keras.applications`: from a model, a file, or Keras' cache and download.
 
 The padding is the one difference between these networks and ours. Keras pads strided depthwise
-convolutions by layers of their own. These do what ``same`` padding does, except those of MobileNetV1
-and of models that were made without an input size: they pad every map as if its sides were even.
+convolutions by layers of their own. These do what ``same`` padding does, except those of
+MobileNetV1 and of models that were made without an input size: they pad every map as if its sides
+were even.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from efficientnet_elite.networks.pretrained.keras_networks import (
     Place,
     cache_folder,
 )
-from efficientnet_elite.networks.pretrained.weights import Channels, PretrainedWeights
+from efficientnet_elite.networks.pretrained.weights import Channels, PretrainedWeights, sha256_of
 from efficientnet_elite.networks.spec import ArchSpec, draw_graph
 
 if TYPE_CHECKING:
@@ -72,10 +72,9 @@ def from_model(model: keras.Model, name: str | None = None) -> PretrainedWeights
 
 def recognised(layers: KerasLayers) -> KerasNetwork | None:
     """The network that layers of these names and sizes belong to; None if there is none."""
-    for network in KERAS_NETWORKS.values():
-        if _has_features(network, layers):
-            return network
-    return None
+    fitting = [network for network in KERAS_NETWORKS.values() if _has_features(network, layers)]
+    # A deeper network has all layers of the shallower ones of its width.
+    return max(fitting, key=lambda network: len(network.spec.graph.nodes), default=None)
 
 
 def from_layers(
@@ -139,7 +138,8 @@ def fill(
       UserError: an array is missing or has another shape.
     """
     arrays = {}
-    top = _top_layers(spec)
+    top = top_layers(spec)
+    norms = {node.name for node in spec.graph.nodes if isinstance(node.op, ops.BatchNorm)}
     for layer in build(spec).layers:
         variables = [v for v in layer.weights if "seed" not in v.path]
         source, first = places.get(layer.name, (layer.name, 0))
@@ -151,7 +151,7 @@ def fill(
             raise UserError(f"{origin} does not fit {spec.name}: layer {source} has no weights")
         for variable, value in zip(variables, values, strict=True):
             arrays[variable.path] = _shaped(value, tuple(variable.shape), source, origin)
-        if any(isinstance(node.op, ops.BatchNorm) for node in _nodes(spec, layer.name)):
+        if layer.name in norms:
             gamma, variance = f"{layer.name}/gamma", f"{layer.name}/moving_variance"
             arrays[gamma] = with_our_epsilon(
                 arrays[gamma], arrays[variance], layers.epsilon(source)
@@ -169,10 +169,6 @@ def with_our_epsilon(
     return (gamma * np.sqrt((wide + _EPSILON) / (wide + epsilon))).astype(np.float32)
 
 
-def _nodes(spec: ArchSpec, layer: str) -> list[Any]:
-    return [node for node in spec.graph.nodes if node.name == layer]
-
-
 def _shaped(
     value: NDArray[Any], shape: tuple[int, ...], layer: str, origin: str
 ) -> NDArray[np.float32]:
@@ -185,7 +181,7 @@ def _shaped(
     return np.ascontiguousarray(value.reshape(shape), np.float32)
 
 
-def _top_layers(spec: ArchSpec) -> set[str]:
+def top_layers(spec: ArchSpec) -> set[str]:
     """Names of the layers that turn features into logits."""
     blocks = tuple(block for block in spec.blocks if not block.top)
     features = {node.name for node in draw_graph(spec.input_shape, blocks).nodes}
@@ -196,7 +192,7 @@ def _has_features(network: KerasNetwork, layers: KerasLayers) -> bool:
     """Whether all layers before the top are there, with arrays of the right sizes."""
     spec = network.spec
     places = network.layers(spec)
-    top = _top_layers(spec)
+    top = top_layers(spec)
     for node in spec.graph.nodes:
         if node.name not in places or node.name in top:
             continue
@@ -211,7 +207,7 @@ def _has_features(network: KerasNetwork, layers: KerasLayers) -> bool:
 def _check_further_layers(network: KerasNetwork, layers: KerasLayers, origin: Origin) -> None:
     """Raises UserError if layers with weights, which ours lacks, may stand inside the network."""
     spec = network.spec
-    top = _top_layers(spec)
+    top = top_layers(spec)
     places = network.layers(spec)
     known = {source for source, _ in places.values()}
     order = list(layers.configs)
@@ -231,8 +227,6 @@ def _fitting_spec(network: KerasNetwork, layers: KerasLayers) -> ArchSpec:
     spec = network.spec
     classifier = layers.weights.get(network.layers(spec)["predictions"][0])
     if classifier is not None:
-        from dataclasses import replace
-
         *features, top = spec.blocks
         classes = classifier[0].shape[-1]
         spec = replace(spec, blocks=(*features, replace(top, classes=classes)))  # type: ignore[call-arg]
@@ -327,14 +321,9 @@ def load_imagenet(name: str) -> PretrainedWeights:
             f"the weights {name} could not be downloaded ({reason}): download {network.address} "
             f"elsewhere and save it as {file}"
         ) from error
-    sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    sha256 = sha256_of(file) if file.is_file() else ""
     origin = Origin(name, network.address, sha256, "Apache-2.0")
     return from_layers(of_model(model), origin, network)
-
-
-def is_cached(name: str) -> bool:
-    """Whether Keras' cache has the published weights of a network; asks no server."""
-    return (cache_folder() / KERAS_NETWORKS[name].file).is_file()
 
 
 def load_weights_file(path: Path, network: KerasNetwork, origin: Origin) -> PretrainedWeights:

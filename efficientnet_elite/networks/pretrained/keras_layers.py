@@ -107,7 +107,7 @@ def _of_h5(file: h5py.File) -> KerasLayers:
     """Weights in Keras' present format, or weights or a whole model in the one before Keras 3."""
     if "layers" in file and "layer_names" not in file.attrs:
         return KerasLayers(dict(_current_weights(file)))
-    group = file["model_weights"] if "model_weights" in file else file
+    group = file.get("model_weights", file)
     if "layer_names" not in group.attrs:
         raise ValueError("it holds no weights of a Keras model")
     weights = dict(_legacy_weights(group))

@@ -1,6 +1,6 @@
 """The networks of `keras.applications` that this project has too: layer names, files, addresses.
 
-Keras is not imported here.
+Only `cache_folder` and what calls it import Keras.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite import registry
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import Block, Cell, ZeroPaddedCell
+from efficientnet_elite.networks.families.variants import split_variant
 from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 
 _STORAGE = "https://storage.googleapis.com/"
@@ -167,12 +171,15 @@ def _nasnet_cells(spec: ArchSpec) -> dict[str, tuple[str, str]]:
     """Kind and identification in Keras of each cell, by its name here."""
     cells = [block for block in spec.blocks if isinstance(block, Cell)]
     identified = {cells[0].name: ("reduction", "stem_1"), cells[1].name: ("reduction", "stem_2")}
-    for index, cell in enumerate(cells[2:]):
+    normal_cells, after_a_reduction = 0, 0
+    for cell in cells[2:]:
         if cell.stride == 1:
-            identified[cell.name] = ("normal", str(index))
-        else:  # Keras counts the normal cells before it, and itself from the second group on
-            earlier = sum(other.stride == 1 for other in cells[2 : index + 2])
-            identified[cell.name] = ("reduction", f"reduce_{earlier}")
+            # Keras leaves out one number after the first of these reduction cells only.
+            identified[cell.name] = ("normal", str(normal_cells + after_a_reduction))
+            normal_cells += 1
+        else:
+            identified[cell.name] = ("reduction", f"reduce_{normal_cells}")
+            after_a_reduction = 1
     return identified
 
 
@@ -195,6 +202,12 @@ class KerasNetwork:
     address: str | None = None
     file: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """Its function and arguments, as they are written in Python."""
+        given = ", ".join(f"{key}={value}" for key, value in self.arguments.items() if value)
+        return f"{self.function}({given})" if given else self.function
 
     @cached_property
     def spec(self) -> ArchSpec:
@@ -305,16 +318,63 @@ KERAS_NETWORKS: dict[str, KerasNetwork] = {
 
 
 def cache_folder() -> Path:
-    """The folder in which Keras keeps the weights of `keras.applications`.
+    """The folder in which Keras keeps the weights that it downloads."""
+    from keras.src.backend.config import keras_home  # Keras has no public function for it
 
-    This is where `keras.utils.get_file` puts them. It is worked out here as Keras does, because
-    asking Keras would take seconds to import it.
-    """
-    if "KERAS_HOME" in os.environ:
-        home = Path(os.environ["KERAS_HOME"])
-    else:
-        user = Path("~").expanduser()
-        home = (user if os.access(user, os.W_OK) else Path("/tmp")) / ".keras"
-    if home.exists() and not os.access(home, os.W_OK):
+    home = Path(keras_home()).expanduser()
+    if home.exists() and not os.access(home, os.W_OK):  # as keras.utils.get_file does
         home = Path(tempfile.gettempdir()) / ".keras"
     return home / "models"
+
+
+def is_cached(name: str) -> bool:
+    """Whether Keras' cache has the published weights of a network; asks no server."""
+    return (cache_folder() / KERAS_NETWORKS[name].file).is_file()
+
+
+def load(name: str) -> PretrainedWeights:
+    """See `keras_applications.load_imagenet`, which is imported when it is needed."""
+    weights: PretrainedWeights = registry.resolve(
+        f"{__package__}.keras_applications:load_imagenet"
+    )(name)
+    return weights
+
+
+def imagenet_name(network: str) -> str:
+    """The name of the published weights of a network's own family, such as ``mobilenetv2-0.5``.
+
+    Args:
+      network: name of a network or family of this project, with or without a variant's suffix.
+
+    Returns:
+      the network itself if its weights are published; otherwise those of its family at width 1.
+
+    Raises:
+      UserError: no weights of its family are published with Keras.
+    """
+    base, _ = split_variant(network.lower())
+    published = [entry.name for entry in KERAS_NETWORKS.values() if entry.address]
+    if base in published:
+        return base
+    for prefix, name in _OF_FAMILIES.items():
+        if base.startswith(prefix):
+            return name
+    raise UserError(
+        f"no weights of {network} are published with Keras: there are those of "
+        f"{', '.join(_OF_FAMILIES)}; another source can be named instead"
+    )
+
+
+# The published weights for each family, by the start of its networks' names. The elite family, HF
+# and TinyNet are derived from EfficientNet-B0.
+_OF_FAMILIES = {
+    **dict.fromkeys(("elite", "hf", "efficientnet", "tinynet"), "efficientnet-b0"),
+    "mobilenetv1": "mobilenetv1",
+    "mobilenetv2": "mobilenetv2",
+    "ecamobilenetv2": "mobilenetv2",
+    "mobilenetv3-large-minimalistic": "mobilenetv3-large-minimalistic",
+    "mobilenetv3-small-minimalistic": "mobilenetv3-small-minimalistic",
+    "mobilenetv3-large": "mobilenetv3-large",
+    "mobilenetv3-small": "mobilenetv3-small",
+    "nasnet-a": "nasnet-a",
+}

@@ -5,7 +5,7 @@ Nothing is downloaded unless the user names a source that says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks.pretrained import imported, lite
+from efficientnet_elite.networks.pretrained import imported, keras_networks, lite
+from efficientnet_elite.networks.pretrained.keras_networks import KERAS_NETWORKS, KerasNetwork
 from efficientnet_elite.networks.pretrained.torch_files import read_torch
 from efficientnet_elite.networks.pretrained.weights import (
     PretrainedWeights,
@@ -61,7 +62,29 @@ def _lite(number: int, side: int) -> Source:
     )
 
 
-SOURCES: dict[str, Source] = registry.table(_lite(0, 224), _lite(1, 240), _lite(2, 260))
+def _keras(name: str, network: KerasNetwork, starts: str) -> Source:
+    side = network.spec.resolution
+    return Source(
+        name=name,
+        description=f"{network.label} of keras.applications, trained on ImageNet at {side} pixels",
+        licence="Apache-2.0",
+        starts=starts,
+        present=partial(keras_networks.is_cached, network.name),
+        load=partial(keras_networks.load, network.name),
+        install=f"--pretrained={name} downloads {network.address}",
+    )
+
+
+def _of_keras() -> Iterator[Source]:
+    yield _keras("imagenet", KERAS_NETWORKS["efficientnet-b0"], "networks derived from it")
+    for network in KERAS_NETWORKS.values():
+        if network.address is not None:
+            yield _keras(network.name, network, f"networks derived from {network.name}")
+
+
+SOURCES: dict[str, Source] = registry.table(
+    _lite(0, 224), _lite(1, 240), _lite(2, 260), *_of_keras()
+)
 
 # Names that stand for the first source of a list that is present.
 ALIASES = {"lite": ("lite2", "lite1", "lite0")}
@@ -86,8 +109,8 @@ def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeig
     """The weights of a source, of a name that the user has imported, or of a file.
 
     Args:
-      name_or_path: a name of `SOURCES` or `ALIASES`, a name given to ``elite weights --import``, or
-        the path of a file.
+      name_or_path: a name of `SOURCES` or `ALIASES`, a name given to ``elite weights --import``,
+        the path of a file, or ``NETWORK:PATH`` for a file that does not say of which network it is.
       folder: of the imported weights; by default `imported.default_folder`.
 
     Raises:
@@ -97,6 +120,9 @@ def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeig
     if name in SOURCES:
         weights: PretrainedWeights = registry.resolve(SOURCES[name].load)()
         return weights
+    network, _, path = name_or_path.partition(":")
+    if path and not _is_path(network):
+        return load_file(Path(path).expanduser(), network)
     if _is_path(name_or_path):
         return load_file(Path(name_or_path).expanduser())
     of_the_user = imported_sources(folder)
@@ -164,8 +190,12 @@ def _is_path(text: str) -> bool:
     return text.lower().endswith(FILE_SUFFIXES) or "/" in text
 
 
-def load_file(path: Path) -> PretrainedWeights:
+def load_file(path: Path, network: str | None = None) -> PretrainedWeights:
     """The weights of a file, whatever its format.
+
+    Args:
+      path: of the file.
+      network: name of the network that it belongs to, for files that do not say it.
 
     Raises:
       UserError: there is no such file, or it cannot be read.
@@ -176,9 +206,11 @@ def load_file(path: Path) -> PretrainedWeights:
     if suffix == ".npz" and is_normal_form(path):
         return load_normal_form(path)
     if suffix in _TORCH_SUFFIXES:
-        weights = registry.resolve(f"{_PRETRAINED}.timm:read")(read_torch(path), path.stem)
+        weights = registry.resolve(f"{_PRETRAINED}.timm:read")(
+            read_torch(path), network or path.stem
+        )
         return replace(weights, sha256=sha256_of(path), origin=str(path))
     if suffix in _KERAS_SUFFIXES:
-        read: Callable[[Path], Any] = registry.resolve(f"{_PRETRAINED}.files:read")
-        return read(path)
+        read: Callable[..., Any] = registry.resolve(f"{_PRETRAINED}.files:read")
+        return read(path, network)
     raise UserError(f"{path}: weights are read from files that end in {', '.join(FILE_SUFFIXES)}")

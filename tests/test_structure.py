@@ -179,10 +179,21 @@ def test_the_build_document_names_every_room():
 FRAMEWORKS = {"tensorflow", "keras", "keras_cv", "tensorflow_datasets"}
 WITH_FRAMEWORK = {
     "networks": {
-        *("build", "condense", "factories", "layers"),
+        *("build", "condense", "factories", "imported", "layers"),
         *("keras_applications", "keras_layers", "keras_networks"),
     },
-    "training": {"keras_import", "tasks", "trainer"},
+    "training": {
+        "distillation",
+        "graphs",
+        "head",
+        "keras_import",
+        "optimizers",
+        "repair",
+        "start",
+        "statistics",
+        "tasks",
+        "trainer",
+    },
     "search": {"run"},
     **{
         name: set()

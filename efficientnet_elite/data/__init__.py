@@ -19,7 +19,6 @@ if TYPE_CHECKING:
         sample_batches,
         steps_per_epoch,
         train_batches,
-        unlabelled_batches,
     )
     from .sources import load
 
@@ -34,7 +33,6 @@ _MODULE_OF = {
     "sample_batches": "pipeline",
     "steps_per_epoch": "pipeline",
     "train_batches": "pipeline",
-    "unlabelled_batches": "pipeline",
 }
 
 # In segmentation masks: the label of pixels that count neither in the loss nor in the score.
@@ -52,7 +50,6 @@ __all__ = [
     "sample_batches",
     "steps_per_epoch",
     "train_batches",
-    "unlabelled_batches",
 ]
 
 

@@ -26,6 +26,8 @@ from .store import SquareStore
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(uint8 images (batch, side, side, 3), int64 seed (2,)) to images of the same type and shape."""
 
+_UNLABELLED_SEED = 2**31  # added to the seed for unlabelled images, which get other crops
+
 
 def normalise(pixels: tf.Tensor) -> tf.Tensor:
     """Returns uint8 pixels of any shape as float32, pixel / 128 - 1, in [-1, 127/128], exactly."""
@@ -55,6 +57,7 @@ def train_batches(
     seed: int,
     first_epoch: int = 0,
     augment: Augmentation | None = None,
+    unlabelled: int = 0,
     steps: int | None = None,
 ) -> tuple[tf.data.Dataset, int]:
     """Returns an endless stream of augmented training batches.
@@ -71,12 +74,14 @@ def train_batches(
       first_epoch: the epoch to begin with, from 0.
       augment: further augmentation of a whole batch, see `Augmentation`. None for the one that
         `DataConfig.augment` names.
+      unlabelled: number of unlabelled images that follow those with labels in each batch. If there
+        are too few for an epoch they come several times; if there are more, epochs have others.
       steps: number of batches in an epoch; None for as many as the part has.
 
     Returns:
-      The stream, and the number of batches in an epoch. A batch is float32 images (batch,
-      resolution, resolution, 3) and int32 labels: (batch,) for classification, (batch, resolution,
-      resolution) for segmentation.
+      The stream, and the number of batches in an epoch. A batch is float32 images (batch +
+      unlabelled, resolution, resolution, 3) and int32 labels: (batch,) for classification, (batch,
+      resolution, resolution) for segmentation.
 
     Raises:
       UserError: the training part is smaller than one batch.
@@ -125,43 +130,29 @@ def train_batches(
         .batch(batch_size, drop_remainder=True)
         # After batching, because now all images have the same size: one call for the whole batch.
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        # Last: the next batch is made while the network trains on this one.
+        # The next batch is made while the network trains on this one.
         .prefetch(tf.data.AUTOTUNE)
         .with_options(_options())
     )
+    if unlabelled:
+        others = _unlabelled_batches(data, resolution, unlabelled, steps, seed, first_epoch)
+        batches = tf.data.Dataset.zip(batches, others).map(
+            lambda labelled, images: (tf.concat([labelled[0], images], 0), labelled[1])
+        )
     return batches, steps
 
 
-def unlabelled_batches(
-    data: ImageData,
-    *,
-    resolution: int,
-    batch_size: int,
-    steps: int,
-    seed: int,
-    first_epoch: int = 0,
+def _unlabelled_batches(
+    data: ImageData, resolution: int, batch_size: int, steps: int, seed: int, first_epoch: int
 ) -> tf.data.Dataset:
-    """Returns an endless stream of batches of the unlabelled images, augmented as for training.
-
-    Args:
-      data: a data set that has unlabelled images.
-      resolution: side of the network's input in pixels.
-      batch_size: images in a batch.
-      steps: batches in an epoch. Where there are fewer images, they come several times; where there
-        are more, each epoch has others.
-      seed: seed of the order and the augmentation.
-      first_epoch: the epoch to begin with, from 0.
-
-    Returns:
-      Batches of float32 images (batch, resolution, resolution, 3).
-    """
+    """Returns an endless stream of unlabelled images, augmented as for training."""
     assert data.unlabelled is not None
     part = data.unlabelled.repeated(steps * batch_size)
     stream, _ = train_batches(
         replace(data, parts={"train": part}, masks=False),
         resolution=resolution,
         batch_size=batch_size,
-        seed=seed,
+        seed=seed + _UNLABELLED_SEED,
         first_epoch=first_epoch,
         steps=steps,
     )

@@ -22,7 +22,7 @@ _VERSION = 1
 # The groups of arrays in a checkpoint. ``weights`` are all variables of the model, with the
 # statistics of batch normalisation and the state of random number generators. ``average`` is the
 # exponential moving average of those variables that are floating point numbers. ``optimizer`` are
-# the mean squares, then the momenta, of RMSProp.
+# the `Optimizer.variables`.
 PARTS = ("weights", "average", "optimizer")
 
 
@@ -38,11 +38,14 @@ class Checkpoint:
       spec: the network, as `ArchSpec.to_json` writes it.
       history: one dict for each epoch, with the fields of `EpochResult`.
       parts: for each of `PARTS` its arrays, in the order of the variables.
+      start: ``name`` and ``sha256`` of the pretrained weights that the training began from; None
+        for random weights. Checkpoints of versions that knew no other start do not say.
     """
 
     spec: str
     history: list[dict[str, Any]]
     parts: Mapping[str, Sequence[np.ndarray]]
+    start: Mapping[str, str] | None = None
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint atomically: to a temporary file, which is then renamed.
@@ -60,6 +63,8 @@ class Checkpoint:
             for i, array in enumerate(arrays)
         }
         header = {"version": _VERSION, "spec": self.spec, "history": self.history}
+        if self.start is not None:
+            header["start"] = dict(self.start)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         try:
@@ -87,6 +92,7 @@ class Checkpoint:
             with np.load(path, allow_pickle=False) as file:
                 header = json.loads(str(file["header"]))
                 version, spec, history = (header[key] for key in ("version", "spec", "history"))
+                start = header.get("start")
                 parts: dict[str, list[np.ndarray]] = {part: [] for part in PARTS}
                 for name in sorted(name for name in file.files if name != "header"):
                     parts[name.split("/")[0]].append(file[name])
@@ -101,4 +107,4 @@ class Checkpoint:
                 f"reads format {_VERSION}: use the version that wrote it, or delete the file to "
                 "train this network from the start"
             )
-        return cls(spec, history, parts)
+        return cls(spec, history, parts, start)

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.data import ImageData
@@ -50,6 +51,13 @@ def fit_logistic_regression(
     Returns:
       The classifier for features that are not standardised.
     """
+    # The matrices are small: threads of a linear algebra library would wait for one another longer
+    # than they compute, above all on a busy machine (67 s instead of 3 s).
+    with threadpool_limits(1, "blas"):
+        return _fit(features, labels, classes)
+
+
+def _fit(features: NDArray[np.float32], labels: NDArray[Any], classes: int) -> Head:
     views = features.reshape(len(features), -1, features.shape[-1])
     mean = views.mean((0, 1))
     deviation = views.std((0, 1)) + _DEVIATION_FLOOR

@@ -116,12 +116,11 @@ class AdamW:
             )
 
 
-_CLASSES = {"rmsprop": RMSProp, "adamw": AdamW}
-
-
 def optimizer_for(config: TrainConfig, trainable: Sequence[Any]) -> Optimizer:
     """Returns the optimizer that a recipe names, for the trainable variables of a model."""
-    return _CLASSES[config.optimizer](trainable, config)
+    if config.optimizer == "adamw":
+        return AdamW(trainable, config)
+    return RMSProp(trainable, config)
 
 
 def clipped(gradients: Sequence[Any], norm: float | None) -> Sequence[Any]:

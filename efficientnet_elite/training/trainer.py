@@ -31,10 +31,16 @@ from efficientnet_elite.networks import condense
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families.condense import training_form
 from efficientnet_elite.networks.layers import unsplit_groups
+from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.training import start
 from efficientnet_elite.training.checkpoint import Checkpoint
+from efficientnet_elite.training.distillation import Distillation, check_settings
+from efficientnet_elite.training.graphs import out_of_memory_as_training_error, unoptimized_graphs
 from efficientnet_elite.training.learning_rate import learning_rate
-from efficientnet_elite.training.outcome import EpochResult, Int8Result, OutOfMemory, TrainingError
+from efficientnet_elite.training.optimizers import clipped, optimizer_for
+from efficientnet_elite.training.outcome import EpochResult, Int8Result, TrainingError
+from efficientnet_elite.training.statistics import batch_norm_layers, frozen_statistics
 from efficientnet_elite.training.tasks import task_for
 
 Infer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -46,14 +52,6 @@ the model cannot be quantized."""
 
 # The most validation images for evaluation in int8, which is slow: one image at a time, one thread.
 INT8_IMAGES = 5000
-
-
-@contextmanager
-def _out_of_memory_as_training_error() -> Iterator[None]:
-    try:
-        yield
-    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        raise OutOfMemory("out of memory: try a smaller --batch_size") from error
 
 
 class Trainer:
@@ -70,14 +68,19 @@ class Trainer:
     Attributes:
       model: the network in training, with its current (not averaged) weights.
       history: results of the epochs trained so far.
-      build_seconds: time for building the network and its graphs.
+      build_seconds: time for building the network and its graphs, with ``start_seconds``.
+      start_seconds: time for loading pretrained weights, adapting them and fitting classifiers; 0
+        where a training begins from random weights.
+      teacher_seconds: time that the teacher of a distillation takes in each epoch, measured on one
+        batch in the first epoch; 0 without distillation.
 
     Raises:
       TrainingError: memory does not suffice.
-      UserError: the network does not fit the data set's task, or the checkpoint cannot be used.
+      UserError: the network does not fit the data set's task, the checkpoint cannot be used, or the
+        network cannot begin from the pretrained weights or learn from them.
     """
 
-    @_out_of_memory_as_training_error()
+    @out_of_memory_as_training_error()
     def __init__(
         self,
         spec: ArchSpec,
@@ -94,23 +97,26 @@ class Trainer:
         self.spec, self.config, self.checkpoint = spec, config, checkpoint
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
         self._task = task_for(spec, data)
+        check_settings(config, data)
         self.history: list[EpochResult] = []
         trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
         self.model = build(trained_spec, seed=seed, split_groups=True)
         self._learned_convolutions = condense.learned_layers(self.model)
-        for layer in self.model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = config.batch_norm_momentum
+        for layer in batch_norm_layers(self.model):
+            layer.momentum = config.batch_norm_momentum
+        saved = Checkpoint.load(checkpoint) if checkpoint.is_file() else None
+        self._student = self.model
+        self._distillation: Distillation | None = None
+        self.start_seconds = self.teacher_seconds = 0.0
+        self._source = start.load(config.pretrained)
+        if self._source is not None:
+            self._start_from(self._source, trained_spec, is_new=saved is None)
         self._variables = list(self.model.variables)
         self._float_variables = [v for v in self._variables if "float" in v.dtype]
         self._averages = [tf.Variable(v, trainable=False) for v in self._float_variables]
-        # The mean squares start at one, as in TensorFlow's RMSProp; those of Keras start at zero.
-        trainable = self.model.trainable_variables
-        self._mean_squares = [tf.Variable(tf.ones_like(v), trainable=False) for v in trainable]
-        self._momenta = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
-        self._has_weight_decay = [not _is_batch_norm(v) for v in trainable]
-        if checkpoint.is_file():
-            self._restore(Checkpoint.load(checkpoint))
+        self._optimizer = optimizer_for(config, self.model.trainable_variables)
+        if saved is not None:
+            self._restore(saved)
         self._batches: Iterator[Any] | None = None
         self._validation_batches = self._eval_batches("validation")
         self._train_function = tf.function(self._train_step, autograph=False)
@@ -118,6 +124,30 @@ class Trainer:
         self._trace_functions()
         self._is_first_step = True
         self.build_seconds = time.perf_counter() - started
+
+    def _start_from(self, source: PretrainedWeights, spec: ArchSpec, is_new: bool) -> None:
+        """Gives a new model its pretrained weights, and prepares distillation if it is wanted."""
+        started = time.perf_counter()
+        selection = start.selection_for(source, spec)
+        options = {"base_resolution": self._base_resolution, "seed": self._seed}
+        if is_new:
+            start.begin(self.model, selection, self._data, **options)
+        if self.config.distill != "none":
+            self._distillation = Distillation(
+                self.model,
+                selection,
+                self.config.distill,
+                self._data,
+                batch_size=self.config.batch_size + self._unlabelled,
+                **options,
+            )
+            self._student = self._distillation.student
+        self.start_seconds += time.perf_counter() - started
+
+    @property
+    def _unlabelled(self) -> int:
+        """Number of unlabelled images in a batch, after those with labels."""
+        return 0 if self._data.unlabelled is None else max(1, self.config.batch_size // 2)
 
     def _eval_batches(self, part: str) -> Any:
         return data_lib.eval_batches(
@@ -131,11 +161,11 @@ class Trainer:
     def _trace_functions(self) -> None:
         """Builds the graphs of training and prediction now, so that it counts as building."""
         side, size = self.spec.resolution, self.config.batch_size
-        images = tf.TensorSpec((size, side, side, 3), tf.float32)
+        images = tf.TensorSpec((size + self._unlabelled, side, side, 3), tf.float32)
         labels = tf.TensorSpec(self._task.labels_shape(size, side), tf.int32)
         scalar = tf.TensorSpec((), tf.float32)
         self._train_function = self._train_function.get_concrete_function(
-            images, labels, scalar, scalar
+            images, labels, scalar, scalar, tf.TensorSpec((), tf.int64), scalar
         )
         self._predict = self._predict.get_concrete_function(
             tf.TensorSpec((None, side, side, 3), tf.float32)
@@ -143,48 +173,39 @@ class Trainer:
 
     # -- one step --------------------------------------------------------------------------------
 
-    def _train_step(self, images: Any, labels: Any, rate: Any, decay: Any) -> Any:
+    def _train_step(
+        self, images: Any, labels: Any, rate: Any, decay: Any, step: Any, distill_weight: Any
+    ) -> Any:
         """Trains on one batch and updates the averages.
 
         Args:
-          images: float32 (batch, side, side, 3).
+          images: float32 (batch, side, side, 3); the unlabelled ones are the last.
           labels: int32, of the task's shape.
           rate: learning rate.
           decay: decay of the averages.
+          step: number of the step, from 0.
+          distill_weight: factor of the distillation loss.
 
         Returns:
-          The loss, a scalar.
+          The loss of the labels, a scalar.
         """
         trainable = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.model(images, training=True)
+        teacher = self._distillation
+        targets = [] if teacher is None else teacher.targets(images)
+        with (
+            tf.GradientTape() as tape,
+            frozen_statistics(self.model, self.config.freeze_statistics),
+        ):
+            outputs = self._student(images, training=True)
+            logits = outputs if teacher is None else outputs[0][: self.config.batch_size]
             loss = self._task.loss(logits, labels, self.config.label_smoothing)
             if self._learned_convolutions:
                 loss += condense.group_lasso_loss(self._learned_convolutions)
-        gradients = tape.gradient(loss, trainable)
-        for gradient, variable, has_weight_decay, mean_square, momentum in zip(
-            gradients,
-            trainable,
-            self._has_weight_decay,
-            self._mean_squares,
-            self._momenta,
-            strict=True,
-        ):
-            if has_weight_decay:
-                # The gradient of weight_decay / 2 * |w|^2 (L2), without computing that sum.
-                gradient += self.config.weight_decay * variable.value
-            # One kernel for each variable, where the Keras optimizer runs eight. Its epsilon is
-            # inside the root, as in the paper's code.
-            tf.raw_ops.ResourceApplyRMSProp(
-                var=variable.value.handle,
-                ms=mean_square.handle,
-                mom=momentum.handle,
-                lr=rate,
-                rho=self.config.rho,
-                momentum=self.config.momentum,
-                epsilon=self.config.epsilon,
-                grad=gradient,
-            )
+            objective = loss
+            if teacher is not None:
+                objective += distill_weight * teacher.loss(outputs, targets)
+        gradients = clipped(tape.gradient(objective, trainable), self.config.gradient_clip)
+        self._optimizer.apply(gradients, rate, step)
         for average, variable in zip(self._averages, self._float_variables, strict=True):
             # average -= (1 - decay) * (average - variable). The kernel does it in place, because
             # memory traffic is what makes this step slow.
@@ -224,7 +245,7 @@ class Trainer:
         while self.epochs_done < until_epoch:
             started = time.perf_counter()
             build_seconds_before = self.build_seconds
-            with _out_of_memory_as_training_error(), _unoptimized_graphs():
+            with out_of_memory_as_training_error(), unoptimized_graphs():
                 loss = self._train_epoch(on_step)
                 accuracy = self._accuracy(self._validation_batches)
             seconds = time.perf_counter() - started - (self.build_seconds - build_seconds_before)
@@ -242,26 +263,36 @@ class Trainer:
                 batch_size=self.config.batch_size,
                 seed=self._seed,
                 first_epoch=self.epochs_done,
+                unlabelled=self._unlabelled,
             )
             self._batches = iter(stream)
         first_step = self.epochs_done * self._steps
+        total_steps = self.config.epochs * self._steps
         losses = []
         for step in range(first_step, first_step + self._steps):
-            condense.drop_due_channels(
-                self._learned_convolutions, step, self.config.epochs * self._steps
-            )
+            condense.drop_due_channels(self._learned_convolutions, step, total_steps)
             images, labels = next(self._batches)
             rate = learning_rate(self.config, step, self._steps)
             # The decay grows with the step, so that short trainings have a useful average as well.
             decay = min(self.config.ema, (1 + step) / (10 + step))
+            distill_weight = self.config.distill_weight * max(0.0, 1 - step / total_steps)
             started = time.perf_counter()
             losses.append(
-                self._train_function(images, labels, tf.constant(rate), tf.constant(decay))
+                self._train_function(
+                    images,
+                    labels,
+                    tf.constant(rate),
+                    tf.constant(decay),
+                    tf.constant(step, tf.int64),
+                    tf.constant(distill_weight),
+                )
             )
             if self._is_first_step:
                 # The first call creates the kernels of the graph, which counts as building.
                 self.build_seconds += time.perf_counter() - started
                 self._is_first_step = False
+                if self._distillation is not None:
+                    self.teacher_seconds = self._distillation.seconds(images) * self._steps
             on_step(step - first_step + 1, self._steps)
         loss = float(np.mean([float(value) for value in losses]))
         if not np.isfinite(loss):
@@ -319,7 +350,7 @@ class Trainer:
         is_used = np.random.default_rng(self._seed).permutation(size) < INT8_IMAGES
         infer, fault = None, ""
         float_tallies, int8_tallies, first_in_batch = [], [], 0
-        with _out_of_memory_as_training_error(), self.averaged_weights():
+        with out_of_memory_as_training_error(), self.averaged_weights():
             try:
                 with unsplit_groups(self.model):
                     infer = quantize(self.model, representative_images)
@@ -353,38 +384,23 @@ class Trainer:
             parts={
                 "weights": [np.asarray(v) for v in self._variables],
                 "average": [v.numpy() for v in self._averages],
-                "optimizer": [v.numpy() for v in (*self._mean_squares, *self._momenta)],
+                "optimizer": [v.numpy() for v in self._optimizer.variables],
             },
+            start=start.identity(self._source),
         ).save(self.checkpoint)
 
     def _restore(self, saved: Checkpoint) -> None:
-        optimizer = (*self._mean_squares, *self._momenta)
-        variables_of_parts = (self._variables, self._averages, optimizer)
+        variables_of_parts = (self._variables, self._averages, self._optimizer.variables)
         if ArchSpec.from_json(saved.spec) != self.spec:
             raise UserError(
                 f"checkpoint {self.checkpoint} belongs to another network than {self.spec.name}: "
                 "delete it to train this network from the start"
             )
+        start.check_same(saved, self._source, self.checkpoint)
         for variables, arrays in zip(variables_of_parts, saved.parts.values(), strict=True):
             for variable, array in zip(variables, arrays, strict=True):
                 variable.assign(array)
         self.history = [EpochResult(**entry) for entry in saved.history]
-
-
-@contextmanager
-def _unoptimized_graphs() -> Iterator[None]:
-    """Switches off TensorFlow's graph optimizer, which takes seconds and makes nothing faster."""
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        disabled = before.get("disable_meta_optimizer", False)
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": disabled})
-
-
-def _is_batch_norm(variable: Any) -> bool:
-    return variable.path.split("/")[-1] in ("gamma", "beta")
 
 
 def load_averaged(path: Path) -> tuple[keras.Model, ArchSpec, int]:

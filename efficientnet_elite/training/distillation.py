@@ -1,0 +1,227 @@
+"""Distillation: the network that the pretrained weights belong to teaches a smaller one.
+
+A network that took its weights from the source has a subset of the source's channels. Its feature
+maps can therefore be compared with the same channels of the source, without layers in between. The
+teacher sees the crops that the student sees, at the student's input size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.data import ImageData
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.graph import Graph
+from efficientnet_elite.networks.pretrained.selection import Selection
+from efficientnet_elite.training.head import Head, classifier_name, fit_head
+from efficientnet_elite.training.start import source_model
+
+TEMPERATURE = 2.0
+_VARIANCE_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Two feature maps that are compared.
+
+    Attributes:
+      student, teacher: names of the layers that give them.
+      channels: for each channel of the student's map the index of the teacher's channel.
+    """
+
+    student: str
+    teacher: str
+    channels: NDArray[np.int64]
+
+
+def find_taps(selection: Selection) -> list[Tap]:
+    """Returns the feature maps that are compared: the last one of each stage.
+
+    A stage are the blocks with outputs of one shape. The stem is no stage; the last convolution
+    before the pooling is one. Maps without counterpart in the source are left out.
+    """
+    spec = selection.spec
+    source = selection.source.spec
+    teacher = source.resized((*spec.input_shape[:2], source.input_shape[-1])).graph
+    number_of = {node.name: number for number, node in enumerate(teacher.nodes)}
+    taps = {}
+    for block in spec.blocks[1:]:
+        node = spec.graph.nodes[spec.graph.outputs[block.name].node]
+        if block.top or len(node.shape) != 3 or node.name not in selection.channels:
+            continue
+        end = _end_of_stream(teacher, number_of[selection.nodes[node.name]])
+        if teacher.nodes[end].shape[:2] == node.shape[:2]:
+            channels = selection.channels[node.name]
+            taps[node.shape] = Tap(node.name, teacher.nodes[end].name, channels)
+    return list(taps.values())
+
+
+def _end_of_stream(graph: Graph, number: int) -> int:
+    """Follows a residual stream from a node to its last addition.
+
+    A shallower network takes the first blocks of a stage. They have to compute what all of them
+    compute in the teacher.
+    """
+    for later in range(number + 1, len(graph.nodes)):
+        node = graph.nodes[later]
+        if isinstance(node.op, ops.Add) and number in node.inputs:
+            number = later
+    return number
+
+
+class Distillation:
+    """The teacher of one network, and the loss of the network's distance from it.
+
+    Args:
+      model: the student.
+      selection: what the student took from the pretrained weights.
+      method: ``features``, ``logits`` or ``both``.
+      data: the data set, to which the teacher's classifier is fitted for ``logits`` and ``both``.
+      batch_size: images in a batch.
+      base_resolution: input side of the pool's unscaled network in pixels.
+      seed: seed of the choice of images for the teacher's classifier.
+
+    Attributes:
+      student: the model with the logits and all compared feature maps as outputs, in this order.
+
+    Raises:
+      UserError: the teacher has nothing that can be compared in this way.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        selection: Selection,
+        method: str,
+        data: ImageData,
+        *,
+        batch_size: int,
+        base_resolution: int,
+        seed: int,
+    ):
+        side = selection.spec.resolution
+        teacher = source_model(selection.source, side)
+        self._taps = find_taps(selection) if method in ("features", "both") else []
+        self._head: Head | None = None
+        layers = [tap.teacher for tap in self._taps]
+        outputs = [teacher.get_layer(name).output for name in layers]
+        if method in ("logits", "both"):
+            classifier = _classifier(selection, data)
+            self._head = fit_head(
+                teacher, classifier, data, base_resolution=base_resolution, seed=seed
+            )
+            outputs.append(teacher.get_layer(classifier).input)
+        if not outputs:
+            raise UserError(
+                f"{selection.spec.name} has no feature maps in common with "
+                f"{selection.source.name}: use --distill=none or logits"
+            )
+        self._teacher = keras.Model(teacher.inputs, outputs)
+        maps = [model.get_layer(tap.student).output for tap in self._taps]
+        self.student = keras.Model(model.inputs, [model.outputs[0], *maps])
+        # A graph of its own, so that the time it takes can be measured.
+        self._teach = tf.function(self._targets, autograph=False).get_concrete_function(
+            tf.TensorSpec((batch_size, side, side, 3), tf.float32)
+        )
+
+    def _targets(self, images: Any) -> list[Any]:
+        outputs = self._teacher(images, training=False)
+        outputs = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        maps = [
+            tf.gather(output, tap.channels, axis=-1)
+            for output, tap in zip(outputs, self._taps, strict=False)
+        ]
+        if self._head is None:
+            return maps
+        kernel, bias = self._head
+        return [tf.reshape(outputs[-1], (images.shape[0], -1)) @ kernel + bias, *maps]
+
+    def targets(self, images: Any) -> Any:
+        """Returns what the teacher makes of images, (batch, side, side, 3), for `loss`."""
+        return self._teach(images)
+
+    def loss(self, outputs: Sequence[Any], targets: Sequence[Any]) -> Any:
+        """Returns the distance of the student from the teacher, a scalar.
+
+        Args:
+          outputs: of `student`, for a batch of images.
+          targets: of `targets`, for the same images.
+        """
+        logits, *maps = outputs
+        loss = tf.constant(0.0)
+        if self._head is not None:
+            loss += logits_loss(logits, targets[0])
+            targets = targets[1:]
+        if maps:
+            losses = [features_loss(*pair) for pair in zip(maps, targets, strict=True)]
+            loss += tf.add_n(losses) / len(losses)
+        return loss
+
+    def seconds(self, images: Any) -> float:
+        """Measures how long the teacher takes for a batch of images."""
+        self._teach(images)  # the first call is slower
+        started = time.perf_counter()
+        self._teach(images)[0].numpy()
+        return time.perf_counter() - started
+
+
+def features_loss(student: Any, teacher: Any) -> Any:
+    """Mean squared difference of feature maps, in units of the variance of each teacher's channel.
+
+    Args:
+      student, teacher: float32 (batch, h, w, channels).
+    """
+    variance = tf.math.reduce_variance(teacher, [0, 1, 2]) + _VARIANCE_FLOOR
+    return tf.reduce_mean(tf.math.squared_difference(student, teacher) / variance)
+
+
+def logits_loss(student: Any, teacher: Any) -> Any:
+    """Kullback-Leibler divergence of softened predictions, times the square of the temperature.
+
+    See arXiv 1503.02531, section 2: the factor makes gradients comparable to those of labels.
+
+    Args:
+      student, teacher: logits, float32 (batch, classes).
+    """
+    log_p = tf.nn.log_softmax(teacher / TEMPERATURE)
+    log_q = tf.nn.log_softmax(student / TEMPERATURE)
+    divergence = tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), -1)
+    return TEMPERATURE**2 * tf.reduce_mean(divergence)
+
+
+def check_settings(config: TrainConfig, data: ImageData) -> None:
+    """Checks that settings of distillation do not contradict each other.
+
+    Raises:
+      UserError: there is nothing to learn from, or unlabelled images would not be used.
+    """
+    if config.distill != "none" and config.pretrained in (None, "none"):
+        raise UserError(
+            f"distill={config.distill} needs a network to learn from: set --pretrained, or use "
+            "--distill=none"
+        )
+    if config.distill == "none" and data.unlabelled is not None:
+        raise UserError(
+            "unlabelled images are used for distillation only: set --distill=features, or leave "
+            "out --unlabelled"
+        )
+
+
+def _classifier(selection: Selection, data: ImageData) -> str:
+    name = None if data.masks else classifier_name(selection.source.spec)
+    if name is None:
+        raise UserError(
+            f"{selection.source.name} has no classifier that could teach {selection.spec.name}: "
+            "use --distill=features"
+        )
+    return name

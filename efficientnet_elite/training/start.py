@@ -1,0 +1,162 @@
+"""What a network takes from pretrained weights before its first training step.
+
+First the weights: those of the source itself where the network is the same, otherwise a selection
+of its channels. Then the statistics of batch normalisation are adapted to the images and their
+size. Last, a new classifier is fitted to the features.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from efficientnet_elite import data as data_lib
+from efficientnet_elite.data import ImageData
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.graph import Node
+from efficientnet_elite.networks.pretrained.inputs import with_input_range
+from efficientnet_elite.networks.pretrained.selection import Selection, select
+from efficientnet_elite.networks.pretrained.sources import load_source
+from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.training.checkpoint import Checkpoint
+from efficientnet_elite.training.head import classifier_name, fit_head, set_head
+from efficientnet_elite.training.statistics import adapt_statistics
+
+_STATISTICS_BATCHES = 10
+_STATISTICS_BATCH = 48
+
+
+def load(name: str | None) -> PretrainedWeights | None:
+    """Loads the weights that `TrainConfig.pretrained` names, for this project's input range.
+
+    Args:
+      name: name of a source or path of a file. None or ``none``: random weights.
+
+    Returns:
+      The weights; None for random weights.
+
+    Raises:
+      UserError: the weights cannot be loaded, or the name is ``auto``, which is a question to the
+        job and not a name.
+    """
+    if name is None or name == "none":
+        return None
+    if name == "auto":
+        raise UserError("pretrained='auto' cannot be trained: name a source, a file, or none")
+    return with_input_range(load_source(name))
+
+
+def identity(source: PretrainedWeights | None) -> dict[str, str] | None:
+    """What a checkpoint records of the weights that a training began from."""
+    return None if source is None else {"name": source.name, "sha256": source.sha256}
+
+
+def check_same(saved: Checkpoint, source: PretrainedWeights | None, path: Path) -> None:
+    """Checks that a training is continued with the weights that it began from.
+
+    Raises:
+      UserError: the checkpoint at ``path`` began from others.
+    """
+    before = None if saved.start is None else saved.start["sha256"]
+    now = None if source is None else source.sha256
+    if before != now:
+        name_before = "random weights" if saved.start is None else saved.start["name"]
+        name_now = "random weights" if source is None else source.name
+        raise UserError(
+            f"checkpoint {path} began from {name_before} ({(before or 'no file')[:12]}) and not "
+            f"from {name_now}: set --pretrained as before, or delete it to train this network from "
+            "the start"
+        )
+
+
+def selection_for(source: PretrainedWeights, spec: ArchSpec) -> Selection:
+    """Returns what a network takes from pretrained weights.
+
+    It is everything but the classifier where the network is the one that the weights belong to.
+
+    Raises:
+      UserError: the network cannot start from these weights.
+    """
+    return _whole_network(source, spec) or select(source, spec)
+
+
+def _whole_network(source: PretrainedWeights, spec: ArchSpec) -> Selection | None:
+    """All weights but the classifier's, if the networks differ in classes and input size alone."""
+    pairs = list(zip(_nodes(source.spec), _nodes(spec), strict=False))
+    classifier = classifier_name(spec)
+    is_same = len(_nodes(source.spec)) == len(_nodes(spec)) and all(
+        one.name == other.name and (one.op == other.op or one.name == classifier)
+        for one, other in pairs
+    )
+    if classifier is None or not is_same:
+        return None
+    names = [node.name for _, node in pairs if node.name != classifier]
+    return Selection(
+        source,
+        spec,
+        arrays={
+            path: array
+            for path, array in source.arrays.items()
+            if path.rpartition("/")[0] != classifier
+        },
+        nodes={name: name for name in names},
+        channels={
+            node.name: np.arange(node.shape[-1]) for _, node in pairs if node.name != classifier
+        },
+    )
+
+
+def _nodes(spec: ArchSpec) -> list[Node]:
+    """The nodes of a network without those that only drop something in training."""
+    dropping = ops.Dropout | ops.DropPath
+    return [node for node in spec.graph.nodes if not isinstance(node.op, dropping)]
+
+
+def source_model(source: PretrainedWeights, side: int) -> keras.Model:
+    """Builds the network of pretrained weights, frozen, for images of a side in pixels."""
+    channels = source.spec.input_shape[-1]
+    model = build(source.spec.resized((side, side, channels)))
+    assign(model, source.arrays)
+    model.trainable = False
+    return model
+
+
+def assign(model: keras.Model, arrays: Any) -> None:
+    """Gives the variables of a model the arrays with their paths; others stay as they are."""
+    for variable in model.variables:
+        if variable.path in arrays:
+            variable.assign(arrays[variable.path])
+
+
+def begin(
+    model: keras.Model,
+    selection: Selection,
+    data: ImageData,
+    *,
+    base_resolution: int,
+    seed: int,
+) -> None:
+    """Gives a new model its pretrained weights and a classifier of the data set's classes.
+
+    Args:
+      model: of ``selection.spec``, with random weights.
+      selection: what it takes from pretrained weights.
+      data: the data set.
+      base_resolution: input side of the pool's unscaled network in pixels.
+      seed: seed of the choice of images.
+    """
+    assign(model, selection.arrays)
+    side = selection.spec.resolution
+    size = min(_STATISTICS_BATCH, data.parts["train"].size)
+    crops, _ = data_lib.train_batches(data, resolution=side, batch_size=size, seed=seed)
+    adapt_statistics(model, (images for images, _ in crops.take(_STATISTICS_BATCHES)))
+    classifier = None if data.masks else classifier_name(selection.spec)
+    if classifier is not None:
+        head = fit_head(model, classifier, data, base_resolution=base_resolution, seed=seed)
+        set_head(model, classifier, head)

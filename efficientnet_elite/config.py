@@ -7,7 +7,7 @@ docs/configuration.md and the classes' own documentation are made from that desc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields
 from math import isfinite
 from typing import Any
 
@@ -222,10 +222,6 @@ class TrainConfig:
         if self.pretrained == AUTO:
             raise ValueError("pretrained=auto has to be replaced by the name of a source")
         return self.pretrained not in (None, NONE)
-
-    def from_scratch(self) -> TrainConfig:
-        """The same recipe for a network that starts from random weights."""
-        return replace(self, pretrained=NONE, distill="none")
 
 
 @documented

@@ -18,6 +18,8 @@ from efficientnet_elite.networks.pretrained.sources import SOURCES
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.starts import start_of_candidate, start_of_search
+from efficientnet_elite.search.workdir import checkpoint_path
+from efficientnet_elite.training.checkpoint import Checkpoint
 from tests.support.command import SEARCH_FLAGS
 from tests.support.pretrained import random_weights, register
 
@@ -180,6 +182,7 @@ def test_files_of_weights_are_recorded_with_their_whole_path(monkeypatch, tmp_pa
     for given, recorded in (
         ("mine.npz", str(tmp_path / "mine.npz")),
         ("a/b.pth", str(tmp_path / "a/b.pth")),
+        ("mobilenetv2:b.h5", f"mobilenetv2:{tmp_path / 'b.h5'}"),
         ("lite0", "lite0"),
         ("none", "none"),
     ):
@@ -190,7 +193,8 @@ def test_files_of_weights_are_recorded_with_their_whole_path(monkeypatch, tmp_pa
 # -- real searches and trainings -----------------------------------------------------------------
 
 RECIPE = ("--distill=none", "--learning_rate=0.001")
-SEARCH = ["search", *SEARCH_FLAGS, *RECIPE, "--noexport"]
+FEW = ("--max_candidates=2", "--groups=1", "--epochs=2")
+SEARCH = ["search", *SEARCH_FLAGS, *FEW, *RECIPE, "--noexport"]
 
 
 def ended(capsys, *arguments: str | Path) -> tuple[int, str]:
@@ -221,9 +225,11 @@ def test_a_search_from_pretrained_weights(tiny, tmp_path, capsys, monkeypatch):
     assert (start.name, start.sha256, start.licence) == ("tiny", tiny.sha256, "Apache-2.0")
     config = SearchConfig.from_dict(meta["config"])
     assert (config.train.pretrained, config.train.optimizer) == ("tiny", "adamw")
-    assert (config.train.epochs, config.train.batch_size) == (3, 128)  # as the user gave them
-    assert config.train.warmup_epochs == pytest.approx(0.15)
+    assert (config.train.epochs, config.train.batch_size) == (2, 128)  # as the user gave them
+    assert config.train.warmup_epochs == pytest.approx(0.1)
     name = candidates[0].name
+    saved = Checkpoint.load(checkpoint_path(tmp_path / "run", name))
+    assert saved.start == {"name": "tiny", "sha256": tiny.sha256}
     assert start_of_candidate(meta, name) == {
         "name": "tiny",
         "sha256": tiny.sha256,
@@ -290,17 +296,16 @@ def test_unknown_weights_are_refused_before_anything_is_done(name, tmp_path, cap
 
 def test_networks_that_the_weights_do_not_fit_start_from_scratch(tiny, tmp_path, capsys):
     workdir = tmp_path / "run"
-    command = [*SEARCH, "--pool=mobilenetv1,squeezenet-1.1", "--groups=1", "--max_candidates=70"]
-    command += ["--budget_epochs=4", "--pretrained=tiny", f"--workdir={workdir}"]
-    kept = cli.main  # the plan leaves few candidates; all are judged
-    code = kept([*map(str, command)])
-    err = capsys.readouterr().err
+    command = [*SEARCH, "--pool=shufflenet-g1", "--max_candidates=1", "--epochs=1"]
+    code, err = ended(capsys, *command, "--pretrained=tiny", f"--workdir={workdir}")
     assert code == 0, err
-    assert "networks cannot start from tiny (squeezenet-1.1" in err
     with Ledger(workdir) as ledger:
-        start = start_of_search(ledger.meta())
-    assert start is not None and start.from_scratch[0].startswith("squeezenet-1.1")
-    assert start.of_network(start.from_scratch[0]) is None
+        start, (candidate,) = start_of_search(ledger.meta()), ledger.candidates()
+        record = read_record(ledger)
+    assert f"1 of 1 networks cannot start from tiny ({candidate.name}) and are trained from" in err
+    assert start is not None and start.from_scratch == (candidate.name,)
+    assert start.of_network(candidate.name) is None and record.from_scratch == {candidate.name}
+    assert Checkpoint.load(checkpoint_path(workdir, candidate.name)).start is None
 
 
 def test_single_networks_from_pretrained_weights(tiny, tmp_path, capsys, monkeypatch):

@@ -68,12 +68,12 @@ for _name, _default, _text in (
     ),
 ):
     flags.DEFINE_list(_name, _default, _text, flag_values=FLAGS)
-for _name, _default, _text in (
+for _name, _number, _text in (
     ("steps", 900, "Number of training steps."),
     ("resolution", 96, "Input side in pixels."),
     ("batch_size", 32, "Number of images in a training step."),
 ):
-    flags.DEFINE_integer(_name, _default, _text, lower_bound=1, flag_values=FLAGS)
+    flags.DEFINE_integer(_name, _number, _text, lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_string(
     "workdir",
     None,
@@ -190,7 +190,7 @@ class Study:
         given = _given(self._values.settings)
         values = {key: value for key, value in values.items() if key not in given}
         recipe = with_values(self._config, values).train
-        return Run(network, start, seed, recipe, source and source.sha256)
+        return Run(network, start, seed, recipe, None if source is None else source.sha256)
 
     # -- rows ------------------------------------------------------------------------------------
 
@@ -291,8 +291,9 @@ class _Times:
 
     def __init__(self, path: Path):
         self._path = path
-        seconds = json.loads(path.read_text()) if path.is_file() else [0.0, 0.0, 0.0]
-        self.cpu, self.wall, self.start = seconds
+        self.cpu = self.wall = self.start = 0.0
+        if path.is_file():
+            self.cpu, self.wall, self.start = json.loads(path.read_text())
         self._clocks = time.process_time(), time.perf_counter()
 
     def add(self, start: float = 0.0) -> None:

@@ -276,10 +276,16 @@ def _with_absolute_paths(data: DataConfig) -> DataConfig:
 
 def _with_absolute_weights(train: TrainConfig) -> TrainConfig:
     """A recorded file of pretrained weights must be the same file from any directory."""
-    name = train.pretrained
-    if name is None or not ("/" in name or name.lower().endswith(FILE_SUFFIXES)):
+    if train.pretrained is None or not _is_weights_file(train.pretrained):
         return train
-    return replace(train, pretrained=_absolute(name))
+    network, colon, path = train.pretrained.partition(":")
+    if colon and not _is_weights_file(network):
+        return replace(train, pretrained=f"{network}:{_absolute(path)}")
+    return replace(train, pretrained=_absolute(train.pretrained))
+
+
+def _is_weights_file(name: str) -> bool:
+    return "/" in name or name.lower().endswith(FILE_SUFFIXES)
 
 
 def _absolute(path: str | None) -> str | None:

@@ -18,6 +18,7 @@ from efficientnet_elite.search.starts import (
     Start,
     announce,
     check_unchanged,
+    from_scratch,
     load_start,
     refused,
 )
@@ -141,7 +142,9 @@ def _train(
     from efficientnet_elite.training.trainer import Trainer
 
     origin = None if start is None else start.of_network(spec.name)
-    recipe = config.train.from_scratch() if start is not None and origin is None else config.train
+    recipe = config.train
+    if start is not None and origin is None:
+        recipe, images = from_scratch(recipe, images)
     accuracies, checkpoints = [], []
     for seed in range(config.seed, config.seed + seeds):
         label = f"{name}-seed{seed}"

@@ -14,6 +14,7 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search import starts
 from efficientnet_elite.search.budget import Pace
 from efficientnet_elite.training.trainer import Trainer
 
@@ -49,17 +50,11 @@ def measure_pace(
     paces, builds = {}, []
     with TemporaryDirectory() as folder:
         for macs, spec in chosen.items():
-            seconds, build = _time(
-                spec,
-                replace(
-                    config,
-                    train=config.train.from_scratch()
-                    if spec.name in from_scratch
-                    else config.train,
-                ),
-                data,
-                Path(folder) / f"{macs}.npz",
-            )
+            train, images = config.train, data
+            if spec.name in from_scratch:
+                train, images = starts.from_scratch(train, images)
+            path = Path(folder) / f"{macs}.npz"
+            seconds, build = _time(spec, replace(config, train=train), images, path)
             paces[macs] = steps * seconds
             builds.append(build)
     return Pace.fit(paces, fmean(builds))

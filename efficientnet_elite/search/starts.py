@@ -7,9 +7,9 @@ and a search that is continued never changes them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from efficientnet_elite.config import NONE, TrainConfig
 from efficientnet_elite.errors import UserError
@@ -17,6 +17,9 @@ from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.networks.pretrained.sources import SOURCES, load_source
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
+
+if TYPE_CHECKING:
+    from efficientnet_elite.data import ImageData
 
 META = "start"
 """Key of the ledger's settings that holds the record of a `Start`; null for random weights."""
@@ -141,3 +144,14 @@ def announce(start: Start, networks: int, on_message: Callable[[str], None]) -> 
             f"{left} of {networks} networks cannot start from {start.name} ({examples}) and are "
             "trained from random weights: they are at a disadvantage"
         )
+
+
+def from_scratch(train: TrainConfig, data: ImageData) -> tuple[TrainConfig, ImageData]:
+    """The recipe and the images of a network that starts from random weights, unlike others.
+
+    It has no network to learn from, and so no use for images without labels.
+    """
+    return (
+        replace(train, pretrained=NONE, distill="none"),
+        replace(data, unlabelled=None),
+    )

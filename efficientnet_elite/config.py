@@ -177,8 +177,10 @@ class TrainConfig:
     pretrained: str | None = setting(
         None,
         "Pretrained weights that networks start from: the name of a source (`elite weights` lists "
-        "them), a file, or none for random weights. By default, or with auto, the best source that "
-        "is installed for these networks is used if there is one.",
+        "them), a file, imagenet for the published network of their family, or none for random "
+        "weights. By default, or with auto, a source of exactly the same kind is used if one is "
+        "on this machine. Pretrained weights change the defaults of the recipe "
+        "(docs/transfer.md).",
     )
     optimizer: str = setting(
         "rmsprop",

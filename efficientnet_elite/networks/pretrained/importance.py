@@ -172,6 +172,8 @@ def importance(
         kernel = arrays.get(f"{source}/kernel")
         if kernel is None or not isinstance(node.op, ops.Conv | ops.Dense):
             continue
+        if isinstance(node.op, ops.Conv) and node.op.groups > 1:
+            continue  # all of its channels are kept
         weights = np.square(kernel.astype(np.float64).reshape(-1, *kernel.shape[-2:])).sum(0)
         strength = weights @ np.square(scales.get(str(source), np.ones(weights.shape[1])))
         _collect(read, layouts.of(node.inputs[0]), moments[node.inputs[0]], strength)

@@ -95,7 +95,9 @@ def _align(source: Sequence[Block], target: Sequence[Block]) -> dict[str, str]:
 
 def _difference(source: Block, target: Block, width: float) -> float:
     """How little two blocks resemble each other, at a ratio of their channels."""
-    if getattr(source, "stride", 1) != getattr(target, "stride", 1):
+    # In segmentation networks, dilation replaces strides.
+    dilated = getattr(target, "dilation", 1) > 1
+    if not dilated and getattr(source, "stride", 1) != getattr(target, "stride", 1):
         return _NEVER
     difference = 10 * abs(log(_filters(target) / (_filters(source) * width)))
     for field in ("expanded", "kernel", "squeeze", "activation"):

@@ -1,0 +1,300 @@
+"""Makes a network that took channels from a larger one compute again what that one computes.
+
+Selecting channels changes all pre-activations, because the channels that were left out are missing
+from the sums. `repair` refits the weights that read the remaining channels, layer by layer, on a
+few hundred images; no labels are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.graph import Graph
+from efficientnet_elite.networks.pretrained.selection import Selection
+from efficientnet_elite.training.walk import BATCH, Floats, Positions, Walk
+
+Doubles = NDArray[np.float64]
+
+_RIDGE = 1e-3  # strength of the pull towards the selected weights, times the mean squared input
+_AFFINE_RIDGE = 1e-4  # the same for the factors of depthwise convolutions
+_SAMPLES_PER_INPUT = 2  # fewer samples than this do not determine the weights
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A layer of the target that is fitted, with the batch normalisation after it.
+
+    Attributes:
+      layer: index of the convolution in the target's graph.
+      norm: index of its batch normalisation.
+      goal: index of the node in the source's graph of which it has to give the output.
+      channels: channels of the goal.
+      skips: indices of the target's nodes that are added to the output before it is compared.
+    """
+
+    layer: int
+    norm: int
+    goal: int
+    channels: NDArray[np.int64]
+    skips: tuple[int, ...] = ()
+
+
+def repair(
+    model: keras.Model,
+    source_model: keras.Model,
+    selection: Selection,
+    images: Floats,
+    seed: int = 0,
+) -> None:
+    """Refits a network to the pre-activations of the network that its channels were taken from.
+
+    In the order of the layers, the kernel of each convolution with a counterpart is fitted by least
+    squares (ridge regression towards the selected weights) to what batch normalisation after the
+    counterpart outputs. The last convolution before an addition is fitted to the sum less what the
+    target itself adds to it. Depthwise convolutions keep their kernels and get the best scale and
+    offset of each channel. Batch normalisation gets the statistics measured on the images; where it
+    has no counterpart, that is all.
+
+    Args:
+      model: Keras model of `selection.spec` with the selected weights. It is changed.
+      source_model: Keras model of `selection.source.spec`, at the input size of ``images``.
+      selection: what the model took from the source.
+      images: (n, height, width, channels) in the input range of both models; about 300 suffice.
+      seed: of the positions in feature maps that are looked at, 64 for each image.
+    """
+    graph = selection.spec.graph
+    fits = _find_fits(selection)
+    positions = Positions(len(images), seed)
+    fits = [fit for fit in fits if _same_size(model, source_model, selection, fit)]
+    goals = _sample_goals(source_model, selection, fits, images, positions)
+    _Repair(model, graph, images, positions).run({fit.norm: fit for fit in fits}, goals)
+
+
+def recalibrate(model: keras.Model, images: Floats, batch_size: int = 48) -> None:
+    """Measures the statistics of all batch normalisations of a model anew.
+
+    They become the average over batches of images, each of which passes the model with the
+    statistics of its own batch. Dropout and stochastic depth are switched off meanwhile.
+
+    Args:
+      model: it is changed.
+      images: (n, height, width, channels) in the input range of the model.
+      batch_size: images in a batch.
+    """
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    dropouts = [x for x in model.layers if isinstance(x, keras.layers.Dropout)]
+    settings = [norm.momentum for norm in norms], [dropout.rate for dropout in dropouts]
+    for dropout in dropouts:
+        dropout.rate = 0.0
+    for number in range(max(1, len(images) // batch_size)):
+        for norm in norms:
+            norm.momentum = number / (number + 1)
+        start = number * batch_size
+        model(images[start : start + batch_size], training=True)
+    for norm, momentum in zip(norms, settings[0], strict=True):
+        norm.momentum = momentum
+    for dropout, rate in zip(dropouts, settings[1], strict=True):
+        dropout.rate = rate
+
+
+def _find_fits(selection: Selection) -> list[_Fit]:
+    """The convolutions of the target that can be fitted, in their order."""
+    graph, origin = selection.spec.graph, selection.source.spec.graph
+    indices = {node.name: index for index, node in enumerate(origin.nodes)}
+    fits = []
+    for norm, node in enumerate(graph.nodes):
+        if not isinstance(node.op, ops.BatchNorm) or node.name not in selection.nodes:
+            continue
+        layer = node.inputs[0]
+        if layer < 0 or graph.nodes[layer].name not in selection.nodes:
+            continue
+        if not isinstance(graph.nodes[layer].op, ops.Conv | ops.DepthwiseConv):
+            continue
+        counterpart = indices[selection.nodes[node.name]]
+        goal, _ = _sum_after(origin, counterpart)
+        _, skips = _sum_after(graph, norm)
+        fits.append(_Fit(layer, norm, goal, selection.channels[node.name], skips))
+    return fits
+
+
+def _sum_after(graph: Graph, norm: int) -> tuple[int, tuple[int, ...]]:
+    """The addition that ends a residual block with a batch normalisation, and what else it adds.
+
+    If there is none, the batch normalisation itself and nothing else.
+    """
+    end = norm
+    while True:
+        readers = [index for index, node in enumerate(graph.nodes) if end in node.inputs]
+        if len(readers) != 1:
+            return norm, ()
+        reader = graph.nodes[readers[0]]
+        if isinstance(reader.op, ops.Add):
+            skips = tuple(index for index in reader.inputs if index != end)
+            return (readers[0], skips) if max(skips, default=norm) < norm else (norm, ())
+        if not isinstance(reader.op, ops.DropPath | ops.Dropout):
+            return norm, ()
+        end = readers[0]
+
+
+def _same_size(
+    model: keras.Model, source_model: keras.Model, selection: Selection, fit: _Fit
+) -> bool:
+    """Whether a layer and its goal have feature maps of the same size."""
+    name = selection.spec.graph.nodes[fit.norm].name
+    goal = selection.source.spec.graph.nodes[fit.goal].name
+    shapes = (m.get_layer(n).output.shape for m, n in ((model, name), (source_model, goal)))
+    one, other = (shape[1:-1] for shape in shapes)
+    return one == other and len(one) == 2
+
+
+def _sample_goals(
+    source_model: keras.Model,
+    selection: Selection,
+    fits: list[_Fit],
+    images: Floats,
+    positions: Positions,
+) -> dict[int, Floats]:
+    """The source's outputs at the sampled positions, for each batch normalisation that is fitted.
+
+    Returns:
+      (images * positions, channels of the target) by the index of the batch normalisation.
+    """
+    names = [selection.source.spec.graph.nodes[fit.goal].name for fit in fits]
+    outputs = [source_model.get_layer(name).output for name in names]
+    forward = tf.function(keras.Model(source_model.input, outputs))
+    samples: list[list[Floats]] = [[] for _ in fits]
+    for first in range(0, len(images), BATCH):
+        maps = forward(tf.constant(images[first : first + BATCH]), training=False)
+        for rows, fit, x in zip(samples, fits, maps, strict=True):
+            rows.append(tf.gather(positions.sample(x, first), fit.channels, axis=1).numpy())
+    return {fit.norm: np.concatenate(rows) for fit, rows in zip(fits, samples, strict=True)}
+
+
+class _Repair:
+    """Fits the layers of a model in their order. See `repair` for the arguments."""
+
+    def __init__(self, model: keras.Model, graph: Graph, images: Floats, positions: Positions):
+        self.graph, self.positions = graph, positions
+        self.walk = Walk(model, graph, images)
+
+    def run(self, fits: Mapping[int, _Fit], goals: dict[int, Floats]) -> None:
+        norms = [i for i, node in enumerate(self.graph.nodes) if isinstance(node.op, ops.BatchNorm)]
+        for number, norm in enumerate(norms):
+            later = [i for other in norms[number:] for i in self._needed(other, fits.get(other))]
+            fit = fits.get(norm)
+            if fit is None:
+                self._measure(norm)
+            elif self._has_enough_samples(fit, goals[norm]):
+                self._fit_kernel(fit, goals.pop(norm), later)
+            else:
+                self._fit_affine(fit, goals.pop(norm), later)
+
+    def _is_plain(self, fit: _Fit) -> bool:
+        op = self.graph.nodes[fit.layer].op
+        return isinstance(op, ops.Conv) and op.groups == 1 and op.dilation == 1
+
+    def _has_enough_samples(self, fit: _Fit, goal: Floats) -> bool:
+        if not self._is_plain(fit):
+            return False
+        inputs = int(np.prod(self.walk.layer(fit.layer).kernel.shape[:-1]))
+        return len(goal) >= _SAMPLES_PER_INPUT * inputs
+
+    def _needed(self, norm: int, fit: _Fit | None) -> list[int]:
+        """The tensors that the fit of a batch normalisation looks at."""
+        layer = self.graph.nodes[norm].inputs[0]
+        if fit is None:
+            return [layer]
+        return [*fit.skips, *self.graph.nodes[layer].inputs, layer]
+
+    def _samples(self, batches: Iterable[tf.Tensor]) -> Floats:
+        return np.concatenate(
+            [self.positions.sample(x, i * BATCH).numpy() for i, x in enumerate(batches)]
+        )
+
+    def _goal_of_branch(self, fit: _Fit, goal: Floats, later: list[int]) -> Floats:
+        """What is left of the goal for the layer when the other parts of the sum are taken off."""
+        for skip in fit.skips:
+            goal = goal - self._samples(self.walk.keep(skip, later))
+        return goal
+
+    def _fit_kernel(self, fit: _Fit, goal: Floats, later: list[int]) -> None:
+        goal = self._goal_of_branch(fit, goal, later)
+        layer, norm = self.walk.layer(fit.layer), self.walk.layer(fit.norm)
+        node = self.graph.nodes[fit.layer]
+        read = self.walk.keep(node.inputs[0], later)
+        inputs = self._samples(_patches(x, layer) for x in read)
+        kernel = np.asarray(layer.kernel)
+        scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+        start = kernel.reshape(-1, kernel.shape[-1]) * scale
+        weights = _ridge(inputs, goal, start.astype(np.float64))
+        outputs = inputs @ weights.astype(np.float32)
+        layer.kernel.assign(weights.reshape(kernel.shape))
+        if layer.use_bias:
+            layer.bias.assign(np.zeros(kernel.shape[-1]))
+        _set_norm(norm, outputs.mean(0), outputs.var(0), np.ones_like(goal[0]), goal.mean(0))
+
+    def _fit_affine(self, fit: _Fit, goal: Floats, later: list[int]) -> None:
+        goal = self._goal_of_branch(fit, goal, later)
+        outputs = self._samples(self.walk.keep(fit.layer, later))
+        mean, variance = outputs.mean(0), outputs.var(0)
+        covariance = ((outputs - mean) * (goal - goal.mean(0))).mean(0)
+        slope = covariance / (variance + _AFFINE_RIDGE * variance.mean() + 1e-8)
+        _set_norm(self.walk.layer(fit.norm), mean, variance, slope, goal.mean(0))
+
+    def _measure(self, norm: int) -> None:
+        """Measures the statistics of a batch normalisation that is not fitted."""
+        layer = self.walk.layer(norm)
+        means, squares, weights = [], [], []
+        for x in self.walk.batches(self.graph.nodes[norm].inputs[0]):
+            axes = list(range(len(x.shape) - 1))
+            means.append(tf.reduce_mean(x, axes).numpy())
+            squares.append(tf.reduce_mean(tf.square(x), axes).numpy())
+            weights.append(len(x))
+        mean = np.average(means, 0, weights)
+        variance = np.maximum(np.average(squares, 0, weights) - np.square(mean), 0)
+        layer.moving_mean.assign(mean)
+        layer.moving_variance.assign(variance)
+
+
+def _patches(x: tf.Tensor, layer: keras.layers.Conv2D) -> tf.Tensor:
+    """What a convolution reads at each of its positions: (batch, h, w, inputs)."""
+    if layer.kernel_size == (1, 1) and layer.strides == (1, 1):
+        return x
+    return tf.image.extract_patches(
+        x,
+        (1, *layer.kernel_size, 1),
+        (1, *layer.strides, 1),
+        (1, 1, 1, 1),
+        layer.padding.upper(),
+    )
+
+
+def _ridge(inputs: Floats, goal: Floats, start: Doubles) -> Doubles:
+    """Weights for centred inputs and goals, pulled towards given ones: (inputs, outputs)."""
+    x, y = inputs - inputs.mean(0), goal - goal.mean(0)
+    # The products are sums over thousands of samples, for which float32 is exact enough.
+    gram = (x.T @ x).astype(np.float64) / len(x)
+    strength = _RIDGE * np.trace(gram) / len(gram) + 1e-12
+    pulled = gram + strength * np.eye(len(gram))
+    return np.linalg.solve(pulled, (x.T @ y).astype(np.float64) / len(x) + strength * start)
+
+
+def _set_norm(
+    norm: keras.layers.BatchNormalization,
+    mean: Floats,
+    variance: Floats,
+    slope: Floats,
+    offset: Floats,
+) -> None:
+    """Sets statistics, and gamma and beta so that x becomes slope * (x - mean) + offset."""
+    norm.moving_mean.assign(mean)
+    norm.moving_variance.assign(variance)
+    norm.gamma.assign(slope * np.sqrt(variance + norm.epsilon))
+    norm.beta.assign(offset)

@@ -141,21 +141,25 @@ def _cross_entropy(head: Head, views: NDArray[Any], targets: NDArray[Any]) -> fl
 # -- of networks ---------------------------------------------------------------------------------
 
 
+def logits_layer(spec: ArchSpec) -> str | None:
+    """Name of the last layer with weights, whose outputs are the logits; None if there is none."""
+    kinds = ops.Dense | ops.Conv | ops.LearnedConv
+    nodes = reversed(spec.graph.nodes)
+    return next((node.name for node in nodes if isinstance(node.op, kinds)), None)
+
+
 def classifier_name(spec: ArchSpec) -> str | None:
     """Name of the layer that makes logits out of one feature vector; None if there is none.
 
     Networks that classify each position and average afterwards have none, nor have those of
     segmentation.
     """
-    graph = spec.graph
-    for node in reversed(graph.nodes):
-        if isinstance(node.op, ops.Dense | ops.Conv):
-            source = graph.nodes[node.inputs[0]].shape if node.inputs[0] >= 0 else spec.input_shape
-            is_vector = len(source) == 1 or tuple(source[:2]) == (1, 1)
-            return node.name if is_vector else None
-        if isinstance(node.op, ops.LearnedConv):
-            return None
-    return None
+    nodes = spec.graph.nodes
+    node = next((node for node in nodes if node.name == logits_layer(spec)), None)
+    if node is None or not isinstance(node.op, ops.Dense | ops.Conv) or node.inputs[0] < 0:
+        return None
+    shape = nodes[node.inputs[0]].shape
+    return node.name if len(shape) == 1 or shape[:2] == (1, 1) else None
 
 
 def fit_head(

@@ -25,11 +25,13 @@ from efficientnet_elite.networks.pretrained.sources import load_source
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training.checkpoint import Checkpoint
-from efficientnet_elite.training.head import classifier_name, fit_head, set_head
+from efficientnet_elite.training.head import classifier_name, fit_head, logits_layer, set_head
+from efficientnet_elite.training.repair import repair
 from efficientnet_elite.training.statistics import adapt_statistics
 
 _STATISTICS_BATCHES = 10
 _STATISTICS_BATCH = 48
+_REPAIR_IMAGES = 300
 
 
 def load(name: str | None) -> PretrainedWeights | None:
@@ -83,33 +85,35 @@ def selection_for(source: PretrainedWeights, spec: ArchSpec) -> Selection:
     Raises:
       UserError: the network cannot start from these weights.
     """
-    return _whole_network(source, spec) or select(source, spec)
+    if is_same_network(source.spec, spec):
+        return _whole_network(source, spec)
+    return select(source, spec)
 
 
-def _whole_network(source: PretrainedWeights, spec: ArchSpec) -> Selection | None:
-    """All weights but the classifier's, if the networks differ in classes and input size alone."""
-    pairs = list(zip(_nodes(source.spec), _nodes(spec), strict=False))
-    classifier = classifier_name(spec)
-    is_same = len(_nodes(source.spec)) == len(_nodes(spec)) and all(
-        one.name == other.name and (one.op == other.op or one.name == classifier)
-        for one, other in pairs
+def is_same_network(source: ArchSpec, spec: ArchSpec) -> bool:
+    """Whether two networks differ in their classes, input size and drop rates at most."""
+    sized = source.resized((*spec.input_shape[:2], source.input_shape[-1]))
+    ours, theirs = _nodes(spec), _nodes(sized)
+    logits = logits_layer(spec)
+    return (
+        len(ours) == len(theirs)
+        and spec.input_shape == sized.input_shape
+        and all(
+            one.name == other.name and (one.op == other.op or one.name == logits)
+            for one, other in zip(ours, theirs, strict=True)
+        )
     )
-    if classifier is None or not is_same:
-        return None
-    names = [node.name for _, node in pairs if node.name != classifier]
-    return Selection(
-        source,
-        spec,
-        arrays={
-            path: array
-            for path, array in source.arrays.items()
-            if path.rpartition("/")[0] != classifier
-        },
-        nodes={name: name for name in names},
-        channels={
-            node.name: np.arange(node.shape[-1]) for _, node in pairs if node.name != classifier
-        },
-    )
+
+
+def _whole_network(source: PretrainedWeights, spec: ArchSpec) -> Selection:
+    """Everything but the classifier."""
+    logits = logits_layer(spec)
+    nodes = [node for node in _nodes(spec) if node.name != logits]
+    arrays = {
+        path: array for path, array in source.arrays.items() if path.rpartition("/")[0] != logits
+    }
+    channels = {node.name: np.arange(node.shape[-1]) for node in nodes}
+    return Selection(source, spec, arrays, {name: name for name in channels}, channels)
 
 
 def _nodes(spec: ArchSpec) -> list[Node]:
@@ -153,9 +157,19 @@ def begin(
     """
     assign(model, selection.arrays)
     side = selection.spec.resolution
-    size = min(_STATISTICS_BATCH, data.parts["train"].size)
-    crops, _ = data_lib.train_batches(data, resolution=side, batch_size=size, seed=seed)
-    adapt_statistics(model, (images for images, _ in crops.take(_STATISTICS_BATCHES)))
+    if is_same_network(selection.source.spec, selection.spec):
+        size = min(_STATISTICS_BATCH, data.parts["train"].size)
+        crops, _ = data_lib.train_batches(data, resolution=side, batch_size=size, seed=seed)
+        adapt_statistics(model, (images for images, _ in crops.take(_STATISTICS_BATCHES)))
+    else:
+        images, _ = data_lib.calibration_images(
+            data,
+            resolution=side,
+            base_resolution=base_resolution,
+            count=_REPAIR_IMAGES,
+            seed=seed,
+        )
+        repair(model, source_model(selection.source, side), selection, images, seed)
     classifier = None if data.masks else classifier_name(selection.spec)
     if classifier is not None:
         head = fit_head(model, classifier, data, base_resolution=base_resolution, seed=seed)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import efficientnet_elite as ee
-from efficientnet_elite import cli
+from efficientnet_elite import cli, report
 from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import request, starts
 from efficientnet_elite.job.recipes import FINE_TUNING, PRESETS, FineTuningLengths
 from efficientnet_elite.networks.pretrained.sources import SOURCES
+from efficientnet_elite.report import data
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.starts import start_of_candidate, start_of_search
@@ -257,8 +259,6 @@ def test_a_search_from_pretrained_weights(tiny, tmp_path, capsys, monkeypatch):
 
 def test_a_search_of_an_earlier_version_goes_on_from_scratch(searched, tmp_path, capsys, present):
     """Its settings do not mention pretrained weights, and none are chosen now."""
-    import shutil
-
     workdir = Path(shutil.copytree(searched, tmp_path / "run"))
     with Ledger(workdir, create=True) as ledger, ledger._writing():
         meta = ledger.meta()

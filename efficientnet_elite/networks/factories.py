@@ -17,6 +17,15 @@ from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import DISPLAY_NAMES, MEMBERS, spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 
+IMAGENET = "imagenet"  # the value of ``weights`` that stands for published weights
+
+# The members that are published networks, and the names of their weights in
+# `pretrained.keras_networks`.
+_PUBLISHED = {"elite0": "efficientnet-b0"}
+_PUBLISHED_TEXT = {
+    "elite0": "They are those of `keras.applications.EfficientNetB0`, which is this network."
+}
+
 
 def build_named(name_or_spec: str | ArchSpec, **options: Any) -> keras.Model:
     """Builds the Keras model of a spec, or of a network by name, such as ``elite9``.
@@ -46,6 +55,7 @@ def __getattr__(name: str) -> Any:
 
 def _make_factory(member: str) -> Callable[..., keras.Model]:
     default = spec_by_name(member)
+    published = _PUBLISHED_TEXT.get(member, "There are none of this network.")
 
     def factory(
         include_top: bool = True,
@@ -58,6 +68,8 @@ def _make_factory(member: str) -> Callable[..., keras.Model]:
         include_preprocessing: bool = True,
         name: str | None = None,
     ) -> keras.Model:
+        if weights == IMAGENET:
+            _check_published(member, include_top, classes)
         spec = spec_by_name(member, classes=classes)
         shape = _checked_input_shape(input_shape, input_tensor)
         if shape is not None:
@@ -71,7 +83,9 @@ def _make_factory(member: str) -> Callable[..., keras.Model]:
             input_tensor=input_tensor,
             name=name,
         )
-        if weights is not None:
+        if weights == IMAGENET:
+            _load_published(model, member, spec.input_shape[2])
+        elif weights is not None:
             load_weights(model, weights)
         return model
 
@@ -83,21 +97,51 @@ def _make_factory(member: str) -> Callable[..., keras.Model]:
 
     Args:
       include_top: whether to keep the classifier.
-      weights: path of a weights file, or None for random weights. There are no pretrained weights.
+      weights: None for random weights; the path of a weights file; or ``imagenet`` for weights
+        that were trained on ImageNet, from Keras' cache or downloaded into it. {published} In
+        images of one channel, they see three equal ones.
       input_tensor: a Keras tensor to build the model on.
       input_shape: (height, width, channels) of the input; by default the published one.
       pooling: global pooling of the last feature map: None, ``avg`` or ``max``. Only used without
         the top.
-      classes: number of classes.
+      classes: number of classes; 1000 with the top and the weights ``imagenet``.
       classifier_activation: ``softmax``, or None for logits.
       include_preprocessing: whether the model takes pixels from 0..255; otherwise apply
         `preprocess_input` first.
       name: of the model.
 
     Raises:
-      UserError: the shape or the weights file does not fit, or ``pooling`` is unknown.
+      UserError: the shape or the weights file does not fit, ``pooling`` is unknown, there are no
+        weights ``imagenet`` of this network, or they can be neither found nor downloaded.
     """
     return factory
+
+
+def _check_published(member: str, include_top: bool, classes: int) -> None:
+    """Raises UserError if there are no published weights for the arguments of a factory."""
+    title = MEMBERS[member].display_name
+    if member not in _PUBLISHED:
+        known = ", ".join(MEMBERS[name].display_name for name in _PUBLISHED)
+        raise UserError(
+            f"weights='imagenet': no weights of {title} are published, only of {known}; fine-tune "
+            f"{title} from those of a larger network with `elite train --pretrained=imagenet`"
+        )
+    if include_top and classes != 1000:
+        raise UserError(
+            f"weights='imagenet' has 1000 classes, not {classes}: leave classes out, or use "
+            "include_top=False and a classifier of your own"
+        )
+
+
+def _load_published(model: keras.Model, member: str, channels: int) -> None:
+    """Gives a model the published weights, for the input range of this project's networks."""
+    from efficientnet_elite.networks.pretrained import inputs, keras_applications
+
+    weights = keras_applications.load_imagenet(_PUBLISHED[member])
+    weights = inputs.adapt_input(inputs.with_input_range(weights), channels)
+    for variable in model.variables:
+        if variable.path in weights.arrays:
+            variable.assign(weights.arrays[variable.path])
 
 
 def _checked_input_shape(

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from keras.src.applications import nasnet
 
-from efficientnet_elite.networks.blocks import ActivationBlock, Cell, Classifier, ConvBlock
+from efficientnet_elite.networks.blocks import (
+    ActivationBlock,
+    Cell,
+    Classifier,
+    ConvBlock,
+    ZeroPaddedCell,
+)
 from efficientnet_elite.networks.blocks.cells import Gene, Genotype, parse_genotype
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES, cells, searched
@@ -170,3 +176,40 @@ def test_a_cell_computes_what_kerass_nasnet_cell_does(stride):
     image = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
     mine, reference = both(image)
     np.testing.assert_allclose(mine, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_a_zero_padded_cell_is_kerass_reduction_cell(side):
+    """Its strided poolings count the padding as zeros, which those of `Cell` leave out."""
+    genotype = NETWORKS["nasnet-a"].reduction
+    image = keras.Input((side, side, 6))
+    theirs, _ = nasnet._reduction_a_cell(image, None, 6, block_id="x")
+    reference = keras.Model(image, theirs)
+    rng = np.random.default_rng(0)
+    for layer in reference.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    x = rng.normal(size=(2, side, side, 6)).astype(np.float32)
+    branches = {"2a": "left1", "2b": "right1", "3b": "right2", "4b": "right3", "6a": "left4"}
+    errors = {}
+    for kind in (ZeroPaddedCell, Cell):
+        cell = kind("cell", genotype=genotype, filters=6, stride=2)
+        ours = build(ArchSpec("cells", (side, side, 6), (cell,)))
+
+        def copy(source: str, *targets: str, model: keras.Model = ours) -> None:
+            weights = reference.get_layer(source).get_weights()
+            for target in targets:
+                layer = model.get_layer(target)
+                layer.set_weights([weights.pop(0) for _ in layer.weights])
+
+        copy("reduction_conv_1_x", "cell_input_conv")
+        copy("reduction_bn_1_x", "cell_input_bn")
+        for state, branch in branches.items():
+            for step in (1, 2):
+                name = f"cell_state{state}_{step}"
+                source = f"separable_conv_{step}_reduction_{branch}_x"
+                copy(source, f"{name}_dwconv", f"{name}_conv")
+                copy(f"separable_conv_{step}_bn_reduction_{branch}_x", f"{name}_bn")
+        errors[kind] = np.abs(np.asarray(ours(x)) - np.asarray(reference(x))).max()
+    assert errors[ZeroPaddedCell] < 1e-5
+    assert errors[Cell] > 1e-2

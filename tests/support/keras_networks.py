@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
+from keras.src.legacy.saving import legacy_h5_format
 
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.pretrained.keras_networks import KERAS_NETWORKS
@@ -37,6 +40,13 @@ def random_application(name: str, side: int | None, **options: Any) -> keras.Mod
         options = {"classifier_activation": None, **options}
     shape = None if side is None else (side, side, 3)
     return randomise(function(weights=None, input_shape=shape, **network.arguments, **options))
+
+
+def save_as_published(model: keras.Model, path: Path) -> None:
+    """Writes the weights in the format before Keras 3, in which Keras publishes its weights."""
+    path.parent.mkdir(exist_ok=True)
+    with h5py.File(path, "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, model)
 
 
 def pixels(side: int, count: int = 2) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from efficientnet_elite.networks.pretrained.keras_networks import (
     Place,
     cache_folder,
 )
+from efficientnet_elite.networks.pretrained.variables import variables
 from efficientnet_elite.networks.pretrained.weights import Channels, PretrainedWeights, sha256_of
 from efficientnet_elite.networks.spec import ArchSpec, draw_graph
 
@@ -137,26 +139,37 @@ def fill(
     Raises:
       UserError: an array is missing or has another shape.
     """
-    arrays = {}
+    arrays: dict[str, NDArray[np.float32]] = {}
     top = top_layers(spec)
+    initial = None
     norms = {node.name for node in spec.graph.nodes if isinstance(node.op, ops.BatchNorm)}
-    for layer in build(spec).layers:
-        variables = [v for v in layer.weights if "seed" not in v.path]
-        source, first = places.get(layer.name, (layer.name, 0))
+    for layer, shapes in variables(spec).items():
+        source, first = places.get(layer, (layer, 0))
         values = layers.weights.get(source)
-        if values is None and layer.name in top:
-            values, first = [np.asarray(v) for v in variables], 0
-        values = (values or [])[first : first + len(variables)]
-        if len(values) != len(variables):
+        if values is None and layer in top:
+            initial = initial or _initial_top(spec)
+            arrays |= {path: initial[path] for path in shapes}
+            continue
+        values = (values or [])[first : first + len(shapes)]
+        if len(values) != len(shapes):
             raise UserError(f"{origin} does not fit {spec.name}: layer {source} has no weights")
-        for variable, value in zip(variables, values, strict=True):
-            arrays[variable.path] = _shaped(value, tuple(variable.shape), source, origin)
-        if layer.name in norms:
-            gamma, variance = f"{layer.name}/gamma", f"{layer.name}/moving_variance"
+        for (path, shape), value in zip(shapes.items(), values, strict=True):
+            arrays[path] = _shaped(value, shape, source, origin)
+        if layer in norms:
+            gamma, variance = f"{layer}/gamma", f"{layer}/moving_variance"
             arrays[gamma] = with_our_epsilon(
                 arrays[gamma], arrays[variance], layers.epsilon(source)
             )
     return arrays
+
+
+def _initial_top(spec: ArchSpec) -> dict[str, NDArray[np.float32]]:
+    """The arrays with which `build` begins the layers that turn features into logits."""
+    features = tuple(block for block in spec.blocks if not block.top)
+    height, width, channels = draw_graph(spec.input_shape, features).nodes[-1].shape
+    top = tuple(block for block in spec.blocks if block.top)
+    model = build(ArchSpec(spec.name, (height, width, channels), top))
+    return {v.path: np.asarray(v) for v in model.weights if "seed" not in v.path}
 
 
 def with_our_epsilon(
@@ -261,7 +274,9 @@ def _check_padding(
 def _input_range(network: KerasNetwork, layers: KerasLayers) -> tuple[Channels, Channels]:
     """Scale and offset of a pixel, from the model's own layers or its ``preprocess_input``."""
     scale, offset = np.ones(3), np.zeros(3)
-    own = {n: c for n, c in layers.configs.items() if c["class_name"] in _NORMALISED}
+    stem, _ = network.layers(network.spec)["stem_conv"]
+    before = takewhile(lambda entry: entry[0] != stem, layers.configs.items())
+    own = {name: config for name, config in before if config["class_name"] in _NORMALISED}
     for name, config in own.items():
         if config["class_name"] == "Rescaling":
             by, plus = np.array(config["scale"]), np.array(config["offset"])
@@ -314,7 +329,8 @@ def load_imagenet(name: str) -> PretrainedWeights:
     file = cache_folder() / network.file
     try:
         function = getattr(keras.applications, network.function)
-        model = function(weights="imagenet", **network.arguments)
+        shape = network.spec.input_shape
+        model = function(weights="imagenet", input_shape=shape, **network.arguments)
     except Exception as error:  # Keras raises bare exceptions if a download fails
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +207,13 @@ def load_file(path: Path, network: str | None = None) -> PretrainedWeights:
     if suffix == ".npz" and is_normal_form(path):
         return load_normal_form(path)
     if suffix in _TORCH_SUFFIXES:
-        weights = registry.resolve(f"{_PRETRAINED}.timm:read")(
-            read_torch(path), network or path.stem
-        )
-        return replace(weights, sha256=sha256_of(path), origin=str(path))
+        timm = import_module(f"{_PRETRAINED}.timm")
+        arrays = read_torch(path)
+        try:
+            weights = timm.read(arrays, network or path.stem, timm.describe(path))
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        return replace(weights, sha256=sha256_of(path), origin=f"{path} ({weights.origin})")
     if suffix in _KERAS_SUFFIXES:
         read: Callable[..., Any] = registry.resolve(f"{_PRETRAINED}.files:read")
         return read(path, network)

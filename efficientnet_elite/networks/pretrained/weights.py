@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,11 @@ class PretrainedWeights:
 HEADER = "pretrained"
 _VERSION = 1
 _VARIABLE = "variable/"  # precedes the path of each variable
+_TEXTS = tuple(
+    field.name
+    for field in fields(PretrainedWeights)
+    if field.name not in ("spec", "arrays", "scale", "offset")
+)
 
 
 def save(weights: PretrainedWeights, path: Path) -> None:
@@ -65,13 +70,10 @@ def save(weights: PretrainedWeights, path: Path) -> None:
     """
     header = {
         "version": _VERSION,
-        "name": weights.name,
         "spec": weights.spec.to_json(),
         "scale": weights.scale,
         "offset": weights.offset,
-        "licence": weights.licence,
-        "sha256": weights.sha256,
-        "origin": weights.origin,
+        **{name: getattr(weights, name) for name in _TEXTS},
     }
     arrays = {f"{_VARIABLE}{name}": array for name, array in weights.arrays.items()}
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -156,15 +158,15 @@ def _about(content: Any) -> PretrainedWeights:
     header = json.loads(content[HEADER].item())
     if header["version"] != _VERSION:
         raise ValueError("another version of the form")
+    texts = {name: header[name] for name in _TEXTS if name in header}
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError("an entry that is no text")
     return PretrainedWeights(
-        name=header["name"],
         spec=ArchSpec.from_json(header["spec"]),
         arrays={},
         scale=_channels(header["scale"]),
         offset=_channels(header["offset"]),
-        licence=header["licence"],
-        sha256=header["sha256"],
-        origin=header["origin"],
+        **texts,
     )
 
 

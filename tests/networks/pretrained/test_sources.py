@@ -161,19 +161,27 @@ def test_a_torch_file_goes_to_the_reader_of_torch_names(tmp_path, monkeypatch):
     module = ModuleType("timm")
     seen = {}
 
-    def read(arrays, name):
+    def read(arrays, name, description):
+        assert description == {"licence": "MIT"}
         seen.update(arrays)
-        return replace(WEIGHTS, name=name, sha256="", origin="")
+        return replace(WEIGHTS, name=name, sha256="", origin="timm net")
 
-    module.read = read
+    module.read, module.describe = read, lambda path: {"licence": "MIT"}
     monkeypatch.setitem(sys.modules, f"{sources.__package__}.timm", module)
     path = tmp_path / "net.pth"
     arrays = {"conv.weight": np.float32([1, 2])}
     path.write_bytes(as_zip(state_dict(arrays), arrays))
     loaded = sources.load_source(str(path))
-    assert (loaded.name, loaded.origin) == ("net", str(path))
+    assert (loaded.name, loaded.origin) == ("net", f"{path} (timm net)")
     assert loaded.sha256 == weights.sha256_of(path)
     np.testing.assert_array_equal(seen["conv.weight"], [1, 2])
+
+    def refuse(*_):
+        raise UserError("an unknown network")
+
+    module.read = refuse
+    with pytest.raises(UserError, match=r"net\.pth: an unknown network"):
+        sources.load_source(str(path))
 
 
 def test_all_sources_say_what_users_need_to_know():

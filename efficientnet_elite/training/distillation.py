@@ -91,9 +91,6 @@ class Distillation:
       base_resolution: input side of the pool's unscaled network in pixels.
       seed: seed of the choice of images for the teacher's classifier.
 
-    Attributes:
-      student: the model with the logits and all compared feature maps as outputs, in this order.
-
     Raises:
       UserError: the teacher has nothing that can be compared in this way.
     """
@@ -128,15 +125,14 @@ class Distillation:
             )
         self._teacher = keras.Model(teacher.inputs, outputs)
         maps = [model.get_layer(tap.student).output for tap in self._taps]
-        self.student = keras.Model(model.inputs, [model.outputs[0], *maps])
+        self._student = keras.Model(model.inputs, [model.outputs[0], *maps])
         # A graph of its own, so that the time it takes can be measured.
         self._teach = tf.function(self._targets, autograph=False).get_concrete_function(
             tf.TensorSpec((batch_size, side, side, 3), tf.float32)
         )
 
     def _targets(self, images: Any) -> list[Any]:
-        outputs = self._teacher(images, training=False)
-        outputs = list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+        outputs = _as_list(self._teacher(images, training=False))
         maps = [
             tf.gather(output, tap.channels, axis=-1)
             for output, tap in zip(outputs, self._taps, strict=False)
@@ -146,6 +142,10 @@ class Distillation:
         kernel, bias = self._head
         return [tf.reshape(outputs[-1], (images.shape[0], -1)) @ kernel + bias, *maps]
 
+    def outputs(self, images: Any, training: bool) -> list[Any]:
+        """Returns the student's logits for images and its feature maps that are compared."""
+        return _as_list(self._student(images, training=training))
+
     def targets(self, images: Any) -> Any:
         """Returns what the teacher makes of images, (batch, side, side, 3), for `loss`."""
         return self._teach(images)
@@ -154,7 +154,7 @@ class Distillation:
         """Returns the distance of the student from the teacher, a scalar.
 
         Args:
-          outputs: of `student`, for a batch of images.
+          outputs: of `outputs`, for a batch of images.
           targets: of `targets`, for the same images.
         """
         logits, *maps = outputs
@@ -197,6 +197,11 @@ def logits_loss(student: Any, teacher: Any) -> Any:
     log_q = tf.nn.log_softmax(student / TEMPERATURE)
     divergence = tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), -1)
     return TEMPERATURE**2 * tf.reduce_mean(divergence)
+
+
+def _as_list(outputs: Any) -> list[Any]:
+    """The outputs of a Keras model, which are no list if there is only one."""
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def check_settings(config: TrainConfig, data: ImageData) -> None:

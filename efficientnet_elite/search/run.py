@@ -51,6 +51,7 @@ from efficientnet_elite.search.starts import Start
 from efficientnet_elite.search.tensorboard import Summaries
 from efficientnet_elite.search.workdir import cache_path, has_checkpoints, lock
 from efficientnet_elite.training.keras_import import import_keras
+from efficientnet_elite.training.start import selection_for
 from efficientnet_elite.training.tasks import task_for
 from efficientnet_elite.training.trainer import Quantize
 
@@ -375,7 +376,9 @@ def _set_up(
     if selected.excluded:
         on_message(f"{len(selected.excluded)} candidates are over a limit and not trained")
     specs = [candidate.spec for candidate in selected.candidates]
-    start = None if source is None else Start.of(source, starts.refused(source, specs))
+    start = (
+        None if source is None else Start.of(source, starts.refused(source, specs, selection_for))
+    )
     if start is not None:
         starts.announce(start, len(specs), on_message)
     pace = None

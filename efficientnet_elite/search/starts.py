@@ -118,14 +118,27 @@ def check_unchanged(source: PretrainedWeights | None, recorded: Start | None, pl
     )
 
 
-def refused(source: PretrainedWeights, specs: Iterable[ArchSpec]) -> dict[str, str]:
-    """Name to reason of the networks that cannot start from these weights."""
+def refused(
+    source: PretrainedWeights,
+    specs: Iterable[ArchSpec],
+    selection: Callable[[PretrainedWeights, ArchSpec], object] = select,
+) -> dict[str, str]:
+    """Name to reason of the networks that cannot start from these weights.
+
+    Args:
+      source: the weights.
+      specs: the networks.
+      selection: what a training starts with (`training.start.selection_for`).
+    """
     reasons = {}
     for spec in specs:
         try:
-            select(source, spec, "first")  # the quickest way; all of them refuse the same
-        except UserError as error:
-            reasons[spec.name] = str(error)
+            select(source, spec, "first")  # the quickest way
+        except UserError:
+            try:
+                selection(source, spec)
+            except UserError as error:
+                reasons[spec.name] = str(error)
     return reasons
 
 

@@ -158,7 +158,8 @@ def test_every_field_is_described_and_reachable():
     assert {dotted for dotted, _, _ in all_fields()} - with_flag == {
         f"train.{name}"
         for name in ("decay_rate", "decay_epochs", "rho", "momentum", "epsilon",
-                     "batch_norm_momentum", "drop_rates")
+                     "batch_norm_momentum", "drop_rates", "gradient_clip", "distill_weight",
+                     "freeze_statistics")
     }  # fmt: skip
     for cls in (SearchConfig, DataConfig, TrainConfig, EngineConfig):
         for field in fields(cls):

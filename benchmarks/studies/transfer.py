@@ -253,7 +253,12 @@ class Study:
 
         def on_epoch(epoch: Any) -> None:
             times.add()
-            print(f"{run.network} from {run.start}: {epoch}", file=sys.stderr, flush=True)
+            print(
+                f"{run.network} from {run.start}, seed {run.seed}: epoch {epoch.epoch} of "
+                f"{run.recipe.epochs}, validation {epoch.validation_accuracy:.1%}",
+                file=sys.stderr,
+                flush=True,
+            )
 
         trainer.run(run.recipe.epochs, on_epoch)
         self.rows.append(

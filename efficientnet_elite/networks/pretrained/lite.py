@@ -24,7 +24,6 @@ from efficientnet_elite.networks.blocks import MBConv
 from efficientnet_elite.networks.families.base import Setting
 from efficientnet_elite.networks.families.efficientnet import efficientnet
 from efficientnet_elite.networks.families.variants import Variant
-from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained.torch_files import read_torch
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights, sha256_of
 from efficientnet_elite.networks.scaling import round_repeats
@@ -92,20 +91,29 @@ def lite_spec(number: int) -> ArchSpec:
 
     Lite0 is `elite0-relu6-nose`.
     """
-    if number == 0:
-        return spec_by_name("elite0-relu6-nose", classes=_CLASSES)
     network = _NETWORKS[number]
-    setting = network.setting
+    return scaled_lite(number, network.setting, network.dropout, _CLASSES)
+
+
+def scaled_lite(number: int, setting: Setting, dropout: float, classes: int) -> ArchSpec:
+    """The spec of an EfficientNet-Lite.
+
+    Args:
+      number: in its name.
+      setting: its width multiplier, depth multiplier and input side.
+      dropout: rate of dropout before the classifier.
+      classes: number of logits.
+    """
     spec = efficientnet(
-        f"lite{number}",
+        f"lite{number}" if number else "elite0",
         setting.width,
         setting.depth,
         setting.resolution,
-        _CLASSES,
+        classes,
         fixed_ends=True,
         # The first and the last stage are those of one block.
         repeats=lambda count, depth: 1 if count == 1 else round_repeats(count, depth),
-        dropout=network.dropout,
+        dropout=dropout,
     )
     return Variant("relu6", squeeze_excite=False).apply(spec)
 

@@ -146,10 +146,11 @@ def _reader(path: Path, file: IO[bytes]) -> Callable[[Path, IO[bytes]], dict[str
     file.seek(0)
     if start.startswith(_ZIP_MAGIC):
         return _read_zip
-    if start.startswith(b"\x80"):
-        return _read_legacy
+    # Before the pickles: the first byte is one of the header's length here, and may be any.
     if path.suffix == ".safetensors" or start[8:] == b"{":
         return _read_safetensors
+    if start.startswith(b"\x80"):
+        return _read_legacy
     raise _NotTorch
 
 

@@ -39,6 +39,8 @@ class PretrainedWeights:
         file does not say.
       sha256: of the file that they were read from, as 64 hexadecimal digits.
       origin: package, address or path that they were read from, for people.
+      deviation: in what the outputs of the network differ from those of the source's own
+        implementation, as half a sentence for people; empty if they are the same.
     """
 
     name: str
@@ -49,6 +51,7 @@ class PretrainedWeights:
     licence: str
     sha256: str
     origin: str
+    deviation: str = ""
 
 
 # The array of a file that says that it holds weights in the normal form, and what beside arrays.

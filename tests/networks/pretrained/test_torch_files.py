@@ -255,6 +255,17 @@ def test_safetensors(tmp_path):
         read(tmp_path, eighths, "net.safetensors")
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_safetensors_whose_first_byte_is_that_of_a_pickle(tmp_path, suffix):
+    pytest.importorskip("safetensors", reason="the extra timm is not installed")
+    header = {"x": bfloat16_entry(0, 4)}
+    spaces = 128 - len(safetensors_file(header, b"")) + 8  # the header's length becomes 0x80
+    text = json.dumps(header).encode() + b" " * spaces
+    content = struct.pack("<Q", len(text)) + text + b"\x80\x3f\x00\xc0"
+    assert content[0] == 0x80
+    assert read(tmp_path, content, f"net{suffix}")["x"].tolist() == [1, -2]
+
+
 def test_safetensors_without_its_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(UserError, match=r"pip install 'efficientnet-elite\[timm\]'"):

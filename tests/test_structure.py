@@ -183,8 +183,8 @@ WITH_FRAMEWORK = {
         *("keras_applications", "keras_layers", "keras_networks"),
     },
     "training": {
-        *("distillation", "graphs", "head", "keras_import", "optimizers", "repair", "start"),
-        *("statistics", "tasks", "trainer", "walk"),
+        *("averages", "distillation", "graphs", "head", "keras_import", "optimizers", "repair"),
+        *("start", "statistics", "tasks", "trainer", "walk"),
     },
     "search": {"run"},
     **{

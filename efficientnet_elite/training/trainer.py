@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,6 +34,7 @@ from efficientnet_elite.networks.layers import unsplit_groups
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training import start
+from efficientnet_elite.training.averages import Averages
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.distillation import Distillation, check_settings
 from efficientnet_elite.training.graphs import out_of_memory_as_training_error, unoptimized_graphs
@@ -98,6 +99,7 @@ class Trainer:
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
         self._task = task_for(spec, data)
         check_settings(config, data)
+        self._unlabelled = 0 if data.unlabelled is None else max(1, config.batch_size // 2)
         self.history: list[EpochResult] = []
         trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
         self.model = build(trained_spec, seed=seed, split_groups=True)
@@ -112,8 +114,7 @@ class Trainer:
         if self._source is not None:
             self._start_from(self._source, trained_spec, is_new=saved is None)
         self._variables = list(self.model.variables)
-        self._float_variables = [v for v in self._variables if "float" in v.dtype]
-        self._averages = [tf.Variable(v, trainable=False) for v in self._float_variables]
+        self._averages = Averages(self._variables)
         self._optimizer = optimizer_for(config, self.model.trainable_variables)
         if saved is not None:
             self._restore(saved)
@@ -143,11 +144,6 @@ class Trainer:
             )
             self._outputs = self._distillation.outputs
         self.start_seconds += time.perf_counter() - started
-
-    @property
-    def _unlabelled(self) -> int:
-        """Number of unlabelled images in a batch, after those with labels."""
-        return 0 if self._data.unlabelled is None else max(1, self.config.batch_size // 2)
 
     def _eval_batches(self, part: str) -> Any:
         return data_lib.eval_batches(
@@ -206,12 +202,7 @@ class Trainer:
                 objective += distill_weight * teacher.loss(outputs, targets)
         gradients = clipped(tape.gradient(objective, trainable), self.config.gradient_clip)
         self._optimizer.apply(gradients, rate, step)
-        for average, variable in zip(self._averages, self._float_variables, strict=True):
-            # average -= (1 - decay) * (average - variable). The kernel does it in place, because
-            # memory traffic is what makes this step slow.
-            tf.raw_ops.ResourceApplyGradientDescent(
-                var=average.handle, alpha=1 - decay, delta=average - variable.value
-            )
+        self._averages.update(decay)
         return loss
 
     def _predict_step(self, images: Any) -> Any:
@@ -299,17 +290,9 @@ class Trainer:
             raise TrainingError(f"the loss became {loss}: try a lower --learning_rate")
         return loss
 
-    @contextmanager
-    def averaged_weights(self) -> Iterator[None]:
+    def averaged_weights(self) -> AbstractContextManager[None]:
         """Gives the model the averaged weights for the duration of a with statement."""
-        current_values = [tf.identity(v.value) for v in self._float_variables]
-        for variable, average in zip(self._float_variables, self._averages, strict=True):
-            variable.assign(average)
-        try:
-            yield
-        finally:
-            for variable, value in zip(self._float_variables, current_values, strict=True):
-                variable.assign(value)
+        return self._averages.in_model()
 
     def accuracy(self, part: str) -> float:
         """Returns the score of the averaged weights on a part of the data set, 0..1.
@@ -383,14 +366,14 @@ class Trainer:
             history=[asdict(result) for result in self.history],
             parts={
                 "weights": [np.asarray(v) for v in self._variables],
-                "average": [v.numpy() for v in self._averages],
+                "average": [v.numpy() for v in self._averages.variables],
                 "optimizer": [v.numpy() for v in self._optimizer.variables],
             },
             start=start.identity(self._source),
         ).save(self.checkpoint)
 
     def _restore(self, saved: Checkpoint) -> None:
-        variables_of_parts = (self._variables, self._averages, self._optimizer.variables)
+        variables_of_parts = (self._variables, self._averages.variables, self._optimizer.variables)
         if ArchSpec.from_json(saved.spec) != self.spec:
             raise UserError(
                 f"checkpoint {self.checkpoint} belongs to another network than {self.spec.name}: "

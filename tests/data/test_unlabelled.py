@@ -26,7 +26,7 @@ def load(folder, cache_dir=None, **settings):
 
 def levels(batch):
     """The grey levels of images of a single colour."""
-    return [int(round((float(image.mean()) + 1) * 128)) for image in batch.numpy()]
+    return [round((float(image.mean()) + 1) * 128) for image in batch.numpy()]
 
 
 def stream(data, batches, first_epoch=0, unlabelled=4, batch_size=200):

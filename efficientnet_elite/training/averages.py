@@ -1,0 +1,51 @@
+"""The exponential moving average of a model's weights, which is what is evaluated and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+
+class Averages:
+    """Moving averages of the variables of a model that are floating point numbers.
+
+    They include the statistics of batch normalisation, as in the code of EfficientNet's authors.
+
+    Args:
+      model_variables: all variables of the model. The averages begin with their values.
+
+    Attributes:
+      variables: the averages.
+    """
+
+    def __init__(self, model_variables: Sequence[Any]):
+        self._averaged = [v for v in model_variables if "float" in v.dtype]
+        self.variables = [tf.Variable(v, trainable=False) for v in self._averaged]
+
+    def update(self, decay: Any) -> None:
+        """Moves the averages towards the current values; can be traced into a graph.
+
+        Args:
+          decay: share of the old average that remains, a scalar.
+        """
+        for average, variable in zip(self.variables, self._averaged, strict=True):
+            # average -= (1 - decay) * (average - variable). The kernel does it in place, because
+            # memory traffic is what makes this step slow.
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=average.handle, alpha=1 - decay, delta=average - variable.value
+            )
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """Context in which the model has the averages as its weights."""
+        current_values = [tf.identity(v.value) for v in self._averaged]
+        for variable, average in zip(self._averaged, self.variables, strict=True):
+            variable.assign(average)
+        try:
+            yield
+        finally:
+            for variable, value in zip(self._averaged, current_values, strict=True):
+                variable.assign(value)

@@ -20,6 +20,8 @@ SCHEDULES = ("exponential", "cosine")
 OPTIMIZERS = ("rmsprop", "adamw")
 DISTILLATIONS = ("none", "features", "logits", "both")
 GROUPING_METHODS = ("width", "count")
+# Values of TrainConfig.pretrained that name no weights; AUTO lets the job choose.
+AUTO, NONE = "auto", "none"
 CALIBRATION_IMAGES = 200  # training images in the representative data set, by default
 
 
@@ -175,8 +177,10 @@ class TrainConfig:
     pretrained: str | None = setting(
         None,
         "Pretrained weights that networks start from: the name of a source (`elite weights` lists "
-        "them), a file, or none for random weights. By default, or with auto, the best source that "
-        "is installed for these networks is used if there is one.",
+        "them), a file, imagenet for the published network of their family, or none for random "
+        "weights. By default, or with auto, a source of exactly the same kind is used if one is "
+        "on this machine. Pretrained weights change the defaults of the recipe "
+        "(docs/transfer.md).",
     )
     optimizer: str = setting(
         "rmsprop",
@@ -213,6 +217,13 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether networks start from pretrained weights; AUTO must have been decided before."""
+        if self.pretrained == AUTO:
+            raise ValueError("pretrained=auto has to be replaced by the name of a source")
+        return self.pretrained not in (None, NONE)
 
 
 @documented
@@ -434,45 +445,3 @@ class EngineConfig:
     def in_process(self) -> bool:
         """Whether candidates are trained in the search's own process."""
         return self.name == "local" and self.workers is None
-
-
-def _quick() -> SearchConfig:
-    """Nine candidates in three groups on the embedded digits.
-
-    ``elite search --config=quick --workdir=runs/digits``: 4 min 46 s on two cores (AMD EPYC,
-    TensorFlow 2.21), of which training 2 min 58 s (68 epochs), graph building 59 s, export 19 s.
-    Champions: 98.6, 99.4, 98.6 % int8 test accuracy (float 98.9, 99.4, 98.6) on 359 images.
-    """
-    return SearchConfig(
-        groups=3,
-        round_epochs=2,
-        first_elimination=3,
-        base_resolution=32,
-        max_candidates=9,
-        data=DataConfig(dataset="digits", min_area=0.5),  # the paper's 0.08 is for 350 epochs
-        train=TrainConfig(
-            epochs=10,
-            batch_size=32,
-            learning_rate=0.0015,
-            warmup_epochs=1.0,
-            schedule="cosine",
-            ema=0.99,
-            batch_norm_momentum=0.9,
-            drop_rates=0.0,
-        ),
-    )
-
-
-def _paper() -> SearchConfig:
-    """The paper's search: the whole eLite pool on ImageNet, 350 epochs, rounds of ten.
-
-    ``elite search --config=paper --data_dir=DIR --workdir=runs/imagenet``: not run by us. The paper
-    reports 80 to 150 GPU hours a group (Table 5) and 65.5 to 76.9 % top-1 for the champions; its
-    augmentation policy is not part of this project yet.
-    """
-    return SearchConfig(
-        rule="average", data=DataConfig(dataset="tfds:imagenet2012", validation_fraction=0.02)
-    )
-
-
-PRESETS = {"quick": _quick, "paper": _paper}

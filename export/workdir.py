@@ -17,6 +17,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import run
 from efficientnet_elite.search.champions import read_champions
 from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.starts import start_of_candidate
 from efficientnet_elite.search.workdir import checkpoint_path, lock
 from efficientnet_elite.training.trainer import load_averaged
 
@@ -113,9 +114,11 @@ def export_champions(
     exports, failures = [], []
     with lock(workdir), Ledger(workdir) as ledger:
         config, data = run.recorded(ledger, progress=progress)
+        meta = ledger.meta()
         for entry, settings, others in pending:
             try:
-                exported = _export(workdir, entry, config, data, settings, others)
+                start = start_of_candidate(meta, entry["name"])
+                exported = _export(workdir, entry, start, config, data, settings, others)
             except UserError as error:
                 failures.append(str(error))
                 continue
@@ -129,6 +132,7 @@ def export_champions(
 def _export(
     workdir: Path,
     entry: dict[str, Any],
+    start: dict[str, Any] | None,
     config: SearchConfig,
     data: data_lib.ImageData,
     settings: Settings,
@@ -165,6 +169,7 @@ def _export(
             "champion": entry,
             "spec": json.loads(spec.to_json()),
             "epochs": epochs,
+            "start": start,
             "checkpoint_sha256": _digest(checkpoint),
             "dataset": {"name": data.name, "fingerprint": data.fingerprint},
             "crop_fraction": data.pipeline.crop_fraction(spec.resolution, config.base_resolution),

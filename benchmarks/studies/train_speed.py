@@ -33,8 +33,9 @@ from unittest import mock
 from absl import flags
 
 from efficientnet_elite.benchmarks.studies import command
-from efficientnet_elite.config import PRESETS, EngineConfig, SearchConfig
+from efficientnet_elite.config import EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.ledger import Ledger
 

@@ -17,14 +17,15 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.config import (
     ENGINES,
-    PRESETS,
     DataConfig,
     EngineConfig,
     Limits,
     SearchConfig,
 )
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job import config_file, request, settings
+from efficientnet_elite.job.recipes import PRESETS
+from efficientnet_elite.job.request import Request
 from efficientnet_elite.training.keras_import import import_keras
 
 
@@ -156,11 +157,14 @@ def define_search(flags: absl_flags.FlagValues) -> None:
     define_options(flags, *settings.options())
 
 
+def search_request(flags: Any) -> Request:
+    """The settings that ``--config`` names, with the flags that were set."""
+    return request.search_request(values(flags, *settings.options()), flags.config)
+
+
 def search_config(flags: Any) -> SearchConfig:
-    """The config that ``--config`` names, with the flags that were set."""
-    return settings.search_config(
-        values(flags, *settings.options()), config_file.named_config(flags.config)
-    )
+    """The settings of `search_request` alone."""
+    return search_request(flags).config
 
 
 def define_engine(flags: absl_flags.FlagValues) -> None:

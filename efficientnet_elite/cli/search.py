@@ -56,15 +56,16 @@ def _skipped_printer() -> Callable[[SkippedImage], None]:
 def run(flags: Any, arguments: list[str]) -> None:
     """Runs the whole job; prints latencies, champions and the report's path."""
     common.no_arguments(arguments)
-    config, workdir = common.search_config(flags), common.workdir(flags)
+    request, workdir = common.search_request(flags), common.workdir(flags)
     engine = EngineConfig(flags.engine, flags.workers, flags.ray_address)
     common.quiet_tensorflow()
     from efficientnet_elite import job
 
     try:
         result = job.search(
-            config,
+            request.config,
             workdir,
+            given=request.given,
             engine=engine,
             export=flags.export,
             on_message=lambda text: print(text, file=sys.stderr),

@@ -8,13 +8,14 @@ interrupted, the same command continues it. Results are also written to train.js
 
 from __future__ import annotations
 
+import sys
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
-from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job import request
 
 if TYPE_CHECKING:
     from efficientnet_elite.job import Training
@@ -37,18 +38,17 @@ def run(flags: Any, arguments: list[str]) -> None:
     """Trains, then prints a line for each network to stdout."""
     from efficientnet_elite.job import training
 
-    config = settings.training_config(common.values(flags), config_file.named_config(flags.config))
-    training.check_networks(arguments, config.base_resolution)
+    asked = request.training_request(common.values(flags), flags.config)
+    training.check_networks(arguments, asked.config.base_resolution)
     workdir = common.workdir(flags)
     common.quiet_tensorflow()
     trainings = training.train(
         arguments,
         workdir,
-        train=config.train,
-        data=config.data,
-        base_resolution=config.base_resolution,
-        first_seed=config.seed,
+        asked.config,
+        given=asked.given,
         seeds=flags.seeds,
+        on_message=lambda text: print(text, file=sys.stderr),
     )
     head = ["network", "pixels", "params", "MACs", f"test {trainings[0].score}"]
     print(common.table([[*head, "deviation", "seeds"], *map(_cells, trainings)]), end="")

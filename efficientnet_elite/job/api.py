@@ -13,7 +13,7 @@ from typing import Any
 
 from efficientnet_elite.config import EngineConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job import request, settings
 from efficientnet_elite.job.evaluation import Evaluation
 from efficientnet_elite.job.exporting import ExportResult
 from efficientnet_elite.job.results import Search, load
@@ -61,9 +61,11 @@ def search(
     known = settings.options()
     others = ("workdir", "config", "engine", "workers", "ray_address", "export", "progress")
     settings.check_names(options, [*known, *others, "on_message"], "search")
+    asked = request.search_request(options, config)
     return run.search(
-        settings.search_config(options, config_file.named_config(config)),
+        asked.config,
         _folder(workdir),
+        given=asked.given,
         engine=EngineConfig(engine, _count("workers", workers), ray_address),
         export=export,
         progress=progress,
@@ -78,6 +80,7 @@ def train(
     config: str | Path = "quick",
     seeds: int = 1,
     progress: bool = True,
+    on_message: Callable[[str], None] = _LOG.warning,
     **options: Any,
 ) -> tuple[Training, ...]:
     """Trains networks by name, each with several seeds, and evaluates them on the test part.
@@ -88,6 +91,7 @@ def train(
       config: ``quick``, ``paper`` or a file of settings, see docs/configuration.md.
       seeds: trainings of each network, with seeds from ``seed`` on.
       progress: whether to show progress bars on stderr.
+      on_message: as for `search`.
       **options: the flags of ``elite train``, such as ``dataset``, ``epochs``, ``seed``.
 
     Raises:
@@ -97,21 +101,21 @@ def train(
     from efficientnet_elite.job import training
 
     known = [*settings.names_of("train", "data"), "base_resolution", "seed"]
-    settings.check_names(options, [*known, "workdir", "config", "seeds", "progress"], "train")
+    others = ("workdir", "config", "seeds", "progress", "on_message")
+    settings.check_names(options, [*known, *others], "train")
     for name in networks:
         settings.checked(name, str, "a network's name")
     if (seeds := _count("seeds", seeds) or 0) < 1:
         raise UserError(f"seeds={seeds}: must be at least 1")
-    wanted = settings.training_config(options, config_file.named_config(config))
+    asked = request.training_request(options, config)
     return training.train(
         networks,
         _folder(workdir),
-        train=wanted.train,
-        data=wanted.data,
-        base_resolution=wanted.base_resolution,
-        first_seed=wanted.seed,
+        asked.config,
+        given=asked.given,
         seeds=seeds,
         progress=progress,
+        on_message=on_message,
     )
 
 

@@ -11,12 +11,13 @@ import re
 import textwrap
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import PARTS, PRESETS, SearchConfig
+from efficientnet_elite.config import PARTS, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.settings import (
     checked,
     choices_of,
@@ -40,6 +41,17 @@ def is_file_name(text: str) -> bool:
 def named_config(name: str | Path) -> SearchConfig:
     """The config of a preset, or of a file; UserError where there is none."""
     return read(Path(name).expanduser()) if is_file_name(str(name)) else preset(str(name))
+
+
+def names_in(name: str | Path) -> frozenset[str]:
+    """Dotted names of the settings that a file holds itself; none for a preset.
+
+    UserError where the file cannot be read.
+    """
+    if not is_file_name(str(name)):
+        return frozenset()
+    values = _parsed(Path(name).expanduser())
+    return frozenset(dotted for dotted, _ in _flattened(values)) - {"base"}
 
 
 def read(path: Path) -> SearchConfig:
@@ -147,10 +159,14 @@ def _nearest_setting(dotted: str, known: Mapping[str, Any]) -> str:
 # -- writing -------------------------------------------------------------------------------------
 
 
-def as_toml(config: SearchConfig) -> str:
+def as_toml(config: SearchConfig, undecided: Collection[str] = ()) -> str:
     """A complete file of a config, with a comment for each setting.
 
     TOML has no value for "not set": such a setting stands there as a comment.
+
+    Args:
+      config: the settings.
+      undecided: dotted names of settings that depend on the images; they are comments, too.
     """
     parts = [
         "# Settings of a search, for `elite search --config=FILE.toml`. Flags override them.\n"
@@ -165,6 +181,8 @@ def as_toml(config: SearchConfig) -> str:
             section = part
         value = value_of(config, dotted)
         assignment = f"# {name} = (not set)" if value is None else f"{name} = {_toml(value)}"
+        if dotted in undecided:
+            assignment = f"# {name} = (follows from the number of training images)"
         comment = textwrap.fill(
             _described(dotted), 98, initial_indent="# ", subsequent_indent="# ",
             break_long_words=False, break_on_hyphens=False,

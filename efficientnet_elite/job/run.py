@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,10 @@ from efficientnet_elite import report
 from efficientnet_elite.benchmarks.latency import cpu_name
 from efficientnet_elite.config import EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job import starts
 from efficientnet_elite.job.latencies import measure_champions
 from efficientnet_elite.job.results import Champion, champions_of
+from efficientnet_elite.job.settings import setting_types
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import SkippedImage
@@ -55,6 +57,7 @@ def search(
     config: SearchConfig,
     workdir: Path,
     *,
+    given: Collection[str] | None = None,
     engine: EngineConfig | None = None,
     export: bool = True,
     progress: bool = True,
@@ -70,6 +73,8 @@ def search(
     Args:
       config: settings of the search; to continue one they must be the same.
       workdir: the work directory; it is created where it is missing.
+      given: dotted names of the settings that the user gave himself; by default all. Where networks
+        start from pretrained weights, the others are replaced by those that suit them (`starts`).
       engine: where candidates are trained; by default one after the other in this process.
       export: whether to export, benchmark and report when the search is finished.
       progress: whether to show progress bars on stderr.
@@ -93,10 +98,18 @@ def search(
         skipped.append(image)
         on_skipped(image)
 
+    given = [*setting_types()] if given is None else given
+    kinds = starts.kinds_of_pool(config.pool)
+    recorded = search_run.recorded_config(workdir)
+    if recorded is None:
+        config = starts.begun(config, given, kinds)
+    else:
+        config = starts.continued(config, given, recorded, kinds, workdir)
     champions = search_run.run(
         config,
         workdir,
         engine=engine,
+        fit=lambda config, images: starts.fitted(config, given, images),
         machine=cpu_name(),
         progress=progress,
         on_skipped=skip,

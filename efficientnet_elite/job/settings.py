@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,20 @@ from typing import Any
 from efficientnet_elite import registry
 from efficientnet_elite.config import (
     PARTS,
-    PRESETS,
     DataConfig,
     Limits,
     SearchConfig,
+    TrainConfig,
     all_fields,
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import value_type
+from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.networks.pretrained.sources import FILE_SUFFIXES
 from efficientnet_elite.search import rules
 
 
@@ -255,16 +258,34 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
             top[part] = replace(getattr(config, part), **replaced)
     config = replace(config, **top)
     return replace(
-        config, data=_with_absolute_paths(config.data), metric_table=_absolute(config.metric_table)
+        config,
+        data=_with_absolute_paths(config.data),
+        train=_with_absolute_weights(config.train),
+        metric_table=_absolute(config.metric_table),
     )
 
 
 def _with_absolute_paths(data: DataConfig) -> DataConfig:
     """A recorded setting must mean the same images from any directory."""
+    data = replace(data, unlabelled=_absolute(data.unlabelled))
     name, _, argument = data.dataset.partition(":")
     if name in SOURCES and SOURCES[name].is_path and argument:
         return replace(data, dataset=f"{name}:{_absolute(argument)}")
     return data
+
+
+def _with_absolute_weights(train: TrainConfig) -> TrainConfig:
+    """A recorded file of pretrained weights must be the same file from any directory."""
+    if train.pretrained is None or not _is_weights_file(train.pretrained):
+        return train
+    network, colon, path = train.pretrained.partition(":")
+    if colon and not _is_weights_file(network):
+        return replace(train, pretrained=f"{network}:{_absolute(path)}")
+    return replace(train, pretrained=_absolute(train.pretrained))
+
+
+def _is_weights_file(name: str) -> bool:
+    return "/" in name or name.lower().endswith(FILE_SUFFIXES)
 
 
 def _absolute(path: str | None) -> str | None:
@@ -283,6 +304,13 @@ def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConf
                 raise UserError(f"{name}={value!r}: use {' or '.join(option.choices)}")
             replaced |= dict.fromkeys(option.fields, value)
     return with_values(config, replaced)
+
+
+def given_fields(values: Mapping[str, Any]) -> frozenset[str]:
+    """Dotted names of the fields that options set which are given, those that are not None."""
+    table = options()
+    names = [name for name, value in values.items() if name in table and value is not None]
+    return frozenset(chain.from_iterable(table[name].fields for name in names))
 
 
 def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> DataConfig:

@@ -164,16 +164,29 @@ def spec_by_name(
     Raises:
       UserError: the name is unknown, or the network cannot be built for so small an input.
     """
+    family, variant = family_of_network(name, base_resolution)
+    base, _ = split_variant(name.lower())
+    setting = family.settings(base_resolution)[base]
+    spec = variant_spec(family, variant, base, setting, classes)
+    if not fits(spec):
+        side = spec.resolution
+        raise UserError(f"{name} cannot be built for inputs of {side} x {side} pixels: use more")
+    return spec
+
+
+def family_of_network(
+    name: str, base_resolution: int = IMAGENET_RESOLUTION
+) -> tuple[Family, Variant]:
+    """The family that a network belongs to, and the variant that its name asks for.
+
+    Args:
+      name, base_resolution: as for `spec_by_name`.
+
+    Raises:
+      UserError: the name is unknown.
+    """
     base, variant = split_variant(name.lower())
     for family in _all_families().values():
-        if base.startswith(family.name):
-            setting = family.settings(base_resolution).get(base)
-            if setting is not None:
-                spec = variant_spec(family, variant, base, setting, classes)
-                if not fits(spec):
-                    side = spec.resolution
-                    raise UserError(
-                        f"{name} cannot be built for inputs of {side} x {side} pixels: use more"
-                    )
-                return spec
+        if base.startswith(family.name) and base in family.settings(base_resolution):
+            return family, variant
     raise UserError(f"unknown model {name!r}: `elite models --pool=NAME` lists those of a pool")

@@ -16,6 +16,7 @@ from efficientnet_elite.report import race_tables
 from efficientnet_elite.report.columns import Columns, Table, joined, table
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.results import choices, validated
+from efficientnet_elite.search.starts import start_of_candidate
 from efficientnet_elite.search.summary_text import member_text
 
 FORMAT = 3
@@ -228,6 +229,10 @@ def _candidates(contents: Contents) -> Table:
         "depth": ("depth multiplier", lambda pair: pair[1].depth),
         "params": ("parameters", lambda pair: pair[1].params),
         "macs": ("multiply-accumulates of one image", lambda pair: pair[1].macs),
+        "start": (
+            "pretrained weights that it started from; none for random weights",
+            lambda pair: (start_of_candidate(contents.meta, pair[1].name) or {}).get("name"),
+        ),
     }
     pairs = [(group, member) for group in contents.summary.groups for member in group.members]
     return table("candidates", "A candidate.", columns, pairs)

@@ -9,6 +9,7 @@ from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.cost import ForecastCheck
 from efficientnet_elite.report.markup import Html, note, plural, tag
 from efficientnet_elite.search.schedule import asked_schedule, schedule_of
+from efficientnet_elite.search.starts import RANDOM, start_of_search
 from efficientnet_elite.text import duration
 
 
@@ -148,6 +149,7 @@ def settings(contents: Contents) -> Html:
         for name, values in parts.items()
         if any(value is not None for value in values.values())  # of the limits none may be set
     ]
+    blocks += [("Start", _start(contents))]
     blocks += [("Versions", list(contents.meta["versions"].items())), ("Machine", machine)]
     return tag(
         "section",
@@ -158,6 +160,18 @@ def settings(contents: Contents) -> Html:
             class_="columns",
         ),
     )
+
+
+def _start(contents: Contents) -> list[tuple[str, str]]:
+    """What the networks started from."""
+    start = start_of_search(contents.meta)
+    if start is None:
+        return [("networks start from", RANDOM)]
+    rows = [("networks start from", start.text), ("read from", start.origin)]
+    rows += [("its SHA-256", start.sha256)]
+    if start.from_scratch:
+        rows += [(f"start from {RANDOM}", ", ".join(start.from_scratch))]
+    return rows
 
 
 def _value(value: object) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search import starts
 from efficientnet_elite.search.budget import Pace
 from efficientnet_elite.training.trainer import Trainer
 
@@ -24,7 +26,12 @@ class _Enough(Exception):
     """Ends a training of which enough steps have been timed."""
 
 
-def measure_pace(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageData) -> Pace:
+def measure_pace(
+    specs: Sequence[ArchSpec],
+    config: SearchConfig,
+    data: ImageData,
+    from_scratch: Collection[str] = (),
+) -> Pace:
     """Builds and trains the cheapest, the median and the costliest network for some steps.
 
     The trained networks are thrown away. This takes some seconds for each network, most of them for
@@ -34,6 +41,7 @@ def measure_pace(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageDat
       specs: specs of the candidates, at least one.
       config: settings of the search: recipe, seed, resolution.
       data: the images.
+      from_scratch: names of networks that pretrained weights do not fit.
     """
     ordered = sorted(specs, key=lambda spec: spec.macs)
     chosen = {spec.macs: spec for spec in (ordered[0], ordered[len(ordered) // 2], ordered[-1])}
@@ -42,7 +50,11 @@ def measure_pace(specs: Sequence[ArchSpec], config: SearchConfig, data: ImageDat
     paces, builds = {}, []
     with TemporaryDirectory() as folder:
         for macs, spec in chosen.items():
-            seconds, build = _time(spec, config, data, Path(folder) / f"{macs}.npz")
+            train, images = config.train, data
+            if spec.name in from_scratch:
+                train, images = starts.from_scratch(train, images)
+            path = Path(folder) / f"{macs}.npz"
+            seconds, build = _time(spec, replace(config, train=train), images, path)
             paces[macs] = steps * seconds
             builds.append(build)
     return Pace.fit(paces, fmean(builds))

@@ -13,6 +13,7 @@ from efficientnet_elite.search.elimination import Losses, Scores
 from efficientnet_elite.search.ledger import Epoch, Ledger
 from efficientnet_elite.search.noise import Noise, Repeat, noise_of
 from efficientnet_elite.search.schedule import Schedule, schedule_of
+from efficientnet_elite.search.starts import start_of_search
 from efficientnet_elite.search.tournament import Halt, Standing, judge_of
 from efficientnet_elite.training.outcome import Int8Result
 
@@ -45,6 +46,13 @@ class SearchRecord:
     def schedule(self) -> Schedule:
         """The schedule; UserError where the search has not been set up."""
         return schedule_of(self.meta)
+
+    @cached_property
+    def from_scratch(self) -> frozenset[str]:
+        """Candidates and repeats that the pretrained weights of the search do not fit."""
+        start = start_of_search(self.meta)
+        names = set(start.from_scratch if start else ())
+        return frozenset(names | {r.name for r in self.repeats if r.candidate in names})
 
     @cached_property
     def groups(self) -> dict[int, list[Candidate]]:

@@ -26,7 +26,8 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.names import pool_resolutions
-from efficientnet_elite.search import driver
+from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from efficientnet_elite.search import driver, starts
 from efficientnet_elite.search.candidates import (
     Candidate,
     Measure,
@@ -46,9 +47,11 @@ from efficientnet_elite.search.pace import measure_pace
 from efficientnet_elite.search.planning import choose_repeats, plan_candidates
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.schedule import with_rule_defaults
+from efficientnet_elite.search.starts import Start
 from efficientnet_elite.search.tensorboard import Summaries
 from efficientnet_elite.search.workdir import cache_path, has_checkpoints, lock
 from efficientnet_elite.training.keras_import import import_keras
+from efficientnet_elite.training.start import selection_for
 from efficientnet_elite.training.tasks import task_for
 from efficientnet_elite.training.trainer import Quantize
 
@@ -62,6 +65,7 @@ def run(
     workdir: Path,
     *,
     engine: EngineConfig | None = None,
+    fit: Callable[[SearchConfig, int], SearchConfig] = lambda config, images: config,
     machine: str = "",
     progress: bool = True,
     on_skipped: Callable[[SkippedImage], None] = lambda image: None,
@@ -76,6 +80,8 @@ def run(
       workdir: where the ledger, checkpoints and ``champions.json`` are.
       engine: where candidates are trained; by default one after the other in this process. A search
         may be continued on another engine: no score depends on it.
+      fit: takes the settings and the number of training images to the settings of a new search;
+        those of a begun one stand. Parts and input size must stay as they are.
       machine: name of the CPU or board, for the record.
       progress: whether to show a progress bar on stderr.
       on_skipped: called for every image that is left out.
@@ -98,6 +104,7 @@ def run(
         )
     with lock(workdir):
         begun = _is_begun(workdir, config)
+        source = starts.load_start(config.train)
         if config.budget_hours is not None:
             _check_measurable(engine)
         _use_threads(config.threads)
@@ -108,17 +115,22 @@ def run(
             on_skipped(image)
         data_lib.steps_per_epoch(data, config.train.batch_size)  # before anything is recorded
         # Set up first, so that settings that are impossible leave no ledger behind.
-        setup = None if begun else _set_up(config, data, engine, machine, measure, on_message)
+        setup = None
+        if not begun:
+            config = with_rule_defaults(fit(config, data.sizes["train"]))
+            setup = _set_up(config, data, source, engine, machine, measure, on_message)
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
+                starts.check_unchanged(source, starts.start_of_search(ledger.meta()), workdir)
                 _report_versions(ledger, on_message)
             else:
                 ledger.start(*setup)
             record = read_record(ledger)
             curves = Summaries(workdir, record.meta["started"], record.epochs)
             trainings = len(record.candidates) + len(record.repeats)
-            executor = _executor(config, data, workdir, engine, quantize, trainings)
+            start = starts.start_of_search(record.meta)
+            executor = _executor(config, data, workdir, engine, quantize, trainings, start)
             return driver.drive(
                 ledger,
                 executor,
@@ -138,6 +150,7 @@ def _executor(
     engine: EngineConfig,
     quantize: Quantize | None,
     trainings: int,
+    start: Start | None,
 ) -> Executor:
     """What trains; no more workers than there are networks."""
     if engine.in_process:
@@ -149,6 +162,7 @@ def _executor(
         fingerprint=data.fingerprint,
         quantize=quantize,
         registered=_registered(),
+        start=start,
     )
     if engine.name == "local":
         assert engine.workers is not None
@@ -175,6 +189,7 @@ def _worker(
     fingerprint: str,
     quantize: Quantize | None,
     registered: frozenset[str],
+    start: Start | None,
 ) -> LocalExecutor:
     """The executor of a worker process; the workers are spread over the GPUs of the machine."""
     if missing := registered - _registered():
@@ -192,6 +207,7 @@ def _worker(
     data = load_data(config, workdir, progress=False)
     if data.fingerprint != fingerprint:
         raise UserError(f"a worker sees other images in {data.name} than the search")
+    starts.check_unchanged(starts.load_start(config.train), start, workdir)
     return _local(config, data, quantize)
 
 
@@ -222,6 +238,15 @@ def load_data(config: SearchConfig, workdir: Path, *, progress: bool = True) -> 
     return data_lib.load(
         config.data, max_side=largest * 3 // 2, cache_dir=cache_path(workdir), progress=progress
     )
+
+
+def recorded_config(workdir: Path) -> SearchConfig | None:
+    """The settings of the search in a work directory; None where none has been set up there."""
+    if not (workdir / LEDGER_FILE).exists():
+        return None
+    with Ledger(workdir, create=True) as ledger:  # also where its first entry is missing
+        meta = ledger.meta()
+    return SearchConfig.from_dict(meta["config"]) if meta else None
 
 
 def check_data(ledger: Ledger, data: ImageData) -> None:
@@ -338,6 +363,7 @@ def _differences(
 def _set_up(
     config: SearchConfig,
     data: ImageData,
+    source: PretrainedWeights | None,
     engine: EngineConfig,
     machine: str,
     measure: Measure,
@@ -349,15 +375,22 @@ def _set_up(
         task_for(candidate.spec, data)  # before anything is recorded
     if selected.excluded:
         on_message(f"{len(selected.excluded)} candidates are over a limit and not trained")
+    specs = [candidate.spec for candidate in selected.candidates]
+    start = (
+        None if source is None else Start.of(source, starts.refused(source, specs, selection_for))
+    )
+    if start is not None:
+        starts.announce(start, len(specs), on_message)
     pace = None
     if config.budget_hours is not None:
         on_message("measuring the pace of this machine")
-        pace = measure_pace([c.spec for c in selected.candidates], config, data)
+        pace = measure_pace(specs, config, data, start.from_scratch if start else ())
     candidates, plan, text = plan_candidates(selected.candidates, config, pace, engine.workers or 1)
     on_message(text)
     meta = {
         "config": asdict(config),
         "plan": plan,
+        starts.META: None if start is None else start.record(),
         "data": {
             "name": data.name,
             "labels": list(data.labels),

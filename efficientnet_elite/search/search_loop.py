@@ -75,6 +75,7 @@ class SearchLoop:
         self._schedule, self._judge = record.schedule, judge_of(record.meta)
         self._specs = {candidate.name: candidate.spec for candidate in record.candidates}
         self._repeats = {repeat.name: repeat for repeat in record.repeats}
+        self._from_scratch = record.from_scratch
         for name, repeat in self._repeats.items():
             self._specs[name] = replace(self._specs[repeat.candidate], name=name)
         self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
@@ -250,6 +251,7 @@ class SearchLoop:
             checkpoint=checkpoint_path(self._workdir, name),
             int8_at_end=need.int8 and until == need.until_epoch,
             seed=self._repeats[name].seed if name in self._repeats else 0,
+            from_scratch=name in self._from_scratch,
         )
         self._executor.submit(slot, item)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect
+from efficientnet_elite.export import files, inspect
 from efficientnet_elite.export.formats import INTERFACES, WEIGHTS, Format
 from efficientnet_elite.search.champions import read_champions
 
-from . import android, ethos_u, micro, web
+from . import android, ethos_u, micro, origin, web
 from .targets import ACCELERATOR, TARGETS, Package, Source, Target
 
 # What an export puts between a network's name and ".tflite".
@@ -107,7 +107,10 @@ def of_file(
             float_layers=tuple((sidecar.get("int8_remedies") or {}).get("float_layers") or ()),
             accelerator=accelerator,
         )
-        return registry.resolve(entry.write)(source)
+        package: Package = registry.resolve(entry.write)(source)
+        if start := sidecar.get("details", {}).get("start"):
+            files.replace_all({folder / origin.FILE_NAME: origin.file_content(name, start)})
+        return package
     except UserError as error:
         raise UserError(f"no {target} package of {model}: {error}") from error
 

@@ -9,7 +9,6 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.config import (
-    PRESETS,
     DataConfig,
     EngineConfig,
     Limits,
@@ -20,6 +19,7 @@ from efficientnet_elite.config import (
 )
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job.recipes import PRESETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -158,7 +158,8 @@ def test_every_field_is_described_and_reachable():
     assert {dotted for dotted, _, _ in all_fields()} - with_flag == {
         f"train.{name}"
         for name in ("decay_rate", "decay_epochs", "rho", "momentum", "epsilon",
-                     "batch_norm_momentum", "drop_rates")
+                     "batch_norm_momentum", "drop_rates", "gradient_clip", "distill_weight",
+                     "freeze_statistics")
     }  # fmt: skip
     for cls in (SearchConfig, DataConfig, TrainConfig, EngineConfig):
         for field in fields(cls):

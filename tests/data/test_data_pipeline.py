@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import PRESETS, DataConfig
+from efficientnet_elite.config import DataConfig
 from efficientnet_elite.data import sources
 from efficientnet_elite.data.assembly import pipeline_for
 from efficientnet_elite.data.geometry import PipelineConfig, center_box, crop_and_resize, random_box
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import PRESETS
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 import zipfile
@@ -120,6 +121,18 @@ def test_the_package_of_a_file(tmp_path):
     for path in made.folder.glob("*.kt"):
         assert "tiny.tflite" in path.read_text()
         assert path.read_text().count("{") == path.read_text().count("}")
+
+
+def test_a_package_names_the_pretrained_weights(tmp_path):
+    model = tmp_path / "tiny.int8.uint8.tflite"
+    model.write_bytes(tiny_tflite.converted()[tiny_tflite.UINT8])
+    (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
+    start = {"name": "lite0", "sha256": "ab" * 32, "licence": "Apache-2.0", "origin": "a wheel"}
+    (tmp_path / "tiny.json").write_text(json.dumps({"details": {"start": start}}))
+    made = packages.of_file(model, "android")
+    text = (made.folder / "ORIGIN.txt").read_text()
+    assert text.startswith("The network tiny was trained further from pretrained weights")
+    assert all(value in text for value in start.values())
 
 
 def test_what_would_spoil_a_package_is_refused(tmp_path):

@@ -112,6 +112,7 @@ def test_packages_of_a_champion(searched, tmp_path, capsys):
     exported = package("micro")
     assert set(exported) == {f"{champion}.{kind}.tflite" for kind in ("float32", "int8")}
     sidecar = json.loads((folder / f"{champion}.json").read_text())
+    assert sidecar["details"]["start"] is None  # random weights
     (config,) = folder.glob("micro/src/*_config.h")
     (crop,) = re.findall(r"kCropFraction = (.*)f;", config.read_text())
     assert float(crop) == pytest.approx(sidecar["details"]["crop_fraction"])

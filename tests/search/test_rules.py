@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientnet_elite.cli import common, search
-from efficientnet_elite.config import PRESETS, SearchConfig
+from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.search import rules
 from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.outlook import least_epochs

@@ -7,6 +7,7 @@ import time
 
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
+from efficientnet_elite.search.starts import from_scratch
 from efficientnet_elite.training.checkpoint import DamagedCheckpoint
 from efficientnet_elite.training.outcome import EpochResult, OutOfMemory, TrainingError
 from efficientnet_elite.training.trainer import Quantize, Trainer
@@ -127,11 +128,15 @@ class LocalExecutor:
             on_event(0, Int8Done(trainer.evaluate_int8(self._quantize)))
 
     def _open(self, item: WorkItem, on_event: OnEvent) -> Trainer:
+        train, data = self._train, self._data
+        if item.from_scratch:
+            train, data = from_scratch(train, data)
+
         def trainer() -> Trainer:
             return Trainer(
                 item.spec,
-                self._train,
-                self._data,
+                train,
+                data,
                 base_resolution=self._base_resolution,
                 seed=self._seed + item.seed,
                 checkpoint=item.checkpoint,

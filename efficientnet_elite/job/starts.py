@@ -1,0 +1,213 @@
+"""What networks will start from: decided once, before anything is trained.
+
+Networks that start from pretrained weights are trained with another recipe (`recipes.FINE_TUNING`):
+its values replace those settings that the user did not give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from efficientnet_elite.config import AUTO, NONE, SearchConfig
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import FINE_TUNING, OF_THE_OPTIMIZER, FineTuningLengths
+from efficientnet_elite.job.settings import value_of, with_values
+from efficientnet_elite.networks.families.variants import Variant
+from efficientnet_elite.networks.names import families_of_pool, family_of_network
+from efficientnet_elite.networks.pretrained.sources import (
+    ALIASES,
+    SOURCES,
+    is_present,
+    load_source,
+)
+from efficientnet_elite.search.rules import find_rule
+
+Kind = tuple[str, Variant]
+"""Family of a network, by name, and its variant."""
+
+
+IMAGENET = "imagenet"
+"""Value of the setting ``pretrained``: the network of `keras.applications` that the families are
+made from. Keras downloads its weights if they are not in its cache."""
+
+# Families that are scaled-down forms of EfficientNet-B0. All other families have a published
+# network of their own name, or none.
+_LIKE_B0 = ("elite", "hf", "efficientnet", "tinynet")
+_B0 = "efficientnet-b0"
+_LIKE_LITE0 = [(family, Variant("relu6", squeeze_excite=False)) for family in ("elite", "hf")]
+
+LENGTHS = ("train.epochs", "train.warmup_epochs", "round_epochs", "first_elimination")
+"""Settings that `fitted` derives from the number of training images."""
+
+
+def kinds_of_pool(pool: str) -> list[Kind]:
+    """The kinds of a pool's networks; UserError where its name is unknown."""
+    return [(family.name, variant) for family, variant in families_of_pool(pool)]
+
+
+def kinds_of_networks(names: Iterable[str]) -> list[Kind]:
+    """The kinds of networks by their names, with or without ``@PIXELS``."""
+    found = (family_of_network(name.partition("@")[0]) for name in names)
+    return [(family.name, variant) for family, variant in found]
+
+
+def source_name(asked: str | None, kinds: Sequence[Kind]) -> str:
+    """The source that is meant, by its name; ``none`` for random weights.
+
+    Args:
+      asked: the setting ``pretrained``.
+      kinds: of all networks that are trained.
+
+    Raises:
+      UserError: an alias was asked for, and no source that it stands for is on this machine.
+    """
+    if asked == IMAGENET:
+        return _imagenet_source(kinds)
+    if asked in ALIASES:
+        return load_source(asked).name
+    if asked not in (None, AUTO):
+        return str(asked)
+    for source in _same_kind(kinds):
+        if source in SOURCES and is_present(SOURCES[source]):
+            return source
+    return NONE
+
+
+def _same_kind(kinds: Sequence[Kind]) -> list[str]:
+    """Sources with exactly the operators of these networks, which are only smaller."""
+    if kinds and all(kind in _LIKE_LITE0 for kind in kinds):
+        return ["lite0"]
+    published = _published(kinds)
+    return (
+        [*published] if all(kind[1] == Variant() for kind in kinds) and len(published) == 1 else []
+    )
+
+
+def _published(kinds: Sequence[Kind]) -> set[str]:
+    """Names of the networks of `keras.applications` that families are made from."""
+    return {_B0 if family in _LIKE_B0 else family for family, _ in kinds}
+
+
+def _imagenet_source(kinds: Sequence[Kind]) -> str:
+    """The source that ``imagenet`` stands for; UserError where there is none or not only one."""
+    published = _published(kinds)
+    if len(published) == 1 and (name := published.pop()) in SOURCES:
+        return name
+    families = ", ".join(dict.fromkeys(family for family, _ in kinds))
+    raise UserError(
+        f"pretrained={IMAGENET}: there is no single ImageNet network for {families}: name a source "
+        "(`elite weights` lists them)"
+    )
+
+
+def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -> SearchConfig:
+    """The settings of a new search or training.
+
+    Args:
+      config: what the user asked for.
+      given: dotted names of the settings that he gave himself.
+      kinds: of all networks that are trained.
+
+    Raises:
+      UserError: a setting needs pretrained weights, and there are none.
+    """
+    name = source_name(config.train.pretrained, kinds)
+    if name == NONE:
+        _check_needs_no_weights(config)
+        return with_values(config, {"train.pretrained": NONE})
+    recipe = {dotted: value for dotted, value in FINE_TUNING.items() if dotted not in given}
+    if "train.optimizer" not in recipe and config.train.optimizer != FINE_TUNING["train.optimizer"]:
+        recipe = {dotted: v for dotted, v in recipe.items() if dotted not in OF_THE_OPTIMIZER}
+    config = with_values(config, {"train.pretrained": name, **recipe})
+    if config.data.unlabelled is not None and config.train.distill == "none":
+        raise UserError(
+            "unlabelled images are for distillation only: use --distill=features, or leave "
+            "--unlabelled out"
+        )
+    return config
+
+
+def _check_needs_no_weights(config: SearchConfig) -> None:
+    for name, is_set in (
+        ("distill", config.train.distill != "none"),
+        ("unlabelled", config.data.unlabelled is not None),
+    ):
+        if is_set:
+            raise UserError(
+                f"--{name} needs pretrained weights, and these networks start from random ones: "
+                "name weights with --pretrained (`elite weights` lists them)"
+            )
+
+
+def fitted(config: SearchConfig, given: Collection[str], images: int) -> SearchConfig:
+    """The settings with the lengths that suit the size of the data set, see `FineTuningLengths`.
+
+    Lengths that the user gave stay as they are, and so does everything without pretrained weights.
+
+    Args:
+      config: of `begun`.
+      given: as there.
+      images: number of training images.
+    """
+    if not config.train.is_pretrained:
+        return config
+    lengths = FineTuningLengths.of(images, config.train.batch_size)
+    if "train.epochs" in given:
+        lengths = FineTuningLengths(config.train.epochs)
+    values: dict[str, Any] = {"train.epochs": lengths.epochs, **_rounds(config, given, lengths)}
+    if "train.warmup_epochs" not in given:
+        values["train.warmup_epochs"] = lengths.warmup_epochs
+    return with_values(config, values)
+
+
+def _rounds(
+    config: SearchConfig, given: Collection[str], lengths: FineTuningLengths
+) -> dict[str, int | None]:
+    """Lengths of rounds: those that the user gave, and otherwise those that suit the training."""
+    has_first = "first_elimination" in find_rule(config.rule).parameters
+    first, rounds = config.first_elimination, config.round_epochs
+    if "round_epochs" not in given:
+        rounds = lengths.round_epochs if has_first else lengths.first_elimination
+        if has_first and "first_elimination" not in given:
+            first = lengths.first_elimination
+    return {"round_epochs": rounds, "first_elimination": first}
+
+
+def continued(
+    config: SearchConfig,
+    given: Collection[str],
+    recorded: SearchConfig,
+    kinds: Sequence[Kind],
+    workdir: Path,
+) -> SearchConfig:
+    """The settings of a search or training that was begun before: its start and recipe stand.
+
+    Args:
+      config: what the user asks for now.
+      given: dotted names of the settings that he gives himself.
+      recorded: the settings on record.
+      kinds: of all networks that are trained.
+      workdir: where they are, for messages.
+
+    Raises:
+      UserError: the networks started from other weights than those that are asked for now.
+    """
+    asked, before = config.train.pretrained, recorded.train.pretrained or NONE
+    if asked == IMAGENET:
+        asked = _imagenet_source(kinds)
+    if asked not in (None, AUTO, before) and before not in ALIASES.get(asked, ()):
+        raise UserError(
+            f"{workdir} holds networks that started from {_words(before)}, not {_words(asked)}: "
+            "leave --pretrained out to continue them, or use another --workdir"
+        )
+    values: dict[str, Any] = {"train.pretrained": recorded.train.pretrained}
+    if recorded.train.is_pretrained:
+        names = {*FINE_TUNING, *LENGTHS}
+        values |= {n: value_of(recorded if n not in given else config, n) for n in names}
+    return with_values(config, values)
+
+
+def _words(name: str | None) -> str:
+    return "random weights" if name in (None, NONE) else str(name)

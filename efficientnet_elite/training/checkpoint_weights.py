@@ -11,7 +11,7 @@ from efficientnet_elite.networks.blocks import UserModel
 from efficientnet_elite.networks.pretrained.inputs import OFFSET, SCALE
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights, sha256_of
 from efficientnet_elite.networks.spec import ArchSpec
-from efficientnet_elite.training.checkpoint import Checkpoint
+from efficientnet_elite.training.checkpoint import Checkpoint, DamagedCheckpoint
 
 
 def read_checkpoint(path: Path) -> PretrainedWeights:
@@ -23,7 +23,14 @@ def read_checkpoint(path: Path) -> PretrainedWeights:
     Raises:
       UserError: the file is no checkpoint or is damaged, or belongs to a user's Keras model.
     """
-    spec = ArchSpec.from_json(Checkpoint.load(path).spec)
+    try:
+        spec = ArchSpec.from_json(Checkpoint.load(path).spec)
+    except (
+        DamagedCheckpoint
+    ) as error:  # its advice is to delete the file, which may be the only one
+        raise UserError(
+            f"{path} is damaged or is no file of this project: copy it again, or name other weights"
+        ) from error
     if isinstance(spec.blocks[0], UserModel):
         raise UserError(
             f"{path} belongs to {spec.name}, a model of your own: only networks that are built of "

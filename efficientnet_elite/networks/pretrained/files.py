@@ -40,7 +40,7 @@ def read(path: Path, network: str | None = None) -> PretrainedWeights:
       UserError: the file is missing or damaged, its network cannot be told from the file, or it is
         of a network that this project does not have.
     """
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         weights: PretrainedWeights = registry.resolve(_CHECKPOINTS)(path)
         return weights
     layers = read_layers(path)

@@ -39,8 +39,10 @@ def save(imported: PretrainedWeights, folder: Path | None = None) -> Path:
     Raises:
       UserError: the name is no file name, or is taken.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", imported.name):
-        raise UserError(f"{imported.name!r} is no name: use letters, digits, '-', '_' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", imported.name):
+        raise UserError(
+            f"{imported.name!r} is no name: use at most 100 letters, digits, '-', '_' and '.'"
+        )
     path = path_of(imported.name, folder)
     if path.exists():
         raise UserError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -85,14 +86,28 @@ def read_layers(path: Path) -> KerasLayers:
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the path of a .keras or .h5 file")
     try:
-        if path.suffix == ".keras":
+        if path.suffix.lower() == ".keras":
             return _of_keras_file(path)
         with h5py.File(path) as file:
             return _of_h5(file)
-    # A zip archive and an HDF5 file that are damaged can fail in any of these ways.
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, RuntimeError) as error:
+    except _DAMAGES as error:
         reason = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} cannot be read, save or copy it again: {reason}") from error
+
+
+# What reading a damaged zip archive, HDF5 file or description of a model may raise.
+_DAMAGES = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+)
 
 
 def _of_keras_file(path: Path) -> KerasLayers:
@@ -117,7 +132,7 @@ def _of_h5(file: h5py.File) -> KerasLayers:
 
 
 def _with_configs(weights: Mapping[str, list[NDArray[Any]]], model: Config) -> KerasLayers:
-    return KerasLayers(weights, dict(_configs(model)), model["config"].get("name", ""))
+    return KerasLayers(weights, dict(_configs(model)), str(model["config"].get("name", "")))
 
 
 def _configs(model: Config) -> Iterator[tuple[str, Config]]:

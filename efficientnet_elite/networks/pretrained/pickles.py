@@ -187,6 +187,9 @@ class _Machine:
 
     def op_stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
+        # The text of a nested tuple may fill the memory.
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise ValueError("a name that is no text")
         self._named(f"{module}.{name}")
 
     def _named(self, text: str) -> None:

@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.pretrained import imported, keras_networks, lite
@@ -123,9 +125,9 @@ def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeig
         return weights
     network, _, path = name_or_path.partition(":")
     if path and not _is_path(network):
-        return load_file(Path(path).expanduser(), network)
+        return load_file(Path(path), network)
     if _is_path(name_or_path):
-        return load_file(Path(name_or_path).expanduser())
+        return load_file(Path(name_or_path))
     of_the_user = imported_sources(folder)
     if name_or_path in of_the_user:
         return load_normal_form(imported.path_of(name_or_path, folder))
@@ -171,11 +173,11 @@ def import_file(path: Path, name: str, folder: Path | None = None) -> Path:
     Raises:
       UserError: the file cannot be read, or the name is taken or looks like a file's.
     """
-    if name in (*SOURCES, *ALIASES, *RESERVED):
+    if name.lower() in (*SOURCES, *ALIASES, *RESERVED):
         raise UserError(f"{name!r} has a meaning of its own: choose another name")
     if _is_path(name):
         raise UserError(f"{name!r} would be taken for a file: choose a name without an ending")
-    return imported.save(replace(load_file(path.expanduser()), name=name), folder)
+    return imported.save(replace(load_file(path), name=name), folder)
 
 
 def _resolved_alias(name: str) -> str:
@@ -195,14 +197,30 @@ def load_file(path: Path, network: str | None = None) -> PretrainedWeights:
     """The weights of a file, whatever its format.
 
     Args:
-      path: of the file.
+      path: of the file; ``~`` stands for the user's home.
       network: name of the network that it belongs to, for files that do not say it.
 
     Raises:
-      UserError: there is no such file, or it cannot be read.
+      UserError: there is no such file, it cannot be read, or it holds numbers that are not finite.
     """
-    if not path.is_file():
+    try:
+        path = path.expanduser()
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # too long a name, or the home of an unknown user
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{str(path)[:100]} cannot be read: {reason}") from None
+    if not is_file:
         raise UserError(f"there is no file {path}")
+    weights = _read(path, network)
+    for name, array in weights.arrays.items():
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{path} holds numbers that are not finite, in {name}: use another file"
+            )
+    return weights
+
+
+def _read(path: Path, network: str | None) -> PretrainedWeights:
     suffix = path.suffix.lower()
     if suffix == ".npz" and is_normal_form(path):
         return load_normal_form(path)

@@ -200,6 +200,8 @@ def _read_legacy(path: Path, file: IO[bytes]) -> dict[str, Array]:
     contents = {}
     size = path.stat().st_size
     for key in pickles.load(file, {}):
+        if not isinstance(key, str):  # the hash of a nested tuple may take for ever
+            raise ValueError("a storage without a name")
         (count,) = struct.unpack("<q", file.read(8))
         if count != storages[key].count:
             raise ValueError("a storage of another size than announced")

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.pretrained.variables import variables
 from efficientnet_elite.networks.spec import ArchSpec
 
 Channels = tuple[float, float, float]
@@ -106,6 +107,11 @@ def load(path: Path) -> PretrainedWeights:
             for name in content.files
             if name.startswith(_VARIABLE)
         }
+        expected = {
+            path: s for shapes in variables(about.spec).values() for path, s in shapes.items()
+        }
+        if {path: array.shape for path, array in arrays.items()} != expected:
+            raise ValueError("arrays of another network")
         return replace(about, arrays=arrays)
 
 
@@ -175,6 +181,8 @@ def _about(content: Any) -> PretrainedWeights:
 
 def _channels(values: Any) -> Channels:
     red, green, blue = map(float, values)
+    if not np.isfinite((red, green, blue)).all():
+        raise ValueError("an input range that is not finite")
     return red, green, blue
 
 

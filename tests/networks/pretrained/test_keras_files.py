@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+from collections.abc import Callable
+
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -153,3 +159,48 @@ def test_damaged_and_strange_files_are_refused(mobilenet, tmp_path):
     other.save(tmp_path / "other.keras")
     with pytest.raises(UserError, match="does not say which network"):
         read(tmp_path / "other.keras")
+
+
+@pytest.mark.parametrize(
+    "config", [[], {"config": None}, {"config": {"layers": [1]}}, {"config": {"layers": None}}]
+)
+def test_strange_descriptions_of_models_are_refused(tmp_path, config):
+    with zipfile.ZipFile(tmp_path / "a.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+        archive.writestr("model.weights.h5", hdf5(lambda file: file.create_group("layers")))
+    with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path / "a.keras")
+
+
+def _huge(file: h5py.File) -> None:
+    variables = file.create_group("layers/a/vars")
+    variables.attrs["name"] = "stem_conv"
+    variables.create_dataset("0", (10**6, 10**8), np.float32, chunks=(1000, 1000))
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        _huge,
+        lambda file: file.create_dataset("layers", data=np.zeros(3)),
+        lambda file: file.attrs.create("layer_names", 5),
+    ],
+)
+def test_strange_hdf5_files_are_refused(tmp_path, fill):
+    (tmp_path / "a.h5").write_bytes(hdf5(fill))
+    with pytest.raises(UserError, match="cannot be read"):
+        read(tmp_path / "a.h5")
+
+
+def hdf5(fill: Callable[[h5py.File], object]) -> bytes:
+    """The content of an HDF5 file that a function fills."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        fill(file)
+    return content.getvalue()
+
+
+def test_damaged_checkpoints_are_not_to_be_deleted(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(UserError, match="is damaged or is no file of this project: copy it again"):
+        sources.load_source(str(tmp_path / "a.npz"))

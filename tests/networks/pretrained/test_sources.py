@@ -16,15 +16,14 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained import imported, sources, weights
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from tests.support.random_weights import random_arrays
 from tests.support.torch_format import as_zip, state_dict
 
+SPEC = spec_by_name("mobilenetv1-0.25", classes=3, base_resolution=32)
 WEIGHTS = PretrainedWeights(
     name="tiny",
-    spec=spec_by_name("mobilenetv1-0.25", classes=3, base_resolution=32),
-    arrays={
-        "stem_conv/kernel": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
-        "stem_bn/gamma": np.float32([1, 2]),
-    },
+    spec=SPEC,
+    arrays=random_arrays(SPEC),
     scale=(1 / 128, 1 / 127, 1.0),
     offset=(-1.0, -0.5, 0.25),
     licence="MIT",
@@ -98,6 +97,34 @@ def test_other_files_are_no_weights(tmp_path):
         weights.load(tmp_path / "none.npz")
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"arrays": {}},
+        {"arrays": {name: array[..., :1] for name, array in WEIGHTS.arrays.items()}},
+        {"arrays": {**WEIGHTS.arrays, "stem_conv/more": np.ones(1, np.float32)}},
+        {"scale": (1.0, 1.0, float("nan"))},
+    ],
+)
+def test_arrays_that_do_not_fit_their_network(tmp_path, changed):
+    weights.save(replace(WEIGHTS, **changed), tmp_path / "other.npz")
+    with pytest.raises(UserError, match="is damaged"):
+        weights.load(tmp_path / "other.npz")
+
+
+def test_numbers_that_are_not_finite(tmp_path):
+    arrays = {name: array * np.nan for name, array in WEIGHTS.arrays.items()}
+    weights.save(replace(WEIGHTS, arrays=arrays), tmp_path / "nan.npz")
+    with pytest.raises(UserError, match=r"not finite, in stem_conv/kernel: use another file"):
+        sources.load_source(str(tmp_path / "nan.npz"))
+
+
+@pytest.mark.parametrize("path", ["x" * 5000 + ".npz", "~nobody-of-this-name/x.npz"])
+def test_paths_that_cannot_exist(path):
+    with pytest.raises(UserError, match=r"^.{100} cannot be read: |~nobody.* cannot be read: "):
+        sources.load_source(path)
+
+
 def test_an_alias_is_the_first_that_is_present(monkeypatch, tmp_path):
     monkeypatch.setattr(sources, "ALIASES", {"best": ("b", "a")})
     for b_present, chosen in ((True, "b"), (False, "a")):
@@ -139,6 +166,8 @@ def test_importing_a_file_once(tmp_path):
         ("-x", "is no name"),
         ("a b", "is no name"),
         ("..", "is no name"),
+        ("x" * 101, "is no name"),
+        ("NONE", "has a meaning of its own"),
     ],
 )
 def test_names_that_are_refused(tmp_path, name, message):

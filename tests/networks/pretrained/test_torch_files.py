@@ -145,6 +145,7 @@ def test_what_could_run_code_is_refused_by_name(tmp_path, write, value, named):
         (b"cos\nsystem\n)\x81.", "os.system"),
         (b"ccollections\nOrderedDict\n)\x81.", "the pickle operation NEWOBJ"),
         (b"ccollections\nOrderedDict\n}b.", "the attributes of an object"),
+        (b"]K\x01\x86X\x01\x00\x00\x00x\x93.", "a name that is no text"),
     ],
 )
 def test_other_operations_are_refused(tmp_path, operations, named):
@@ -194,6 +195,12 @@ def test_a_storage_that_announces_more_than_there_is(tmp_path):
     content = as_legacy({"x": call}, {}).removesuffix(pickled([]))
     with pytest.raises(UserError, match="ends too early"):
         read(tmp_path, content + pickled(["x"]) + struct.pack("<q", 2**40))
+
+
+def test_storages_whose_names_are_no_texts(tmp_path):
+    content = as_legacy({}, {}).removesuffix(pickled([]))
+    with pytest.raises(UserError, match="a storage without a name"):
+        read(tmp_path, content + pickled([("x", "x")]) + struct.pack("<q", 0))
 
 
 @pytest.mark.parametrize(

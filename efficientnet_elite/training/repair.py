@@ -139,6 +139,8 @@ def _sample_goals(
     Returns:
       (images * positions, channels of the target) by the index of the batch normalisation.
     """
+    if not fits:  # Keras builds no model without outputs
+        return {}
     names = [selection.source.spec.graph.nodes[fit.goal].name for fit in fits]
     outputs = [source_model.get_layer(name).output for name in names]
     forward = tf.function(keras.Model(source_model.input, outputs))

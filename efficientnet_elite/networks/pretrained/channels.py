@@ -121,10 +121,12 @@ class _Walk:
         if counterpart is None:
             return None
         if any(layout is None for layout in inputs):
-            raise self._refusal(f"{node.name} reads channels that the latter does not have")
+            raise self._refusal(
+                f"its layer {node.name} reads channels that the source does not have"
+            )
         for layout, index in zip(inputs, counterpart.inputs, strict=True):
             if sum(piece.source for piece in layout or ()) != self._source_channels(index):
-                raise self._refusal(f"{node.name} reads other channels there")
+                raise self._refusal(f"its layer {node.name} has another number of inputs there")
         if isinstance(node.op, ops.BatchNorm | ops.DepthwiseConv):
             return inputs[0]
         if isinstance(node.op, ops.Dense) or _is_plain(node.op):
@@ -216,7 +218,8 @@ class _Walk:
 def refusal(source: str, target: str, reason: str) -> UserError:
     """The error of a target that cannot start from a source."""
     return UserError(
-        f"{target} cannot start from {source}: {reason}; choose weights of the same family, or none"
+        f"{target} cannot start from {source}: {reason}; choose weights of a network that is built "
+        "alike, or none"
     )
 
 

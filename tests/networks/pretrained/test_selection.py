@@ -234,8 +234,8 @@ def test_segmentation_networks_take_the_backbone(name):
     [
         ("mobilenetv1", "elite9", "only 2 of its layers correspond"),
         ("shufflenet-g3-2", "shufflenet-g3", "cannot be chosen one by one"),
-        ("mobilenetv1-w3d3r1", "mobilenetv1", "block12_dwconv reads channels that the latter"),
-        ("elite0-nose", "fbnet-c", "block2b_dwconv reads other channels there"),
+        ("mobilenetv1-w3d3r1", "mobilenetv1", "block12_dwconv reads channels that the source"),
+        ("elite0-nose", "fbnet-c", "block2b_dwconv has another number of inputs there"),
     ],
 )
 def test_refusals_say_which_layer_does_not_fit(from_, to, reason):

@@ -11,6 +11,7 @@ from efficientnet_elite.networks.pretrained.keras_networks import cache_folder
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 
 _SUFFIX = ".npz"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 def default_folder() -> Path:
@@ -25,7 +26,8 @@ def names(folder: Path | None = None) -> list[str]:
       folder: of the imported weights; by default `default_folder`.
     """
     folder = folder or default_folder()
-    return sorted(path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    files = (path.name.removesuffix(_SUFFIX) for path in folder.glob(f"*{_SUFFIX}"))
+    return sorted(name for name in files if _NAME.fullmatch(name))  # others are not ours
 
 
 def path_of(name: str, folder: Path | None = None) -> Path:
@@ -39,7 +41,7 @@ def save(imported: PretrainedWeights, folder: Path | None = None) -> Path:
     Raises:
       UserError: the name is no file name, or is taken.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", imported.name):
+    if not _NAME.fullmatch(imported.name):
         raise UserError(
             f"{imported.name!r} is no name: use at most 100 letters, digits, '-', '_' and '.'"
         )

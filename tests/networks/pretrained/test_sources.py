@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained import imported, sources, weights
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from tests.support.random_weights import random_arrays
+from tests.support.tiny_training import SPEC
 from tests.support.torch_format import as_zip, state_dict
 
-SPEC = spec_by_name("mobilenetv1-0.25", classes=3, base_resolution=32)
 WEIGHTS = PretrainedWeights(
     name="tiny",
     spec=SPEC,
@@ -140,10 +139,11 @@ def test_importing_a_file_once(tmp_path):
     assert_equal(sources.load_source(str(file), folder), WEIGHTS)
     path = sources.import_file(file, "mine-2", folder)
     assert path == folder / "mine-2.npz"
+    (folder / "no name \udcff.npz").write_bytes(b"")  # of somebody else, and cannot be printed
     assert imported.names(folder) == ["mine-2"]
     assert_equal(sources.load_source("mine-2", folder), replace(WEIGHTS, name="mine-2"))
     (entry,) = sources.imported_sources(folder).values()
-    assert entry.description == "mobilenetv1-0.25, imported from here"
+    assert entry.description == "tiny, imported from here"
     assert entry.licence == "MIT" and sources.is_present(entry)
     with pytest.raises(UserError, match=r"'mine-2' already: remove .*mine-2\.npz, or choose"):
         sources.import_file(file, "mine-2", folder)

@@ -51,7 +51,7 @@ Quantize: TypeAlias = Callable[[keras.Model, NDArray[np.float32]], Infer]
 """Takes a model and the images of a representative data set to the int8 model; raises UserError if
 the model cannot be quantized."""
 
-# The most validation images for evaluation in int8, which is slow: one image at a time, one thread.
+# The most images for evaluation in int8, which is slow: one image at a time, one thread.
 INT8_IMAGES = 5000
 
 
@@ -309,14 +309,15 @@ class Trainer:
             ]
         return self._task.score(np.sum(tallies, axis=0))
 
-    def evaluate_int8(self, quantize: Quantize) -> Int8Result:
-        """Compares the averaged weights in int8 and in float32 on the same validation images.
+    def evaluate_int8(self, quantize: Quantize, part: str = "validation") -> Int8Result:
+        """Compares the averaged weights in int8 and in float32 on the same images of a part.
 
-        All validation images are used, or `INT8_IMAGES` of them, drawn with the seed, if there are
+        All of its images are used, or `INT8_IMAGES` of them, drawn with the seed, if there are
         more.
 
         Args:
           quantize: quantizes the model.
+          part: of the data set.
 
         Raises:
           TrainingError: memory does not suffice.
@@ -329,7 +330,7 @@ class Trainer:
             count=CALIBRATION_IMAGES,
             seed=self._seed,
         )
-        size = self._data.parts["validation"].size
+        size = self._data.parts[part].size
         is_used = np.random.default_rng(self._seed).permutation(size) < INT8_IMAGES
         infer, fault = None, ""
         float_tallies, int8_tallies, first_in_batch = [], [], 0
@@ -339,7 +340,7 @@ class Trainer:
                     infer = quantize(self.model, representative_images)
             except UserError as error:
                 fault = str(error)
-            for batch_images, batch_labels in self._validation_batches:
+            for batch_images, batch_labels in self._eval_batches(part):
                 used_in_batch = is_used[first_in_batch : first_in_batch + len(batch_labels)]
                 first_in_batch += len(batch_labels)
                 if not used_in_batch.any():

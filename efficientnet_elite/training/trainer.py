@@ -99,7 +99,7 @@ class Trainer:
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
         self._task = task_for(spec, data)
         check_settings(config, data)
-        self._unlabelled = 0 if data.unlabelled is None else max(1, config.batch_size // 2)
+        self._unlabelled = 0  # images without labels in a batch, for distillation only
         self.history: list[EpochResult] = []
         trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
         self.model = build(trained_spec, seed=seed, split_groups=True)
@@ -109,6 +109,7 @@ class Trainer:
         saved = Checkpoint.load(checkpoint) if checkpoint.is_file() else None
         self._outputs: Callable[..., Any] = self.model
         self._distillation: Distillation | None = None
+        self._frozen_norms: list[Any] = []
         self.start_seconds = self.teacher_seconds = 0.0
         self._source = start.load(config.pretrained)
         if self._source is not None:
@@ -130,10 +131,17 @@ class Trainer:
         """Gives a new model its pretrained weights, and prepares distillation if it is wanted."""
         started = time.perf_counter()
         selection = start.selection_for(source, spec)
+        self.config = start.recipe_for(self.config, selection)
+        if self.config.freeze_statistics:
+            # Only statistics that were taken over or measured are worth keeping.
+            norms = batch_norm_layers(self.model)
+            self._frozen_norms = [layer for layer in norms if layer.name in selection.nodes]
         options = {"base_resolution": self._base_resolution, "seed": self._seed}
         if is_new:
             start.begin(self.model, selection, self._data, **options)
         if self.config.distill != "none":
+            if self._data.unlabelled is not None:
+                self._unlabelled = max(1, self.config.batch_size // 2)
             self._distillation = Distillation(
                 self.model,
                 selection,
@@ -190,7 +198,7 @@ class Trainer:
         targets = [] if teacher is None else teacher.targets(images)
         with (
             tf.GradientTape() as tape,
-            frozen_statistics(self.model, self.config.freeze_statistics),
+            frozen_statistics(self._frozen_norms),
         ):
             outputs = self._outputs(images, training=True)
             logits = outputs if teacher is None else outputs[0][: self.config.batch_size]

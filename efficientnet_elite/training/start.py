@@ -111,8 +111,9 @@ def is_same_network(source: ArchSpec, spec: ArchSpec) -> bool:
 def recipe_for(config: TrainConfig, selection: Selection) -> TrainConfig:
     """Returns the recipe for a network that starts from pretrained weights.
 
-    The network that the weights belong to has nothing to learn from itself, and larger steps spoil
-    it: it gets no distillation and a smaller learning rate. Others get the recipe as it is.
+    The network that the weights belong to has its own feature maps already, and larger steps spoil
+    it: features are not distilled, and the learning rate is smaller. Others get the recipe as it
+    is.
 
     Args:
       config: the recipe.
@@ -120,8 +121,9 @@ def recipe_for(config: TrainConfig, selection: Selection) -> TrainConfig:
     """
     if not is_same_network(selection.source.spec, selection.spec):
         return config
+    distill = {"features": "none", "both": "logits"}.get(config.distill, config.distill)
     rate = _WHOLE_NETWORK_RATE * config.learning_rate
-    return replace(config, distill="none", learning_rate=rate)
+    return replace(config, distill=distill, learning_rate=rate)
 
 
 def _whole_network(source: PretrainedWeights, spec: ArchSpec) -> Selection:

@@ -146,5 +146,5 @@ def test_frozen_statistics(images):
 def test_the_sources_own_network_learns_gently_and_alone():
     recipe = TrainConfig(learning_rate=0.01, distill="both")
     own = start.recipe_for(recipe, start.selection_for(SOURCE, SAME))
-    assert (own.distill, own.learning_rate) == ("none", pytest.approx(0.004))
+    assert (own.distill, own.learning_rate) == ("logits", pytest.approx(0.004))
     assert start.recipe_for(recipe, start.selection_for(SOURCE, SMALLER)) is recipe

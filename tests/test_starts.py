@@ -159,6 +159,20 @@ def test_lengths_that_the_user_gives_stand(present):
         starts.fitted(asked, {"round_epochs"}, 10**6)
 
 
+def test_rounds_may_be_longer_than_the_training_of_the_preset(present):
+    """Trainings from pretrained weights are longer; from random weights this is refused at once."""
+    present(lite0=True)
+    asked = request.search_request({"round_epochs": 20, "first_elimination": 25}, "quick")
+    begun = starts.begun(asked.config, asked.given, LITE_KIND)
+    fitted = starts.fitted(begun, asked.given, 500)
+    assert (fitted.train.epochs, fitted.round_epochs, fitted.first_elimination) == (60, 20, 25)
+    with pytest.raises(UserError, match="round_epochs=20: must be from 1 to epochs=10"):
+        starts.begun(asked.config, asked.given | {"train.epochs"}, LITE_KIND)
+    present(lite0=False)
+    with pytest.raises(UserError, match="round_epochs=20: must be from 1 to epochs=10"):
+        starts.begun(asked.config, asked.given, LITE_KIND)
+
+
 def test_a_request_knows_what_the_user_gave(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('base = "quick"\n[train]\nema = 0.9\n')

@@ -23,6 +23,7 @@ from efficientnet_elite.networks.pretrained.sources import (
     load_source,
 )
 from efficientnet_elite.search.rules import find_rule
+from efficientnet_elite.search.schedule import check_rounds
 
 Kind = tuple[str, Variant]
 """Family of a network, by name, and its variant."""
@@ -111,15 +112,22 @@ def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -
       kinds: of all networks that are trained.
 
     Raises:
-      UserError: a setting needs pretrained weights, and there are none.
+      UserError: a setting needs pretrained weights, and there are none; or a round is longer than
+        the training.
     """
     name = source_name(config.train.pretrained, kinds)
     if name == NONE:
         _check_needs_no_weights(config)
+        check_rounds(config)
         return with_values(config, {"train.pretrained": NONE})
     recipe = {dotted: value for dotted, value in FINE_TUNING.items() if dotted not in given}
     if "train.optimizer" not in recipe and config.train.optimizer != FINE_TUNING["train.optimizer"]:
         recipe = {dotted: v for dotted, v in recipe.items() if dotted not in OF_THE_OPTIMIZER}
+    if "train.epochs" in given:
+        check_rounds(config)
+    else:  # `fitted` decides, until then they are enough for the rounds
+        rounds = config.round_epochs or 0, config.first_elimination or 0
+        recipe["train.epochs"] = max(config.train.epochs, *rounds)
     config = with_values(config, {"train.pretrained": name, **recipe})
     if config.data.unlabelled is not None and config.train.distill == "none":
         raise UserError(
@@ -150,6 +158,9 @@ def fitted(config: SearchConfig, given: Collection[str], images: int) -> SearchC
       config: of `begun`.
       given: as there.
       images: number of training images.
+
+    Raises:
+      UserError: a round that the user gave is longer than the training.
     """
     if not config.train.is_pretrained:
         return config
@@ -159,7 +170,9 @@ def fitted(config: SearchConfig, given: Collection[str], images: int) -> SearchC
     values: dict[str, Any] = {"train.epochs": lengths.epochs, **_rounds(config, given, lengths)}
     if "train.warmup_epochs" not in given:
         values["train.warmup_epochs"] = lengths.warmup_epochs
-    return with_values(config, values)
+    config = with_values(config, values)
+    check_rounds(config)
+    return config
 
 
 def _rounds(

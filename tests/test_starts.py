@@ -271,6 +271,24 @@ def test_a_search_from_pretrained_weights(tiny, tmp_path, capsys, monkeypatch):
     assert "started from tiny with SHA-256 abababababab..., which now has cdcdcdcdcdcd..." in err
 
 
+def test_a_finished_search_needs_its_weights_no_more(tiny, tmp_path, capsys, monkeypatch):
+    workdir = tmp_path / "run"
+    command = [*SEARCH, "--pretrained=tiny", f"--workdir={workdir}"]
+    code, err = ended(capsys, *command)
+    assert code == 0, err
+    register(monkeypatch, tiny, present=False)
+    champions = (workdir / "champions.json").read_bytes()
+    assert ended(capsys, *command)[0] == 0
+    assert (workdir / "champions.json").read_bytes() == champions
+    for checkpoint in (workdir / "checkpoints").glob("*.npz"):
+        checkpoint.unlink()  # something to train again
+    code, err = ended(capsys, *command)
+    assert code == 1 and err.splitlines()[-1] == "elite search: tiny is not installed"
+    (workdir / "champions.json").unlink()
+    code, err = ended(capsys, *command)
+    assert (code, err) == (1, "elite search: tiny is not installed\n")
+
+
 def test_a_search_of_an_earlier_version_goes_on_from_scratch(searched, tmp_path, capsys, present):
     """Its settings do not mention pretrained weights, and none are chosen now."""
     workdir = Path(shutil.copytree(searched, tmp_path / "run"))

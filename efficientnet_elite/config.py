@@ -210,8 +210,8 @@ class TrainConfig:
     )
     freeze_statistics: bool = setting(
         False,
-        "Normalise with the moving statistics of batch normalisation in training, too, and leave "
-        "them as they are.",
+        "Leave the statistics of batch normalisation that come from pretrained weights as they "
+        "are, and normalise with them in training, too.",
         flag=False,
     )
 

@@ -46,6 +46,7 @@ from efficientnet_elite.search.workdir import write_json
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
+    from efficientnet_elite.training.trainer import Trainer
 
 FLAGS = flags.FlagValues()
 for _name, _text in (
@@ -74,6 +75,7 @@ for _name, _number, _text in (
     ("batch_size", 32, "Number of images in a training step."),
 ):
     flags.DEFINE_integer(_name, _number, _text, lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_boolean("int8", True, "Measure int8 test accuracy, too.", flag_values=FLAGS)
 flags.DEFINE_string(
     "workdir",
     None,
@@ -261,11 +263,14 @@ class Study:
             )
 
         trainer.run(run.recipe.epochs, on_epoch)
+        test_top1 = trainer.accuracy("test")
+        times.add()
         self.rows.append(
             run.identity
             | {
                 "steps": run.recipe.epochs * self.steps_per_epoch,
-                "test_top1": trainer.accuracy("test"),
+                "test_top1": test_top1,
+                "test_top1_int8": self._int8_accuracy(trainer),
                 "val_top1": trainer.history[-1].validation_accuracy,
                 "cpu_seconds": times.cpu,
                 "seconds": times.wall,
@@ -281,6 +286,14 @@ class Study:
             }
         )
         write_json(self.path, self.rows)
+
+    def _int8_accuracy(self, trainer: Trainer) -> float | None:
+        """Test accuracy in int8; None where it is not wanted, or the network has no int8 form."""
+        if not self._values.int8:
+            return None
+        from efficientnet_elite.export.int8.quantizer import int8_form
+
+        return trainer.evaluate_int8(int8_form, "test").int8_accuracy
 
 
 class _Times:
@@ -336,13 +349,14 @@ def _given(settings: Sequence[str]) -> Mapping[str, Any]:
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """The headings and the rows of the table: one for each network and start."""
-    heads = ["network", "start", "steps", "seeds", "test top-1", "deviation", "CPU s", "start s"]
+    heads = ["network", "start", "steps", "seeds", "test top-1", "deviation", "int8", "CPU s"]
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["network"], row["start"], row["steps"]), []).append(row)
     table = []
     for (network, start, steps), members in groups.items():
         accuracies = [100 * row["test_top1"] for row in members]
+        int8 = [row["test_top1_int8"] for row in members]
         table.append(
             [
                 network,
@@ -351,8 +365,8 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
                 str(len(members)),
                 f"{fmean(accuracies):.1f}",
                 f"{stdev(accuracies):.1f}" if len(members) > 1 else "-",
+                "-" if None in int8 else f"{100 * fmean(int8):.1f}",
                 f"{fmean(row['cpu_seconds'] for row in members):.0f}",
-                f"{fmean(row['start_seconds'] for row in members):.0f}",
             ]
         )
     return heads, table

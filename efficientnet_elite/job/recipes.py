@@ -58,7 +58,7 @@ PRESETS = {"quick": _quick, "paper": _paper}
 FINE_TUNING: Mapping[str, Any] = {
     "train.batch_size": 32,
     "train.optimizer": "adamw",
-    "train.learning_rate": 1e-3,
+    "train.learning_rate": 7e-4,
     "train.weight_decay": 0.05,
     "train.gradient_clip": 1.0,
     "train.schedule": "cosine",
@@ -66,7 +66,9 @@ FINE_TUNING: Mapping[str, Any] = {
     "train.label_smoothing": 0.1,
     "train.batch_norm_momentum": 0.9,
     "train.drop_rates": 0.0,
+    "train.freeze_statistics": True,
     "train.distill": "features",
+    "train.distill_weight": 3.0,
     "data.min_area": 0.5,
 }
 """Settings, by dotted name, that replace those of a preset where networks start from pretrained

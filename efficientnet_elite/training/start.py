@@ -7,6 +7,7 @@ size. Last, a new classifier is fitted to the features.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 
 from efficientnet_elite import data as data_lib
+from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import ops
@@ -32,6 +34,7 @@ from efficientnet_elite.training.statistics import adapt_statistics
 _STATISTICS_BATCHES = 10
 _STATISTICS_BATCH = 48
 _REPAIR_IMAGES = 300
+_WHOLE_NETWORK_RATE = 0.4  # factor of the learning rate
 
 
 def load(name: str | None) -> PretrainedWeights | None:
@@ -103,6 +106,22 @@ def is_same_network(source: ArchSpec, spec: ArchSpec) -> bool:
             for one, other in zip(ours, theirs, strict=True)
         )
     )
+
+
+def recipe_for(config: TrainConfig, selection: Selection) -> TrainConfig:
+    """Returns the recipe for a network that starts from pretrained weights.
+
+    The network that the weights belong to has nothing to learn from itself, and larger steps spoil
+    it: it gets no distillation and a smaller learning rate. Others get the recipe as it is.
+
+    Args:
+      config: the recipe.
+      selection: what the network takes from the weights.
+    """
+    if not is_same_network(selection.source.spec, selection.spec):
+        return config
+    rate = _WHOLE_NETWORK_RATE * config.learning_rate
+    return replace(config, distill="none", learning_rate=rate)
 
 
 def _whole_network(source: PretrainedWeights, spec: ArchSpec) -> Selection:

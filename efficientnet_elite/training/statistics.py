@@ -18,16 +18,15 @@ def batch_norm_layers(model: keras.Model) -> list[Any]:
 
 
 @contextmanager
-def frozen_statistics(model: keras.Model, freeze: bool = True) -> Iterator[None]:
-    """Context in which a model normalises by its moving statistics in training, too.
+def frozen_statistics(layers: Iterable[Any]) -> Iterator[None]:
+    """Context in which batch normalisation uses its moving statistics in training, too.
 
     Scale and shift stay trainable: only calls of the model inside the context are affected.
 
     Args:
-      model: the model.
-      freeze: False for a context that changes nothing.
+      layers: of batch normalisation.
     """
-    layers = batch_norm_layers(model) if freeze else []
+    layers = list(layers)
     for layer in layers:
         layer.trainable = False
     try:

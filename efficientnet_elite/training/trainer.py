@@ -51,7 +51,7 @@ Quantize: TypeAlias = Callable[[keras.Model, NDArray[np.float32]], Infer]
 """Takes a model and the images of a representative data set to the int8 model; raises UserError if
 the model cannot be quantized."""
 
-# The most validation images for evaluation in int8, which is slow: one image at a time, one thread.
+# The most images for evaluation in int8, which is slow: one image at a time, one thread.
 INT8_IMAGES = 5000
 
 
@@ -99,7 +99,7 @@ class Trainer:
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
         self._task = task_for(spec, data)
         check_settings(config, data)
-        self._unlabelled = 0 if data.unlabelled is None else max(1, config.batch_size // 2)
+        self._unlabelled = 0  # images without labels in a batch, for distillation only
         self.history: list[EpochResult] = []
         trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
         self.model = build(trained_spec, seed=seed, split_groups=True)
@@ -109,6 +109,7 @@ class Trainer:
         saved = Checkpoint.load(checkpoint) if checkpoint.is_file() else None
         self._outputs: Callable[..., Any] = self.model
         self._distillation: Distillation | None = None
+        self._frozen_norms: list[Any] = []
         self.start_seconds = self.teacher_seconds = 0.0
         self._source = start.load(config.pretrained)
         if self._source is not None:
@@ -130,10 +131,17 @@ class Trainer:
         """Gives a new model its pretrained weights, and prepares distillation if it is wanted."""
         started = time.perf_counter()
         selection = start.selection_for(source, spec)
+        self.config = start.recipe_for(self.config, selection)
+        if self.config.freeze_statistics:
+            # Only statistics that were taken over or measured are worth keeping.
+            norms = batch_norm_layers(self.model)
+            self._frozen_norms = [layer for layer in norms if layer.name in selection.nodes]
         options = {"base_resolution": self._base_resolution, "seed": self._seed}
         if is_new:
             start.begin(self.model, selection, self._data, **options)
         if self.config.distill != "none":
+            if self._data.unlabelled is not None:
+                self._unlabelled = max(1, self.config.batch_size // 2)
             self._distillation = Distillation(
                 self.model,
                 selection,
@@ -190,7 +198,7 @@ class Trainer:
         targets = [] if teacher is None else teacher.targets(images)
         with (
             tf.GradientTape() as tape,
-            frozen_statistics(self.model, self.config.freeze_statistics),
+            frozen_statistics(self._frozen_norms),
         ):
             outputs = self._outputs(images, training=True)
             logits = outputs if teacher is None else outputs[0][: self.config.batch_size]
@@ -309,14 +317,15 @@ class Trainer:
             ]
         return self._task.score(np.sum(tallies, axis=0))
 
-    def evaluate_int8(self, quantize: Quantize) -> Int8Result:
-        """Compares the averaged weights in int8 and in float32 on the same validation images.
+    def evaluate_int8(self, quantize: Quantize, part: str = "validation") -> Int8Result:
+        """Compares the averaged weights in int8 and in float32 on the same images of a part.
 
-        All validation images are used, or `INT8_IMAGES` of them, drawn with the seed, if there are
+        All of its images are used, or `INT8_IMAGES` of them, drawn with the seed, if there are
         more.
 
         Args:
           quantize: quantizes the model.
+          part: of the data set.
 
         Raises:
           TrainingError: memory does not suffice.
@@ -329,7 +338,7 @@ class Trainer:
             count=CALIBRATION_IMAGES,
             seed=self._seed,
         )
-        size = self._data.parts["validation"].size
+        size = self._data.parts[part].size
         is_used = np.random.default_rng(self._seed).permutation(size) < INT8_IMAGES
         infer, fault = None, ""
         float_tallies, int8_tallies, first_in_batch = [], [], 0
@@ -339,7 +348,7 @@ class Trainer:
                     infer = quantize(self.model, representative_images)
             except UserError as error:
                 fault = str(error)
-            for batch_images, batch_labels in self._validation_batches:
+            for batch_images, batch_labels in self._eval_batches(part):
                 used_in_batch = is_used[first_in_batch : first_in_batch + len(batch_labels)]
                 first_in_batch += len(batch_labels)
                 if not used_in_batch.any():

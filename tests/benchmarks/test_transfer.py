@@ -53,6 +53,7 @@ def test_rows_of_trainings(photographs, tmp_path, monkeypatch, capsys):
         assert (row["steps"], row["epochs"]) == (4, 2)  # 20 images: two steps in an epoch
         assert 0 <= row["test_top1"] <= 1 and 0 <= row["val_top1"] <= 1
         assert row["cpu_seconds"] > 0 and 0 <= row["start_seconds"] < row["seconds"]
+        assert 0 <= row["test_top1_int8"] <= 1
         assert row["source_sha256"] == (None if row["start"] == "none" else weights.sha256)
     table = capsys.readouterr().out.splitlines()
     assert table[0].split()[:2] == ["network", "start"] and len(table) == 4

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.training import start
-from efficientnet_elite.training.statistics import adapt_statistics, frozen_statistics
+from efficientnet_elite.training.statistics import (
+    adapt_statistics,
+    batch_norm_layers,
+    frozen_statistics,
+)
 from tests.support.tiny_pretrained import SAME, SMALLER, SOURCE, network
 
 
@@ -128,12 +132,19 @@ def test_frozen_statistics(images):
     model = build(SMALLER.with_drop_rates(0))
     trainable = [v.path for v in model.trainable_variables]
     statistics = [np.array(v) for v in model.non_trainable_variables]
-    with frozen_statistics(model):
+    with frozen_statistics(batch_norm_layers(model)):
         inside = model(images, training=True)
     np.testing.assert_array_equal(inside, model(images, training=False))
     for variable, value in zip(model.non_trainable_variables, statistics, strict=True):
         np.testing.assert_array_equal(variable, value)
     assert [v.path for v in model.trainable_variables] == trainable
-    with frozen_statistics(model, freeze=False):
+    with frozen_statistics([]):
         outside = model(images, training=True)
     assert np.abs(outside - inside).max() > 1e-3
+
+
+def test_the_sources_own_network_learns_gently_and_alone():
+    recipe = TrainConfig(learning_rate=0.01, distill="both")
+    own = start.recipe_for(recipe, start.selection_for(SOURCE, SAME))
+    assert (own.distill, own.learning_rate) == ("none", pytest.approx(0.004))
+    assert start.recipe_for(recipe, start.selection_for(SOURCE, SMALLER)) is recipe

@@ -349,6 +349,7 @@ def test_networks_that_the_weights_do_not_fit_start_from_scratch(tiny, tmp_path,
         start, (candidate,) = start_of_search(ledger.meta()), ledger.candidates()
         record = read_record(ledger)
     assert f"1 of 1 networks cannot start from tiny ({candidate.name}) and are trained from" in err
+    assert "starts from tiny" not in err and "disadvantage" not in err  # of all the same
     assert start is not None and start.from_scratch == (candidate.name,)
     assert start.of_network(candidate.name) is None and record.from_scratch == {candidate.name}
     assert Checkpoint.load(checkpoint_path(workdir, candidate.name)).start is None

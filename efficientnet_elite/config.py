@@ -289,10 +289,10 @@ class SearchConfig:
         choices=GROUPING_METHODS,
     )
     round_epochs: int | None = setting(
-        None, "Number of epochs between two eliminations of a group."
+        None, "Number of epochs between two eliminations of a group.", at_least=1
     )
     first_elimination: int | None = setting(
-        None, "Epoch after which a group has its first elimination."
+        None, "Epoch after which a group has its first elimination.", at_least=1
     )
     rule: str = setting("race", "Rule by which candidates are scored and eliminated.")
     select: str = setting(
@@ -355,10 +355,6 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        for name in ("round_epochs", "first_elimination"):
-            epochs = getattr(self, name)
-            if epochs is not None and not 1 <= epochs <= self.train.epochs:
-                raise UserError(f"{name}={epochs}: must be from 1 to epochs={self.train.epochs}")
         if self.base_resolution < 8:
             raise UserError(f"base_resolution={self.base_resolution}: must be at least 8 pixels")
         if self.budget_epochs is not None and self.budget_hours is not None:

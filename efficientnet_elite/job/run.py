@@ -102,6 +102,8 @@ def search(
     kinds = starts.kinds_of_pool(config.pool)
     recorded = search_run.recorded_config(workdir)
     if recorded is None:
+        if hint := starts.install_hint(config.train.pretrained, kinds):
+            on_message(hint)
         config = starts.begun(config, given, kinds)
     else:
         config = starts.continued(config, given, recorded, kinds, workdir)

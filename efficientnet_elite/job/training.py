@@ -100,6 +100,8 @@ def train(
     with lock(workdir):
         recorded, kinds = _Recorded.read(workdir), starts.kinds_of_networks(names)
         if recorded is None:
+            if hint := starts.install_hint(config.train.pretrained, kinds):
+                on_message(hint)
             config = starts.begun(config, given, kinds)
         else:
             config = starts.continued(config, given, recorded.config(config), kinds, workdir)

@@ -49,7 +49,7 @@ from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.schedule import with_rule_defaults
 from efficientnet_elite.search.starts import Start
 from efficientnet_elite.search.tensorboard import Summaries
-from efficientnet_elite.search.workdir import cache_path, has_checkpoints, lock
+from efficientnet_elite.search.workdir import cache_path, champions_path, has_checkpoints, lock
 from efficientnet_elite.training.keras_import import import_keras
 from efficientnet_elite.training.start import selection_for
 from efficientnet_elite.training.tasks import task_for
@@ -104,7 +104,7 @@ def run(
         )
     with lock(workdir):
         begun = _is_begun(workdir, config)
-        source = starts.load_start(config.train)
+        source = _load_start(config, is_finished=begun and champions_path(workdir).is_file())
         if config.budget_hours is not None:
             _check_measurable(engine)
         _use_threads(config.threads)
@@ -122,7 +122,9 @@ def run(
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
-                starts.check_unchanged(source, starts.start_of_search(ledger.meta()), workdir)
+                if source is not None or not config.train.is_pretrained:
+                    start = starts.start_of_search(ledger.meta())
+                    starts.check_unchanged(source, start, workdir)
                 _report_versions(ledger, on_message)
             else:
                 ledger.start(*setup)
@@ -141,6 +143,20 @@ def run(
                 began=began,
                 record=record,
             )
+
+
+def _load_start(config: SearchConfig, *, is_finished: bool) -> PretrainedWeights | None:
+    """The weights that networks start from; None for random weights.
+
+    A search that is finished needs its weights only if a checkpoint was lost. Where they are no
+    longer on this machine, the result is None and the training of that network refuses.
+    """
+    try:
+        return starts.load_start(config.train)
+    except UserError:
+        if not is_finished:
+            raise
+        return None
 
 
 def _executor(

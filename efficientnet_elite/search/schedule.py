@@ -56,11 +56,23 @@ def make_schedule(
     return Schedule(round_epochs, epochs, rule, first_elimination)
 
 
+def check_rounds(config: SearchConfig) -> None:
+    """UserError where a round or the first elimination would end after the whole training."""
+    for name in ("round_epochs", "first_elimination"):
+        epochs = getattr(config, name)
+        if epochs is not None and epochs > config.train.epochs:
+            raise UserError(f"{name}={epochs}: must be from 1 to epochs={config.train.epochs}")
+
+
 def with_rule_defaults(config: SearchConfig) -> SearchConfig:
-    """The settings with the rule's default for the length of a round; UserError as `make_schedule`.
+    """The settings with the rule's default for the length of a round.
 
     A ledger stores settings in this form, so that a change of defaults leaves begun searches alone.
+
+    Raises:
+      UserError: as `check_rounds` and `make_schedule`.
     """
+    check_rounds(config)
     schedule = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )

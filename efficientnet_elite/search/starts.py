@@ -143,19 +143,21 @@ def refused(
 
 
 def announce(start: Start, networks: int, on_message: Callable[[str], None]) -> None:
-    """Says in one line what networks start from, and in another which of them cannot.
+    """Says in one line what networks start from, and in one which of them cannot.
 
     Args:
       start: the weights.
       networks: number of all networks.
       on_message: gets the lines.
     """
-    on_message(f"starts from {start.text}: --pretrained={NONE} trains from random weights")
-    if left := len(start.from_scratch):
+    left = len(start.from_scratch)
+    if left < networks:
+        on_message(f"starts from {start.text}: --pretrained={NONE} trains from random weights")
+    if left:
         examples = ", ".join(start.from_scratch[:3]) + (", ..." if left > 3 else "")
         on_message(
             f"{left} of {networks} networks cannot start from {start.name} ({examples}) and are "
-            "trained from random weights: they are at a disadvantage"
+            f"trained from random weights{': they are at a disadvantage' if left < networks else ''}"
         )
 
 

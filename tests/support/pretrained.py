@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained.sources import SOURCES, Source
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
@@ -39,13 +40,22 @@ def random_weights(
 def register(
     monkeypatch: pytest.MonkeyPatch, weights: PretrainedWeights, *, present: bool = True
 ) -> None:
-    """Makes weights a source, in place of one of the same name if there is one."""
+    """Makes weights a source, in place of one of the same name if there is one.
+
+    Weights that are not present cannot be loaded.
+    """
+
+    def load() -> PretrainedWeights:
+        if not present:
+            raise UserError(f"{weights.name} is not installed")
+        return weights
+
     source = Source(
         name=weights.name,
         description="a test's weights",
         licence=weights.licence,
         starts="networks of its family",
         present=lambda: present,
-        load=lambda: weights,
+        load=load,
     )
     monkeypatch.setitem(SOURCES, weights.name, source)

@@ -5,7 +5,7 @@ Nothing is downloaded unless the user names a source that says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -78,8 +78,18 @@ def _keras(name: str, network: KerasNetwork, starts: str) -> Source:
     )
 
 
+IMAGENET = "imagenet"
+"""Stands for the network of `keras.applications` that the trained families are made from, see
+`imagenet_source`. Where no families are known, these are the families made from EfficientNet-B0."""
+
+# Families that are scaled-down forms of EfficientNet-B0. All other families have a published
+# network of their own name, or none.
+_LIKE_B0 = ("elite", "hf", "efficientnet", "tinynet")
+_B0 = "efficientnet-b0"
+
+
 def _of_keras() -> Iterator[Source]:
-    yield _keras("imagenet", KERAS_NETWORKS["efficientnet-b0"], "networks derived from it")
+    yield _keras(IMAGENET, KERAS_NETWORKS[_B0], "networks derived from it")
     for network in KERAS_NETWORKS.values():
         if network.address is not None:
             yield _keras(network.name, network, f"networks derived from {network.name}")
@@ -106,6 +116,23 @@ def is_present(source: Source) -> bool:
 def available() -> list[str]:
     """Names of the sources of the table that can be loaded without a download."""
     return [name for name, source in SOURCES.items() if is_present(source)]
+
+
+def published_networks(families: Iterable[str]) -> set[str]:
+    """Names of the published networks that families are made from; some may be no sources."""
+    return {_B0 if family in _LIKE_B0 else family for family in families}
+
+
+def imagenet_source(families: Iterable[str]) -> str:
+    """The source that ``imagenet`` stands for; UserError where there is none or not only one."""
+    families = list(dict.fromkeys(families))
+    published = published_networks(families)
+    if len(published) == 1 and (name := published.pop()) in SOURCES:
+        return name
+    raise UserError(
+        f"pretrained={IMAGENET}: there is no single ImageNet network for {', '.join(families)}: "
+        "name a source (`elite weights` lists them)"
+    )
 
 
 def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeights:

@@ -155,9 +155,10 @@ def announce(start: Start, networks: int, on_message: Callable[[str], None]) -> 
         on_message(f"starts from {start.text}: --pretrained={NONE} trains from random weights")
     if left:
         examples = ", ".join(start.from_scratch[:3]) + (", ..." if left > 3 else "")
+        disadvantage = ": they are at a disadvantage" if left < networks else ""
         on_message(
             f"{left} of {networks} networks cannot start from {start.name} ({examples}) and are "
-            f"trained from random weights{': they are at a disadvantage' if left < networks else ''}"
+            f"trained from random weights{disadvantage}"
         )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from efficientnet_elite import cli
-from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained import imported, weights
 from efficientnet_elite.networks.pretrained.sources import SOURCES
-from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from tests.support.pretrained import random_weights
 
 
 @pytest.fixture(autouse=True)
@@ -26,10 +26,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "tiny.npz"
-    spec = spec_by_name("mobilenetv1-0.25", base_resolution=32)
-    weights.save(
-        PretrainedWeights("tiny", spec, {}, (1, 1, 1), (0, 0, 0), "MIT", "0" * 64, "here"), path
-    )
+    tiny = random_weights("tiny", "mobilenetv1-0.25")
+    weights.save(replace(tiny, licence="MIT", origin="here"), path)
     return path
 
 

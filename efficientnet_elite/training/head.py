@@ -28,7 +28,7 @@ Head: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01)
 _FOLDS = 3
 _ITERATIONS = 60  # of L-BFGS; more change no accuracy
-_DEVIATION_FLOOR = 1e-3  # added to standard deviations, so that dead features stay small
+_DEVIATION_FLOOR = 0.1  # times the mean deviation: nearly constant features are not blown up
 _HEAD_IMAGES = 20_000  # the most training images that a head is fitted to
 _BATCH = 64
 
@@ -60,7 +60,8 @@ def fit_logistic_regression(
 def _fit(features: NDArray[np.float32], labels: NDArray[Any], classes: int) -> Head:
     views = features.reshape(len(features), -1, features.shape[-1])
     mean = views.mean((0, 1))
-    deviation = views.std((0, 1)) + _DEVIATION_FLOOR
+    deviation = views.std((0, 1))
+    deviation = deviation + _DEVIATION_FLOOR * deviation.mean() + 1e-6
     views = ((views - mean) / deviation).astype(np.float32)
     targets = np.eye(classes, dtype=np.float32)[labels]
     fold = _folds(labels)

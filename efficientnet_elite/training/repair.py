@@ -221,6 +221,15 @@ class _Repair:
         mean, variance = outputs.mean(0), outputs.var(0)
         covariance = ((outputs - mean) * (goal - goal.mean(0))).mean(0)
         slope = covariance / (variance + _AFFINE_RIDGE * variance.mean() + 1e-8)
+        layer = self.walk.layer(fit.layer)
+        if not layer.use_bias:
+            # Scale by the kernel instead of gamma. Channels of little variance have slopes of up to
+            # a hundred, with which small steps of the kernel would change the output a lot.
+            kernel = np.asarray(layer.kernel)
+            is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+            layer.kernel.assign(kernel * (slope[:, None] if is_depthwise else slope))
+            self.walk.forget(fit.layer)
+            mean, variance, slope = mean * slope, variance * slope**2, np.ones_like(slope)
         _set_norm(self.walk.layer(fit.norm), mean, variance, slope, goal.mean(0))
 
     def _measure(self, norm: int) -> None:

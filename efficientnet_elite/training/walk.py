@@ -105,6 +105,10 @@ class Walk:
         self._kept = {i: batches for i, batches in self._kept.items() if i in needed or i == -1}
         return kept
 
+    def forget(self, index: int) -> None:
+        """Has the output of a node computed again, because the weights of its layer changed."""
+        self._kept.pop(index, None)
+
     def _steps(self, wanted: Sequence[int]) -> list[int]:
         """The nodes to compute, in order, for the outputs of some nodes."""
         steps: set[int] = set()

@@ -34,7 +34,8 @@ def test_the_solution_is_that_of_scikit_learn(classes, monkeypatch):
     monkeypatch.setattr(head, "STRENGTHS", (0.1,))
     features, labels = blobs(300, classes)
     kernel, bias = fit_logistic_regression(features, labels, classes)
-    standardised = (features - features.mean(0)) / (features.std(0) + 1e-3)
+    deviation = features.std(0)
+    standardised = (features - features.mean(0)) / (deviation + 0.1 * deviation.mean())
     # Its penalty is 1 / (2 C) on the sum of losses. A model of two classes has one row there.
     scale = 2 if classes == 2 else 1
     reference = LogisticRegression(C=scale / (0.1 * 300), max_iter=1000, tol=1e-8)
@@ -117,3 +118,11 @@ def test_the_head_of_a_network():
 )
 def test_which_layer_is_the_classifier(name, classifier):
     assert classifier_name(spec_by_name(name, classes=3)) == classifier
+
+
+def test_nearly_constant_features_do_not_get_large_weights():
+    features, labels = blobs(300, 3)
+    rare = np.random.default_rng(0).normal(scale=1e-4, size=(300, 20)).astype(np.float32)
+    kernel, _ = fit_logistic_regression(np.concatenate([features, rare], 1), labels, 3)
+    width = features.shape[1]
+    assert np.abs(kernel[width:]).max() < np.abs(kernel[:width]).max()

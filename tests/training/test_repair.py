@@ -86,6 +86,17 @@ def test_statistics_are_those_of_the_images(images):
     np.testing.assert_allclose(np.array(norm.moving_variance), x.var((0, 1, 2)), rtol=1e-2)
 
 
+def test_small_steps_of_a_kernel_stay_small_steps_of_the_output(images):
+    """Scale is in the kernels: frozen batch normalisation multiplies by one where it was fitted."""
+    selection = select(SOURCE, SMALLER.resized((SIDE, SIDE, 3)))
+    model, source = models(selection)
+    repair(model, source, selection, images)
+    for name in ("stem_bn", "block2a_dw_bn", "block2a_project_bn"):
+        norm = model.get_layer(name)
+        slope = np.array(norm.gamma) / np.sqrt(np.array(norm.moving_variance) + norm.epsilon)
+        np.testing.assert_allclose(slope, 1, rtol=1e-4)
+
+
 def test_repair_is_the_same_every_time(images):
     selection = select(SOURCE, SMALLER.resized((SIDE, SIDE, 3)))
     results = []

@@ -252,7 +252,9 @@ def test_every_rule_comes_to_an_end_within_its_forecast(
     ],
 )
 def test_presets_and_flags_decide_when_eliminations_are(flags, eliminations):
-    values = deepcopy(search.FLAGS)  # which other tests in this process parse, too
+    values = deepcopy(search.FLAGS)
+    for name in values:  # other tests in this process may have parsed them, too
+        values[name].unparse()
     values(["elite search", *flags, "--workdir=unused"])
     config = with_rule_defaults(common.search_config(values))
     schedule = make_schedule(

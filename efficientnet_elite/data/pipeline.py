@@ -207,9 +207,7 @@ def calibration_images(
     Returns:
       The images, float32 (n, resolution, resolution, 3), and their positions in the data set.
     """
-    keys, positions = data.parts["train"].sample(count, seed)
-    fraction = data.pipeline.crop_fraction(resolution, base_resolution)
-    squares = _center_crops(data, "train", keys, resolution, fraction)
+    squares, positions = _sampled_crops(data, resolution, base_resolution, count, seed)
     return next(iter(_normalised(squares.batch(count))))[0].numpy(), positions
 
 
@@ -235,9 +233,17 @@ def sample_batches(
     Returns:
       Batches as those of `train_batches`.
     """
-    keys, _ = data.parts["train"].sample(count, seed)
+    squares, _ = _sampled_crops(data, resolution, base_resolution, count, seed)
+    return _normalised(squares.batch(batch_size))
+
+
+def _sampled_crops(
+    data: ImageData, resolution: int, base_resolution: int, count: int, seed: int
+) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
+    """Returns crops of training images as `_center_crops`, and the images' positions."""
+    keys, positions = data.parts["train"].sample(count, seed)
     fraction = data.pipeline.crop_fraction(resolution, base_resolution)
-    return _normalised(_center_crops(data, "train", keys, resolution, fraction).batch(batch_size))
+    return _center_crops(data, "train", keys, resolution, fraction), positions
 
 
 def _center_crops(

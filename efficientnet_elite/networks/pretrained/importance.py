@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.graph import Graph, Node
 from efficientnet_elite.networks.pretrained.channels import PASSING, Layouts, Piece
+from efficientnet_elite.networks.pretrained.weights import EPSILON
 
 Array = NDArray[np.float32]
 Function = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
-_EPSILON = 1e-3  # of batch normalisation
 _IMAGE_VARIANCE = 0.25  # of pixels in the input range of the networks
 # Points that a normal distribution is sampled at: the middles of 64 parts of equal probability.
 _NORMAL = np.array([NormalDist().inv_cdf((i + 0.5) / 64) for i in range(64)])[:, None]
@@ -120,7 +120,7 @@ class MomentsOfSource:
             if gamma is None or beta is None or variance is None:
                 return None
             # A channel whose input is constant is constant, whatever its gamma.
-            return Moments(beta, gamma**2 * variance / (variance + _EPSILON))
+            return Moments(beta, gamma**2 * variance / (variance + EPSILON))
         kernel = self._array(node, "kernel")
         if kernel is None or isinstance(node.op, ops.Reshape):
             return None

@@ -29,7 +29,12 @@ from efficientnet_elite.networks.pretrained.keras_networks import (
     cache_folder,
 )
 from efficientnet_elite.networks.pretrained.variables import variables
-from efficientnet_elite.networks.pretrained.weights import Channels, PretrainedWeights, sha256_of
+from efficientnet_elite.networks.pretrained.weights import (
+    Channels,
+    PretrainedWeights,
+    sha256_of,
+    with_our_epsilon,
+)
 from efficientnet_elite.networks.spec import ArchSpec, draw_graph
 
 if TYPE_CHECKING:
@@ -40,7 +45,6 @@ _SCALE, _OFFSET = 1 / 127.5, -1.0
 # EfficientNet's published files hold these in place of the variances of the image's channels.
 _IMAGENET_DEVIATIONS = (0.229, 0.224, 0.225)
 _NORMALISED = ("Rescaling", "Normalization")
-_EPSILON = ops.BatchNorm().epsilon
 
 
 @dataclass(frozen=True)
@@ -170,16 +174,6 @@ def _initial_top(spec: ArchSpec) -> dict[str, NDArray[np.float32]]:
     top = tuple(block for block in spec.blocks if block.top)
     model = build(ArchSpec(spec.name, (height, width, channels), top))
     return {v.path: np.asarray(v) for v in model.weights if "seed" not in v.path}
-
-
-def with_our_epsilon(
-    gamma: NDArray[np.float32], variance: NDArray[np.float32], epsilon: float
-) -> NDArray[np.float32]:
-    """The gamma that gives, with our epsilon, what ``gamma`` gives with another epsilon."""
-    if epsilon == _EPSILON:
-        return gamma
-    wide = variance.astype(np.float64)
-    return (gamma * np.sqrt((wide + _EPSILON) / (wide + epsilon))).astype(np.float32)
 
 
 def _shaped(

@@ -28,14 +28,13 @@ from efficientnet_elite.networks.pretrained.importance import (
     importance,
 )
 from efficientnet_elite.networks.pretrained.matching import match_nodes
-from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from efficientnet_elite.networks.pretrained.weights import EPSILON, PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 
 Array = NDArray[np.float32]
 
 WAYS = ("importance", "uniform", "first")  # of choosing channels
 
-_EPSILON = 1e-3  # of batch normalisation
 # Where the gates of a target without counterpart start: sigmoid(4) = 0.98, hard_sigmoid(4) = 1.
 _GATE_BIAS = 4.0
 
@@ -147,7 +146,7 @@ class _Selector:
             if isinstance(node.op, ops.BatchNorm) and node.inputs[0] >= 0:
                 gamma = self.source.arrays[f"{node.name}/gamma"].astype(np.float64)
                 variance = self.source.arrays[f"{node.name}/moving_variance"]
-                scales[nodes[node.inputs[0]].name] = gamma / np.sqrt(variance + _EPSILON)
+                scales[nodes[node.inputs[0]].name] = gamma / np.sqrt(variance + EPSILON)
         return scales
 
     def _choose(self, how: str) -> dict[Piece, Indices]:

@@ -36,13 +36,16 @@ from efficientnet_elite.networks.pretrained.timm_networks import (
     network_by_name,
     normalisation,
 )
-from efficientnet_elite.networks.pretrained.weights import Channels, PretrainedWeights
+from efficientnet_elite.networks.pretrained.weights import (
+    Channels,
+    PretrainedWeights,
+    with_our_epsilon,
+)
 from efficientnet_elite.networks.spec import ArchSpec
 
 Arrays = Mapping[str, NDArray[Any]]
 Modules = dict[str, dict[str, NDArray[Any]]]
 
-_OUR_EPSILON = ops.BatchNorm().epsilon
 
 # Ends of the names of parameters and of the variables of Keras.
 _BATCH_NORM = {
@@ -350,7 +353,10 @@ def _converted(
             name: np.asarray(array, np.float32) for name, array in modules[module].items()
         }
         if isinstance(node.op, ops.BatchNorm):
-            variables = _with_our_epsilon(parameters, epsilon)
+            variables = {_BATCH_NORM[name]: array for name, array in parameters.items()}
+            variables["gamma"] = with_our_epsilon(
+                variables["gamma"], variables["moving_variance"], epsilon
+            )
         else:
             variables = parameters | {"kernel": _kernel(node.op, parameters["weight"])}
             del variables["weight"]
@@ -366,16 +372,3 @@ def _kernel(op: ops.Op, weight: NDArray[np.float32]) -> NDArray[np.float32]:
     if isinstance(op, ops.DepthwiseConv):  # (c, 1, h, w) to (h, w, c, 1)
         return weight.transpose(2, 3, 0, 1)
     return weight.transpose(2, 3, 1, 0)  # (out, in, h, w) to (h, w, in, out)
-
-
-def _with_our_epsilon(
-    parameters: Mapping[str, NDArray[np.float32]], epsilon: float
-) -> dict[str, NDArray[np.float32]]:
-    """Variables of a batch normalisation that computes the same with the epsilon of our networks.
-
-    gamma / sqrt(variance + epsilon) keeps its value.
-    """
-    variables = {_BATCH_NORM[name]: array for name, array in parameters.items()}
-    variance = variables["moving_variance"].astype(np.float64)
-    correction = np.sqrt((variance + _OUR_EPSILON) / (variance + epsilon))
-    return variables | {"gamma": (variables["gamma"] * correction).astype(np.float32)}

@@ -18,10 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.pretrained.variables import variables
 from efficientnet_elite.networks.spec import ArchSpec
 
 Channels = tuple[float, float, float]
+
+
+EPSILON = ops.BatchNorm().epsilon
+"""Of batch normalisation in all networks of this project."""
 
 
 @dataclass(frozen=True)
@@ -190,3 +195,16 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def with_our_epsilon(
+    gamma: NDArray[np.float32], variance: NDArray[np.float32], epsilon: float
+) -> NDArray[np.float32]:
+    """The gamma that gives, with our epsilon, what ``gamma`` gives with another epsilon.
+
+    gamma / sqrt(variance + epsilon) keeps its value.
+    """
+    if epsilon == EPSILON:
+        return gamma
+    wide = variance.astype(np.float64)
+    return (gamma * np.sqrt((wide + EPSILON) / (wide + epsilon))).astype(np.float32)

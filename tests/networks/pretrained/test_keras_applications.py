@@ -13,11 +13,11 @@ from efficientnet_elite.networks.pretrained.keras_applications import (
     from_layers,
     from_model,
     recognised,
-    with_our_epsilon,
 )
 from efficientnet_elite.networks.pretrained.keras_layers import KerasLayers
 from efficientnet_elite.networks.pretrained.keras_networks import KERAS_NETWORKS
 from efficientnet_elite.networks.pretrained.variables import variables
+from efficientnet_elite.networks.pretrained.weights import with_our_epsilon
 from tests.support.keras_networks import check_same, outputs, pixels, random_application
 
 PREPROCESSING = {

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from efficientnet_elite.errors import UserError
-    from efficientnet_elite.job.api import evaluate, export, load, search, train
+    from efficientnet_elite.job.api import evaluate, export, load, predict, search, train
     from efficientnet_elite.networks.build import preprocess_input
     from efficientnet_elite.networks.factories import build_named as build
     from efficientnet_elite.networks.spec import ArchSpec
@@ -26,6 +26,7 @@ _LAZY = {
     "evaluate": ("job.api", "evaluate"),
     "list_models": ("search.candidates", "list_models"),
     "load": ("job.api", "load"),
+    "predict": ("job.api", "predict"),
     "preprocess_input": ("networks.build", "preprocess_input"),
     "train": ("job.api", "train"),
 }
@@ -40,6 +41,7 @@ __all__ = [
     "export",
     "list_models",
     "load",
+    "predict",
     "preprocess_input",
     "search",
     "train",

@@ -1,8 +1,9 @@
-"""Numbers as text for people: durations, counts, percentages and names of signals."""
+"""Numbers as text for people: durations, counts, percentages, the time and names of signals."""
 
 from __future__ import annotations
 
 import signal
+from datetime import datetime
 
 
 def duration(seconds: float) -> str:
@@ -39,3 +40,8 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def now() -> str:
+    """The local time to the minute, with its zone."""
+    return datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip()

@@ -1,7 +1,8 @@
 """Exports one network: converts it, verifies the files on the test part, and only then writes them.
 
 ``out_dir/NAME/`` gets ``NAME.float32.tflite``, ``NAME.int8.tflite``, ``labels.txt`` (a line for
-each class, in the order of the logits) and the sidecar ``NAME.json``.
+each class, in the order of the logits), the sidecar ``NAME.json`` and, for networks that were
+trained here, ``NAME.keras`` and, of classifiers, ``predictions.npz``.
 """
 
 from __future__ import annotations
@@ -9,26 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import platform
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
+from efficientnet_elite import machine
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.training.scores import class_iou, confusion_matrix, score_predictions
 
-from . import files, inspect, layers
-from .formats import FLOAT32, INT8, Format, all_formats
+from . import confidence, entries, files, inspect, layers, predictions
+from .formats import FLOAT32, INT8, Format, all_formats, file_name
 from .int8 import convert, ladder, quantizer, remedies
 from .int8.choices import CALIBRATION_METHODS
-from .runtimes.runtime import Runner
+from .keras_file import KerasFile
+from .packages import labels as labels_file
+from .patches import patching
+from .patches.request import Request as PatchRequest
+from .runtimes.runtime import REFERENCE_KERNELS, Runner
 
 if TYPE_CHECKING:
     import keras
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 # How many images of the representative data set the errors of single layers are measured on.
 LAYER_IMAGES = 16
+# Test images that are also run with reference kernels, which take many times as long.
+REFERENCE_IMAGES = 50
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,10 @@ def export_model(
     formats: Sequence[Format] = (),
     plan: remedies.RemedyPlan | None = None,
     method: str = "minmax",
+    keras_file: KerasFile | None = None,
+    predicted: predictions.Images | None = None,
+    wanted_precision: float | None = None,
+    patches: PatchRequest | None = None,
 ) -> Exported:
     """Exports a model as float32 and int8 TFLite files and verifies both on the test part.
 
@@ -127,6 +137,12 @@ def export_model(
         `max_accuracy_drop`; the sidecar lists the trials. The result is still checked on the test
         part.
       method: calibration method, a name of `choices.CALIBRATION_METHODS`.
+      keras_file: the network as a file for Keras, which is written as well.
+      predicted: images of a classifier of which the predictions are stored; the sidecar then says
+        how sure its answers are. Its test part is that of `test_batches`.
+      wanted_precision: share of right answers among those that are not taken for unknown, see
+        `confidence.entry`.
+      patches: how the first layers of the int8 file run patch by patch; None for whole maps.
 
     Raises:
       UserError: a check failed; the message names the network and what is wrong.
@@ -150,7 +166,10 @@ def export_model(
             if not remedy_result.plain:
                 int8_forms = [form for form in models if form.weights == "int8"]
                 models |= {form: remedy_result.quantization.file(form) for form in int8_forms}
-        float_model, int8_model = models[FLOAT32], models[INT8]
+        float_model, whole = models[FLOAT32], models[INT8]
+        patching_result = None if patches is None else patching.patched(whole, patches)
+        int8_model = whole if patching_result is None else patching_result.content
+        models[INT8] = int8_model
         int8_contents = inspect.read(int8_model)
         floats = remedy_result is not None and bool(remedy_result.quantization.float_layers)
         per_pixel = len(model.output_shape) > 2
@@ -159,8 +178,8 @@ def export_model(
         )
         runners = {form: Runner(content) for form, content in models.items()}
         converted = time.monotonic()
-        results, shares = _verify(
-            model, runners, tqdm(test_batches, f"verify {name}", disable=None)
+        results, shares, tested, reference_kernels = _verify(
+            model, runners, tqdm(test_batches, f"verify {name}", disable=None), int8_model
         )
         # A remedy can change the weights, and with them the names of the tensors.
         original = (
@@ -168,10 +187,20 @@ def export_model(
             if remedy_result is None or remedy_result.plain
             else remedy_result.quantization.calibrated.content
         )
-        layer_errors = layers.errors(original, int8_model, calibration_images[:LAYER_IMAGES])
+        layer_errors = layers.errors(original, whole, calibration_images[:LAYER_IMAGES])
         _check_accuracy(results, max_accuracy_drop, layer_errors, remedy_result)
     except UserError as error:
         raise UserError(f"export of {name} failed: {error}") from error
+    interface = entries.interface(inspect.read(float_model), int8_contents)
+    stored = None
+    if predicted is not None and not per_pixel:
+        stored = predictions.predict(
+            predicted,
+            {form.name: runners[form] for form in (FLOAT32, INT8)},
+            tested,
+            int8_sha256=hashlib.sha256(int8_model).hexdigest(),
+            probabilities=interface["output"]["meaning"] == entries.PROBABILITIES,
+        )
     verified = time.monotonic()
 
     folder = Path(out_dir) / name
@@ -193,18 +222,25 @@ def export_model(
     sidecar = {
         "name": name,
         "labels": list(labels),
-        **_interface(inspect.read(float_model), int8_contents),
-        "verification": {**results, "tolerance": TOLERANCE},
+        **interface,
+        "verification": {
+            **results,
+            "tolerance": TOLERANCE,
+            "reference_kernels": reference_kernels,
+        },
         "int8_layers": [asdict(error) for error in layer_errors],
         "int8_remedies": remedy_result and remedy_result.record(),
+        "patches": patching_result and patching_result.record,
+        "confidence": stored and confidence.entry(stored, wanted_precision),
         "files": {
-            form.name: file_entry(name, form, content) | {"accuracy": shares[form]}
+            form.name: entries.file_entry(name, form, content) | {"accuracy": shares[form]}
             for form, content in models.items()
         },
-        "versions": versions(),
+        "keras": keras_file and keras_file.entry(name),
+        "versions": machine.versions(),
         "details": details,
     }
-    write_export(folder, models, sidecar)
+    write_export(folder, models, sidecar, keras_file, stored)
     return exported
 
 
@@ -239,19 +275,24 @@ def _convert(
     return {form: files_by_format[form] for form in formats}, calibrated
 
 
-def file_name(name: str, form: Format) -> str:
-    """Name of a network's file in a format."""
-    return f"{name}.{form.name}.tflite"
-
-
-def write_export(folder: Path, models: Mapping[Format, bytes], sidecar: Mapping[str, Any]) -> None:
-    """Writes files, labels and sidecar, and removes the files of an earlier export."""
+def write_export(
+    folder: Path,
+    models: Mapping[Format, bytes],
+    sidecar: Mapping[str, Any],
+    keras_file: KerasFile | None = None,
+    stored: predictions.Predictions | None = None,
+) -> None:
+    """Writes files, labels, predictions and sidecar; removes the files of an earlier export."""
     name = sidecar["name"]
     paths = {folder / file_name(name, form): content for form, content in models.items()}
+    if keras_file is not None:
+        paths[folder / keras_file.file_name(name)] = keras_file.content
+    if stored is not None:
+        paths[folder / predictions.FILE] = predictions.encoded(stored)
     files.replace_all(
         {
             **paths,
-            folder / "labels.txt": "".join(f"{label}\n" for label in sidecar["labels"]).encode(),
+            folder / labels_file.FILE_NAME: labels_file.file_content(sidecar["labels"]),
             # The sidecar is written last because it contains the hashes of the others.
             folder / f"{name}.json": json.dumps(sidecar, indent=2).encode() + b"\n",
         }
@@ -291,19 +332,24 @@ def _verify(
     model: keras.Model,
     runners: Mapping[Format, Runner],
     test_batches: Iterable[tuple[np.ndarray, np.ndarray]],
-) -> tuple[dict[str, Any], dict[Format, float]]:
+    int8_model: bytes,
+) -> tuple[dict[str, Any], dict[Format, float], predictions.Outputs, dict[str, Any]]:
     """Runs the Keras model and its files on the test part; UserError if float32 and Keras differ.
 
     Returns:
-      The fields of `Exported` that compare Keras, float32 and int8; and the accuracy per format.
+      The fields of `Exported` that compare Keras, float32 and int8; the accuracy per format;
+      what the files compute, by the names of their formats; and what `_with_reference_kernels`
+      returns.
     """
     import keras
 
     keras_outputs: list[np.ndarray] = []
     outputs: dict[Format, list[np.ndarray]] = {form: [] for form in runners}
     labels: list[np.ndarray] = []
+    first: list[np.ndarray] = []  # images
     for images, classes in test_batches:
         images = np.asarray(images, np.float32)
+        first += list(images[: REFERENCE_IMAGES - len(first)])
         # Calling the model is faster than `predict`, which traces a function for so few batches.
         keras_outputs.append(keras.ops.convert_to_numpy(model(images, training=False)))
         for form, runner in runners.items():
@@ -312,7 +358,8 @@ def _verify(
     if not labels:
         raise UserError("there are no test images to verify the files with")
     reference, truth = np.concatenate(keras_outputs), np.concatenate(labels)
-    max_difference = float(np.abs(np.concatenate(outputs[FLOAT32]) - reference).max())
+    values = {form: np.concatenate(each) for form, each in outputs.items()}
+    max_difference = float(np.abs(values[FLOAT32] - reference).max())
     logit_range = float(np.ptp(reference))
     if not max_difference <= TOLERANCE * logit_range:
         raise UserError(
@@ -320,7 +367,7 @@ def _verify(
             f"than {TOLERANCE:g} of their range {logit_range:.3g} (a network that has barely been "
             "trained can cause this: train it for more epochs)"
         )
-    choices = {form: np.concatenate(logits).argmax(-1) for form, logits in outputs.items()}
+    choices = {form: each.argmax(-1) for form, each in values.items()}
     classes = reference.shape[-1]
     shares = {form: score_predictions(choice, truth, classes) for form, choice in choices.items()}
     results: dict[str, Any] = {
@@ -336,70 +383,30 @@ def _verify(
     if truth.ndim > 1:
         each = class_iou(confusion_matrix(choices[INT8], truth, classes)).tolist()
         results["int8_class_iou"] = tuple(None if math.isnan(share) else share for share in each)
-    return results, shares
+    named = {form.name: each for form, each in values.items()}
+    count = len(first)
+    reference_kernels = _with_reference_kernels(
+        int8_model, np.stack(first), truth[:count], choices[INT8][:count], classes
+    )
+    return results, shares, predictions.Outputs(named, truth), reference_kernels
 
 
-def _interface(float_contents: inspect.Contents, int8_contents: inspect.Contents) -> dict[str, Any]:
-    """The part of the sidecar that describes inputs, outputs and operators of the files."""
-    (image,), (logits,) = int8_contents.inputs, int8_contents.outputs
+def _with_reference_kernels(
+    model: bytes, images: np.ndarray, truth: np.ndarray, xnnpack: np.ndarray, classes: int
+) -> dict[str, Any]:
+    """The accuracy in the arithmetic of microcontrollers, and that of XNNPACK on the same images.
+
+    Args:
+      model: the int8 file.
+      images: (N, height, width, channels) float32, pixel / 128 - 1.
+      truth: classes (N,) or masks.
+      xnnpack: what the file predicts with XNNPACK, in the same form.
+      classes: number of classes.
+    """
+    choices = Runner(model, kernels=REFERENCE_KERNELS).run(images).argmax(-1)
     return {
-        "input": {
-            "shape": image.shape,
-            "layout": "NHWC, RGB",
-            "float32": "pixel / 128 - 1",
-            "int8": "pixel - 128",
-            "int8_scale": image.scales[0],
-            "int8_zero_point": image.zero_points[0],
-        },
-        "output": {
-            "shape": logits.shape,
-            "meaning": output_meaning(float_contents),
-            "int8_scale": logits.scales[0],
-            "int8_zero_point": logits.zero_points[0],
-        },
-        "operators": {"float32": float_contents.operators, "int8": int8_contents.operators},
-    }
-
-
-def output_meaning(contents: inspect.Contents) -> str:
-    """Describes the numbers that a file outputs, for the sidecar."""
-    if inspect.ends_in_softmax(contents):
-        return "probabilities"
-    if inspect.last_operator(contents) == "LOGISTIC":
-        return "sigmoid of each class's logit: probabilities that do not add up to 1"
-    return "logits; softmax of the dequantized values gives probabilities"
-
-
-def file_entry(name: str, form: Format, content: bytes) -> dict[str, Any]:
-    """A file's entry in the sidecar."""
-    contents = inspect.read(content)
-    return {
-        "file": file_name(name, form),
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "input": _elements(contents.inputs[0]),
-        "output": _elements(contents.outputs[0]),
-    }
-
-
-def _elements(tensor: inspect.Tensor) -> dict[str, Any]:
-    """Type of a tensor's elements, and scale and zero point: scale * (element - zero_point)."""
-    if not tensor.scales:
-        return {"type": tensor.type.lower()}
-    scale, zero_point = tensor.scales[0], tensor.zero_points[0]
-    return {"type": tensor.type.lower(), "scale": scale, "zero_point": zero_point}
-
-
-def versions() -> dict[str, str]:
-    """Package name to version, for the packages that made the files."""
-    import keras
-    import tensorflow as tf
-
-    return {
-        "efficientnet-elite": version("efficientnet-elite"),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "ai-edge-litert": version("ai-edge-litert"),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
+        "images": len(images),
+        "accuracy": score_predictions(choices, truth, classes),
+        "xnnpack_accuracy": score_predictions(xnnpack, truth, classes),
+        "agreement": float((choices == xnnpack).mean()),
     }

@@ -75,3 +75,8 @@ def from_name(name: str) -> Format:
     """The format that has this `Format.name`."""
     weights, _, interface = name.partition(".")
     return Format(weights, interface or ("int8" if weights == "int8" else "float32"))
+
+
+def file_name(name: str, form: Format) -> str:
+    """Name of a network's file in a format."""
+    return f"{name}.{form.name}.tflite"

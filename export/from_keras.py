@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from efficientnet_elite import machine
 from efficientnet_elite.errors import UserError
 
 from . import keras_file
 from .formats import FLOAT32, Format
+from .patches import request as patch_request
 from .runtimes import isolated
 from .runtimes.isolated import Arrays, captured
 
@@ -45,6 +47,7 @@ class Request:
       max_accuracy_drop: see `champion.export_model`.
       remedies: see `remedies.RemedyPlan`.
       details: copied into the sidecar.
+      patches, max_arena_kb, arena: see `patches.request.request`.
     """
 
     name: str
@@ -57,11 +60,14 @@ class Request:
     max_accuracy_drop: float | None = None
     remedies: tuple[str, ...] = ()
     details: dict[str, Any] | None = None
+    patches: str = patch_request.NONE
+    max_arena_kb: float | None = None
+    arena: str = patch_request.TFLM
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images for an export: pixels, uint8 (N, side, side, 3), and classes (N,).
+    """Images for an export: pixels, uint8 (N, side, side, channels), and classes (N,).
 
     Attributes:
       calibration: the representative data set; ``qat`` also fine-tunes on it.
@@ -116,21 +122,24 @@ def _export(arguments: Arrays) -> Arrays:
     with captured():  # TensorFlow's messages about this machine
         import keras  # noqa: F401
     from . import champion
-    from .int8 import absorb, choices, convert, remedies
+    from .int8 import absorb, choices, convert, fronts, remedies
 
     fields = json.loads(str(arguments["request"]))
     fields["formats"] = tuple(Format(**form) for form in fields["formats"])
     request, path = Request(**fields), Path(str(arguments["path"]))
     loaded = keras_file.load(path)
+    if loaded.output_shape[-1:] == (1,) and len(request.labels) == 2:
+        loaded = convert.with_two_logits(loaded)
     _check_classifier(loaded, request)
     convert.check_float32(loaded)
     original = convert.with_output(loaded, request.output)
     takes = request.takes
     if takes is None:
-        if not absorb.normalises(original):
+        if not fronts.normalises(original):
             raise UserError(
-                "the network does not begin with a Rescaling or Normalization layer: say with "
-                f"--input which values it expects ({', '.join(choices.INPUTS)})"
+                "the network does not begin with a Rescaling or Normalization layer, but with "
+                f"{fronts.first_layer(original)}: say with --input which values it expects "
+                f"({', '.join(choices.INPUTS)})"
             )
         takes = "0..255"
     pixels = arguments.get("calibration", _noise(original))
@@ -162,6 +171,7 @@ def _export(arguments: Arrays) -> Arrays:
         formats=request.formats,
         plan=plan,
         method=request.method,
+        patches=patch_request.request(request.patches, request.max_arena_kb, request.arena),
     )
     return {"sidecar": np.array(exported.sidecar_path.read_text())}
 
@@ -183,13 +193,13 @@ def _check_classifier(model: keras.Model, request: Request) -> None:
 def _difference(original: keras.Model, absorbed: Any, pixels: np.ndarray, takes: str) -> float:
     """Greatest change of the outputs by absorbing; UserError if it is too large."""
     from . import champion
-    from .int8 import choices
+    from .int8 import fronts
 
-    scale, offset = choices.INPUTS[takes]
+    takes_of = fronts.input_of(original, takes)
     differences, ranges = [0.0], [0.0]
     for start in range(0, len(pixels), _BATCH):
         q = _scaled(pixels[start : start + _BATCH])
-        expected = np.asarray(original(q * np.float32(scale) + np.float32(offset), training=False))
+        expected = np.asarray(original(takes_of.values(q), training=False))
         actual = np.asarray(absorbed.model(q, training=False))
         differences.append(float(np.abs(actual - expected).max()))
         ranges.append(float(np.ptp(expected)))
@@ -205,7 +215,7 @@ def _write_floats(
     model: keras.Model, request: Request, details: dict[str, Any], images: np.ndarray
 ) -> str:
     """Exports in float formats only, after comparing float32 with Keras; returns the sidecar."""
-    from . import champion, inspect
+    from . import champion, entries, inspect
     from .int8 import convert
     from .runtimes import runtime
 
@@ -223,19 +233,19 @@ def _write_floats(
         "labels": list(request.labels),
         "input": {
             "shape": interface.inputs[0].shape,
-            "layout": "NHWC, RGB",
+            "layout": entries.layout(interface.inputs[0]),
             "float32": "pixel / 128 - 1",
         },
         "output": {
             "shape": interface.outputs[0].shape,
-            "meaning": champion.output_meaning(interface),
+            "meaning": entries.output_meaning(interface),
         },
         "operators": {"float32": interface.operators},
         "verification": {"noise_images": len(images), "max_difference": difference},
         "files": {
-            form.name: champion.file_entry(request.name, form, contents[form]) for form in forms
+            form.name: entries.file_entry(request.name, form, contents[form]) for form in forms
         },
-        "versions": champion.versions(),
+        "versions": machine.versions(),
         "details": details,
     }
     champion.write_export(Path(request.out_dir, request.name), contents, sidecar)

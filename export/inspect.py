@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from efficientnet_elite.errors import UserError
 
 from . import files
@@ -36,6 +38,7 @@ class Tensor:
         quantized per channel, empty if it is not quantized.
       constant: whether its values are in the file (weights, biases, shapes).
       producer: the operator that computes it; None for inputs and constants.
+      signature: its dimensions with -1 for those that are not fixed; empty if all are.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Tensor:
     zero_points: tuple[int, ...]
     constant: bool
     producer: str | None
+    signature: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class Contents:
       tensors: all tensors; those of the first subgraph, which is the network, come first.
       steps: the operators of the first subgraph in the order of execution.
       inputs, outputs: the inputs and outputs of the first subgraph.
+      custom: names of operators that are not TFLite's own, such as TensorFlow's (``Flex...``).
     """
 
     operators: dict[str, int]
@@ -72,6 +77,7 @@ class Contents:
     steps: tuple[Step, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    custom: tuple[str, ...] = ()
 
 
 def load(path: Path) -> bytes:
@@ -106,10 +112,8 @@ def _read(schema: Any, model: bytes) -> Contents:
     builtins = _names(schema.BuiltinOperator)
     types = _names(schema.TensorType)
     root, reader = schema.Model.GetRootAs(model), _BoundedReader()
-    codes = [
-        _operator(root.OperatorCodes(i), builtins, reader)
-        for i in range(_bounded(root.OperatorCodesLength()))
-    ]
+    operator_codes = [root.OperatorCodes(i) for i in range(_bounded(root.OperatorCodesLength()))]
+    codes = [_operator(code, builtins, reader) for code in operator_codes]
     graphs = [root.Subgraphs(i) for i in range(_bounded(root.SubgraphsLength()))]
     # The sum is bounded because a forged file can list the same subgraph many times.
     _bounded(sum(graph.TensorsLength() + graph.OperatorsLength() for graph in graphs))
@@ -147,6 +151,11 @@ def _read(schema: Any, model: bytes) -> Contents:
         steps=tuple(steps[0]),
         inputs=tuple(subgraphs[0][i] for i in reader.numbers(main.InputsAsNumpy())),
         outputs=tuple(subgraphs[0][i] for i in reader.numbers(main.OutputsAsNumpy())),
+        custom=tuple(
+            name
+            for name, code in zip(codes, operator_codes, strict=True)
+            if _builtin(code, builtins) == "CUSTOM"
+        ),
     )
 
 
@@ -209,6 +218,25 @@ def ends_in_softmax(contents: Contents) -> bool:
     return last_operator(contents) == "SOFTMAX"
 
 
+def gives_probabilities(contents: Contents) -> bool:
+    """Whether the outputs are probabilities, of a softmax or of sigmoids."""
+    return last_operator(contents) in ("SOFTMAX", "LOGISTIC")
+
+
+def two_classes(outputs: np.ndarray, sigmoid: bool) -> np.ndarray:
+    """The outputs of a network, with a class more where one value decides between two classes.
+
+    Args:
+      outputs: (N, ..., classes) float32.
+      sigmoid: whether a single output is the probability of the second class. Otherwise it is its
+        logit, over that of the first class.
+    """
+    if outputs.shape[-1] != 1:
+        return outputs
+    first = 1 - outputs if sigmoid else np.zeros_like(outputs)
+    return np.concatenate([first, outputs], axis=-1)
+
+
 def output_step(contents: Contents) -> float:
     """The difference between adjacent values of the output; 0 if the output is computed in float.
 
@@ -231,20 +259,60 @@ def has_hybrid_operators(contents: Contents) -> bool:
     )
 
 
+def check_own_operators(contents: Contents) -> None:
+    """Raises UserError, with its name, where an operator is not one of TFLite's own."""
+    if not contents.custom:
+        return
+    name = contents.custom[0]
+    origin = "an operator of TensorFlow" if name.startswith("Flex") else "a custom operator"
+    raise UserError(
+        f"the model has {name}, {origin} that is not built into TFLite: convert it with "
+        "TFLITE_BUILTINS alone, from layers that these can express"
+    )
+
+
 def image_side(contents: Contents) -> int:
-    """Side in pixels of a classifier's input; UserError if the input is not a square RGB image."""
-    if (len(contents.inputs), len(contents.outputs)) != (1, 1):
+    """Side in pixels of a classifier's input; UserError if that is no image, see `image_shape`."""
+    return image_shape(contents)[0]
+
+
+def image_shape(contents: Contents) -> tuple[int, int, int]:
+    """Shape of a classifier's input, (side, side, channels), with 3 channels or 1.
+
+    Raises:
+      UserError: the input is not one square image, RGB or grey, or there are several outputs.
+    """
+    for kind, tensors in (("inputs", contents.inputs), ("outputs", contents.outputs)):
+        if len(tensors) != 1:
+            names = ", ".join(tensor.name for tensor in tensors) or "none"
+            raise UserError(
+                f"the model has {len(tensors)} {kind} ({names}): expected one image as input and "
+                "one tensor of logits or probabilities as output"
+            )
+    if -1 in contents.inputs[0].signature[1:]:
         raise UserError(
-            f"the model has {len(contents.inputs)} inputs and {len(contents.outputs)} outputs: "
-            "expected one image as input and one tensor of logits as output"
+            f"the model's input has the shape {contents.inputs[0].signature}, with sides that are "
+            "not fixed: convert it for images of one size"
         )
     shape = contents.inputs[0].shape
-    if len(shape) != 4 or shape != (1, shape[1], shape[1], 3) or shape[1] < 1:
-        raise UserError(f"the model's input has the shape {shape}: expected one square RGB image")
+    square = len(shape) == 4 and shape[:3] == (1, shape[1], shape[1]) and shape[1] >= 1
+    if not square or shape[3] not in (1, 3):
+        raise UserError(
+            f"the model's input has the shape {shape}: expected one square image, RGB or grey"
+        )
     if shape[1] > MAX_SIDE:
         # Images of this size would be prepared before a runtime could refuse the model.
         raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MAX_SIDE}")
-    return shape[1]
+    return shape[1], shape[1], shape[3]
+
+
+def takes_image(contents: Contents) -> bool:
+    """Whether the only input is one square image, and there is one output."""
+    try:
+        image_side(contents)
+    except UserError:
+        return False
+    return True
 
 
 def gives_masks(contents: Contents) -> bool:
@@ -254,17 +322,27 @@ def gives_masks(contents: Contents) -> bool:
     return len(shape) == 4 and shape[:3] == (1, side, side)
 
 
-def check_labels(contents: Contents, labels: int, *, per_pixel: bool | None = None) -> None:
+def check_labels(
+    contents: Contents, labels: int, *, per_pixel: bool | None = None, single: bool = False
+) -> None:
     """Raises UserError unless the output has a logit for each label.
 
     Args:
       contents: contents of a file that passes `image_side`.
       labels: number of labels.
       per_pixel: whether there must be logits for each pixel of the image; None allows both.
+      single: whether one value may decide between two labels, see `two_classes`.
     """
     shape = contents.outputs[0].shape
+    if single and labels == 2 and shape[-1:] == (1,):
+        labels = 1
     masks = gives_masks(contents) if per_pixel is None else per_pixel
     side = image_side(contents)
+    if shape[-1:] == (1,) and labels == 2:
+        raise UserError(
+            "the output is one value for two labels: export the Keras model here, with a value for "
+            "each label"
+        )
     if shape != ((1, side, side, labels) if masks else (1, labels)):
         where = "each pixel" if masks else "the whole image"
         raise UserError(
@@ -273,7 +351,12 @@ def check_labels(contents: Contents, labels: int, *, per_pixel: bool | None = No
 
 
 def check_pixel_classifier(
-    contents: Contents, classes: int, *, floats: bool = False, per_pixel: bool = False
+    contents: Contents,
+    classes: int,
+    *,
+    floats: bool = False,
+    per_pixel: bool = False,
+    exact: bool = True,
 ) -> None:
     """Raises UserError unless the file is int8 and its input is one square image as pixel - 128.
 
@@ -282,11 +365,13 @@ def check_pixel_classifier(
       classes: number of labels for its logits.
       floats: whether layers between input and output may be in float.
       per_pixel: whether there are logits for each pixel of the image.
+      exact: whether scale and zero point of the input must be those of files exported here. The
+        input of others is checked by `pixel_rule.check_takes_pixels`.
     """
     check_full_int8(contents, floats=floats)
     image_side(contents)
     (image,) = contents.inputs
-    if (image.scales, image.zero_points) != ((1 / 128,), (0,)):
+    if exact and (image.scales, image.zero_points) != ((1 / 128,), (0,)):
         raise UserError(
             f"the int8 input has scale {image.scales} and zero point {image.zero_points} instead "
             "of 1/128 and 0: the model must take pixel / 128 - 1 as its float input"
@@ -328,9 +413,13 @@ class _BoundedReader:
             )
 
 
-def _operator(code: Any, builtins: dict[int, str], reader: _BoundedReader) -> str:
+def _builtin(code: Any, builtins: dict[int, str]) -> str:
     # The first version of the schema stored this in one byte; older files have only that field.
-    name = builtins[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+    return builtins[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+
+
+def _operator(code: Any, builtins: dict[int, str], reader: _BoundedReader) -> str:
+    name = _builtin(code, builtins)
     return reader.text(code.CustomCode()) if name == "CUSTOM" else name
 
 
@@ -351,4 +440,5 @@ def _tensor(
         zero_points=reader.numbers(quantization.ZeroPointAsNumpy()) if quantization else (),
         constant=getattr(data, "size", 0) > 0,
         producer=producer,
+        signature=reader.numbers(tensor.ShapeSignatureAsNumpy()),
     )

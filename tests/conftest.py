@@ -12,7 +12,7 @@ from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.support")
 
-from tests.support.command import SEARCH_FLAGS, elite  # noqa: E402, after the line above
+from tests.support.command import SEARCH_FLAGS, TRAIN_FLAGS, elite  # noqa: E402, after the line above
 
 # A busy machine may take any time over an example. The same commit gets the same verdict; new
 # examples are looked for with --hypothesis-profile=explore.
@@ -37,6 +37,23 @@ def searched(tmp_path_factory) -> Path:
             done = elite("search", *SEARCH_FLAGS, "--noexport", f"--workdir={workdir}", timeout=300)
             assert done.returncode == 0, done.stderr
             assert done.stdout == ""
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """Work directory of one exported training of seconds. Copy it before changing anything."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    workdir = root / "trained"
+    with (root / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "export").is_dir():
+            done = elite("train", *TRAIN_FLAGS, f"--workdir={workdir}", timeout=300)
+            assert done.returncode == 0, done.stderr
+            done = elite("export", f"--workdir={workdir}", "--io=int8,uint8", timeout=300)
+            assert done.returncode == 0, done.stderr
     return workdir
 
 

@@ -36,7 +36,9 @@ def test_importing_the_package_imports_nothing_else():
 
 
 def test_every_public_name_is_there():
-    assert {"search", "load", "train", "evaluate", "export", "ELite9", "build"} <= set(dir(ee))
+    assert {"search", "load", "train", "evaluate", "export", "predict", "ELite9", "build"} <= set(
+        dir(ee)
+    )
     for name in dir(ee):
         assert getattr(ee, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'ELite10'"):
@@ -159,28 +161,32 @@ def test_values_reach_their_fields():
     )
 
 
-@pytest.mark.parametrize("command", ["search", "train", "evaluate", "export"])
+@pytest.mark.parametrize("command", ["search", "train", "evaluate", "export", "predict"])
 def test_arguments_are_the_flags_of_the_command(command):
     flags = import_module(f"efficientnet_elite.cli.{command}").FLAGS
     parameters = inspect.signature(getattr(api, command)).parameters
     named = {
         name: parameter.default
         for name, parameter in parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in ("progress", "on_message")
+        if parameter.kind is parameter.KEYWORD_ONLY
+        and name not in ("progress", "on_message", "on_skipped")
     }
     for name, default in named.items():
         if default is not parameters[name].empty:
-            assert flags[name].default == default, name
+            asked = flags[name].default
+            assert (tuple(asked) if isinstance(asked, list) else asked) == default, name
     open_ended = {
         "search": {*settings.options()},
-        "train": {*settings.names_of("train", "data"), "base_resolution", "seed"},
+        "train": {*settings.names_of("train", "data", "limits"), *settings.TRAINING_OPTIONS},
         "evaluate": {*settings.names_of("data")},
         "export": exporting.OPTIONS,
+        "predict": set(),
     }[command]
-    only_printed = {"layers"} if command == "export" else set()
+    only_printed = {"export": {"layers"}, "predict": {"format"}}.get(command, set())
     assert {*named, *open_ended} == {*flags} - only_printed
 
 
+@pytest.mark.slow
 def test_the_example_of_the_document_runs(tmp_path):
     (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     done = subprocess.run(

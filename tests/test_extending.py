@@ -109,7 +109,7 @@ def test_a_data_source_and_an_augmentation(add, tmp_path):
     assert losses[0] != losses[1]
     with pytest.raises(UserError, match=r"unknown data set 'stripes'.* or stripes:IMAGES"):
         data_lib.load(DataConfig("stripes"))
-    with pytest.raises(UserError, match="there is no augmentation 'x': choose from inverted"):
+    with pytest.raises(UserError, match=r"there is no augmentation 'x': .*, inverted and FILE"):
         data_lib.load(DataConfig(augment="x"))
 
 

@@ -139,8 +139,9 @@ def train_and_export(study: Study, network: MatchedNetwork, seed: int) -> dict[s
     """
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.config import CALIBRATION_IMAGES
+    from efficientnet_elite.export import beside
     from efficientnet_elite.export.champion import export_model
-    from efficientnet_elite.training.trainer import load_averaged
+    from efficientnet_elite.training.loading import load_averaged
 
     run, spec = network.run_name(seed), network.spec
     sizes = {"resolution": spec.resolution, "base_resolution": study.base_resolution}
@@ -156,7 +157,7 @@ def train_and_export(study: Study, network: MatchedNetwork, seed: int) -> dict[s
         exported = export_model(
             model,
             name=run,
-            out_dir=study.workdir / "export",
+            out_dir=study.workdir / beside.FOLDER,
             labels=study.images.labels,
             calibration_images=calibration,
             test_batches=((images.numpy(), labels.numpy()) for images, labels in batches),
@@ -271,12 +272,7 @@ def as_text(rows: Sequence[Row], form: str, settings: dict[str, Any]) -> str:
     """Returns the rows in one of `tables.FORMATS`; JSON also contains the study's settings."""
     if form == "json":
         return json.dumps({**settings, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
-    lines = [cells(row) for row in rows]
-    if form == "csv":
-        return tables.comma_separated(_HEADS, lines)
-    if form == "markdown":
-        return tables.markdown(_HEADS, lines, left=2)
-    return tables.aligned(_HEADS, lines)
+    return tables.text(form, _HEADS, [cells(row) for row in rows], left=2)
 
 
 def with_latency(row: Row, latencies: Mapping[str, RelativeLatency]) -> Row:

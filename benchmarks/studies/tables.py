@@ -37,6 +37,13 @@ def markdown(heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in [heads, rule, *rows])
 
 
+def text(form: str, heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
+    """Returns a table in one of `FORMATS` except ``json``; `left` is that of `markdown`."""
+    if form == "markdown":
+        return markdown(heads, rows, left)
+    return comma_separated(heads, rows) if form == "csv" else aligned(heads, rows)
+
+
 def print_markdown(rows: Iterable[Cells]) -> None:
     """Prints a Markdown table row by row, as soon as each row is computed.
 

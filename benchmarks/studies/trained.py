@@ -101,7 +101,7 @@ def networks(values: flags.FlagValues) -> Iterator[TrainedNetwork]:
     """Yields the networks of ``--checkpoints``, one after the other."""
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.config import DataConfig
-    from efficientnet_elite.training.trainer import load_averaged
+    from efficientnet_elite.training.loading import load_averaged
 
     config = DataConfig(
         dataset=values.dataset,

@@ -10,7 +10,8 @@ adds distillation from the source. All trainings have the recipe of fine-tuning,
 random weights the same without distillation: AdamW, a cosine schedule and averaged weights.
 --settings changes single settings of all of them.
 
-The results are the rows of the file that --json names, which is written again after each training.
+The results are the rows of the file that --json names, which is written again after each training;
+`curve` is the validation accuracy after each epoch.
 After an interruption the same command continues, within a training too. A training ends with a
 whole epoch: where --steps is no multiple of the steps in an epoch, it is rounded up, and `steps` is
 the number that was trained.
@@ -36,12 +37,11 @@ from efficientnet_elite.benchmarks.studies import command, tables
 from efficientnet_elite.config import NONE, PARTS, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import starts
-from efficientnet_elite.job.recipes import FINE_TUNING, FineTuningLengths
+from efficientnet_elite.job.recipes import FINE_TUNING, TrainingLengths
 from efficientnet_elite.job.settings import checked, setting_types, with_values
 from efficientnet_elite.job.training import network_spec
-from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
-from efficientnet_elite.search.starts import load_start
+from efficientnet_elite.search.starts import Weights, load_start
 from efficientnet_elite.search.workdir import write_json
 
 if TYPE_CHECKING:
@@ -75,6 +75,12 @@ for _name, _number, _text in (
     ("batch_size", 32, "Number of images in a training step."),
 ):
     flags.DEFINE_integer(_name, _number, _text, lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_string(
+    "further",
+    None,
+    "Folder of further images of the same classes, for choices that must not see the test part.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_boolean("int8", True, "Measure int8 test accuracy, too.", flag_values=FLAGS)
 flags.DEFINE_string(
     "workdir",
@@ -129,12 +135,13 @@ class Study:
         if not (names and values.starts and values.seeds):
             raise UserError("name at least one network, one start and one seed")
         self._specs = {name: self._spec(name) for name in names}  # before anything is loaded
-        self._sources: dict[str, PretrainedWeights | None] = {}
+        self._sources: dict[str, Weights | None] = {}
         self.rows: list[dict[str, Any]] = self._read()
 
     def _spec(self, name: str, classes: int = 1000) -> ArchSpec:
         side = self._values.resolution
-        return network_spec(name if "@" in name else f"{name}@{side}", side, classes)
+        spec = network_spec(name if "@" in name else f"{name}@{side}", side, classes)
+        return spec.reading_stages(self._config.reads_stages)
 
     @cached_property
     def _config(self) -> SearchConfig:
@@ -151,10 +158,30 @@ class Study:
         """The images; a cache keeps them decoded."""
         from efficientnet_elite import data as data_lib
 
-        largest = max(spec.resolution for spec in self._specs.values())
         return data_lib.load(
-            self._config.data, max_side=largest * 3 // 2, cache_dir=self.workdir / "cache"
+            self._config.data, max_side=self._max_side, cache_dir=self.workdir / "cache"
         )
+
+    @property
+    def _max_side(self) -> int:
+        return max(spec.resolution for spec in self._specs.values()) * 3 // 2
+
+    @cached_property
+    def further(self) -> ImageData | None:
+        """The images of ``--further``; the parts into which they fall do not matter."""
+        if self._values.further is None:
+            return None
+        from efficientnet_elite import data as data_lib
+
+        folder = Path(self._values.further).expanduser().absolute()
+        images = data_lib.load(
+            replace(self._config.data, dataset=f"folder:{folder}", unlabelled=None),
+            max_side=self._max_side,
+            cache_dir=self.workdir / "cache",
+        )
+        if images.labels != self.images.labels:
+            raise UserError(f"--further={folder}: its classes are not those of --images")
+        return images
 
     @cached_property
     def steps_per_epoch(self) -> int:
@@ -182,7 +209,7 @@ class Study:
         if weights not in self._sources:
             self._sources[weights] = load_start(replace(self._config.train, pretrained=weights))
         source = self._sources[weights]
-        lengths = FineTuningLengths(-(-self._values.steps // self.steps_per_epoch))
+        lengths = TrainingLengths(-(-self._values.steps // self.steps_per_epoch))
         values = {
             "train.epochs": lengths.epochs,
             "train.warmup_epochs": lengths.warmup_epochs,
@@ -265,13 +292,16 @@ class Study:
         trainer.run(run.recipe.epochs, on_epoch)
         test_top1 = trainer.accuracy("test")
         times.add()
+        curve = [epoch.validation_accuracy for epoch in trainer.history]
         self.rows.append(
             run.identity
             | {
                 "steps": run.recipe.epochs * self.steps_per_epoch,
                 "test_top1": test_top1,
                 "test_top1_int8": self._int8_accuracy(trainer),
-                "val_top1": trainer.history[-1].validation_accuracy,
+                "val_top1": curve[-1],
+                "further_top1": self._further_accuracy(trainer),
+                "curve": curve,
                 "cpu_seconds": times.cpu,
                 "seconds": times.wall,
                 "start_seconds": times.start,
@@ -286,6 +316,14 @@ class Study:
             }
         )
         write_json(self.path, self.rows)
+
+    def _further_accuracy(self, trainer: Trainer) -> float | None:
+        """Accuracy on all images of ``--further``; None without that flag."""
+        if self.further is None:
+            return None
+        sizes = self.further.sizes
+        right = sum(size * trainer.accuracy(part, self.further) for part, size in sizes.items())
+        return right / sum(sizes.values())
 
     def _int8_accuracy(self, trainer: Trainer) -> float | None:
         """Test accuracy in int8; None where it is not wanted, or the network has no int8 form."""
@@ -337,8 +375,12 @@ def _given(settings: Sequence[str]) -> Mapping[str, Any]:
     values: dict[str, Any] = {}
     for setting in settings:
         name, _, text = setting.partition("=")
-        if name.partition(".")[0] not in PARTS or name not in types:
-            raise UserError(f"--settings={setting}: write train.NAME=VALUE or data.NAME=VALUE")
+        known = name.partition(".")[0] in PARTS or name == "classifier_reads"
+        if not known or name not in types:
+            raise UserError(
+                f"--settings={setting}: write train.NAME=VALUE, data.NAME=VALUE or "
+                "classifier_reads=VALUE"
+            )
         try:
             value = json.loads(text)
         except ValueError:
@@ -349,14 +391,14 @@ def _given(settings: Sequence[str]) -> Mapping[str, Any]:
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """The headings and the rows of the table: one for each network and start."""
-    heads = ["network", "start", "steps", "seeds", "test top-1", "deviation", "int8", "CPU s"]
+    heads = ["network", "start", "steps", "seeds", "test top-1", "deviation", "further", "int8",
+             "CPU s"]  # fmt: skip
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["network"], row["start"], row["steps"]), []).append(row)
     table = []
     for (network, start, steps), members in groups.items():
         accuracies = [100 * row["test_top1"] for row in members]
-        int8 = [row["test_top1_int8"] for row in members]
         table.append(
             [
                 network,
@@ -365,11 +407,17 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
                 str(len(members)),
                 f"{fmean(accuracies):.1f}",
                 f"{stdev(accuracies):.1f}" if len(members) > 1 else "-",
-                "-" if None in int8 else f"{100 * fmean(int8):.1f}",
+                _mean_percentage([row.get("further_top1") for row in members]),
+                _mean_percentage([row["test_top1_int8"] for row in members]),
                 f"{fmean(row['cpu_seconds'] for row in members):.0f}",
             ]
         )
     return heads, table
+
+
+def _mean_percentage(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{100 * fmean(known):.1f}" if len(known) == len(values) else "-"
 
 
 def main() -> None:
@@ -383,12 +431,7 @@ def main() -> None:
     if FLAGS.format == "json":
         print(json.dumps(rows, indent=2))
         return
-    write = {
-        "table": tables.aligned,
-        "csv": tables.comma_separated,
-        "markdown": lambda heads, table: tables.markdown(heads, table, left=2),
-    }
-    print(write[FLAGS.format](*cells(rows)), end="")
+    print(tables.text(FLAGS.format, *cells(rows), left=2), end="")
 
 
 if __name__ == "__main__":

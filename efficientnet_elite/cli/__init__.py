@@ -9,30 +9,41 @@ that returns; none imports another.
 from __future__ import annotations
 
 import os
+import re
+import signal
 import sqlite3
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite.cli.scratch import temporary_files
 from efficientnet_elite.errors import UserError
 
 COMMANDS = {
     "models": "list networks with their parameters, MACs and cost groups",
     "table5": "compare Table 5 of the paper with parameters and MACs counted here",
     "weights": "list pretrained weights that networks can start from, or import a file of them",
+    "data": "look at a folder of photographs: balance, duplicates, images that are suspicious",
     "search": "run a Network Candidate Search, from images to verified int8 TFLite champions",
     "config": "print the settings of a search as a file, with a comment for each",
+    "devices": "list boards and phones, and the limits that --device sets for them",
     "status": "show the state of a search: groups, candidates left, scores and time left",
     "train": "train networks by name and report their test accuracy",
-    "evaluate": "print the test accuracy of a trained network or a .tflite file",
+    "predict": "print the class and its probability of images, with any .tflite or .keras file",
+    "pretrain": "distil pretrained weights into every network of a pool, for later searches",
+    "evaluate": "print the test accuracy of checkpoints, .tflite and .keras files",
     "export": "export champions or a Keras model, verify them, and make packages for devices",
     "verify": "run a .tflite file in every installed runtime and compare the results",
     "benchmark": "measure the latency of .tflite models or of a search's champions",
-    "report": "write report.html of a search again, or its data as JSON or CSV",
+    "report": "write report.html of a search or training again, or its data as JSON or CSV",
+    "compare": "compare searches and trainings: settings, accuracies, sizes, latencies",
     "replay": "compare rules of elimination on learning curves, or audit a search's decisions",
+    "doctor": "show versions, extras, machine, and which runtimes and sources work here",
+    "completion": "print a script that completes commands and flags in bash, zsh or fish",
 }
 
 
@@ -52,15 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = " ".join(["elite", *arguments[:1]])
     try:
-        status = _run(arguments)
+        with _signals_end_like_ctrl_c():
+            status = _run(arguments)
         if sys.stdout is not None:
             sys.stdout.flush()  # output that cannot be written is an error like any other
         return status
-    except KeyboardInterrupt:
-        resumes = arguments[:1] in (["search"], ["train"])
+    except KeyboardInterrupt as interrupt:
+        resumes = arguments[:1] in (["search"], ["train"], ["pretrain"])
         hint = "; the same command goes on from here" if resumes else ""
-        print(f"\n{command}: interrupted{hint}", file=sys.stderr)
-        return 130
+        number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT
+        cause = f"ended by {number.name}" if isinstance(interrupt, _Ended) else "interrupted"
+        try:
+            print(f"\n{command}: {cause}{hint}", file=sys.stderr, flush=True)
+        except OSError:  # after SIGHUP the terminal is gone
+            _drop_output()
+        return 128 + number
     except BrokenPipeError:  # as in `elite models | head -1`
         _drop_output()
         return 141
@@ -74,6 +91,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{command}: {place}{error.strerror or error}", file=sys.stderr)
         _drop_output()
         return 1
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal that asks the process to end; whatever handles Ctrl-C handles it, too."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _signals_end_like_ctrl_c() -> Iterator[None]:
+    """Context in which TERM and HUP raise `_Ended`; a second one ends the process at once.
+
+    A signal that is ignored, as HUP is under nohup, stays so.
+    """
+
+    def end(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Ended(signal.Signals(number))
+
+    taken = []
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no HUP
+        number = getattr(signal, name, None)
+        try:
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, end)
+                taken.append(number)
+        except ValueError:  # signals are the main thread's matter
+            break
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _drop_output() -> None:
@@ -127,26 +179,42 @@ def _default_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
+def _with_underscores(arguments: Sequence[str], flags: Any) -> list[str]:
+    """The arguments with the flags' own names: ``--base-resolution`` is ``--base_resolution``."""
+    written, rest = list(arguments), []
+    if "--" in written:  # what follows is no flag
+        rest = written[written.index("--") :]
+        written = written[: len(written) - len(rest)]
+    for index, argument in enumerate(written):
+        if found := re.match(r"(--?)([a-z0-9]+(?:[-_][a-z0-9]+)*)(?==|$)", argument):
+            name = found[2].replace("-", "_")
+            if name.removeprefix("no_") in flags and name not in flags:  # --no-flip is --noflip
+                name = f"no{name.removeprefix('no_')}"
+            if name in flags or name.removeprefix("no") in flags:
+                written[index] = f"{found[1]}{name}{argument[found.end() :]}"
+    return written + rest
+
+
 def _dispatch(command: str, module: object, arguments: list[str]) -> int:
     from absl import flags as absl_flags
 
     flags: absl_flags.FlagValues = module.FLAGS  # type: ignore[attr-defined]
     if any(argument in ("-h", "--help", "-help") for argument in arguments):
-        print(f"elite {command}: {COMMANDS[command]}\n\n{(module.__doc__ or '').strip()}\n\nFlags:")
-        print(_flag_help(flags))
+        print(f"elite {command}: {COMMANDS[command]}\n\n{(module.__doc__ or '').strip()}")
+        if list(flags):
+            print(f"\nFlags:\n{_flag_help(flags)}")
         return 0
-    if "" not in sys.path:
-        sys.path.append("")  # as `python -m` does: --pool=module:function may lie here
     flags.unparse_flags()
     try:
-        positional = flags([f"elite {command}", *arguments])[1:]
+        positional = flags([f"elite {command}", *_with_underscores(arguments, flags)])[1:]
     except absl_flags.Error as error:
         print(
             f"elite {command}: {error} (`elite {command} --help` lists the flags)", file=sys.stderr
         )
         return 2
     try:
-        return module.run(flags, positional) or 0  # type: ignore[attr-defined]
+        with temporary_files():
+            return module.run(flags, positional) or 0  # type: ignore[attr-defined]
     except UserError as error:
         print(f"elite {command}: {error}", file=sys.stderr)
         return 1

@@ -32,7 +32,7 @@ def run(flags: Any, arguments: list[str]) -> int:
     options = [f"--{name}={value}" for name, value in values.items()]
     if flags.workdir:
         common.no_arguments(arguments)
-        measurement = latencies.measure_champions(common.workdir(flags), options)
+        measurement = latencies.measure_exported(common.workdir(flags), options)
     elif arguments:
         measurement = latencies.measure_files(arguments, options)
     else:

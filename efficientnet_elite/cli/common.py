@@ -23,7 +23,9 @@ from efficientnet_elite.config import (
     SearchConfig,
 )
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export.int8.choices import INPUTS
 from efficientnet_elite.job import config_file, request, settings
+from efficientnet_elite.job.arguments import data_set, default_workdir
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.request import Request
 from efficientnet_elite.training.keras_import import import_keras
@@ -48,15 +50,15 @@ def table(cells: list[list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_json(rows: list[dict[str, Any]]) -> str:
-    """Rows as a JSON list of objects, indented."""
-    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
+def as_json(content: list[dict[str, Any]] | dict[str, Any]) -> str:
+    """Rows as a JSON list of objects, or one object, indented."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows with the same keys as CSV, with a header."""
+def as_csv(rows: list[dict[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows with the same keys as CSV, with a header; columns are needed where there is no row."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
+    writer = csv.DictWriter(out, columns or rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()
@@ -84,6 +86,39 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     bool: absl_flags.DEFINE_boolean,
     str: absl_flags.DEFINE_string,
 }
+
+
+def define_format(
+    flags: absl_flags.FlagValues,
+    description: str = "Format of the output on stdout.",
+    formats: tuple[str, ...] = ("table", "json", "csv"),
+) -> None:
+    """Defines --format; the first of the formats is the default."""
+    absl_flags.DEFINE_enum("format", formats[0], list(formats), description, flag_values=flags)
+
+
+def define_input(flags: absl_flags.FlagValues) -> None:
+    """The flag ``--input``: which pixel values a model file from elsewhere takes."""
+    absl_flags.DEFINE_enum(
+        "input",
+        None,
+        list(INPUTS),
+        "Pixel values that the model takes; imagenet: normalised by ImageNet's mean and deviation, "
+        "elite: pixel / 128 - 1. Needed only where neither sidecar nor metadata say it, nor the "
+        "quantization of an integer input, nor layers at the beginning of a Keras model.",
+        flag_values=flags,
+    )
+
+
+def define_trust(flags: absl_flags.FlagValues) -> None:
+    """The flag ``--trust``: modules whose code a file may run."""
+    absl_flags.DEFINE_list(
+        "trust",
+        [],
+        "Python modules whose code may run where a checkpoint or work directory names them, as "
+        "those of networks from --pool=module:function do. Other such files are refused.",
+        flag_values=flags,
+    )
 
 
 def define_pool(flags: absl_flags.FlagValues) -> None:
@@ -115,14 +150,16 @@ def define_config(flags: absl_flags.FlagValues) -> None:
     """The flag ``--config``: a preset or a file of settings."""
     absl_flags.DEFINE_string(
         "config",
-        "quick",
-        f"Settings to start from, which all other flags override: {' or '.join(PRESETS)}, or a "
-        "file ending in .toml or .yaml. `elite config` prints them as such a file.",
+        None,
+        f"Settings to start from, which all other flags override: {', '.join(PRESETS)}, or a file "
+        "ending in .toml or .yaml. auto chooses what suits the images and this machine; it is the "
+        "default for folder: and tfds:, quick for data sets that are built in. `elite config` "
+        "prints settings as a file.",
         flag_values=flags,
     )
     absl_flags.register_validator(
         "config",
-        lambda name: name in PRESETS or config_file.is_file_name(name),
+        lambda name: name is None or name in PRESETS or config_file.is_file_name(name),
         f"use {', '.join(PRESETS)} or a file that ends in {', '.join(config_file.SUFFIXES)}",
         flag_values=flags,
     )
@@ -138,6 +175,21 @@ def define_workdir(flags: absl_flags.FlagValues) -> None:
     )
     absl_flags.register_validator(
         "workdir", bool, "name the work directory with --workdir=DIR", flag_values=flags
+    )
+
+
+def define_optional_workdir(flags: absl_flags.FlagValues) -> None:
+    """The flag ``--workdir`` of a command that makes a work directory where none is named."""
+    absl_flags.DEFINE_string(
+        "workdir",
+        None,
+        "Work directory: the folder of checkpoints, exports and results. By default "
+        "runs/NAME-DATE, of which NAME is that of the data set; the same command on the same day "
+        "continues there.",
+        flag_values=flags,
+    )
+    absl_flags.register_validator(
+        "workdir", lambda path: path != "", "name a folder, or leave it out", flag_values=flags
     )
 
 
@@ -157,14 +209,34 @@ def define_search(flags: absl_flags.FlagValues) -> None:
     define_options(flags, *settings.options())
 
 
-def search_request(flags: Any) -> Request:
-    """The settings that ``--config`` names, with the flags that were set."""
-    return request.search_request(values(flags, *settings.options()), flags.config)
+def search_request(flags: Any, arguments: list[str]) -> Request:
+    """The settings that ``--config`` names, with the flags that were set.
+
+    Args:
+      flags: those of `define_search`, parsed.
+      arguments: a data set or nothing.
+    """
+    return request.search_request(search_options(flags, arguments), flags.config)
 
 
-def search_config(flags: Any) -> SearchConfig:
-    """The settings of `search_request` alone."""
-    return search_request(flags).config
+def search_options(flags: Any, arguments: list[str]) -> dict[str, Any]:
+    """The settings that flags give, and a data set that is named without a flag."""
+    options = values(flags, *settings.options())
+    no_arguments(arguments[1:])
+    if arguments:
+        if options["dataset"] is not None:
+            no_arguments(arguments)
+        options["dataset"] = data_set(arguments[0])
+    return options
+
+
+def made_workdir(flags: Any, command: str, networks: Sequence[str], options: Any) -> Path:
+    """The work directory that ``--workdir`` names, or that of this request by default."""
+    if flags.workdir is not None:
+        return workdir(flags)
+    path = default_workdir(command, networks, options)
+    print(f"work directory: {path} (--workdir)", file=sys.stderr)
+    return path
 
 
 def define_engine(flags: absl_flags.FlagValues) -> None:
@@ -173,6 +245,7 @@ def define_engine(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer("workers", None, described["workers"], flag_values=flags)
     absl_flags.DEFINE_enum("engine", "local", list(ENGINES), described["name"], flag_values=flags)
     absl_flags.DEFINE_string("ray_address", None, described["ray_address"], flag_values=flags)
+    absl_flags.DEFINE_float("memory_gb", None, described["memory_gb"], flag_values=flags)
 
 
 def values(flags: Any, *names: str) -> dict[str, Any]:
@@ -223,11 +296,11 @@ def _silent_stderr() -> Iterator[None]:
         os.close(original)
 
 
-def exported_table(sidecars: Sequence[Mapping[str, Any]]) -> str:
-    """A table of what was exported, with a line for each network."""
+def exported_table(sidecars: Sequence[Mapping[str, Any]], kind: str = "champion") -> str:
+    """A table of what was exported, with a line for each network; ``kind`` says what they are."""
     # A search has one score; sidecars of older versions do not name theirs.
     score = next((sidecar["verification"].get("score") for sidecar in sidecars), None) or "top-1"
-    head = ["champion", "input", f"float {score}", f"int8 {score}", "float kB", "int8 kB"]
+    head = [kind, "input", f"float {score}", f"int8 {score}", "float kB", "int8 kB"]
     cells = [[*head, "|TFLite-Keras|"]]
     for sidecar in sidecars:
         verified, files = sidecar["verification"], sidecar["files"]

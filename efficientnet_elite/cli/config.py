@@ -13,29 +13,29 @@ from typing import Any
 from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
-from efficientnet_elite.job import config_file, starts
+from efficientnet_elite.config import AUTO
+from efficientnet_elite.job import automatic, config_file, starts
 
 FLAGS = absl_flags.FlagValues()
 common.define_search(FLAGS)
-absl_flags.DEFINE_enum(
-    "format",
-    "toml",
-    ["toml", "markdown"],
+common.define_format(
+    FLAGS,
     "Form of the output. toml: a file of settings; markdown: the page of the documentation that "
     "describes all settings.",
-    flag_values=FLAGS,
+    formats=("toml", "markdown"),
 )
 
 
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints the file or the page to stdout, and nothing else."""
-    common.no_arguments(arguments)
+    asked = common.search_request(flags, arguments)
     if flags.format == "markdown":
         print(config_file.as_markdown(), end="")
         return
-    asked = common.search_request(flags)
     config = starts.begun(asked.config, asked.given, starts.kinds_of_pool(asked.config.pool))
-    if config.train.is_pretrained:
-        print(config_file.as_toml(config, {*starts.LENGTHS} - asked.given), end="")
-    else:
-        print(config_file.as_toml(asked.config), end="")
+    undecided = {*starts.LENGTHS} if config.train.is_pretrained else set()
+    if asked.automatic:
+        undecided |= automatic.CHOSEN
+    shown = config if config.train.is_pretrained else asked.config
+    base = AUTO if asked.automatic else None
+    print(config_file.as_toml(shown, undecided - asked.given, base), end="")

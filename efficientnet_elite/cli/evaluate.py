@@ -1,6 +1,6 @@
 """Prints the accuracy of networks on the test part of a data set: top-1, or mIoU for segmentation.
-Networks are .npz checkpoints, of which the averaged weights are used, and .tflite files that take
-the same input as those that `elite export` writes. With --workdir the images, their split and the
+Networks are .npz checkpoints, of which the averaged weights are used, and .tflite or .keras files,
+also from elsewhere: see --input. With --workdir the images, their split and the
 crop are those of that search. Without it, give the same --dataset, --seed and fractions as for
 training; otherwise the test part contains images that the network was trained on.
 
@@ -35,6 +35,8 @@ absl_flags.DEFINE_integer(
 absl_flags.DEFINE_integer(
     "seed", None, "Random seed of the split into parts; by default 0.", flag_values=FLAGS
 )
+common.define_input(FLAGS)
+common.define_trust(FLAGS)
 
 
 def run(flags: Any, arguments: list[str]) -> None:
@@ -49,6 +51,8 @@ def run(flags: Any, arguments: list[str]) -> None:
         workdir=common.workdir(flags) if flags.workdir else None,
         data=common.data_config(flags, DataConfig()),
         base_resolution=flags.base_resolution,
+        takes=flags.input,
+        trusted=flags.trust,
     )
     cells = [["model", "pixels", "test images", evaluations[0].score]]
     for result in evaluations:

@@ -1,8 +1,8 @@
-"""Exports the champions of a finished search to float32 and int8 TFLite files, with labels.txt and
-a JSON sidecar, and verifies them on the test part with LiteRT. Arguments name the champions to
-export; by default all are.
+"""Exports the champions of a finished search, or the networks that `elite train` has trained, to
+float32 and int8 TFLite files, with a .keras file, labels.txt and a JSON sidecar, and verifies them
+on the test part with LiteRT. Arguments name the networks to export; by default all are.
 
-With --target it makes a package for a kind of device or app from each champion, or from the .tflite
+With --target it makes a package for a kind of device or app from each network, or from the .tflite
 file that --model names.
 
 With --model=FILE.keras it exports a Keras model like a champion. The file is loaded in safe mode in
@@ -11,8 +11,10 @@ images for calibration and verification.
 
   elite export --workdir=runs/digits
   elite export --workdir=runs/digits elite9
+  elite export --workdir=runs/trained --dataset=folder:moved
   elite export --workdir=runs/digits --target=micro elite9
   elite export --model=net.int8.tflite --labels=labels.txt --target=micro --out=firmware/lib/net
+  elite export --model=net.int8.tflite --target=c --patches=auto --max_arena_kb=256
   elite export --model=net.int8.tflite --target=web --out=site
   elite export --model=net.keras --dataset=folder:flowers
 """
@@ -26,24 +28,27 @@ from absl import flags as absl_flags
 from efficientnet_elite import registry
 from efficientnet_elite.cli import common, tables
 from efficientnet_elite.config import CALIBRATION_IMAGES
-from efficientnet_elite.export import formats
+from efficientnet_elite.export import confidence, formats
 from efficientnet_elite.export.int8 import choices
 from efficientnet_elite.export.packages import targets
+from efficientnet_elite.export.patches import request as patch_request
 from efficientnet_elite.job import exporting
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_string("workdir", None, "Work directory of the search.", flag_values=FLAGS)
+absl_flags.DEFINE_string(
+    "workdir", None, "Work directory of a search or of trainings.", flag_values=FLAGS
+)
 absl_flags.DEFINE_string(
     "model",
     None,
-    "Keras file (.keras) to export; or, with --target, .tflite file to make a package of. Android "
-    "needs a uint8 file, the web takes any, all other targets need int8.",
+    "Keras file (.keras or .h5) to export; or, with --target, .tflite file to make a package of. "
+    "Android needs a uint8 or float file, the web takes any, all other targets need int8.",
     flag_values=FLAGS,
 )
 absl_flags.register_multi_flags_validator(
     ["workdir", "model"],
     lambda both: bool(both["workdir"]) != bool(both["model"]),
-    "name the search's --workdir or a file as --model",
+    "name the --workdir of a search or training, or a file as --model",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_enum(
@@ -51,13 +56,6 @@ absl_flags.DEFINE_enum(
     None,
     list(targets.TARGETS),
     f"Kind of device or app to make a package for. {targets.help_text()}.",
-    flag_values=FLAGS,
-)
-absl_flags.DEFINE_string(
-    "labels",
-    None,
-    "With --model: text file with the name of one class in each line. By default labels.txt beside "
-    "the model.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(
@@ -105,6 +103,23 @@ absl_flags.DEFINE_list(
     "segmentation.",
     flag_values=FLAGS,
 )
+absl_flags.DEFINE_float(
+    "unknown_precision",
+    None,
+    "Wanted share of right answers, such as 0.95. Answers that are not sure enough are then taken "
+    "for unknown: the threshold is chosen on the validation part (docs/predict.md). By default "
+    "there is none.",
+    lower_bound=0,
+    upper_bound=1,
+    flag_values=FLAGS,
+)
+absl_flags.DEFINE_string(
+    "unknown",
+    None,
+    "Folder of images of none of the classes, by which that threshold is chosen as well. Without "
+    f"--unknown_precision, {confidence.PRECISION:g} is wanted.",
+    flag_values=FLAGS,
+)
 absl_flags.DEFINE_enum(
     "output",
     "logits",
@@ -126,14 +141,24 @@ absl_flags.DEFINE_string(
     "With --target=ethos-u: configuration of the accelerator, as Vela names it.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_enum(
-    "input",
-    None,
-    list(choices.INPUTS),
-    "Range of the pixels that the Keras model takes; elite: pixel / 128 - 1. Not needed if the "
-    "model begins with a layer Rescaling or Normalization.",
+absl_flags.DEFINE_string(
+    "patches",
+    patch_request.NONE,
+    "Whether the first layers of the int8 file run patch by patch, so that a large image needs "
+    "little memory: none, a grid of rows and columns such as 4x4, or auto, which chooses the grid "
+    "and the layers that meet --max_arena_kb with the least additional work. What the network "
+    "computes stays the same in every byte (docs/patches.md).",
     flag_values=FLAGS,
 )
+absl_flags.DEFINE_float(
+    "max_arena_kb",
+    None,
+    "With --patches=auto: the most memory for activations in kB (of 1000 bytes), of the code that "
+    "--target=c makes, otherwise of a package for TFLM.",
+    flag_values=FLAGS,
+)
+common.define_input(FLAGS)
+common.define_trust(FLAGS)
 _DATA = absl_flags.FlagValues()
 common.define_data(_DATA)
 FLAGS.append_flag_values(_DATA)
@@ -171,4 +196,4 @@ def run(flags: Any, arguments: list[str]) -> None:
     if result.sidecars:
         tables.show(result.sidecars, flags.layers)
     if result.packages:
-        tables.show_packages(result.packages)
+        tables.show_packages(result.packages, patches=not result.sidecars)

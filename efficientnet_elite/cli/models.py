@@ -32,13 +32,7 @@ from efficientnet_elite.search.candidates import (
 
 FLAGS = absl_flags.FlagValues()
 common.define_pool(FLAGS)
-absl_flags.DEFINE_enum(
-    "format",
-    "table",
-    ["table", "json", "csv"],
-    "Format of the output on stdout.",
-    flag_values=FLAGS,
-)
+common.define_format(FLAGS)
 absl_flags.DEFINE_integer(
     "base_resolution",
     IMAGENET_RESOLUTION,
@@ -47,6 +41,13 @@ absl_flags.DEFINE_integer(
 )
 absl_flags.DEFINE_integer(
     "classes", 1000, "Number of classes of the networks.", lower_bound=1, flag_values=FLAGS
+)
+absl_flags.DEFINE_enum(
+    "channels",
+    "3",
+    ["1", "3"],
+    "Channels of the input image: 3 for colours, 1 for greyscale.",
+    flag_values=FLAGS,
 )
 absl_flags.DEFINE_list(
     "metrics",
@@ -75,7 +76,11 @@ def run(flags: Any, arguments: list[str]) -> None:
 def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
     """A row for each candidate, in the pool's order."""
     bounds = limits.ceilings(common.limits_of(flags))
-    size = {"base_resolution": flags.base_resolution, "classes": flags.classes}
+    size = {
+        "base_resolution": flags.base_resolution,
+        "classes": flags.classes,
+        "channels": int(flags.channels),
+    }
     selected = select(
         pool,
         **size,

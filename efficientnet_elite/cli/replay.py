@@ -24,6 +24,7 @@ from __future__ import annotations
 import csv
 import sys
 from fnmatch import fnmatchcase
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,14 @@ absl_flags.DEFINE_integer(
     "Use only this many epochs of each curve, as if training had ended there.",
     flag_values=FLAGS,
 )
+absl_flags.DEFINE_integer(
+    "validation_images",
+    None,
+    "Number of images that the validation accuracies were measured on. The fewer they are, the "
+    "less do rules trust the accuracies. By default they are taken to be many.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 absl_flags.DEFINE_list(
     "seed",
     ["0"],
@@ -93,13 +102,7 @@ absl_flags.DEFINE_boolean(
     "installed.",
     flag_values=FLAGS,
 )
-absl_flags.DEFINE_enum(
-    "format",
-    "table",
-    ["table", "json", "csv"],
-    "Format of the output on stdout.",
-    flag_values=FLAGS,
-)
+common.define_format(FLAGS)
 
 
 def run(flags: Any, arguments: list[str]) -> int:
@@ -141,7 +144,8 @@ def _compare(flags: Any) -> list[dict[str, Any]]:
             raise UserError(f"{name}={value}: the curves have {epochs} epochs")
         for rule in flags.rules if value is not None else ():
             rules.check_parameter(rule, name)
-    players = {name: replay.player(name, **timing) for name in flags.rules}
+    images = flags.validation_images or inf
+    players = {name: replay.player(name, **timing, images=images) for name in flags.rules}
     if flags.peers:
         from efficientnet_elite.search import peers
 
@@ -151,7 +155,9 @@ def _compare(flags: Any) -> list[dict[str, Any]]:
         for seed in _seeds(flags.seed)
         for group in replay.draw(curves, flags.groups, flags.group_size, seed)
     ]
-    paper_rounds = min(flags.round_epochs or rules.find_rule("average").default_round, epochs)
+    paper_rounds = min(
+        flags.round_epochs or rules.find_rule("average").default_round(epochs), epochs
+    )
     p_avg, p_spe = replay.agreement(groups, paper_rounds)
     from tqdm import tqdm
 

@@ -1,7 +1,7 @@
 """Writes report.html and its PNG files again from the present content of the work directory. The
-search may be running or finished. The page is one file and works offline. With --format=json all of
-its data are written to report.json, with a description of each value; with --format=csv each table
-is written as a CSV file in the folder report.
+search or training may be running or finished. The page is one file and works offline. With
+--format=json all of its data are written to report.json, with a description of each value; with
+--format=csv each table is written as a CSV file in the folder report.
 """
 
 from __future__ import annotations
@@ -15,12 +15,10 @@ from efficientnet_elite.cli import common
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
-absl_flags.DEFINE_enum(
-    "format",
-    "html",
-    ["html", "json", "csv"],
+common.define_format(
+    FLAGS,
     "What is written: the page, its data as JSON, or its tables as CSV.",
-    flag_values=FLAGS,
+    formats=("html", "json", "csv"),
 )
 
 

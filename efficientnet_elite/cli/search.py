@@ -3,14 +3,20 @@ eliminated. The champion of each group is trained to the end, exported to float3
 verified and benchmarked. Then report.html is written. All files are written to --workdir. If the
 search is interrupted, the same command continues it.
 
+The argument is a folder that holds one folder of images for each class, or any value of --dataset.
+All settings are then chosen by the images and this machine (--config=auto), and the plan is
+printed with the flags that change it.
+
+  elite search PHOTOS
+  elite search PHOTOS --max_size_kb=1000 --budget_minutes=60
   elite search --config=quick --workdir=runs/digits
-  elite search --dataset=folder:PHOTOS --base_resolution=96 --epochs=60 --workdir=runs/photos
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +24,14 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import EngineConfig
+from efficientnet_elite.job import automatic
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import SkippedImage
     from efficientnet_elite.job import SearchResult
 
 FLAGS = absl_flags.FlagValues()
-common.define_workdir(FLAGS)
+common.define_optional_workdir(FLAGS)
 common.define_search(FLAGS)
 common.define_engine(FLAGS)
 absl_flags.DEFINE_boolean(
@@ -55,17 +62,23 @@ def _skipped_printer() -> Callable[[SkippedImage], None]:
 
 def run(flags: Any, arguments: list[str]) -> None:
     """Runs the whole job; prints latencies, champions and the report's path."""
-    common.no_arguments(arguments)
-    request, workdir = common.search_request(flags), common.workdir(flags)
-    engine = EngineConfig(flags.engine, flags.workers, flags.ray_address)
+    request = common.search_request(flags, arguments)
+    if request.message:
+        print(request.message, file=sys.stderr)
+    engine = EngineConfig(flags.engine, flags.workers, flags.ray_address, flags.memory_gb)
+    about = {**common.search_options(flags, arguments), "config": flags.config}
+    workdir = common.made_workdir(flags, "search", (), about)
     common.quiet_tensorflow()
     from efficientnet_elite import job
 
+    if request.automatic and engine.in_process:
+        engine = replace(engine, workers=automatic.workers())
     try:
         result = job.search(
             request.config,
             workdir,
             given=request.given,
+            automatic=request.automatic,
             engine=engine,
             export=flags.export,
             on_message=lambda text: print(text, file=sys.stderr),

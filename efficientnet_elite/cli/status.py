@@ -20,13 +20,11 @@ from absl import flags as absl_flags
 from efficientnet_elite.cli import common
 from efficientnet_elite.search import summary_text
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.summary import Summary, as_dict, summarize
+from efficientnet_elite.search.summary import Summary, SummaryReader, as_dict, summarize
 
 FLAGS = absl_flags.FlagValues()
 common.define_workdir(FLAGS)
-absl_flags.DEFINE_enum(
-    "format", "table", ["table", "json"], "Format of the output on stdout.", flag_values=FLAGS
-)
+common.define_format(FLAGS, formats=("table", "json"))
 absl_flags.DEFINE_boolean(
     "watch", False, "Update the display until the search is finished.", flag_values=FLAGS
 )
@@ -67,10 +65,10 @@ def changes(ledger: Ledger, interval: float) -> Iterator[Summary]:
     unchanged.
     """
     version = shown = None
+    reader = SummaryReader(ledger)
     while True:
-        # A summary takes tens of milliseconds in a large search.
         if (latest := ledger.changes()) != version:
-            version, state = latest, summarize(ledger)
+            version, state = latest, reader.read()
             if state != shown:
                 shown = state
                 yield state

@@ -21,13 +21,7 @@ from efficientnet_elite.report import table5_rows
 from efficientnet_elite.report.table5_rows import Comparison
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_enum(
-    "format",
-    "table",
-    ["table", "csv", "markdown"],
-    "Format of the output on stdout.",
-    flag_values=FLAGS,
-)
+common.define_format(FLAGS, formats=("table", "csv", "markdown"))
 absl_flags.DEFINE_string(
     "figures",
     None,

@@ -27,11 +27,29 @@ def show(sidecars: Sequence[Mapping[str, Any]], layers: int) -> None:
     for sidecar in sidecars:
         if normalisation := sidecar["details"].get("normalisation"):  # of a .keras file
             print(f"normalisation: {normalisation['absorbed']}")
+        _show_patches(sidecar["name"], sidecar.get("patches"))
+
+
+def _show_patches(name: str, record: Mapping[str, Any] | None) -> None:
+    """Prints a line for a network that runs patch by patch, or need not do so."""
+    if record is None:
+        return
+    before, after = (f"{record['arena_bytes'][k] / 1000:,.1f}" for k in ("whole", "patched"))
+    if record["grid"] is None:
+        print(f"{name}: no patches, because the arena of {before} kB is small enough")
+        return
+    rows, columns = record["grid"]
+    print(
+        f"{name}: {rows}x{columns} patches up to operator {record['cut']['operators']}, arena of "
+        f"{record['arena']} {before} -> {after} kB, MACs {record['overhead']:+.1%}"
+    )
 
 
 def _show_verified(sidecars: Sequence[Mapping[str, Any]], layers: int) -> None:
     print(common.exported_table(sidecars), end="")
     if cells := _class_ious(sidecars):
+        print("\n" + common.table(cells), end="")
+    if cells := _unknown(sidecars):
         print("\n" + common.table(cells), end="")
     if cells := _remedies(sidecars):
         print("\n" + common.table(cells), end="")
@@ -48,6 +66,24 @@ def _class_ious(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
                 [sidecar["name"], *("-" if share is None else f"{share:.2%}" for share in shares)]
             )
     return [["int8 IoU", *sidecars[0]["labels"]], *cells] if cells else []
+
+
+def _unknown(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """When answers are taken for unknown, for exports that were asked to choose a threshold."""
+    cells = [["unknown", "below", "right of the given", "answers given", "unknown images rejected"]]
+    for sidecar in sidecars:
+        found = (sidecar.get("confidence") or {}).get("unknown")
+        if found is None:
+            continue
+        if found["threshold"] is None:
+            text = f"no threshold reaches {found['wanted_precision']:.1%}"
+            cells.append([sidecar["name"], "never", text, "100.0%", "-"])
+            continue
+        rejected = found["unknown_rejected"]
+        shares = found["threshold"], found["precision"], found["coverage"]
+        shown = [f"{share:.1%}" for share in shares]
+        cells.append([sidecar["name"], *shown, "-" if rejected is None else f"{rejected:.1%}"])
+    return cells if len(cells) > 1 else []
 
 
 def _remedies(sidecars: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -79,8 +115,13 @@ def _layers(sidecars: Sequence[Mapping[str, Any]], count: int) -> list[list[str]
     return cells
 
 
-def show_packages(packages: Sequence[Package]) -> None:
-    """Prints a line for each package."""
+def show_packages(packages: Sequence[Package], *, patches: bool = True) -> None:
+    """Prints a line for each package, and one for each that runs patch by patch.
+
+    Args:
+      packages: what was written.
+      patches: whether to print the latter; `show` prints them for exports.
+    """
     cells = [["network", "model", "arena", "package"]]
     for package in packages:
         arena = f"{package.arena_bytes / 1000:.1f} kB" if package.arena_bytes else ""
@@ -89,3 +130,5 @@ def show_packages(packages: Sequence[Package]) -> None:
             arena += f", {package.cycles / 1e6:.2f} M cycles"
         cells.append([package.name, size, arena, str(package.folder)])
     print(common.table(cells), end="")
+    for package in packages if patches else ():
+        _show_patches(package.name, package.patches)

@@ -1,7 +1,8 @@
 """Runs the same test images in every installed runtime, each in its own process, and compares the
 outputs. The exit status is 1 if a runtime cannot run the model, or if its outputs differ too much
 from those of the runtime with the same arithmetic. With --workdir the images, their split and the
-crop are those of that search. Networks for segmentation are judged by mIoU, on as many images as
+crop are those of that search. Of a file from elsewhere, --input says which pixel values it takes
+where the file does not. Networks for segmentation are judged by mIoU, on as many images as
 fit into memory together with their outputs.
 
   elite verify net.int8.tflite --dataset=digits
@@ -51,37 +52,52 @@ absl_flags.DEFINE_integer(
 absl_flags.DEFINE_float(
     "timeout", 300, "Most seconds that each runtime may take.", lower_bound=0.1, flag_values=FLAGS
 )
-absl_flags.DEFINE_enum(
-    "format", "table", ["table", "json"], "Format of the output on stdout.", flag_values=FLAGS
-)
+common.define_format(FLAGS, formats=("table", "json"))
+common.define_input(FLAGS)
+common.define_trust(FLAGS)
 
 
 def run(flags: Any, arguments: list[str]) -> int:
     """Prints a line for each runtime to stdout; returns 1 where one of them fails."""
     if len(arguments) != 1:
         raise UserError("name one .tflite file")
-    from efficientnet_elite.export import inspect
+    from efficientnet_elite.export import beside, inspect, pixel_rule
 
-    content = inspect.load(Path(arguments[0]).expanduser())
+    path = Path(arguments[0]).expanduser()
+    content = inspect.load(path)
     contents = inspect.read(content)
-    side = inspect.image_side(contents)
+    inspect.check_own_operators(contents)
+    side, _, channels = inspect.image_shape(contents)
+    rule = pixel_rule.of_file(
+        content,
+        contents,
+        takes=flags.input,
+        exported=bool(beside.checked_sidecar(path, content)),
+    )
     common.quiet_tensorflow()
     from tqdm import tqdm
 
     from efficientnet_elite import data as data_lib
+    from efficientnet_elite.data.channels import for_network
     from efficientnet_elite.export.runtimes import images as images_lib
     from efficientnet_elite.export.runtimes import verify
     from efficientnet_elite.search import run as search
 
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:
-            config, data = search.recorded(ledger)
+            config, data = search.recorded(ledger, trusted=flags.trust)
         base = config.base_resolution
     else:
         base = flags.base_resolution or side
-        data = data_lib.load(common.data_config(flags, DataConfig()), max_side=base * 3 // 2)
+        asked = for_network(common.data_config(flags, DataConfig()), channels)
+        data = data_lib.load(asked, max_side=base * 3 // 2)
+    if data.channels != channels:
+        raise UserError(
+            f"the model takes (side, side, {channels}) images, and the networks of the work "
+            f"directory (side, side, {data.channels}): name the images with --dataset instead"
+        )
     try:
-        inspect.check_labels(contents, data.num_classes, per_pixel=data.masks)
+        inspect.check_labels(contents, data.num_classes, per_pixel=data.masks, single=True)
     except UserError as error:
         raise UserError(f"the model is not for {data.name}: {error}") from error
     count = min(flags.images, verify.most_images(contents), data.sizes["test"])
@@ -95,7 +111,7 @@ def run(flags: Any, arguments: list[str]) -> int:
     )
     rows = list(
         tqdm(
-            verify.verify(content, images, labels, timeout=flags.timeout),
+            verify.verify(content, images, labels, rule=rule, timeout=flags.timeout),
             "runtimes",
             total=len(verify.RUNTIMES),
             disable=None,
@@ -129,6 +145,11 @@ def _cells(rows: list[Any], score: str, images: int) -> list[list[str]]:
             continue
         differs = "" if row.difference is None else f"{row.difference:.3g} {row.unit}"
         verdict = {True: "agrees", False: "DIFFERS", None: "runs"}[row.agrees]
+        if row.instructions is not None:
+            verdict += (
+                f": {row.instructions / 1e6:.1f} M instructions, flash "
+                f"{row.flash_bytes / 1000:.0f} kB, stack {row.stack_bytes} B"
+            )
         if row.images < images:
             verdict += f", {row.images} of {images} images in time"
         cells.append(
@@ -136,7 +157,7 @@ def _cells(rows: list[Any], score: str, images: int) -> list[list[str]]:
                 row.runtime,
                 row.version,
                 f"{row.accuracy:.2%}",
-                f"{row.median_ms:.3f}",
+                "" if row.median_ms is None else f"{row.median_ms:.3f}",
                 f"{row.memory_bytes / 1000:.0f}",
                 differs,
                 row.reference or "",

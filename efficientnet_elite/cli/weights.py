@@ -28,13 +28,7 @@ absl_flags.DEFINE_string(
 absl_flags.DEFINE_string(
     "as", None, "Name under which the imported weights are found.", flag_values=FLAGS
 )
-absl_flags.DEFINE_enum(
-    "format",
-    "table",
-    ["table", "json", "csv"],
-    "Format of the list on stdout.",
-    flag_values=FLAGS,
-)
+common.define_format(FLAGS, "Format of the list on stdout.")
 
 
 def run(flags: Any, arguments: list[str]) -> None:
@@ -43,10 +37,10 @@ def run(flags: Any, arguments: list[str]) -> None:
     file, name = flags["import"].value, flags["as"].value  # both are keywords of Python
     if (file is None) != (name is None):
         raise UserError("use --import=FILE and --as=NAME together")
-    common.quiet_tensorflow()  # Keras knows its folder
     from efficientnet_elite.networks.pretrained import sources
 
     if file is not None:
+        common.quiet_tensorflow()  # some files need Keras
         path = sources.import_file(Path(file), name)
         print(f"{name}: {path}\nUse it with --pretrained={name}")
         return
@@ -58,6 +52,7 @@ def run(flags: Any, arguments: list[str]) -> None:
             "licence": entry.licence,
             "description": entry.description,
             "starts": entry.starts,
+            "deviation": entry.deviation,
             "install": entry.install,
         }
         for entry in entries
@@ -77,7 +72,13 @@ def _table(rows: list[dict[str, Any]]) -> str:
     ]
     absent = [f"{row['name']}: {row['install']}" for row in rows if not row["present"]]
     hints = "\n" + "\n".join(absent) + "\n" if absent else ""
-    return common.table(padded) + hints
+    differing = [
+        f"{row['name']} differs from its origin: {row['deviation']}"
+        for row in rows
+        if row["deviation"]
+    ]
+    notes = "\n" + "\n".join(differing) + "\n" if differing else ""
+    return common.table(padded) + notes + hints
 
 
 _FORMATS = {"table": _table, "json": common.as_json, "csv": common.as_csv}

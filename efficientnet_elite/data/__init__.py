@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .channels import decided
     from .geometry import PipelineConfig
     from .parts import ImageData, SkippedImage
     from .pipeline import (
@@ -27,6 +28,7 @@ _MODULE_OF = {
     "PipelineConfig": "geometry",
     "SkippedImage": "parts",
     "calibration_images": "pipeline",
+    "decided": "channels",
     "eval_batches": "pipeline",
     "load": "sources",
     "normalise": "pipeline",
@@ -44,6 +46,7 @@ __all__ = [
     "PipelineConfig",
     "SkippedImage",
     "calibration_images",
+    "decided",
     "eval_batches",
     "load",
     "normalise",

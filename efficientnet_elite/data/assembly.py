@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,10 @@ from tqdm import tqdm
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.errors import UserError
 
+from . import groups as grouping_lib
 from .cache import ImageCache
 from .geometry import PipelineConfig
+from .listing import Example, check_regex
 from .parts import ImageData, IndexedPart, SkippedImage
 from .store import ImageStore
 
@@ -31,33 +34,6 @@ PARTS = ("train", "validation", "test")
 # Names the notes that are cached together with the decoded images. It is part of the cache key, so
 # that a cache file with other notes is not used: change it whenever the notes change.
 NOTES = "unreadable, digests"
-
-
-@dataclass(frozen=True)
-class Example:
-    """What is known about an image besides its pixels.
-
-    Attributes:
-      name: what the user calls the image, for example its path.
-      label: number of its class.
-      part: the part that the source assigns the image to: ``train`` (also where the source does
-        not say), ``validation`` or ``test``.
-      num_bytes: size of its file, by which an exchanged file is noticed; 0 where there is no file.
-      modified_ns: time of the file's last change in nanoseconds; 0 where there is no file.
-      digest: digest of its encoded bytes; empty where there are none or they are not read yet.
-    """
-
-    name: str
-    label: int
-    part: str = "train"
-    num_bytes: int = 0
-    modified_ns: int = 0
-    digest: str = ""
-
-
-def digest(encoded: bytes) -> str:
-    """Hashes an encoded image to 32 hex digits; two images have equal digests if they are equal."""
-    return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
 
 def check_config(config: DataConfig) -> None:
@@ -73,6 +49,9 @@ def check_config(config: DataConfig) -> None:
         raise UserError(f"min_area must be above 0 and at most 1, got {config.min_area:g}")
     if config.cache_gb < 0:
         raise UserError(f"cache_gb must be 0 (keep nothing) or more, got {config.cache_gb:g}")
+    for name in ("label_regex", "group_by_name"):
+        if (pattern := getattr(config, name)) is not None:
+            check_regex(name, pattern)
 
 
 def check_classes(name: str, class_names: Sequence[str]) -> None:
@@ -92,6 +71,31 @@ def pipeline_for(config: DataConfig, source_default: PipelineConfig) -> Pipeline
     names = ("flip", "center_crop", "min_area", "augment")
     settings = {name: getattr(config, name) for name in names}
     return replace(source_default, **{k: v for k, v in settings.items() if v is not None})
+
+
+def evaluation_bytes(config: DataConfig, declared: Sequence[str], max_side: int | None) -> int:
+    """Returns the bytes of the evaluation parts at the size of a network's input.
+
+    They come first where the cache has not enough room for all images: an epoch looks at each of
+    them as at each training image, and at the size of the input they take less than half the room.
+
+    Args:
+      config: fractions of the parts, and number of channels.
+      declared: the part that the source assigns each image to.
+      max_side: greatest length of a cached image's shorter side, which is 1.5 times that of the
+        largest input; None: inputs are not known, and nothing is reserved.
+    """
+    if max_side is None:
+        return 0
+    counts = Counter(declared)
+    held_out = counts["validation"] + counts["test"]
+    for part, fraction in (
+        ("test", config.test_fraction),
+        ("validation", config.validation_fraction),
+    ):
+        if not counts[part]:
+            held_out += round(counts["train"] * fraction)
+    return held_out * config.input_channels * (max_side * 2 // 3) ** 2
 
 
 def assemble(
@@ -128,7 +132,11 @@ def assemble(
         )
     labels = np.array([example.label for example in readable], np.int32)
     digests = [example.digest for example in readable]
-    parts = split_into_parts(labels, declared, class_names, config, digests)
+    grouping, remarks = grouping_lib.of_examples(config, readable, class_names)
+    if cache.progress:
+        for remark in remarks:
+            tqdm.write(f"{config.dataset}: {remark}", file=sys.stderr)
+    parts = split_into_parts(labels, declared, class_names, config, grouping)
     part_of = {int(i): name for name, indices in parts.items() for i in indices}
     if cache.progress:
         _report_copies(config.dataset, parts, digests)
@@ -148,6 +156,11 @@ def assemble(
         ),
         pipeline=pipeline,
         cache=cache,
+        names={
+            name: tuple(printable(readable[i].name) for i in indices)
+            for name, indices in parts.items()
+        },
+        channels=config.input_channels,
     )
 
 
@@ -156,7 +169,7 @@ def split_into_parts(
     declared: Sequence[str],
     class_names: Sequence[str],
     config: DataConfig,
-    digests: Sequence[str] | None = None,
+    grouping: NDArray[np.int64] | None = None,
 ) -> dict[str, NDArray[np.int64]]:
     """Assigns every image to one of the parts train, validation and test.
 
@@ -168,9 +181,9 @@ def split_into_parts(
       declared: the part that the source assigns each image to; ``train`` where it does not say.
       class_names: name of each class, by label.
       config: fractions of the parts and seed of the split.
-      digests: digest of each image. Images of one class with equal digests are copies: they count
-        as one image and stay in one part. Images with an empty digest have no copies. None: no
-        image has copies.
+      grouping: which images belong together, see `groups`; those of a group have the same declared
+        part. A group counts as one image and stays in one part. It may have images of several
+        classes, and then counts in each of them. None: every image stands alone.
 
     Returns:
       For each part the sorted positions of its images. The parts are disjoint, together they are
@@ -181,36 +194,79 @@ def split_into_parts(
     """
     declared_parts = np.array(declared)
     parts = {part: np.flatnonzero(declared_parts == part) for part in PARTS}
-    missing = [part for part in ("test", "validation") if not parts[part].size]
-    original = _first_copies(labels, declared, digests)
-    # Without copies; the copies of an image follow it into its part.
-    distinct = parts["train"][original[parts["train"]] == parts["train"]]
-    counts = np.bincount(labels[distinct], minlength=len(class_names))
-    _check_class_sizes(counts, class_names, missing)
+    missing = grouping_lib.missing_parts(declared)
+    grouping = np.arange(len(labels)) if grouping is None else grouping
+    groups_of = [
+        np.unique(grouping[parts["train"]][labels[parts["train"]] == label])
+        for label in range(len(class_names))
+    ]
+    _check_class_sizes([len(groups) for groups in groups_of], class_names, missing)
     for part in missing:
         fraction = config.test_fraction if part == "test" else config.validation_fraction
-        # Leave at least one image of each class for training, and one more for the validation part
+        # Leave at least one group of each class for training, and one more for the validation part
         # if that is still to be held out.
         num_reserved = 2 if part == "test" and "validation" in missing else 1
         rng = np.random.default_rng([config.seed, PARTS.index(part)])
-        held_out = []
-        for label in range(len(class_names)):
-            members = rng.permutation(distinct[labels[distinct] == label])
-            count = min(max(1, round(fraction * len(members))), len(members) - num_reserved)
-            held_out.append(members[:count])
-        is_held_out = np.isin(original[parts["train"]], np.concatenate(held_out))
+        taken = _held_out(groups_of, fraction, num_reserved, class_names, rng)
+        is_held_out = np.isin(grouping[parts["train"]], taken)
         parts[part], parts["train"] = parts["train"][is_held_out], parts["train"][~is_held_out]
-        distinct = np.setdiff1d(distinct, parts[part])
+        groups_of = [np.setdiff1d(groups, taken) for groups in groups_of]
     return parts
 
 
+def _held_out(
+    groups_of: Sequence[NDArray[np.int64]],
+    fraction: float,
+    num_reserved: int,
+    class_names: Sequence[str],
+    rng: np.random.Generator,
+) -> list[int]:
+    """Draws groups for one part.
+
+    Args:
+      groups_of: the groups of each class that are left.
+      fraction: share of them to draw from each class.
+      num_reserved: so many groups of each class stay.
+      class_names: name of each class.
+      rng: gives the order of the groups.
+
+    Raises:
+      UserError: the groups that would have to stay for one class are all those of another.
+    """
+    classes_of: dict[int, list[int]] = {}
+    for label, groups in enumerate(groups_of):
+        for group in groups.tolist():
+            classes_of.setdefault(group, []).append(label)
+    most = [len(groups) - num_reserved for groups in groups_of]
+    counts = [0] * len(groups_of)
+    taken: list[int] = []
+    for label, groups in enumerate(groups_of):
+        wanted = min(max(1, round(fraction * len(groups))), most[label])
+        for group in rng.permutation(groups).tolist():
+            if counts[label] >= wanted:
+                break
+            classes = classes_of[group]
+            if classes and all(counts[each] < most[each] for each in classes):
+                taken.append(group)
+                classes_of[group] = []  # a later class must not draw it again
+                for each in classes:
+                    counts[each] += 1
+    for name, count in zip(class_names, counts, strict=True):
+        if not count:
+            raise UserError(
+                f"no group of class '{name}' can be held out without taking all groups of another "
+                "class: add images, or provide the parts yourself"
+            )
+    return taken
+
+
 def _check_class_sizes(
-    counts: NDArray[np.int64], class_names: Sequence[str], missing: Sequence[str]
+    counts: Sequence[int], class_names: Sequence[str], missing: Sequence[str]
 ) -> None:
     """Checks that each class has an image for training and one for each part to be held out.
 
     Args:
-      counts: number of different training images of each class, shape (classes,).
+      counts: number of different training images, or of groups of them, of each class.
       class_names: name of each class, by label.
       missing: the parts that are to be held out.
 
@@ -229,25 +285,6 @@ def _check_class_sizes(
                 f"{' and a '.join(missing)} part (at least {needed} are needed): "
                 "add images or remove the class"
             )
-
-
-def _first_copies(
-    labels: NDArray[np.int32], declared: Sequence[str], digests: Sequence[str] | None
-) -> NDArray[np.int64]:
-    """Finds the first image with the same part, class and digest as each image.
-
-    Returns:
-      Positions, int64 (n,); an image's own position where it is the first or has no digest.
-    """
-    positions = np.arange(len(labels))
-    if digests is None:
-        return positions
-    first_position: dict[tuple[str, int, str], int] = {}
-    keys = zip(declared, labels.tolist(), digests, strict=True)
-    for position, key in enumerate(keys):
-        if key[-1]:
-            positions[position] = first_position.setdefault(key, position)
-    return positions
 
 
 def _report_copies(

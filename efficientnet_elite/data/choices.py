@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
 
 _SOURCES = f"{__package__}.sources"
+_AUGMENTATION = f"{__package__}.augmentation"
+_POLICIES = f"{__package__}.policies"
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,11 @@ class Source:
       argument: whether an argument follows the name and a colon.
       usage: how name and argument are written, for help and messages; by default the name alone.
       is_path: whether the argument is a path on this machine.
+      of_user: whether it holds the user's own images, for which ``--config=auto`` is the default.
+      side: function from (`DataConfig`, argument) to the median of the images' shorter sides in
+        pixels, which decodes no image, or None where that is not known; or its name.
+      listing: function from (`DataConfig`, argument) to a `listing.Listing`, for sources of which
+        images can be read one at a time; or its name. `sources.load_listed` can then be `load`.
     """
 
     name: str
@@ -32,6 +42,9 @@ class Source:
     argument: Literal["none", "required", "optional"] = "none"
     usage: str = ""
     is_path: bool = False
+    of_user: bool = False
+    side: Callable[..., int | None] | str = f"{__package__}.sides:unknown"
+    listing: Callable[..., Any] | str | None = None
 
     @property
     def spelling(self) -> str:
@@ -41,17 +54,27 @@ class Source:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random change to batches of training images, after crop and flip.
+    """A random change to each training image, after crop and flip.
 
     Attributes:
       name, description: see `registry.Entry`.
-      change: function from (uint8 images (batch, side, side, 3), int64 seed (2,)) to images of the
-        same type and shape, made of TensorFlow operations; or its name as ``module:function``.
+      make: function from the numbers in parentheses after the name to a `picture.Change`, or its
+        name as ``module:function``; UserError where a number is out of its range.
+      usage: how name and numbers are written, for help and messages; by default the name alone.
+      moves_pixels: whether pixels may come to lie where a mask does not expect them. Such an
+        augmentation is refused for segmentation.
     """
 
     name: str
     description: str
-    change: Callable[..., Any] | str
+    make: Callable[..., Any] | str
+    usage: str = ""
+    moves_pixels: bool = True
+
+    @property
+    def spelling(self) -> str:
+        """Name and numbers as the user writes them."""
+        return self.usage or self.name
 
 
 SOURCES = registry.table(
@@ -59,10 +82,35 @@ SOURCES = registry.table(
     Source(
         "folder",
         "class folders of images, with or without train/val/test subfolders",
-        f"{_SOURCES}:load_folder",
+        f"{_SOURCES}:load_listed",
         argument="required",
         usage="folder:PATH",
         is_path=True,
+        of_user=True,
+        side=f"{__package__}.sides:of_listing",
+        listing=f"{__package__}.folder:list_folder",
+    ),
+    Source(
+        "csv",
+        "a table with a line PATH,LABEL or PATH,LABEL,PART for each image",
+        f"{_SOURCES}:load_listed",
+        argument="required",
+        usage="csv:FILE",
+        is_path=True,
+        of_user=True,
+        side=f"{__package__}.sides:of_listing",
+        listing=f"{__package__}.tables:list_csv",
+    ),
+    Source(
+        "npz",
+        "the arrays images and labels of an .npz file",
+        f"{_SOURCES}:load_listed",
+        argument="required",
+        usage="npz:FILE",
+        is_path=True,
+        of_user=True,
+        side=f"{__package__}.sides:of_listing",
+        listing=f"{__package__}.tables:list_npz",
     ),
     Source(
         "tfds",
@@ -70,6 +118,8 @@ SOURCES = registry.table(
         f"{__package__}.tfds_source:load_tfds",
         argument="required",
         usage="tfds:NAME",
+        of_user=True,
+        side=f"{__package__}.tfds_source:side",
     ),
     Source(
         "rendered",
@@ -87,7 +137,62 @@ SOURCES = registry.table(
     ),
 )
 
-AUGMENTATIONS: dict[str, Augmentation] = {}  # none is built in; crop and flip are always available
+AUGMENTATIONS = registry.table(
+    Augmentation(
+        "light",
+        "small translations and rotations, and weak colour jitter",
+        f"{_AUGMENTATION}:light",
+    ),
+    Augmentation(
+        "trivial",
+        "TrivialAugment, one operation of any strength",
+        f"{_POLICIES}:trivial_augment",
+    ),
+    Augmentation(
+        "rand",
+        "RandAugment, N operations of magnitude M, 0 to 10",
+        f"{_POLICIES}:rand_augment",
+        usage="rand(N,M)",
+    ),
+    Augmentation(
+        "autoaugment",
+        "AutoAugment's policy for ImageNet",
+        f"{_POLICIES}:auto_augment",
+    ),
+    Augmentation(
+        "jitter",
+        "brightness, contrast and saturation times 1 - S to 1 + S",
+        f"{_AUGMENTATION}:jitter",
+        usage="jitter(S)",
+        moves_pixels=False,
+    ),
+    Augmentation(
+        "lighting",
+        "AlexNet's noise along the principal colours, with deviation S",
+        f"{_AUGMENTATION}:lighting",
+        usage="lighting(S)",
+        moves_pixels=False,
+    ),
+    Augmentation(
+        "rotate",
+        "by up to D degrees",
+        f"{_AUGMENTATION}:rotate",
+        usage="rotate(D)",
+    ),
+    Augmentation(
+        "translate",
+        "by up to a share S of the side",
+        f"{_AUGMENTATION}:translate",
+        usage="translate(S)",
+    ),
+    Augmentation(
+        "erase",
+        "random erasing, with probability P",
+        f"{_AUGMENTATION}:erase",
+        usage="erase(P)",
+        moves_pixels=False,
+    ),
+)
 
 
 def source(dataset: str) -> tuple[Source, str]:
@@ -115,9 +220,88 @@ def source(dataset: str) -> tuple[Source, str]:
     return entry, argument
 
 
-def augmentation(name: str) -> Callable[..., Any]:
-    """The function of an augmentation; UserError if there is none of that name."""
-    if name not in AUGMENTATIONS:
-        known = ", ".join(AUGMENTATIONS) or "none is registered"
-        raise UserError(f"there is no augmentation {name!r}: choose from {known}")
-    return registry.resolve(AUGMENTATIONS[name].change)
+_POLICY_SUFFIX = ".json"
+_NAMED = re.compile(r"(?P<name>\w+)(?:\((?P<numbers>[^()]*)\))?(?:\+|$)")
+
+
+@dataclass(frozen=True)
+class Augmentations:
+    """What a value of `DataConfig.augment` asks for.
+
+    Attributes:
+      named: entries of the table with the numbers in parentheses, in the order of application.
+      policy: path of a file with a policy, which comes last; None where there is none.
+    """
+
+    named: tuple[tuple[Augmentation, tuple[float, ...]], ...] = ()
+    policy: str | None = None
+
+    @classmethod
+    def of(cls, text: str | None) -> Augmentations:
+        """Takes a value of `DataConfig.augment` apart.
+
+        Args:
+          text: names with their numbers, joined by ``+``, such as ``rand(2,9)+erase``; the last may
+            be the path of a policy. None for no augmentation.
+
+        Raises:
+          UserError: there is no such augmentation.
+        """
+        if text is None:
+            return cls()
+        named, rest = [], text
+        while (match := _NAMED.match(rest)) and match["name"] in AUGMENTATIONS:
+            named.append((AUGMENTATIONS[match["name"]], _numbers(match["numbers"], text)))
+            rest = rest[match.end() :]
+        if rest.endswith(_POLICY_SUFFIX):
+            return cls(tuple(named), rest)
+        if rest or not named:
+            known = ", ".join(entry.spelling for entry in AUGMENTATIONS.values())
+            raise UserError(
+                f"there is no augmentation {rest!r}: choose from none, {known} and "
+                f"FILE{_POLICY_SUFFIX}, or join several with +"
+            )
+        return cls(tuple(named))
+
+    def changes(self) -> list[Any]:
+        """Makes the `picture.Change`s, in the order of application.
+
+        Raises:
+          UserError: a number is missing, one too many or out of its range; or the file of the
+            policy cannot be read.
+        """
+        changes = []
+        for entry, numbers in self.named:
+            make = registry.resolve(entry.make)
+            try:
+                inspect.signature(make).bind(*numbers)
+            except TypeError as error:
+                raise UserError(f"augmentation {entry.spelling}: {error}") from None
+            changes.append(make(*numbers))
+        if self.policy is not None:
+            changes.append(registry.resolve(f"{_POLICIES}:from_file")(self.policy))
+        return changes
+
+    @property
+    def moving(self) -> str | None:
+        """Name of an augmentation that moves pixels; None if there is none."""
+        for entry, _ in self.named:
+            if entry.moves_pixels:
+                return entry.name
+        is_moving = self.policy is not None and self.changes()[-1].moves_pixels
+        return self.policy if is_moving else None
+
+
+def _numbers(text: str | None, whole: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"augmentation {whole!r}: {text!r} are no numbers") from None
+
+
+def with_absolute_policy(augment: str) -> str:
+    """A value of `DataConfig.augment` that means the same file from any directory."""
+    policy = Augmentations.of(augment).policy if augment.endswith(_POLICY_SUFFIX) else None
+    if policy is None:
+        return augment
+    return augment.removesuffix(policy) + str(Path(policy).expanduser().absolute())

@@ -1,22 +1,32 @@
 """Which box of an image the network sees, and how the box becomes a square of pixels.
 
-A box is (top, left, height, width) in pixels, float32 and not rounded: an 8-pixel digit has too few
-boxes of whole pixels to augment with. The same boxes and the same filter exist outside TensorFlow
-(``PIL.Image.resize(size, BICUBIC, box=...)``), so that a device or a client can reproduce the
-preprocessing of the evaluation.
+A box is (top, left, height, width) in pixels and not rounded: an 8-pixel digit has too few boxes of
+whole pixels to augment with. Pillow does the resizing (``Image.resize(size, BICUBIC, box=...)``),
+so that a device or a client with Pillow can reproduce the evaluation's preprocessing to the byte.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-import tensorflow as tf
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from .decode import image_of
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Top, left, height and width in pixels."""
 
 # Section 5.1 of arXiv 2009.07409 evaluates on the centre crop of a share r / (r + 32) of the
 # shorter side, for resolutions r around 224.
 _PAPER_RESOLUTION = 224  # pixels
 _PAPER_MARGIN = 32  # pixels
+
+_MARGIN = 3  # pixels around a box that its resizing looks at, for each pixel that it shrinks by
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,7 @@ class PipelineConfig:
       min_area: smallest share of an image's area that a training crop covers. The paper's 0.08 is
         made for 350 epochs; shorter trainings need larger crops.
       max_aspect: the longer side of a training crop is at most this many times the shorter side.
-      augment: name of a further augmentation of `choices.AUGMENTATIONS`; None for no further one.
+      augment: what else changes training images, see `choices.Augmentations.of`; None for nothing.
     """
 
     flip: bool = True
@@ -59,88 +69,90 @@ class PipelineConfig:
         return resolution / (resolution + _PAPER_MARGIN * base_resolution / _PAPER_RESOLUTION)
 
 
-def random_box(shape: tf.Tensor, config: PipelineConfig, draws: tf.Tensor) -> tf.Tensor:
+def random_box(size: tuple[int, int], config: PipelineConfig, draws: Sequence[float]) -> Box:
     """Draws a training crop: uniform area, log-uniform aspect ratio, uniform position.
 
     A box that does not fit into the image is scaled down, at the same aspect ratio, until it does.
     The usual way is to draw again; scaling needs no loop and a fixed number of random numbers.
 
     Args:
-      shape: shape of the image, integers (2,) or (3,).
+      size: height and width of the image.
       config: ranges of area and aspect ratio.
       draws: four uniform numbers in [0, 1): for area, aspect ratio, top and left.
-
-    Returns:
-      The box, float32 (4,).
     """
-    size = tf.cast(shape[:2], tf.float32)
-    area = (config.min_area + (1 - config.min_area) * draws[0]) * size[0] * size[1]
-    half_log_aspect = (draws[1] - 0.5) * math.log(config.max_aspect)
-    sides = tf.sqrt(area) * tf.exp(tf.stack([-half_log_aspect, half_log_aspect]))
-    sides *= tf.minimum(1.0, tf.reduce_min(size / sides))
-    return tf.concat([(size - sides) * draws[2:], sides], axis=0)
+    rows, columns = size
+    area = (config.min_area + (1 - config.min_area) * draws[0]) * rows * columns
+    root_of_aspect = math.exp((draws[1] - 0.5) * math.log(config.max_aspect))
+    height, width = math.sqrt(area) / root_of_aspect, math.sqrt(area) * root_of_aspect
+    shrink = min(1.0, rows / height, columns / width)
+    height, width = height * shrink, width * shrink
+    return (rows - height) * draws[2], (columns - width) * draws[3], height, width
 
 
-def center_box(shape: tf.Tensor, fraction: float) -> tf.Tensor:
+def center_box(size: tuple[int, int], fraction: float) -> Box:
     """Returns the evaluation crop: a centred square.
 
     Args:
-      shape: shape of the image, integers (2,) or (3,).
+      size: height and width of the image.
       fraction: side of the square as a share of the image's shorter side, in (0, 1].
-
-    Returns:
-      The box, float32 (4,).
     """
-    size = tf.cast(shape[:2], tf.float32)
-    sides = tf.repeat(tf.reduce_min(size) * fraction, 2)
-    return tf.concat([(size - sides) / 2, sides], axis=0)
+    side = min(size) * fraction
+    return (size[0] - side) / 2, (size[1] - side) / 2, side, side
 
 
-def crop_and_resize(image: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
-    """Crops and resizes an image in one step, bicubic with antialiasing.
+def crop_and_resize(
+    pixels: NDArray[np.uint8],
+    box: Box,
+    resolution: int,
+    filter: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """Crops and resizes an image, with antialiasing: first its columns, then its rows.
 
-    The kernel is that of Keys with a = -0.5, widened where the image shrinks, as in Pillow.
+    Pillow resizes in two passes and rounds to whole numbers after each. Which pass comes first
+    depends on its version and on the size of the image. Asked for one pass at a time, all versions
+    give the same pixels. With the columns first, a device needs a single row of memory.
 
     Args:
-      image: uint8 (height, width, 3).
-      box: float32 (4,).
+      pixels: uint8 (height, width, 3 or 1).
+      box: what to keep of them.
       resolution: side of the result in pixels.
-
-    Returns:
-      uint8 (resolution, resolution, 3), rounded and clipped, as a device would feed it.
+      filter: of the resampling.
     """
-    scale = resolution / box[2:]
-    pixels = tf.raw_ops.ScaleAndTranslate(
-        images=image[tf.newaxis],
-        size=[resolution, resolution],
-        scale=scale,
-        translation=-box[:2] * scale,
-        kernel_type="keyscubic",
-        antialias=True,
+    top, left, height, width = max(0.0, box[0]), max(0.0, box[1]), box[2], box[3]
+    # Rounding may carry an edge past that of the image, which Pillow refuses. It takes edges as
+    # float32, from which a whole number that is no greater can be subtracted exactly. So Pillow can
+    # be spared the pixels that have no influence on the result.
+    lower, right = min(top + height, pixels.shape[0]), min(left + width, pixels.shape[1])
+    top, left, lower, right = np.array([top, left, lower, right], np.float32).tolist()
+    down = math.ceil(_MARGIN * max(1.0, (lower - top) / resolution))
+    across = math.ceil(_MARGIN * max(1.0, (right - left) / resolution))
+    first, begin = max(0, math.floor(top) - down), max(0, math.floor(left) - across)
+    image = image_of(pixels[first : math.ceil(lower) + down, begin : math.ceil(right) + across])
+    columns = image.resize(
+        (image.width, resolution), filter, box=(0, top - first, image.width, lower - first)
     )
-    square = tf.saturate_cast(tf.round(pixels[0]), tf.uint8)
-    return tf.ensure_shape(square, (resolution, resolution, 3))
+    return columns.resize(
+        (resolution, resolution), filter, box=(left - begin, 0, right - begin, resolution)
+    )
 
 
-def crop_and_resize_mask(mask: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
+def crop_and_resize_mask(mask: NDArray[np.uint8], box: Box, resolution: int) -> NDArray[np.int32]:
     """Crops and resizes a mask as `crop_and_resize` does its image.
 
     Each new pixel takes the label at its centre (nearest neighbour), because labels cannot be
     averaged.
 
     Args:
-      mask: int32 (height, width).
-      box: float32 (4,).
+      mask: integers (height, width).
+      box: what to keep of it.
       resolution: side of the result in pixels.
 
     Returns:
       int32 (resolution, resolution).
     """
-    centres = (tf.range(resolution, dtype=tf.float32) + 0.5) / resolution
-    last = tf.shape(mask) - 1
+    centres = (np.arange(resolution) + 0.5) / resolution
     rows, columns = (
-        tf.clip_by_value(tf.cast(box[axis] + centres * box[2 + axis], tf.int32), 0, last[axis])
+        np.clip((box[axis] + centres * box[2 + axis]).astype(int), 0, mask.shape[axis] - 1)
         for axis in (0, 1)
     )
-    square = tf.gather(tf.gather(mask, rows), columns, axis=1)
-    return tf.ensure_shape(square, (resolution, resolution))
+    return mask[np.ix_(rows, columns)].astype(np.int32)

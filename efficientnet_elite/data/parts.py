@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -11,11 +11,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from .cache import ImageCache
+from .decode import UnreadableImage
 from .geometry import PipelineConfig
+from .picture import Picture
 from .store import ImageStore
 
-Key: TypeAlias = tf.Tensor | dict[str, tf.Tensor]
-"""Stands for an image until its pixels are needed, so that shuffling moves few bytes."""
+Reference: TypeAlias = int | bytes
+"""Stands for an image until its pixels are needed, so that shuffling moves few bytes. In tf.data, a
+*key* is a pair of tensors: a reference, and the label of its image, int32."""
 
 ENDLESS = np.iinfo(np.int64).max  # the end of a tf.data range that is not meant to end
 
@@ -40,30 +43,46 @@ class Part(Protocol):
     def size(self) -> int:
         """Number of images."""
 
+    @property
+    def labels(self) -> NDArray[np.int32] | None:
+        """The label of every image, in the order of `keys`; None where they are not known yet."""
+
     def keys(self) -> tf.data.Dataset:
         """Returns the key of every image once, always in the same order."""
 
     def training_keys(
-        self, seed: int, first_epoch: int, steps: int, batch_size: int
+        self, seed: int, first_batch: int, steps: int, batch_size: int
     ) -> tf.data.Dataset:
         """Returns an endless stream of keys, in another order each epoch.
 
-        The stream depends on the arguments alone. One that begins at a later epoch equals the rest
-        of one that begins at epoch 0.
+        The stream depends on the arguments alone. One that begins at a later batch equals the rest
+        of one that begins at batch 0.
 
         Args:
           seed: seed of the order.
-          first_epoch: the epoch to begin with, from 0.
+          first_batch: the batch to begin with, counted from 0 through all epochs.
           steps: batches in an epoch.
           batch_size: images in a batch; an epoch has ``steps * batch_size`` keys.
         """
 
-    def fetch(self, key: Key) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the image and the label of a key, inside a tf.data function.
+    def picture(self, reference: Reference, original: bool) -> Picture:
+        """Returns the image of a reference, outside of tf.data; called from several threads.
 
-        Returns:
-          The image, uint8 (height, width, 3), and its label, int32: a scalar for classification, a
-          mask (height, width) for segmentation.
+        Args:
+          reference: of the image.
+          original: whether crops must be those of the image itself; otherwise they may be those of
+            a smaller copy, or rough in another way, for the sake of speed.
+
+        Raises:
+          UnreadableImage: it cannot be decoded; its crops may raise this, too.
+        """
+
+    def leave_out(self, reference: Reference, error: UnreadableImage) -> None:
+        """Reports an image that turns out to be unreadable; or raises, if it must not be left out.
+
+        Args:
+          reference: of the image.
+          error: the reason.
         """
 
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
@@ -99,41 +118,53 @@ class IndexedPart:
         """Number of images."""
         return len(self._indices)
 
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """The label of every image, see `Part.labels`."""
+        return self._labels[self._indices]
+
     def keys(self) -> tf.data.Dataset:
         """Returns the key of every image once, always in the same order."""
-        return tf.data.Dataset.from_tensor_slices(self._indices)
+        return self._keys(self._indices)
 
     def training_keys(
-        self, seed: int, first_epoch: int, steps: int, batch_size: int
+        self, seed: int, first_batch: int, steps: int, batch_size: int
     ) -> tf.data.Dataset:
         """Returns an endless stream of keys, see `Part.training_keys`.
 
         Each epoch shuffles all images and leaves out the last ones that fill no batch.
         """
         indices = tf.constant(self._indices)
+        labels = tf.constant(self._labels[self._indices])
 
-        def keys_of_batch(step: tf.Tensor) -> tf.Tensor:
+        def keys_of_batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             # `index_shuffle` computes single positions of a permutation. So there is no shuffle
-            # buffer to fill or to save, and the stream can begin at any epoch at no cost. It is
+            # buffer to fill or to save, and the stream can begin at any batch at no cost. It is
             # called for a whole batch because the call costs more than the computation.
             shuffled = tf.random.experimental.index_shuffle(
                 (step % steps) * batch_size + tf.range(batch_size, dtype=tf.int64),
                 tf.stack([np.int64(seed), step // steps]),
                 np.int64(self.size - 1),
             )
-            return tf.gather(indices, shuffled)
+            return tf.gather(indices, shuffled), tf.gather(labels, shuffled)
 
-        all_steps = tf.data.Dataset.range(first_epoch * steps, ENDLESS)
-        return all_steps.map(keys_of_batch).unbatch()
+        return tf.data.Dataset.range(first_batch, ENDLESS).map(keys_of_batch).unbatch()
 
     def repeated(self, size: int) -> IndexedPart:
         """Returns a part with the same images, each as often as needed for ``size`` or more."""
         indices = np.tile(self._indices, -(-size // self.size))
         return IndexedPart(self._store, self._labels, indices)
 
-    def fetch(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the image, uint8 (height, width, 3), and its label, an int32 scalar."""
-        return self._store.read(key), tf.constant(self._labels)[key]
+    def picture(self, reference: Reference, original: bool) -> Picture:
+        """Returns the image of a number in the store, see `Part.picture`."""
+        return self._store.picture(int(reference), original)
+
+    def leave_out(self, reference: Reference, error: UnreadableImage) -> None:
+        """Raises: it could be read when the data set was loaded."""
+        raise error
+
+    def _keys(self, numbers: NDArray[np.int64]) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((numbers, self._labels[numbers]))
 
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
         """Draws images evenly from all classes, see `Part.sample`.
@@ -142,7 +173,7 @@ class IndexedPart:
         """
         positions = class_balanced_sample(self._labels[self._indices], count, seed)
         numbers = self._indices[positions]
-        return tf.data.Dataset.from_tensor_slices(numbers), numbers
+        return self._keys(numbers), numbers
 
 
 def class_balanced_sample(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.int64]:
@@ -177,6 +208,9 @@ class ImageData:
       cache: where pixels are cached.
       masks: whether labels are masks, with a class for each pixel (segmentation).
       unlabelled: more images, for distillation; their labels mean nothing. None: there are none.
+      names: part to what the user calls its images, in the order of its keys; empty where images
+        have no names, as in TFDS data sets.
+      channels: 3, or 1 where networks see the brightness of images alone.
     """
 
     name: str
@@ -188,6 +222,12 @@ class ImageData:
     cache: ImageCache
     masks: bool = False
     unlabelled: IndexedPart | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    channels: int = 3
+
+    def input_shape(self, resolution: int) -> tuple[int, int, int]:
+        """What a network sees of an image: (side, side, channels)."""
+        return resolution, resolution, self.channels
 
     @property
     def num_classes(self) -> int:
@@ -198,3 +238,13 @@ class ImageData:
     def sizes(self) -> dict[str, int]:
         """Number of images in each part, by the part's name."""
         return {name: part.size for name, part in self.parts.items()}
+
+    def class_counts(self, part: str) -> NDArray[np.int64] | None:
+        """Number of images of each class in a part, (classes,).
+
+        None where labels are masks, and where images are streamed: counting would read them all.
+        """
+        labels = self.parts[part].labels
+        if self.masks or labels is None:
+            return None
+        return np.bincount(labels, minlength=self.num_classes)

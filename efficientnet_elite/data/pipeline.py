@@ -9,8 +9,9 @@ device only shifts its bytes, and the zeros with which convolutions pad are the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,14 +19,14 @@ from numpy.typing import NDArray
 
 from ..errors import UserError
 from . import choices
+from .augmentation import chain
 from .cache import Add
-from .geometry import center_box, crop_and_resize, crop_and_resize_mask, random_box
-from .parts import ENDLESS, ImageData, Key
+from .decode import UnreadableImage, pixels_of
+from .parts import ENDLESS, ImageData, Part
+from .picture import Change, View, center_view, training_view
 from .store import SquareStore
 
-Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""(uint8 images (batch, side, side, 3), int64 seed (2,)) to images of the same type and shape."""
-
+_TOGETHER = 32  # images of evaluation that are cropped in one call
 _UNLABELLED_SEED = 2**31  # added to the seed for unlabelled images, which get other crops
 
 
@@ -56,14 +57,15 @@ def train_batches(
     batch_size: int,
     seed: int,
     first_epoch: int = 0,
-    augment: Augmentation | None = None,
+    first_step: int = 0,
+    change: Change | None = None,
     unlabelled: int = 0,
     steps: int | None = None,
 ) -> tuple[tf.data.Dataset, int]:
     """Returns an endless stream of augmented training batches.
 
-    The stream depends on the arguments alone. One that begins at a later epoch equals the rest of
-    one that begins at epoch 0, bit for bit.
+    The stream depends on the arguments alone. One that begins later equals the rest of one that
+    begins at epoch 0, bit for bit.
 
     Args:
       data: the data set.
@@ -72,70 +74,51 @@ def train_batches(
         differs between epochs.
       seed: seed of the order and the augmentation.
       first_epoch: the epoch to begin with, from 0.
-      augment: further augmentation of a whole batch, see `Augmentation`. None for the one that
-        `DataConfig.augment` names.
+      first_step: the batch to begin with, counted from 0 at the start of that epoch. No image
+        before it is decoded.
+      change: further augmentation of one image at a time, see `picture.Change`. None for the one
+        that `DataConfig.augment` names.
       unlabelled: number of unlabelled images that follow those with labels in each batch. If there
         are too few for an epoch they come several times; if there are more, epochs have others.
       steps: number of batches in an epoch; None for as many as the part has.
 
     Returns:
       The stream, and the number of batches in an epoch. A batch is float32 images (batch +
-      unlabelled, resolution, resolution, 3) and int32 labels: (batch,) for classification, (batch,
-      resolution, resolution) for segmentation.
+      unlabelled, resolution, resolution, channels) and int32 labels: (batch,) for classification,
+      (batch, resolution, resolution) for segmentation.
 
     Raises:
       UserError: the training part is smaller than one batch.
     """
     part = data.parts["train"]
     steps = steps or steps_per_epoch(data, batch_size)
-    if augment is None and data.pipeline.augment is not None:
-        augment = choices.augmentation(data.pipeline.augment)
+    if change is None:
+        change = chain(choices.Augmentations.of(data.pipeline.augment).changes())
+    view = training_view(data.pipeline, resolution, seed, change)
+    look = _Look(part, view, data.input_shape(resolution), data.masks, is_training=True)
 
-    def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # One call for all random numbers of a batch; they depend on seed and step alone.
-        draws = tf.random.stateless_uniform([batch_size, 5], [np.int64(seed), step], alg="philox")
-        return tf.repeat(step, batch_size), draws
-
-    def crop(key: Key, random_numbers: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        image, label = part.fetch(key)
-        step, draws = random_numbers
-        box = random_box(tf.shape(image), data.pipeline, draws[:4])
-        square = crop_and_resize(image, box, resolution)
-        return step, square, _crop_label(label, box, resolution), draws[4] < 0.5
-
-    def finish(
-        step: tf.Tensor, images: tf.Tensor, labels: tf.Tensor, mirrored: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        if data.pipeline.flip:
-            images = tf.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-            if data.masks:
-                labels = tf.where(mirrored[:, None, None], labels[:, :, ::-1], labels)
-        # Further augmentation comes after everything that moves pixels, so that it sees images of
-        # the network's size, and before normalisation, so that it sees uint8.
-        if augment is not None:
-            images = augment(images, tf.stack([np.int64(seed), step[0]]))
+    def make(numbers: tf.Tensor, keys: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = look(numbers, keys)
+        images = tf.ensure_shape(images, (batch_size, *data.input_shape(resolution)))
         return normalise(images), labels
 
-    # First of all, while an image is still a number: which image comes when, and how it is cropped.
-    # So shuffling moves no pixels, and the stream can begin at any epoch at no cost.
-    keys = part.training_keys(seed, first_epoch, steps, batch_size)
-    random_numbers = tf.data.Dataset.range(first_epoch * steps, ENDLESS).map(draw).unbatch()
+    # First of all, while an image is still a number: which image comes when. So shuffling moves no
+    # pixels, and the stream can begin anywhere at little cost.
+    first = first_epoch * steps + first_step
+    keys = part.training_keys(seed, first, steps, batch_size)
+    numbers = tf.data.Dataset.range(first * batch_size, ENDLESS)
     batches = (
-        tf.data.Dataset.zip(keys, random_numbers)
-        # Of the steps on pixels cropping comes first, because it leaves fewer of them. It works on
-        # one image at a time, because images differ in size; and it is the costly step, so it has
-        # a parallel map to itself.
-        .map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        # Before normalisation: uint8 is a quarter of the bytes of float32 to copy.
+        tf.data.Dataset.zip(numbers, keys)
         .batch(batch_size, drop_remainder=True)
-        # After batching, because now all images have the same size: one call for the whole batch.
-        .map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        # Several batches at the same time, each on a core of its own: a call for each image would
+        # cost half as much as its crop, and would need another copy to make a batch of them.
+        .map(make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         # The next batch is made while the network trains on this one.
         .prefetch(tf.data.AUTOTUNE)
         .with_options(_options())
     )
     if unlabelled:
-        others = _unlabelled_batches(data, resolution, unlabelled, steps, seed, first_epoch)
+        others = _unlabelled_batches(data, resolution, unlabelled, steps, seed, first)
         batches = tf.data.Dataset.zip(batches, others).map(
             lambda labelled, images: (tf.concat([labelled[0], images], 0), labelled[1])
         )
@@ -143,9 +126,9 @@ def train_batches(
 
 
 def _unlabelled_batches(
-    data: ImageData, resolution: int, batch_size: int, steps: int, seed: int, first_epoch: int
+    data: ImageData, resolution: int, batch_size: int, steps: int, seed: int, first: int
 ) -> tf.data.Dataset:
-    """Returns an endless stream of unlabelled images, augmented as for training."""
+    """Returns an endless stream of unlabelled images from a batch on, augmented as for training."""
     assert data.unlabelled is not None
     part = data.unlabelled.repeated(steps * batch_size)
     stream, _ = train_batches(
@@ -153,7 +136,7 @@ def _unlabelled_batches(
         resolution=resolution,
         batch_size=batch_size,
         seed=seed + _UNLABELLED_SEED,
-        first_epoch=first_epoch,
+        first_step=first,
         steps=steps,
     )
     return stream.map(lambda images, labels: images)
@@ -176,17 +159,17 @@ def eval_batches(
     Returns:
       Batches as those of `train_batches`.
     """
+    squares = _center_crops(data, part, data.parts[part].keys(), resolution, base_resolution)
     fraction = data.pipeline.crop_fraction(resolution, base_resolution)
-    squares = _center_crops(data, part, data.parts[part].keys(), resolution, fraction)
-    if not data.masks and data.cache.has_room(data.parts[part].size * 3 * resolution**2):
+    shape = data.input_shape(resolution)
+    if not data.masks and data.cache.has_room(data.parts[part].size * math.prod(shape)):
         cached = data.cache.keep(
             f"{part}-{resolution}",
             lambda add: _add_all(squares, add),
-            key=[data.fingerprint, fraction, tf.__version__],
+            key=["of originals", data.fingerprint, fraction],
         )
-        if cached.flat is not None:
-            store = SquareStore(cached.flat, resolution, cached.notes)
-            return _normalised(store.batches(batch_size))
+        if cached.complete:
+            return _normalised(SquareStore(cached, shape).batches(batch_size))
     return _normalised(squares.batch(batch_size))
 
 
@@ -205,9 +188,10 @@ def calibration_images(
       seed: seed of the choice.
 
     Returns:
-      The images, float32 (n, resolution, resolution, 3), and their positions in the data set.
+      The images, float32 (n, resolution, resolution, channels), and their positions in the data
+      set.
     """
-    squares, positions = _sampled_crops(data, resolution, base_resolution, count, seed)
+    squares, positions = _sampled_crops(data, "train", resolution, base_resolution, count, seed)
     return next(iter(_normalised(squares.batch(count))))[0].numpy(), positions
 
 
@@ -219,8 +203,9 @@ def sample_batches(
     count: int,
     seed: int,
     batch_size: int,
+    part: str = "train",
 ) -> tf.data.Dataset:
-    """Returns training images with their labels, preprocessed as for evaluation.
+    """Returns some images with their labels, preprocessed as for evaluation.
 
     Args:
       data: the data set.
@@ -229,39 +214,102 @@ def sample_batches(
       count: number of images, drawn evenly from all classes; all images where there are fewer.
       seed: seed of the choice.
       batch_size: images in a batch; the last batch may be smaller.
+      part: ``train``, ``validation`` or ``test``.
 
     Returns:
       Batches as those of `train_batches`.
     """
-    squares, _ = _sampled_crops(data, resolution, base_resolution, count, seed)
+    squares, _ = _sampled_crops(data, part, resolution, base_resolution, count, seed)
     return _normalised(squares.batch(batch_size))
 
 
 def _sampled_crops(
-    data: ImageData, resolution: int, base_resolution: int, count: int, seed: int
+    data: ImageData, part: str, resolution: int, base_resolution: int, count: int, seed: int
 ) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
-    """Returns crops of training images as `_center_crops`, and the images' positions."""
-    keys, positions = data.parts["train"].sample(count, seed)
-    fraction = data.pipeline.crop_fraction(resolution, base_resolution)
-    return _center_crops(data, "train", keys, resolution, fraction), positions
+    """Returns crops of images of a part as `_center_crops`, and the images' positions."""
+    keys, positions = data.parts[part].sample(count, seed)
+    return _center_crops(data, part, keys, resolution, base_resolution), positions
 
 
 def _center_crops(
-    data: ImageData, part: str, keys: tf.data.Dataset, resolution: int, fraction: float
+    data: ImageData, part: str, keys: tf.data.Dataset, resolution: int, base_resolution: int
 ) -> tf.data.Dataset:
-    """Returns centre crops, uint8 (resolution, resolution, 3), and their labels."""
-
-    def crop(key: Key) -> tuple[tf.Tensor, tf.Tensor]:
-        image, label = data.parts[part].fetch(key)
-        box = center_box(tf.shape(image), fraction)
-        return crop_and_resize(image, box, resolution), _crop_label(label, box, resolution)
-
-    return keys.map(crop, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    """Returns centre crops, uint8 (resolution, resolution, channels), and their labels."""
+    view = center_view(data.pipeline.crop_fraction(resolution, base_resolution), resolution)
+    shape = data.input_shape(resolution)
+    look = _Look(data.parts[part], view, shape, data.masks, is_training=False)
+    some = keys.enumerate().batch(_TOGETHER)
+    return some.map(look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).unbatch()
 
 
-def _crop_label(label: tf.Tensor, box: tf.Tensor, resolution: int) -> tf.Tensor:
-    """Crops a mask as its image was cropped; a class stays as it is."""
-    return crop_and_resize_mask(label, box, resolution) if label.shape.rank == 2 else label
+class _Look:
+    """Takes numbers and keys of images to what a view shows of them; for a map of tf.data.
+
+    The function in the graph is stateless and captures no variable. Otherwise tf.data would make
+    one call after the other where operations are deterministic.
+
+    Args:
+      part: gives the pictures.
+      view: what is seen of a picture.
+      shape: of the results: (side, side, channels).
+      masks: whether labels are the pictures' masks.
+      is_training: whether pictures may be rough, see `Part.picture`, and another one takes the
+        place of an unreadable one, so that batches are full. Otherwise these are left out.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        view: View,
+        shape: tuple[int, int, int],
+        masks: bool,
+        is_training: bool,
+    ) -> None:
+        self._part, self._view, self._masks = part, view, masks
+        self._shape, self._is_training = shape, is_training
+
+    def __call__(
+        self, numbers: tf.Tensor, keys: tuple[tf.Tensor, tf.Tensor]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns pixels, uint8 (n, side, side, channels), and labels or masks, int32."""
+        references, labels = keys
+        pixels, masks, shown = tf.numpy_function(
+            self._squares, [numbers, references], [tf.uint8, tf.int32, tf.int64], stateful=False
+        )
+        pixels = tf.ensure_shape(pixels, (None, *self._shape))
+        if self._masks:
+            return pixels, tf.ensure_shape(masks, (labels.shape[0], *self._shape[:2]))
+        return pixels, tf.ensure_shape(tf.gather(labels, shown), labels.shape)
+
+    @tf.autograph.experimental.do_not_convert
+    def _squares(
+        self, numbers: NDArray[np.int64], references: NDArray[Any]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int64]]:
+        """Returns pixels, masks if there are any, and the positions of what they show."""
+        count = len(numbers)
+        pixels = np.empty((count, *self._shape), np.uint8)
+        masks = np.empty((count, *self._shape[:2]) if self._masks else (0, 0, 0), np.int32)
+        readable = []
+        for i, (number, reference) in enumerate(zip(numbers, references, strict=True)):
+            try:
+                picture = self._part.picture(reference, original=not self._is_training)
+                image, mask = self._view(picture, int(number))
+                pixels[i] = pixels_of(image)
+            except UnreadableImage as error:
+                self._part.leave_out(reference, error)
+                continue
+            readable.append(i)
+            if mask is not None:
+                masks[i] = mask
+        shown = np.array(readable, np.int64)
+        if len(shown) < count:
+            if self._is_training:
+                if not readable:
+                    raise UserError("no image of a whole batch is readable: check the data set")
+                # The next readable one; after the last, the first.
+                shown = shown[np.searchsorted(shown, np.arange(count)) % len(shown)]
+            pixels, masks = pixels[shown], masks[shown] if self._masks else masks
+        return pixels, masks, shown
 
 
 def _add_all(squares: tf.data.Dataset, add: Add) -> list[int]:
@@ -283,7 +331,7 @@ def _normalised(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
-    # The parallel map gives every core an image of its own. Spreading one image over several cores
+    # The parallel map gives every core a batch of its own. Spreading operations over several cores
     # as well costs more than it gains.
     options.threading.max_intra_op_parallelism = 1
     return options

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import registry
 from ..config import DataConfig
-from . import choices, folder
+from ..errors import UserError
+from . import choices, groups, listing
 from .assembly import (
-    NOTES,
-    Example,
     assemble,
     check_classes,
     check_config,
-    digest,
+    evaluation_bytes,
     pipeline_for,
 )
 from .cache import Add, ImageCache
-from .choices import augmentation
-from .decode import Pixels, decode, read_file
+from .channels import decided
+from .decode import Pixels, decode, in_channels
+from .encoded import EncodedPicture
 from .geometry import PipelineConfig
+from .listing import Example, digest
 from .parts import ImageData
-from .store import DecodedStore, ImageStore, ReadingStore, decode_all
+from .picture import DecodedPicture, Picture
+from .store import ImageStore, decode_all
 from .unlabelled import with_unlabelled
 
 
@@ -68,6 +69,13 @@ OpenCache: TypeAlias = Callable[[object], ImageCache]
 _DIGITS_PIPELINE = PipelineConfig(flip=False, center_crop=False, min_area=0.5)
 
 
+class Marks(NamedTuple):
+    """By what images are recognised: see `listing.Example`, which has fields of these names."""
+
+    digest: str = ""
+    hash: str = ""
+
+
 def load(
     config: DataConfig,
     *,
@@ -90,15 +98,29 @@ def load(
 
     Raises:
       UserError: the data set is unknown or missing, or has fewer than two classes, an empty class,
-        or a class with too few images to be split; or the folder of unlabelled images cannot be
-        used.
+        or a class with too few images to be split; the folder of unlabelled images cannot be used;
+        or the augmentation is unknown or does not suit the data set.
     """
     check_config(config)
-    if config.augment is not None:
-        augmentation(config.augment)
+    config = decided(config)
+    augmentation = choices.Augmentations.of(config.augment)
+    augmentation.changes()  # a mistake is found before the images are read
     source, argument = choices.source(config.dataset)
-    open_cache = functools.partial(ImageCache, cache_dir, int(config.cache_gb * 1e9), progress)
+    if source.listing is None:
+        for name in ("label_regex", "labels", "group_by_name"):
+            if getattr(config, name) is not None:
+                raise UserError(f"{name} is for images in files, not for {source.name}")
+
+    def open_cache(source: object) -> ImageCache:
+        source = source if config.input_channels == 3 else [source, config.input_channels]
+        return ImageCache(cache_dir, int(config.cache_gb * 1e9), progress, source)
+
     data = registry.resolve(source.load)(config, argument, max_side, open_cache)
+    if data.masks and augmentation.moving:
+        raise UserError(
+            f"augmentation {augmentation.moving} moves pixels, and the masks of {data.name} would "
+            "no longer fit: choose one that changes colours only, such as jitter"
+        )
     if config.unlabelled is None:
         return data
     return with_unlabelled(data, config.unlabelled, max_side)
@@ -110,37 +132,48 @@ def load_digits(
     """Loads the handwritten digits of scikit-learn; see `choices.Source.load`."""
     del argument, max_side  # images of 8 pixels need no shrinking
     grey, labels = read_digits()
-    images = np.repeat(grey[..., np.newaxis], 3, axis=-1)
     return load_indexed(
         config,
         [str(digit) for digit in range(10)],
         [Example(f"digit {i}", int(label)) for i, label in enumerate(labels)],
-        lambda i: images[i],
+        lambda i: grey[i, ..., np.newaxis],
         _DIGITS_PIPELINE,
         open_cache(["digits", version("scikit-learn")]),
     )
 
 
-def load_folder(
+def load_listed(
     config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
-    """Loads class folders of images; see `choices.Source.load`."""
-    root = Path(argument).expanduser()
-    examples, class_names = folder.scan(root)
+    """Loads a source that lists its images, see `choices.Source`."""
+    del argument
+    images = listing.of_data_set(config)
+    examples = images.examples
+    with_hashes = groups.needs_hashes(config, examples)
 
-    def read(i: int) -> tuple[Pixels, str]:
-        encoded = read_file(root / examples[i].name)
-        return decode(encoded, max_side), digest(encoded)
+    def read(i: int) -> tuple[Pixels, Marks]:
+        encoded = images.encoded(i)
+        pixels = decode(encoded, max_side, config.input_channels)
+        return pixels, Marks(digest(encoded), _hash(encoded, pixels) if with_hashes else "")
 
     return load_indexed(
         config,
-        class_names,
+        images.class_names,
         examples,
-        lambda i: decode(read_file(root / examples[i].name), max_side),
+        lambda i: decode(images.encoded(i), max_side, config.input_channels),
         PipelineConfig(),
-        open_cache(["folder", max_side, class_names, [astuple(example) for example in examples]]),
+        open_cache(["files", max_side, images.class_names, [astuple(e) for e in examples]]),
         read,
+        lambda i, quick: EncodedPicture(images.encoded(i), quick, config.input_channels),
+        max_side,
     )
+
+
+def _hash(encoded: bytes, pixels: Pixels) -> str:
+    """The perceptual hash of an image, of which the pixels are decoded, possibly shrunk."""
+    if min(pixels.shape[:2]) >= groups.HASHED_SIDE:
+        pixels = decode(encoded, groups.HASHED_SIDE)
+    return groups.perceptual_hash(pixels)
 
 
 def load_rendered(
@@ -156,9 +189,13 @@ def load_rendered(
         label_names(scene),
         # Labels repeat 0, 1, ..., and are therefore known without rendering an image.
         [Example(f"{origin}: {i}", i % scene.classes) for i in range(scene.images)],
-        lambda i: decode(render(scene, i)[0], max_side),
+        lambda i: decode(render(scene, i)[0], max_side, config.input_channels),
         PipelineConfig(min_area=0.5),  # smaller crops would cut off what distinguishes the classes
         open_cache(["rendered", max_side, astuple(scene)]),
+        open_picture=lambda i, quick: EncodedPicture(
+            render(scene, i)[0], quick, config.input_channels
+        ),
+        max_side=max_side,
     )
 
 
@@ -179,21 +216,29 @@ def load_indexed(
     read: Callable[[int], Pixels],
     pipeline: PipelineConfig,
     cache: ImageCache,
-    read_with_digest: Callable[[int], tuple[Pixels, str]] | None = None,
+    read_with_marks: Callable[[int], tuple[Pixels, Marks]] | None = None,
+    open_picture: Callable[[int, bool], Picture] | None = None,
+    max_side: int | None = None,
 ) -> ImageData:
     """Loads a source whose images can be read by index and whose labels are known in advance.
 
     Args:
-      config: how to split the data set.
+      config: how to split the data set, and the number of channels.
       class_names: names of the classes, by label.
       examples: what is known of each image before it is read.
-      read: function from the index of an image to its pixels, uint8 (height, width, 3); raises
+      read: function from the index of an image to its pixels, uint8 (height, width, 3 or 1); raises
         `UnreadableImage`. It is called from several threads.
       pipeline: the source's default settings of crop and flip, which the config may override.
       cache: the cache of decoded images, as `OpenCache` opened it.
-      read_with_digest: like `read`, but also returns the `digest` of the encoded image, by which
-        copies are found. It is called once for each image; `read` is then called only for images
-        that do not fit into the cache.
+      read_with_marks: like `read`, but also returns by what copies and near duplicates are found.
+        It is called once for each image; `read` is then called only for images that do not fit into
+        the cache.
+      open_picture: takes the index of an image, and whether its crops may be rough for the sake of
+        speed, to the image itself, before any shrinking, with the config's number of channels;
+        None where `read` does not shrink. It is called for images that do not fit into the cache,
+        and for the crops of evaluation.
+      max_side: an image whose shorter side has so many pixels after `read` may be shrunk; None:
+        none is.
 
     Raises:
       UserError: see `load`.
@@ -201,31 +246,38 @@ def load_indexed(
     check_classes(config.dataset, class_names)
     pipeline = pipeline_for(config, pipeline)
 
+    def read_pixels(i: int) -> Pixels:
+        return in_channels(read(i), config.input_channels)
+
     def fill_cache(add: Add) -> dict[str, Any]:
-        digests = [""] * len(examples)
+        marks = [Marks()] * len(examples)
 
         def read_once(i: int) -> Pixels:
-            if read_with_digest is None:
-                return read(i)
-            pixels, digests[i] = read_with_digest(i)
-            return pixels
+            if read_with_marks is None:
+                return read_pixels(i)
+            pixels, marks[i] = read_with_marks(i)
+            return in_channels(pixels, config.input_channels)
 
         indices = range(len(examples))
         unreadable = decode_all(
             indices, read_once, add, total=len(examples), progress=cache.progress
         )
-        return {"unreadable": unreadable, "digests": digests}
+        return {"unreadable": unreadable, "marks": marks}
 
-    decoded = cache.keep("decoded", fill_cache, key=NOTES)
+    reserve = evaluation_bytes(config, [example.part for example in examples], max_side)
+    key = ["unreadable, marks", groups.needs_hashes(config, examples)]
+    decoded = cache.keep("decoded", fill_cache, key=key, reserve_bytes=reserve)
     unreadable = dict(decoded.notes["unreadable"])
     examples = [
-        replace(example, digest=image_digest)
-        for example, image_digest in zip(examples, decoded.notes["digests"], strict=True)
+        replace(example, **Marks(*marks)._asdict())
+        for example, marks in zip(examples, decoded.notes["marks"], strict=True)
     ]
     readable = [i for i in range(len(examples)) if i not in unreadable]
-    store: ImageStore = (
-        ReadingStore(lambda k: read(readable[k]))
-        if decoded.flat is None
-        else DecodedStore(decoded.flat, decoded.shapes)
-    )
+
+    def picture(k: int, quick: bool) -> Picture:
+        if open_picture is None:
+            return DecodedPicture(read_pixels(readable[k]))
+        return open_picture(readable[k], quick)
+
+    store = ImageStore(decoded, picture, max_side)
     return assemble(config, class_names, examples, unreadable, store, pipeline, cache)

@@ -5,68 +5,72 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .cache import Add
+from .cache import Add, CachedImages
 from .decode import Pixels, UnreadableImage
+from .picture import DecodedPicture, Picture
 
 T = TypeVar("T")
 
 
-class ImageStore(Protocol):
-    """Gives images by index inside functions of tf.data."""
-
-    def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Image ``index`` (int64 scalar) as uint8 (height, width, 3)."""
-
-
-class DecodedStore:
-    """All images one after the other in one buffer, which all tf.data datasets share.
+class ImageStore:
+    """Gives the images of a data set by index: decoded ones from memory, others from their files.
 
     Args:
-      flat: the pixels of all images, uint8 (total,).
-      shapes: height and width of each image, int64 (n, 2).
+      cached: the first images, decoded, possibly shrunk.
+      read: takes the index of an image that is not cached, and whether its crops may be rough for
+        the sake of speed, to the image. It is called from several threads.
+      max_side: a cached image whose shorter side has so many pixels may be shrunk; None: none is.
     """
 
-    def __init__(self, flat: Pixels, shapes: NDArray[np.int64]) -> None:
-        sizes = shapes.prod(axis=1) * 3
-        self._flat = _variable(flat)
-        with tf.device("CPU:0"):
-            self._begins = tf.constant(np.cumsum(sizes) - sizes, tf.int64)
-            self._shapes = tf.constant(np.insert(shapes, 2, 3, axis=1), tf.int64)
+    def __init__(
+        self, cached: CachedImages, read: Callable[[int, bool], Picture], max_side: int | None
+    ) -> None:
+        self._flat, self._shapes = cached.flat, cached.shapes
+        self._ends, self._channels = cached.ends, cached.channels
+        self._read = read
+        self._max_side = max_side
 
-    def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Image ``index`` as uint8 (height, width, 3)."""
-        shape = self._shapes[index]
-        begin = self._begins[index]
-        pixels = tf.slice(self._flat.value(), [begin], [tf.reduce_prod(shape)])
-        return tf.ensure_shape(tf.reshape(pixels, shape), (None, None, 3))
+    def picture(self, index: int, original: bool) -> Picture:
+        """Image ``index``, called from several threads.
+
+        Args:
+          index: number of the image.
+          original: whether crops must be those of the image itself, not of a smaller copy.
+        """
+        if index < len(self._shapes):
+            height, width = self._shapes[index]
+            is_original = self._max_side is None or min(height, width) < self._max_side
+            if is_original or not original:
+                end = self._ends[index]
+                pixels = self._flat[end - height * width * self._channels : end]
+                return DecodedPicture(pixels.reshape(height, width, self._channels))
+        return self._read(index, not original)
 
 
 class SquareStore:
     """Images of one size with their labels, read in order; used for validation and test parts.
 
     Args:
-      flat: the pixels of all images, uint8 (total,).
-      side: side of each image in pixels.
-      labels: labels of the images.
+      cached: the pixels of all images; the notes are their labels.
+      shape: of each image: (height, width, channels).
     """
 
-    def __init__(self, flat: Pixels, side: int, labels: Sequence[int]) -> None:
-        self._flat = _variable(flat)
-        self._side = side
-        self._labels = np.array(labels, np.int32)
+    def __init__(self, cached: CachedImages, shape: tuple[int, int, int]) -> None:
+        self._flat = _variable(cached.flat)
+        self._shape = shape
+        self._labels = np.array(cached.notes, np.int32)
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
-        """Batches of uint8 (n, side, side, 3) and labels, int32 (n,); the last may be smaller."""
-        shape = (self._side, self._side, 3)
+        """Batches of uint8 (n, *shape) and labels, int32 (n,); the last may be smaller."""
+        shape = self._shape
         num_bytes = math.prod(shape)
 
         def batch(labels: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -88,22 +92,6 @@ def _variable(flat: Pixels) -> tf.Variable:
     """
     with tf.device("CPU:0"):
         return tf.Variable(tf.experimental.dlpack.from_dlpack(flat.__dlpack__()), trainable=False)
-
-
-class ReadingStore:
-    """Images that are decoded each time they are read, for data sets that do not fit into memory.
-
-    Args:
-      read: function from the index of an image to its pixels; called from several threads.
-    """
-
-    def __init__(self, read: Callable[[int], Pixels]) -> None:
-        self._read = read
-
-    def read(self, index: tf.Tensor) -> tf.Tensor:
-        """Image ``index`` as uint8 (height, width, 3)."""
-        pixels = tf.numpy_function(lambda i: self._read(int(i)), [index], tf.uint8, stateful=False)
-        return tf.ensure_shape(pixels, (None, None, 3))
 
 
 def decode_all(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +17,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from .decode import UnreadableImage, decode
-from .parts import ENDLESS, Key, class_balanced_sample
+from .decode import UnreadableImage
+from .encoded import EncodedPicture
+from .parts import ENDLESS, Reference, class_balanced_sample
+from .picture import Picture
 
+_SEPARATOR = b"\0"  # between name and content of an image
 _FILES_AT_ONCE = 16
 _BLOCK = 2048  # records that are shuffled together; some hundred megabytes of JPEG images
 _SAMPLE_FACTOR = 16  # a sample is drawn from the first records, this many times as many
@@ -51,25 +53,25 @@ class _Record(NamedTuple):
 class StreamedPart:
     """A part whose images are read from TFRecord files each time.
 
-    A key is a dict of the decoded image and its label. Images that cannot be decoded or have no
-    label are left out when they are reached; each process writes one line to stderr for each image
-    that it cannot decode.
+    A reference is the image's name and its encoded content. Images without a label are left out,
+    and so are those that cannot be decoded when they are reached: each process writes one line to
+    stderr for each of these.
 
     Args:
       shards: where the records are.
       parse: takes a record to the encoded image and its int32 label, inside a tf.data function.
-      max_side: images whose shorter side is longer are shrunk to it, see `decode`; None: never.
+      channels: of the images, 3 or 1.
     """
 
     def __init__(
         self,
         shards: Sequence[Shard],
         parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-        max_side: int | None,
+        channels: int = 3,
     ) -> None:
         self._shards = shards
         self._parse = parse
-        self._max_side = max_side
+        self._channels = channels
         self._reported: set[str] = set()
 
     @property
@@ -77,14 +79,22 @@ class StreamedPart:
         """Number of images, including those that will be left out."""
         return sum(shard.take for shard in self._shards)
 
+    @property
+    def labels(self) -> None:
+        """Unknown: they are read with the images."""
+        return None
+
     def keys(self) -> tf.data.Dataset:
-        """Returns the key of every usable image once, in the order of the files."""
-        return self._decoded(self._records())
+        """Returns the key of every image with a label once, in the order of the files."""
+        return self._keys(self._records())
 
     def training_keys(
-        self, seed: int, first_epoch: int, steps: int, batch_size: int
+        self, seed: int, first_batch: int, steps: int, batch_size: int
     ) -> tf.data.Dataset:
-        """Returns an endless stream of keys, see `Part.training_keys`."""
+        """Returns an endless stream of keys, see `Part.training_keys`.
+
+        To begin within an epoch, the records before are read, but no image is decoded.
+        """
         paths, skips, takes = (tf.constant(column) for column in zip(*self._shards, strict=True))
 
         def keys_of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -106,15 +116,27 @@ class StreamedPart:
                 )
 
             blocks = records.batch(_BLOCK).enumerate().map(shuffle)
-            # Where images were left out the epoch is too short: it goes on with the first images of
+            # Where images have no label the epoch is too short: it goes on with the first images of
             # the same order.
-            return self._decoded(blocks.unbatch()).repeat().take(steps * batch_size)
+            return self._keys(blocks.unbatch()).repeat().take(steps * batch_size)
 
-        return tf.data.Dataset.range(first_epoch, ENDLESS).flat_map(keys_of_epoch)
+        first_epoch, first_step = divmod(first_batch, steps)
+        epochs = tf.data.Dataset.range(first_epoch, ENDLESS)
+        return epochs.flat_map(keys_of_epoch).skip(first_step * batch_size)
 
-    def fetch(self, key: Key) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the image, uint8 (height, width, 3), and its label, an int32 scalar."""
-        return key["image"], key["label"]
+    def picture(self, reference: Reference, original: bool) -> Picture:
+        """Returns the image of a reference, see `Part.picture`."""
+        assert isinstance(reference, bytes)
+        encoded = reference.partition(_SEPARATOR)[2]
+        return EncodedPicture(encoded, quick=not original, channels=self._channels)
+
+    def leave_out(self, reference: Reference, error: UnreadableImage) -> None:
+        """Writes the name of an unreadable image and the reason to stderr, once."""
+        assert isinstance(reference, bytes)
+        name = reference.partition(_SEPARATOR)[0].decode()
+        if name not in self._reported:
+            self._reported.add(name)
+            tqdm.write(f"skipped {name}: {error}", file=sys.stderr)
 
     def sample(self, count: int, seed: int) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
         """Draws images evenly from all classes, see `Part.sample`.
@@ -132,33 +154,24 @@ class StreamedPart:
         is_drawn = tf.constant(np.isin(np.arange(len(labels)), positions))
         records = self._records().take(len(labels)).enumerate()
         drawn = records.filter(lambda i, _: is_drawn[i]).map(lambda _, record: record)
-        return self._decoded(drawn), positions
+        return self._keys(drawn), positions
 
     def _records(self) -> tf.data.Dataset:
         columns = tuple(tf.constant(column) for column in zip(*self._shards, strict=True))
         return tf.data.Dataset.from_tensor_slices(columns).flat_map(_open_shard)
 
-    def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
-        """Takes records to keys; leaves out images that cannot be decoded or have no label."""
+    def _keys(self, records: tf.data.Dataset) -> tf.data.Dataset:
+        """Takes records to keys; leaves out images without a label."""
 
-        def read(path: bytes, position: np.int64, encoded: bytes) -> NDArray[np.uint8]:
-            try:
-                return decode(encoded, self._max_side)
-            except UnreadableImage as error:
-                name = f"{Path(path.decode()).name}__{position}"  # the form of TFDS's ids
-                if name not in self._reported:
-                    self._reported.add(name)
-                    tqdm.write(f"skipped {name}: {error}", file=sys.stderr)
-                return np.empty((0, 0, 3), np.uint8)  # filtered out below
-
-        def decode_record(record: _Record) -> Key:
+        def key(record: _Record) -> tuple[tf.Tensor, tf.Tensor]:
             encoded, label = self._parse(record.content)
-            arguments = [record.path, record.position, encoded]
-            image = tf.numpy_function(read, arguments, tf.uint8, stateful=False)
-            return {"image": tf.ensure_shape(image, (None, None, 3)), "label": label}
+            # The form of TFDS's ids.
+            file = tf.strings.regex_replace(record.path, "^.*/", "")
+            name = tf.strings.join([file, tf.strings.as_string(record.position)], "__")
+            return tf.strings.join([name, encoded], _SEPARATOR), label
 
-        keys = records.map(decode_record, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return keys.filter(lambda key: tf.size(key["image"]) > 0 and key["label"] >= 0)
+        keys = records.map(key, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return keys.filter(lambda reference, label: label >= 0)
 
 
 def _open_shard(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:

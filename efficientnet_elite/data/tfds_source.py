@@ -6,8 +6,11 @@ TFRecord files and is read anew each epoch (`stream`).
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,25 +20,36 @@ from tqdm import tqdm
 
 from ..config import DataConfig
 from ..errors import UserError
+from . import sides
 from .assembly import (
     NOTES,
     PARTS,
-    Example,
     assemble,
     check_classes,
-    digest,
     fingerprint,
     pipeline_for,
 )
 from .cache import Add, ImageCache
-from .decode import Pixels, UnreadableImage, decode
+from .decode import Pixels, UnreadableImage, decode, opened
 from .geometry import PipelineConfig
+from .listing import Example, digest
 from .parts import ImageData
-from .store import DecodedStore, decode_all
+from .picture import Picture
+from .store import ImageStore, decode_all
 from .stream import Shard, StreamedPart
 
 _MAX_DOWNLOAD = 10**9  # bytes; a larger download is not started unless the user asks for it
+_IMAGES_TO_ESTIMATE = 200  # how much room the whole set takes
 _IMAGENET = "imagenet2012"
+
+
+def side(config: DataConfig, name: str) -> int | None:
+    """The median of the shorter sides of the first images; see `choices.Source.side`."""
+    builder = _prepared_builder(name, config.data_dir)
+    features = _features(builder, name)
+    split = _splits(builder, features, name)["train"]
+    records = islice(_read(builder, features, split), sides.MOST_IMAGES)
+    return sides.of_files(BytesIO(record[features.image]) for record in records)
 
 
 class _Features(NamedTuple):
@@ -87,7 +101,7 @@ def load_tfds(
     def read(record: dict[str, Any]) -> Pixels:
         if record[features.label] < 0:  # in TFDS this means that the label is not published
             raise UnreadableImage("has no label")
-        return decode(record[features.image], max_side)
+        return decode(record[features.image], max_side, config.input_channels)
 
     def decode_records(add: Add) -> dict[str, Any]:
         examples = []
@@ -110,9 +124,14 @@ def load_tfds(
         )
         return {"examples": examples, "unreadable": unreadable}
 
+    # Filling the cache in vain would take as long as an epoch. A set that was cached nevertheless,
+    # because it turned out smaller than it seems, is streamed from now on.
+    pixels = _estimated_pixels(builder, features, splits, max_side)
+    if not cache.has_room(config.input_channels * pixels):
+        return _streamed(config, builder, features, splits, pipeline, cache)
     cached = cache.keep("decoded", decode_records, key=NOTES)
-    if cached.flat is None:
-        return _streamed(config, builder, features, splits, max_side, pipeline, cache)
+    if not cached.complete:
+        return _streamed(config, builder, features, splits, pipeline, cache)
     return assemble(
         config,
         features.class_names,
@@ -121,10 +140,35 @@ def load_tfds(
             for name, label, part, image_digest in cached.notes["examples"]
         ],
         dict(cached.notes["unreadable"]),
-        DecodedStore(cached.flat, cached.shapes),
+        # Records have no random access: all crops are those of the cached copies.
+        ImageStore(cached, _not_cached, max_side=None),
         pipeline,
         cache,
     )
+
+
+def _not_cached(index: int, quick: bool) -> Picture:
+    raise IndexError(f"image {index} is not in the cache")
+
+
+def _estimated_pixels(
+    builder: tfds.core.DatasetBuilder,
+    features: _Features,
+    splits: dict[str, str],
+    max_side: int | None,
+) -> int:
+    """Returns about how many pixels all images have, judged by some of the first ones."""
+    sizes = []
+    for record in itertools.islice(_read(builder, features, splits["train"]), _IMAGES_TO_ESTIMATE):
+        try:
+            with opened(record[features.image]) as image:
+                shorter, longer = sorted(image.size)
+        except UnreadableImage:
+            continue
+        shrink = 1 if max_side is None else min(1, max_side / shorter)
+        sizes.append(shorter * longer * shrink**2)
+    count = sum(builder.info.splits[split].num_examples for split in splits.values())
+    return round(count * sum(sizes) / max(1, len(sizes)))
 
 
 def _identity(
@@ -261,7 +305,6 @@ def _streamed(
     builder: tfds.core.DatasetBuilder,
     features: _Features,
     splits: dict[str, str],
-    max_side: int | None,
     pipeline: PipelineConfig,
     cache: ImageCache,
 ) -> ImageData:
@@ -301,7 +344,9 @@ def _streamed(
     return ImageData(
         name=config.dataset,
         labels=features.class_names,
-        parts={part: StreamedPart(runs, parse, max_side) for part, runs in shards.items()},
+        parts={
+            part: StreamedPart(runs, parse, config.input_channels) for part, runs in shards.items()
+        },
         skipped=(),
         fingerprint=fingerprint(
             features.class_names,
@@ -313,6 +358,7 @@ def _streamed(
         ),
         pipeline=pipeline,
         cache=cache,
+        channels=config.input_channels,
     )
 
 

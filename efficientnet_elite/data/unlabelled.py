@@ -10,11 +10,14 @@ import numpy as np
 
 from ..errors import UserError
 from . import folder
-from .assembly import NOTES, digest, fingerprint, printable
+from .assembly import NOTES, fingerprint, printable
 from .cache import Add
 from .decode import Pixels, decode, read_file
+from .encoded import EncodedPicture
+from .listing import digest
 from .parts import ImageData, IndexedPart, SkippedImage
-from .store import DecodedStore, ImageStore, ReadingStore, decode_all
+from .picture import Picture
+from .store import ImageStore, decode_all
 
 
 def with_unlabelled(data: ImageData, path: str, max_side: int | None) -> ImageData:
@@ -40,7 +43,7 @@ def with_unlabelled(data: ImageData, path: str, max_side: int | None) -> ImageDa
         def read_once(i: int) -> Pixels:
             encoded = read_file(root / examples[i].name)
             digests[i] = digest(encoded)
-            return decode(encoded, max_side)
+            return decode(encoded, max_side, data.channels)
 
         unreadable = decode_all(
             range(len(examples)), read_once, add, total=len(examples), progress=data.cache.progress
@@ -53,11 +56,11 @@ def with_unlabelled(data: ImageData, path: str, max_side: int | None) -> ImageDa
     readable = [i for i in range(len(examples)) if i not in unreadable]
     if not readable:
         raise UserError(f"{root} has no readable image: put images without labels into it")
-    store: ImageStore = (
-        ReadingStore(lambda k: decode(read_file(root / examples[readable[k]].name), max_side))
-        if cached.flat is None
-        else DecodedStore(cached.flat, cached.shapes)
-    )
+
+    def picture(k: int, quick: bool) -> Picture:
+        return EncodedPicture(read_file(root / examples[readable[k]].name), quick, data.channels)
+
+    store = ImageStore(cached, picture, max_side)
     count = len(readable)
     digests = cached.notes["digests"]
     return replace(

@@ -8,11 +8,12 @@ values.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
 from efficientnet_elite import registry
-from efficientnet_elite.device import memory
+from efficientnet_elite.device import memory, patch_choice
 from efficientnet_elite.device.lowering import Program, lower
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
@@ -120,6 +121,16 @@ METRICS = registry.table(
         limit="arena_kb",
     ),
     Metric(
+        "patched_arena_bytes",
+        "arena, patched",
+        "kB",
+        1e3,
+        "Memory (arena) that TFLM needs if the first layers run patch by patch (elite export "
+        f"--patches) with at most {patch_choice.MOST_OVERHEAD:.0%} more MACs, estimated",
+        lambda spec: patch_choice.arena_bytes(_program(spec)),
+        limit="patched_arena_kb",
+    ),
+    Metric(
         "tflm_arena_bytes",
         "TFLM arena",
         "kB",
@@ -192,3 +203,17 @@ def of(spec: ArchSpec, name: str, measured: Measured = {}) -> float:  # noqa: B0
         raise UserError(
             f"{name} of {spec.name} has not been measured: it needs {metric.needs}"
         ) from None
+
+
+def computed(spec: ArchSpec) -> dict[str, float]:
+    """Every cost that can be computed for a network, in base units, in the order of `METRICS`.
+
+    A network with an operation for which there is no estimate, such as a user's own model, has
+    fewer of them.
+    """
+    known = {}
+    for name, metric in METRICS.items():
+        if metric.of is not None:
+            with suppress(UserError):
+                known[name] = _computed(metric.of, spec)
+    return known

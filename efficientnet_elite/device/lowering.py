@@ -48,6 +48,41 @@ class Constant:
         return self.values * self.value_bytes
 
 
+Pair = tuple[int, int]  # of the height and the width
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which positions of a map an operator reads for each position of its output.
+
+    Position i of the output reads ``kernel`` positions of the input, ``dilation`` apart, from
+    i * stride - before on; those outside of the input are padding.
+    """
+
+    kernel: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    before: Pair = (0, 0)
+
+    @classmethod
+    def same(
+        cls, image: Shape, result: Shape, kernel: Pair, stride: Pair, dilation: Pair
+    ) -> Window:
+        """The window of ``same`` padding, from the shapes of input and output."""
+        sizes = zip(image[:2], result[:2], kernel, stride, dilation, strict=True)
+        height, width = (same_padding(*axis)[0] for axis in sizes)
+        return cls(kernel, stride, dilation, (height, width))
+
+
+def same_padding(size: int, out: int, kernel: int, stride: int, dilation: int) -> Pair:
+    """Positions before and after an axis that TFLite's ``same`` padding adds."""
+    total = max(0, (out - 1) * stride + (kernel - 1) * dilation + 1 - size)
+    return total // 2, total - total // 2
+
+
+POINT = Window()  # of operators that work on single positions
+
+
 @dataclass(frozen=True)
 class Operator:
     """An operator of the file.
@@ -60,6 +95,8 @@ class Operator:
       scratch: bytes of scratch memory that TFLM's reference kernel uses while it runs.
       fused: name of the activation that is fused into it; None for no activation.
       channels: number of output channels with a requantization factor of their own.
+      macs: multiply-accumulates of one inference.
+      window: which part of its inputs it reads for a part of its output; None if it must read all.
     """
 
     kind: str
@@ -69,6 +106,8 @@ class Operator:
     scratch: int = 0
     fused: str | None = None
     channels: int = 0
+    macs: int = 0
+    window: Window | None = None
 
 
 @dataclass
@@ -207,6 +246,16 @@ class _Site:
         writer = next(writers, None)
         return writer if writer and self.only_reader and not writer.fused else None
 
+    def sliding(self, op: Any, padding: str = "same") -> Window:
+        """The window of a convolution or pool with this padding."""
+        kernel, stride, dilation = (
+            value if isinstance(value, tuple) else (value, value)
+            for value in (op.kernel, op.stride, getattr(op, "dilation", 1))
+        )
+        if padding != "same":
+            return Window(kernel, stride, dilation)
+        return Window.same(self.shapes[0], self.shape, kernel, stride, dilation)
+
     def emit(self, kind: str, *constants: Constant, **more: Any) -> int:
         """Appends an operator that reads the inputs and writes the output of the operation."""
         return self.program.emit(kind, self.inputs, self.shape, *constants, **more)
@@ -218,7 +267,8 @@ def _lower(op: Op, site: _Site) -> int:
     raise ValueError(f"no TFLite operator is known for {op}")
 
 
-def _integers(*values: int) -> Constant:
+def integers(*values: int) -> Constant:
+    """A constant of plain integers, such as axes or a shape."""
     return Constant(len(values), 4, scales=0, content=values)
 
 
@@ -237,15 +287,17 @@ def _weights_and_bias(weights: int, channels: int, bias: bool) -> tuple[Constant
 def _(op: ops.Conv, site: _Site) -> int:
     weights = op.params(*site.shapes) - op.bias * op.filters
     constants = _weights_and_bias(weights, op.filters, op.bias)
-    return site.emit("CONV_2D", *constants, channels=op.filters)
+    window, macs = site.sliding(op, op.padding), op.macs(*site.shapes)
+    return site.emit("CONV_2D", *constants, channels=op.filters, window=window, macs=macs)
 
 
 @_lower.register
 def _(op: ops.DepthwiseConv, site: _Site) -> int:
     channels = site.shape[-1]
     constants = _weights_and_bias(op.params(*site.shapes), channels, False)
+    more = {"channels": channels, "macs": op.macs(*site.shapes)}
     if op.stride == 1 or op.dilation == 1:
-        return site.emit("DEPTHWISE_CONV_2D", *constants, channels=channels)
+        return site.emit("DEPTHWISE_CONV_2D", *constants, window=site.sliding(op), **more)
     # With both a stride and a dilation, the convolution is computed at every position of a padded
     # map, and a slice keeps one position in each stride.
     program, sides = site.program, site.shapes[0][:2]
@@ -255,18 +307,19 @@ def _(op: ops.DepthwiseConv, site: _Site) -> int:
     padded = tuple(max(span + reach, side) for span, side in zip(spans, sides, strict=True))
     borders = (after - before for after, before in zip(padded, sides, strict=True))
     pads = (part for border in borders for part in (border // 2, border - border // 2))
-    x = program.emit("PAD", site.inputs, (*padded, channels), _integers(0, 0, *pads, 0, 0))
+    x = program.emit("PAD", site.inputs, (*padded, channels), integers(0, 0, *pads, 0, 0))
     convolved = *(side - reach for side in padded), channels
-    x = program.emit("DEPTHWISE_CONV_2D", (x,), convolved, *constants, channels=channels)
-    strides = _integers(1, op.stride, op.stride, 1)
-    zeros = _integers(0, 0, 0, 0)
+    x = program.emit("DEPTHWISE_CONV_2D", (x,), convolved, *constants, **more)
+    strides = integers(1, op.stride, op.stride, 1)
+    zeros = integers(0, 0, 0, 0)
     return program.emit("STRIDED_SLICE", (x,), site.shape, zeros, zeros, strides)
 
 
 @_lower.register
 def _(op: ops.Dense, site: _Site) -> int:
     constants = _weights_and_bias(op.units * site.shapes[0][-1], op.units, op.bias)
-    return site.emit("FULLY_CONNECTED", *constants, channels=op.units)
+    macs = op.macs(*site.shapes)
+    return site.emit("FULLY_CONNECTED", *constants, channels=op.units, macs=macs)
 
 
 @_lower.register
@@ -276,8 +329,8 @@ def _(op: ops.BatchNorm, site: _Site) -> int:
         weights, bias = fusable.constants
         site.program.change_operator(fusable, constants=(weights, replace(bias, zeros=False)))
         return site.inputs[0]
-    scaled = site.emit("MUL", Constant(channels))
-    return site.program.emit("ADD", (scaled,), site.shape, Constant(channels))
+    scaled = site.emit("MUL", Constant(channels), window=POINT)
+    return site.program.emit("ADD", (scaled,), site.shape, Constant(channels), window=POINT)
 
 
 @_lower.register
@@ -286,10 +339,10 @@ def _(op: ops.Activation, site: _Site) -> int:
     if op.kind == "hard_sigmoid":  # relu6(x + 3) / 6; a convolution adds the 3 in its bias
         shifted = site.inputs[0]
         if fusable is None or not fusable.channels:
-            shifted = site.emit("ADD", Constant(1, content=(3,)))
+            shifted = site.emit("ADD", Constant(1, content=(3,)), window=POINT)
             fusable = program.operators[-1]
         program.change_operator(fusable, fused="relu6")
-        return program.emit("MUL", (shifted,), site.shape, _SIXTH)
+        return program.emit("MUL", (shifted,), site.shape, _SIXTH, window=POINT)
     entry = ACTIVATIONS.get(op.kind)
     if entry is None:
         raise ValueError(f"no TFLite operator is known for {op}")
@@ -298,8 +351,10 @@ def _(op: ops.Activation, site: _Site) -> int:
         return site.inputs[0]
     values = site.inputs
     for kind in entry.operators:
-        values = (program.emit(kind, values, site.shape),)
-    return program.emit("MUL", (*site.inputs, *values), site.shape) if entry.gates else values[0]
+        values = (program.emit(kind, values, site.shape, window=POINT),)
+    if not entry.gates:
+        return values[0]
+    return program.emit("MUL", (*site.inputs, *values), site.shape, window=POINT)
 
 
 @_lower.register
@@ -307,12 +362,12 @@ def _(op: ops.GlobalAveragePool, site: _Site) -> int:
     if site.shapes[0] == site.shape:  # the map has a single pixel and keeps its shape
         return site.inputs[0]
     # The reference kernel sums into 32-bit integers.
-    return site.emit("MEAN", _integers(1, 2), scratch=4 * site.shape[-1])
+    return site.emit("MEAN", integers(1, 2), scratch=4 * site.shape[-1])
 
 
 @_lower.register
 def _(op: ops.Multiply, site: _Site) -> int:
-    return site.emit("MUL")
+    return site.emit("MUL", window=POINT)
 
 
 @_lower.register
@@ -322,55 +377,58 @@ def _(op: ops.Add, site: _Site) -> int:
         # The converter treats a (1, 1, c) tensor as a vector that is broadcast.
         if site.shape[:2] == (1, 1):
             channels = site.shape[-1]
-            term = site.program.emit("RESHAPE", (term,), (channels,), _integers(channels))
-        total = site.program.emit("ADD", (total, term), site.shape)
+            term = site.program.emit("RESHAPE", (term,), (channels,), integers(channels))
+        total = site.program.emit("ADD", (total, term), site.shape, window=POINT)
     return total
 
 
 @_lower.register
 def _(op: ops.MaxPool, site: _Site) -> int:
-    return site.emit("MAX_POOL_2D")
+    return site.emit("MAX_POOL_2D", window=site.sliding(op, op.padding))
 
 
 @_lower.register
 def _(op: ops.AveragePool, site: _Site) -> int:
-    return site.emit("AVERAGE_POOL_2D")
+    # With padding, an average counts the positions inside of the whole map.
+    window = None if op.padding == "same" else site.sliding(op, op.padding)
+    return site.emit("AVERAGE_POOL_2D", window=window)
 
 
 @_lower.register
 def _(op: ops.Concat, site: _Site) -> int:
-    return site.emit("CONCATENATION")
+    return site.emit("CONCATENATION", window=POINT)
 
 
 @_lower.register
 def _(op: ops.Pad, site: _Site) -> int:
-    return site.emit("PAD", _integers(0, 0, *op.height, *op.width, 0, 0))
+    window = Window(before=(op.height[0], op.width[0]))
+    return site.emit("PAD", integers(0, 0, *op.height, *op.width, 0, 0), window=window)
 
 
 @_lower.register
 def _(op: ops.Crop, site: _Site) -> int:
-    bounds = _integers(0, op.top, op.left, 0), _integers(0, 0, 0, 0), _integers(1, 1, 1, 1)
+    bounds = integers(0, op.top, op.left, 0), integers(0, 0, 0, 0), integers(1, 1, 1, 1)
     return site.emit("STRIDED_SLICE", *bounds)
 
 
 @_lower.register
 def _(op: ops.Reshape, site: _Site) -> int:
-    return site.emit("RESHAPE", _integers(1, *site.shape))
+    return site.emit("RESHAPE", integers(1, *site.shape))
 
 
 @_lower.register
 def _(op: ops.PReLU, site: _Site) -> int:
-    return site.emit("PRELU", Constant(site.shape[-1]))
+    return site.emit("PRELU", Constant(site.shape[-1]), window=POINT)
 
 
 @_lower.register
 def _(op: ops.Permute, site: _Site) -> int:
-    return site.emit("TRANSPOSE", _integers(0, *(axis + 1 for axis in op.order)))
+    return site.emit("TRANSPOSE", integers(0, *(axis + 1 for axis in op.order)))
 
 
 @_lower.register
 def _(op: ops.Select, site: _Site) -> int:
-    return site.emit("GATHER", _integers(*op.indices))
+    return site.emit("GATHER", integers(*op.indices))
 
 
 @_lower.register
@@ -378,25 +436,25 @@ def _(op: ops.FoldChannels, site: _Site) -> int:
     program, (height, width, channels), x = site.program, site.shapes[0], site.inputs[0]
     terms = -(-channels // op.filters)
     if padding := terms * op.filters - channels:
-        borders = _integers(0, 0, 0, 0, 0, 0, 0, padding)
+        borders = integers(0, 0, 0, 0, 0, 0, 0, padding)
         x = program.emit("PAD", (x,), (height, width, channels + padding), borders)
     shape = height * width, terms, op.filters
-    x = program.emit("RESHAPE", (x,), shape, _integers(1, *shape))
+    x = program.emit("RESHAPE", (x,), shape, integers(1, *shape))
     # The reference kernel sums into 32-bit integers.
     sums = height * width, op.filters
-    x = program.emit("SUM", (x,), sums, _integers(2), scratch=4 * prod(sums))
-    return program.emit("RESHAPE", (x,), site.shape, _integers(1, *site.shape))
+    x = program.emit("SUM", (x,), sums, integers(2), scratch=4 * prod(sums))
+    return program.emit("RESHAPE", (x,), site.shape, integers(1, *site.shape))
 
 
 @_lower.register
 def _(op: ops.TransposeConv, site: _Site) -> int:
     # The reference kernel sums into 32-bit integers.
     constants = _weights_and_bias(op.params(*site.shapes), op.filters, False)
-    shape = _integers(1, *site.shape)
-    scratch = 4 * prod(site.shape)
-    return site.emit("TRANSPOSE_CONV", shape, *constants, scratch=scratch, channels=op.filters)
+    shape = integers(1, *site.shape)
+    more = {"scratch": 4 * prod(site.shape), "macs": op.macs(*site.shapes)}
+    return site.emit("TRANSPOSE_CONV", shape, *constants, channels=op.filters, **more)
 
 
 @_lower.register
 def _(op: ops.Resize, site: _Site) -> int:
-    return site.emit("RESIZE_BILINEAR", _integers(op.height, op.width))
+    return site.emit("RESIZE_BILINEAR", integers(op.height, op.width))

@@ -66,8 +66,13 @@ def known_file_bytes(program: Program) -> int:
 
 def arena_bytes(program: Program) -> int:
     """Estimated size in bytes of TFLM's arena on x86-64, head and tail."""
+    return head_bytes(program) + tail_bytes(program)
+
+
+def tail_bytes(program: Program) -> int:
+    """Estimated size in bytes of the tail of TFLM's arena on x86-64."""
     fitted = sum(_ARENA_OPERATOR.get(o.kind, _ARENA_OTHER) for o in program.operators)
-    return head_bytes(program) + known_tail_bytes(program) + _ARENA + fitted
+    return known_tail_bytes(program) + _ARENA + fitted
 
 
 def head_bytes(program: Program) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .evaluation import Evaluation, evaluate
     from .exporting import ExportResult, export
+    from .prediction import Prediction
     from .results import Champion, Search, load
     from .run import ExportError, SearchResult, search
     from .training import Training, train
@@ -22,6 +23,7 @@ _HOME = {
     "Evaluation": "evaluation",
     "ExportError": "run",
     "ExportResult": "exporting",
+    "Prediction": "prediction",
     "Search": "results",
     "SearchResult": "run",
     "Training": "training",
@@ -37,6 +39,7 @@ __all__ = [
     "Evaluation",
     "ExportError",
     "ExportResult",
+    "Prediction",
     "Search",
     "SearchResult",
     "Training",

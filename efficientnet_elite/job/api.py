@@ -1,4 +1,4 @@
-"""The Python interface: `efficientnet_elite.search`, ``load``, ``train``, ``evaluate``, ``export``.
+"""The Python interface: `search`, `load`, `train`, `evaluate`, `predict`, `export`.
 
 Keyword arguments have the names and the defaults of the command line's flags; docs/api.md shows
 them at work. An unknown one raises TypeError, which names the nearest one.
@@ -7,13 +7,14 @@ them at work. An unknown one raises TypeError, which names the nearest one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from efficientnet_elite.config import EngineConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import request, settings
+from efficientnet_elite.job.arguments import default_workdir, split
 from efficientnet_elite.job.evaluation import Evaluation
 from efficientnet_elite.job.exporting import ExportResult
 from efficientnet_elite.job.results import Search, load
@@ -21,7 +22,10 @@ from efficientnet_elite.job.run import SearchResult
 from efficientnet_elite.job.training import Training
 from efficientnet_elite.search.ledger import reading
 
-__all__ = ["Search", "evaluate", "export", "load", "search", "train"]
+if TYPE_CHECKING:
+    from efficientnet_elite.job.prediction import Prediction
+
+__all__ = ["Search", "evaluate", "export", "load", "predict", "search", "train"]
 
 _LOG = logging.getLogger("efficientnet_elite")
 
@@ -29,11 +33,12 @@ _LOG = logging.getLogger("efficientnet_elite")
 @reading()
 def search(
     *,
-    workdir: str | Path,
-    config: str | Path = "quick",
+    workdir: str | Path | None = None,
+    config: str | Path | None = None,
     engine: str = "local",
     workers: int | None = None,
     ray_address: str | None = None,
+    memory_gb: float | None = None,
     export: bool = True,
     progress: bool = True,
     on_message: Callable[[str], None] = _LOG.warning,
@@ -42,9 +47,10 @@ def search(
     """Runs a search from images to verified champions and a report, or continues one.
 
     Args:
-      workdir: the work directory.
-      config: ``quick``, ``paper`` or a file of settings, see docs/configuration.md.
-      engine, workers, ray_address: where candidates are trained, see `EngineConfig`.
+      workdir: the work directory; by default ``runs/NAME-DATE``, as for ``elite search``.
+      config: ``auto``, ``quick``, ``paper`` or a file of settings, see docs/configuration.md. By
+        default ``auto`` for images of the user and ``quick`` for data sets that are built in.
+      engine, workers, ray_address, memory_gb: where candidates are trained, see `EngineConfig`.
       export: whether to export, benchmark and report when the search is finished.
       progress: whether to show progress bars on stderr.
       on_message: gets a line about each thing that a user should know while it goes on; by default
@@ -59,14 +65,21 @@ def search(
     from efficientnet_elite.job import run
 
     known = settings.options()
-    others = ("workdir", "config", "engine", "workers", "ray_address", "export", "progress")
-    settings.check_names(options, [*known, *others, "on_message"], "search")
+    others = ("workdir", "config", "export", "progress", "on_message")
+    engines = ("engine", "workers", "ray_address", "memory_gb")
+    settings.check_names(options, [*known, *others, *engines], "search")
     asked = request.search_request(options, config)
+    if asked.message:
+        on_message(asked.message)
+    if workdir is None:
+        workdir = default_workdir("search", (), {**options, "config": config})
+        on_message(f"work directory: {workdir}")
     return run.search(
         asked.config,
         _folder(workdir),
         given=asked.given,
-        engine=EngineConfig(engine, _count("workers", workers), ray_address),
+        automatic=asked.automatic,
+        engine=EngineConfig(engine, _count("workers", workers), ray_address, memory_gb),
         export=export,
         progress=progress,
         on_message=on_message,
@@ -76,9 +89,10 @@ def search(
 
 def train(
     *networks: str,
-    workdir: str | Path,
-    config: str | Path = "quick",
+    workdir: str | Path | None = None,
+    config: str | Path | None = None,
     seeds: int = 1,
+    export: bool | None = None,
     progress: bool = True,
     on_message: Callable[[str], None] = _LOG.warning,
     **options: Any,
@@ -86,13 +100,17 @@ def train(
     """Trains networks by name, each with several seeds, and evaluates them on the test part.
 
     Args:
-      *networks: names, such as ``elite9`` or, for another input size, ``elite9@96``.
-      workdir: gets checkpoints and results; the same call continues trainings.
-      config: ``quick``, ``paper`` or a file of settings, see docs/configuration.md.
+      *networks: names, such as ``elite9`` or, for another input size, ``elite9@96``, and the folder
+        of a data set. Without names, the largest network within the limits is trained.
+      workdir: gets checkpoints and results; the same call continues trainings. By default
+        ``runs/NAME-DATE``, as for ``elite train``.
+      config: as for `search`.
       seeds: trainings of each network, with seeds from ``seed`` on.
+      export: whether to export and verify the networks; by default where it is a single one with
+        one seed.
       progress: whether to show progress bars on stderr.
       on_message: as for `search`.
-      **options: the flags of ``elite train``, such as ``dataset``, ``epochs``, ``seed``.
+      **options: the flags of ``elite train``, such as ``dataset``, ``epochs``, ``max_size_kb``.
 
     Raises:
       TypeError: an option has an unknown name.
@@ -100,20 +118,31 @@ def train(
     """
     from efficientnet_elite.job import training
 
-    known = [*settings.names_of("train", "data"), "base_resolution", "seed"]
-    others = ("workdir", "config", "seeds", "progress", "on_message")
+    known = [*settings.names_of("train", "data", "limits"), *settings.TRAINING_OPTIONS]
+    others = ("workdir", "config", "seeds", "export", "progress", "on_message")
     settings.check_names(options, [*known, *others], "train")
     for name in networks:
         settings.checked(name, str, "a network's name")
     if (seeds := _count("seeds", seeds) or 0) < 1:
         raise UserError(f"seeds={seeds}: must be at least 1")
+    names, dataset = split(networks, options.get("dataset"))
+    options = {**options, "dataset": dataset}
     asked = request.training_request(options, config)
+    if asked.message:
+        on_message(asked.message)
+    training.check_request(names, asked, has_data_set=dataset is not None)
+    if workdir is None:
+        about = {**options, "config": config, "seeds": seeds}
+        workdir = default_workdir("train", names, about)
+        on_message(f"work directory: {workdir}")
     return training.train(
-        networks,
+        names,
         _folder(workdir),
         asked.config,
         given=asked.given,
+        automatic=asked.automatic,
         seeds=seeds,
+        export=export,
         progress=progress,
         on_message=on_message,
     )
@@ -124,16 +153,21 @@ def evaluate(
     *paths: str | Path,
     workdir: str | Path | None = None,
     base_resolution: int | None = None,
+    input: str | None = None,
+    trust: Sequence[str] = (),
     progress: bool = True,
     **options: Any,
 ) -> tuple[Evaluation, ...]:
-    """Accuracy on the test part of .npz checkpoints and .tflite files.
+    """Accuracy on the test part of .npz checkpoints, .tflite and .keras files.
 
     Args:
       *paths: the files.
       workdir: of a search that gives images, split and crop.
       base_resolution: input side in pixels at resolution coefficient 1, which sets the centre crop;
         by default the largest network's own.
+      input: pixel values that .tflite and .keras files take, see ``elite evaluate --help``; needed
+        only where the files do not say it.
+      trust: Python modules that may run where a checkpoint or work directory names them.
       progress: whether to show progress bars on stderr.
       **options: the other flags of ``elite evaluate``, such as ``dataset`` and ``seed``.
 
@@ -141,16 +175,64 @@ def evaluate(
       TypeError: an option has an unknown name.
       UserError: a file is missing, damaged or of a network for other classes.
     """
-    from efficientnet_elite.job import evaluation
+    from efficientnet_elite.job import evaluation, prediction
 
-    others = ("workdir", "base_resolution", "progress")
+    others = ("workdir", "base_resolution", "input", "trust", "progress")
     settings.check_names(options, [*settings.names_of("data"), *others], "evaluate")
     return evaluation.evaluate(
         [Path(path).expanduser().absolute() for path in paths],
         workdir=None if workdir is None else _folder(workdir),
         data=settings.data_config(options),
         base_resolution=_count("base_resolution", base_resolution),
+        takes=prediction.checked_input(input),
+        trusted=trust,
         progress=progress,
+    )
+
+
+@reading()
+def predict(
+    model: str | Path,
+    *images: str | Path,
+    top: int = 1,
+    labels: str | Path | None = None,
+    input: str | None = None,
+    save: str | Path | None = None,
+    on_skipped: Callable[[str, str], None] = lambda image, reason: _LOG.warning(
+        "skipped %s: %s", image, reason
+    ),
+) -> list[Prediction]:
+    """What a trained network says about images.
+
+    Args:
+      model: a .tflite or .keras file, or the work directory of a search or training.
+      *images: image files and folders of images.
+      top: number of classes in a prediction.
+      labels: file of the names of the classes; by default those that lie beside the model.
+      input: range of the pixels that the network takes, see ``elite predict --help``; needed only
+        where neither sidecar nor metadata say it.
+      save: folder that gets each picture with its answer drawn.
+      on_skipped: gets the path of an image that cannot be read, and the reason; by default the
+        logger ``efficientnet_elite`` does.
+
+    Returns:
+      A prediction for each image that could be read, in the order of the images.
+
+    Raises:
+      UserError: a file is missing, damaged or no classifier, or its input has to be said.
+    """
+    from efficientnet_elite.job import prediction
+
+    paths = prediction.find_images([str(image) for image in images])
+    classifier = prediction.load(
+        Path(model).expanduser(),
+        takes=input,
+        labels=None if labels is None else Path(labels).expanduser(),
+    )
+    folder = None if save is None else Path(save).expanduser()
+    count = _count("top", top) or 0
+    return list(
+        prediction.predict(classifier, paths, top=count, save=folder, on_skipped=on_skipped)
     )
 
 

@@ -43,6 +43,14 @@ def named_config(name: str | Path) -> SearchConfig:
     return read(Path(name).expanduser()) if is_file_name(str(name)) else preset(str(name))
 
 
+def base_of(name: str | Path) -> str | None:
+    """The preset that ``--config`` names, itself or as the base of a file; None for no preset."""
+    if not is_file_name(str(name)):
+        return str(name)
+    base = _parsed(Path(name).expanduser()).get("base")
+    return base if isinstance(base, str) else None
+
+
 def names_in(name: str | Path) -> frozenset[str]:
     """Dotted names of the settings that a file holds itself; none for a preset.
 
@@ -128,10 +136,7 @@ def _by_dotted_name(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if value is None and value_of(defaults, dotted) is None:
             yield dotted, None
             continue
-        value = checked(value, types[dotted], dotted)
-        if (choices := choices_of(dotted)) and value not in choices:
-            raise UserError(f"{dotted}={value!r}: use {' or '.join(choices)}")
-        yield dotted, value
+        yield dotted, checked(value, types[dotted], dotted, choices_of(dotted))
 
 
 def _flattened(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -159,7 +164,7 @@ def _nearest_setting(dotted: str, known: Mapping[str, Any]) -> str:
 # -- writing -------------------------------------------------------------------------------------
 
 
-def as_toml(config: SearchConfig, undecided: Collection[str] = ()) -> str:
+def as_toml(config: SearchConfig, undecided: Collection[str] = (), base: str | None = None) -> str:
     """A complete file of a config, with a comment for each setting.
 
     TOML has no value for "not set": such a setting stands there as a comment.
@@ -167,12 +172,15 @@ def as_toml(config: SearchConfig, undecided: Collection[str] = ()) -> str:
     Args:
       config: the settings.
       undecided: dotted names of settings that depend on the images; they are comments, too.
+      base: preset that gives these.
     """
     parts = [
         "# Settings of a search, for `elite search --config=FILE.toml`. Flags override them.\n"
         '# A setting that you leave out has its default. With the line `base = "quick"` at the\n'
         "# top of the file it has the value of that preset instead."
     ]
+    if base is not None:
+        parts.append(f'base = "{base}"')
     section = ""
     for dotted in setting_types():
         part, _, name = dotted.rpartition(".")
@@ -182,7 +190,7 @@ def as_toml(config: SearchConfig, undecided: Collection[str] = ()) -> str:
         value = value_of(config, dotted)
         assignment = f"# {name} = (not set)" if value is None else f"{name} = {_toml(value)}"
         if dotted in undecided:
-            assignment = f"# {name} = (follows from the number of training images)"
+            assignment = f"# {name} = (follows from the images)"
         comment = textwrap.fill(
             _described(dotted), 98, initial_indent="# ", subsequent_indent="# ",
             break_long_words=False, break_on_hyphens=False,
@@ -209,7 +217,10 @@ def as_markdown() -> str:
     """The page docs/configuration.md: every setting with its flag and its values in the presets."""
     configs: dict[str, Callable[[], SearchConfig]] = {"default": SearchConfig, **PRESETS}
     presets = {name: make() for name, make in configs.items()}
-    flags = {dotted: option.name for option in options().values() for dotted in option.fields}
+    flags: dict[str, list[str]] = {}
+    for option in options().values():
+        for dotted in option.fields:
+            flags.setdefault(dotted, []).append(f"`--{option.name}`")
     parts = [_INTRODUCTION]
     section = None
     for dotted in setting_types():
@@ -221,7 +232,7 @@ def as_markdown() -> str:
         shown = ", ".join(f"{label} {_markdown_value(value)}" for label, value in values.items())
         if len(set(map(str, values.values()))) == 1:
             shown = f"always {_markdown_value(values['default'])}"
-        flag = f"`--{flags[dotted]}`" if dotted in flags else "in a file only"
+        flag = " or ".join(flags[dotted]) if dotted in flags else "in a file only"
         text = textwrap.fill(
             f"{_described(dotted)} Flag: {flag}. Value in presets: {shown}.", 100,
             break_long_words=False, break_on_hyphens=False,

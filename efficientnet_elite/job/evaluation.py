@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from efficientnet_elite.config import DataConfig
+from efficientnet_elite.data.channels import for_network
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export.classifier import SUFFIXES
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.training.scores import score_predictions
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
+    from efficientnet_elite.export.classifier import Classifier
 
-# Images (N, side, side, 3) float32, pixel / 128 - 1, and their classes (N,) or masks.
+# Images (N, side, side, channels) float32, pixel / 128 - 1, and their classes (N,) or masks.
 Batches: TypeAlias = Iterable[tuple[np.ndarray, np.ndarray]]
 # Chosen and true classes, batch by batch.
 Predict: TypeAlias = Callable[[Batches], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -48,10 +51,12 @@ class Evaluation:
 def check_paths(paths: Sequence[Path]) -> None:
     """UserError where a path names no file that can be evaluated, by its name."""
     if not paths:
-        raise UserError("name .npz checkpoints or .tflite files")
+        raise UserError("name .npz checkpoints, .tflite or .keras files")
     for path in paths:
-        if path.suffix not in (".npz", ".tflite"):
-            raise UserError(f"{path} is neither a .npz checkpoint nor a .tflite file")
+        if path.suffix not in (".npz", *SUFFIXES):
+            raise UserError(
+                f"{path} is neither a .npz checkpoint nor a .tflite, .keras or .h5 file"
+            )
         if not path.is_file():
             raise UserError(f"{path} is missing")
 
@@ -62,9 +67,11 @@ def evaluate(
     workdir: Path | None = None,
     data: DataConfig | None = None,
     base_resolution: int | None = None,
+    takes: str | None = None,
+    trusted: Collection[str] = (),
     progress: bool = True,
 ) -> tuple[Evaluation, ...]:
-    """Accuracy of .npz checkpoints (their averaged weights) and of .tflite files.
+    """Accuracy of .npz checkpoints (their averaged weights), of .tflite and of .keras files.
 
     Args:
       paths: the files.
@@ -72,10 +79,14 @@ def evaluate(
       data: images and their split, where no work directory is given.
       base_resolution: input side in pixels at resolution coefficient 1, which sets the centre crop;
         by default the largest network's own.
+      takes: the pixel values that .tflite and .keras files take, a name of `choices.INPUTS`; None
+        for what the files say.
+      trusted: modules that may be imported where a checkpoint or work directory names them.
       progress: whether to show progress bars on stderr.
 
     Raises:
-      UserError: a file is missing, damaged or of a network for other classes.
+      UserError: a file is missing, damaged or of a network for other classes, or the pixel values
+        that it takes have to be said.
     """
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.search import run as search_run
@@ -83,27 +94,36 @@ def evaluate(
     check_paths(paths)
     if base_resolution is not None and base_resolution < 8:
         raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
-    networks = [_load(path) for path in paths]
+    networks = [_load(path, takes, trusted) for path in paths]
     if workdir is not None:
         with Ledger(workdir) as ledger:
-            config, images = search_run.recorded(ledger, progress=progress)
+            config, images = search_run.recorded(ledger, trusted=trusted, progress=progress)
         base_resolution = config.base_resolution
+        images_of = {images.channels: images}
     else:
         # Stored images shrink to what a search at this base resolution would have stored.
         base_resolution = base_resolution or max(network.side for network in networks)
-        images = data_lib.load(
-            data or DataConfig(), max_side=base_resolution * 3 // 2, progress=progress
-        )
+        images_of = {
+            channels: data_lib.load(
+                for_network(data or DataConfig(), channels),
+                max_side=base_resolution * 3 // 2,
+                progress=progress,
+            )
+            for channels in {network.channels for network in networks}
+        }
     for network in networks:  # all of them, before the first is evaluated
-        _check_output(network, images)
-    return tuple(_evaluate(network, images, base_resolution) for network in networks)
+        _check(network, images_of)
+    return tuple(
+        _evaluate(network, images_of[network.channels], base_resolution) for network in networks
+    )
 
 
 class _Network(NamedTuple):
-    """A network: side of its input in pixels, shape of its output without the batch."""
+    """A network: side of its input in pixels, its channels, shape of its output without batch."""
 
     path: Path
     side: int
+    channels: int
     output: tuple[int, ...]
     predict: Predict
 
@@ -132,24 +152,28 @@ def _evaluate(network: _Network, images: ImageData, base_resolution: int) -> Eva
     )
 
 
-def _load(path: Path) -> _Network:
-    from efficientnet_elite.export import inspect
-    from efficientnet_elite.training.trainer import load_averaged
+def _load(path: Path, takes: str | None, trusted: Collection[str]) -> _Network:
+    from efficientnet_elite.export import classifier
+    from efficientnet_elite.training.loading import load_averaged
 
     if path.suffix == ".npz":
-        model, spec, _ = load_averaged(path)
-        return _Network(path, spec.resolution, model.output_shape[1:], partial(_in_keras, model))
-    content = inspect.load(path)
-    try:
-        contents = inspect.read(content)
-        side = inspect.image_side(contents)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    return _Network(path, side, contents.outputs[0].shape[1:], partial(_in_litert, content))
+        model, spec, _ = load_averaged(path, trusted)
+        side, _, channels = spec.input_shape
+        return _Network(path, side, channels, model.output_shape[1:], partial(_in_keras, model))
+    network = classifier.without_labels(path, takes=takes)
+    output = (*(network.side, network.side) * network.masks, len(network.labels))
+    return _Network(path, network.side, network.channels, output, partial(_in_file, network))
 
 
-def _check_output(network: _Network, images: ImageData) -> None:
-    """UserError if a network has other classes, or is for the other task."""
+def _check(network: _Network, images_of: Mapping[int, ImageData]) -> None:
+    """UserError if a network has other channels or classes, or is for the other task."""
+    images = images_of.get(network.channels)
+    if images is None:
+        (channels,) = images_of
+        raise UserError(
+            f"{network.path} takes (side, side, {network.channels}) images, and those of the "
+            f"work directory are (side, side, {channels}): name the images with --dataset instead"
+        )
     masks = (network.side, network.side) if images.masks else ()
     wanted = (*masks, images.num_classes)
     if network.output != wanted:
@@ -164,12 +188,10 @@ def _in_keras(model: Any, batches: Batches) -> Iterator[tuple[np.ndarray, np.nda
     return ((np.argmax(model(images), -1), classes) for images, classes in batches)
 
 
-def _in_litert(content: bytes, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _in_file(network: Classifier, batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Runs in a separate process, since the file may come from an untrusted source."""
-    from efficientnet_elite.export.runtimes.runtime import run_isolated
-
     for pixels, classes in _parts(batches):
-        yield run_isolated(content, pixels).argmax(-1), classes
+        yield network.run(pixels).argmax(-1), classes
 
 
 def _parts(batches: Batches) -> Iterator[tuple[np.ndarray, np.ndarray]]:

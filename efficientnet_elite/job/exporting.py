@@ -1,4 +1,4 @@
-"""Exports: champions of a search, a .keras file, packages of these or of a .tflite file."""
+"""Exports: champions, trained networks, a .keras file, packages of these or of a .tflite file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from efficientnet_elite.config import CALIBRATION_IMAGES
+from efficientnet_elite.data.channels import for_network
+from efficientnet_elite.data.listing import read_labels
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import beside
 from efficientnet_elite.export.int8 import choices
 from efficientnet_elite.export.packages.targets import TARGETS
+from efficientnet_elite.export.patches import request as patch_request
 from efficientnet_elite.job import settings
+from efficientnet_elite.report import card
 from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.trainings import holds_trainings, read_settings
 
 if TYPE_CHECKING:
     from efficientnet_elite.export.from_keras import Images
@@ -28,13 +34,16 @@ _SETTINGS = {
     "max_accuracy_drop": "max_accuracy_drop",
     "remedies": "remedies",
     "output": "output",
+    "unknown_precision": "unknown_precision",
+    "unknown": "unknown",
 }
 _FILE = {"model", "labels", "out"}
 _PACKAGE = {"target", "accelerator"}
+_PATCHES = {"patches", "max_arena_kb"}
 _IMAGES = {"base_resolution", *settings.names_of("data")}
 # Options that make sense without images.
 _WITHOUT_IMAGES = {*_FILE, *_PACKAGE, "input", "output", "formats", "io"}
-OPTIONS = {"workdir", *_WITHOUT_IMAGES, *_IMAGES, *_SETTINGS}
+OPTIONS = {"workdir", "trust", *_WITHOUT_IMAGES, *_IMAGES, *_SETTINGS, *_PATCHES}
 
 _LISTS = {"formats": ("float32", "int8"), "io": ("int8",)}
 
@@ -56,8 +65,11 @@ class ExportResult:
 # Option to its type, and to the only values that it may have.
 _TYPES = {
     "remedies": tuple[str, ...],
+    "trust": tuple[str, ...],
     "calibration_images": int,
     "max_accuracy_drop": float,
+    "unknown_precision": float,
+    "unknown": str,
     "seed": int,
     "base_resolution": int,
 }
@@ -72,7 +84,7 @@ _LEAST = {"calibration_images": 1, "max_accuracy_drop": 0, "base_resolution": 8}
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options with values of the types that they have; UserError where one is wrong."""
-    values = {name: _list(options, name) for name in _LISTS}
+    values: dict[str, Any] = {name: _list(options, name) for name in _LISTS}
     for name, value in options.items():
         if name in _TYPES:
             values[name] = value = settings.checked(value, _TYPES[name], name)
@@ -81,7 +93,30 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"{name}={settings.shorten(value)}: use {allowed}")
         if name in _LEAST and not value >= _LEAST[name]:  # NaN neither
             raise UserError(f"{name}={value}: must be at least {_LEAST[name]}")
+    precision = options.get("unknown_precision")
+    if precision is not None and not 0 < precision <= 1:
+        raise UserError(f"unknown_precision={precision:g}: must be above 0 and at most 1")
+    if options.get("unknown"):  # it is recorded, and the current directory may change
+        values["unknown"] = str(Path(options["unknown"]).expanduser().absolute())
     return {**options, **values}
+
+
+def _patches(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `patches.request.request`; none where nothing is asked for."""
+    if not _PATCHES & options.keys():
+        return {}
+    target = TARGETS.get(options.get("target", ""))
+    patches = settings.checked(options.get("patches", patch_request.NONE), str, "patches")
+    most = options.get("max_arena_kb")
+    asked = {
+        "patches": patches,
+        "max_arena_kb": None if most is None else settings.checked(most, float, "max_arena_kb"),
+        "arena": (target.arena if target else "") or patch_request.TFLM,
+    }
+    if patch_request.request(*asked.values()) and target and not target.arena:
+        names = " or ".join(name for name, entry in TARGETS.items() if entry.arena)
+        raise UserError(f"patches save memory on microcontrollers: use --target={names}")
+    return asked
 
 
 def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
@@ -92,39 +127,50 @@ def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
     """
     given = options.keys()
     if bool(options.get("workdir")) == bool(options.get("model")):
-        raise UserError("name the search's --workdir or a file as --model")
+        raise UserError("name the --workdir of a search or training, or a file as --model")
     if options.get("target") != "ethos-u":
         _refuse(given & {"accelerator"}, "belongs to --target=ethos-u")
     if options.get("target"):
         _refuse(given & {"layers"}, "shows what is exported without --target")
         if options.get("output", "logits") != "logits":
             raise UserError("packages take logits: leave --output=softmax out")
-    if not options.get("model"):
+    _patches(options)
+    if options.get("model"):
+        _refuse(given & {"trust"}, "belongs to --workdir: no other file can name code")
+    else:
         _refuse(given & _FILE, "belongs to --model")
-        _refuse(given & {*_IMAGES, "input"}, "belongs to a .keras file")
-        with Ledger(Path(options["workdir"]).expanduser()):
-            return True
+        _refuse(given & {"base_resolution", "input"}, "belongs to a .keras file")
+        workdir = Path(options["workdir"]).expanduser()
+        if not holds_trainings(workdir):
+            _refuse(given & _IMAGES, "belongs to a .keras file or to trainings")
+            with Ledger(workdir):
+                return True
+        if "dataset" not in given:
+            _refuse(given & _IMAGES, "belongs to --dataset")
+        return True
     if names:
-        raise UserError(f"unexpected argument {names[0]!r}: --model has no champions to name")
+        raise UserError(f"unexpected argument {names[0]!r}: --model has no networks to name")
+    _refuse(given & {"unknown", "unknown_precision"}, "belongs to --workdir")
     if _is_keras(options):
         if options.get("dataset") is None:
             _refuse(given - _WITHOUT_IMAGES, "needs images, which --dataset names")
-        else:
-            _refuse(given & {"labels"}, "names classes, which --dataset does")
         return options.get("dataset") is not None
     if not options.get("target"):
         raise UserError("--model is a file already: say what to make of it with --target")
-    _refuse(given - _FILE - _PACKAGE, "has no effect on a file that is packed as it is")
+    _refuse(
+        given - _FILE - _PACKAGE - _PATCHES - {"input"},
+        "has no effect on a file that is packed as it is",
+    )
     return False
 
 
 def export(
     names: Sequence[str], options: Mapping[str, Any], *, progress: bool = True
 ) -> ExportResult:
-    """Exports or packs champions of a search, a .keras file or a .tflite file.
+    """Exports or packs networks of a work directory, a .keras file or a .tflite file.
 
     Args:
-      names: champions of the search; all by default.
+      names: champions of the search, or networks that were trained by name; all by default.
       options: those of `OPTIONS` that are given, by the names of the flags.
       progress: whether to show progress bars on stderr.
 
@@ -135,7 +181,7 @@ def export(
     needs_tensorflow(names, options)
     options = _checked(options)
     if not options.get("model"):
-        return _export_champions(names, options, progress)
+        return _export_workdir(names, options, progress)
     if _is_keras(options):
         return _export_keras(Path(options["model"]).expanduser(), options)
     from efficientnet_elite.export.packages import packages
@@ -145,13 +191,15 @@ def export(
         Path(options["model"]).expanduser(),
         options["target"],
         labels=labels,
+        takes=options.get("input"),
         out_dir=out,
+        patches=patch_request.request(*asked.values()) if (asked := _patches(options)) else None,
         **_accelerator(options),
     )
     return ExportResult(packages=(package,))
 
 
-def _export_champions(
+def _export_workdir(
     names: Sequence[str], options: Mapping[str, Any], progress: bool
 ) -> ExportResult:
     from efficientnet_elite.export import formats
@@ -160,13 +208,18 @@ def _export_champions(
 
     workdir = Path(options["workdir"]).expanduser()
     asked = {field: options[name] for name, field in _SETTINGS.items() if name in options}
+    asked |= {"trusted": options.get("trust", ()), **_patches(options)}
     asked |= {"names": names, "formats": formats.parse(options["formats"], options["io"])}
+    if options.get("dataset") is not None:
+        asked["data"] = settings.data_config(options, read_settings(workdir).config.data)
     if options.get("target"):
-        written = packages.of_champions(
+        written = packages.of_workdir(
             workdir, options["target"], progress=progress, **_accelerator(options), **asked
         )
+        card.write_all(workdir)
         return ExportResult(packages=tuple(written))
-    export_workdir.export_champions(workdir, progress=progress, **asked)
+    export_workdir.export_networks(workdir, progress=progress, **asked)
+    card.write_all(workdir)
     return ExportResult(sidecars=tuple(export_workdir.read_sidecars(workdir)))
 
 
@@ -176,7 +229,7 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
     from efficientnet_elite.export.packages import packages
 
     target = options.get("target")
-    side = keras_file.check(path)[0]
+    shape = keras_file.check(path)
     asked = formats.parse(options["formats"], options["io"])
     if target and (form := TARGETS[target].format) not in asked:
         asked = tuple(other for other in (*asked, form) if other != formats.INT8)
@@ -189,11 +242,11 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
             )
         images, labels = None, _labels(options.get("labels"))
     else:
-        images, labels, details = _images(options, side)
+        images, labels, details = _images(options, shape)
     out = _path(options.get("out"))
     request = from_keras.Request(
         name=re.sub(r"^\.|[^\w.@-]", "_", path.stem),
-        out_dir=str(out or path.parent / "export"),
+        out_dir=str(out or path.parent / beside.FOLDER),
         labels=labels,
         takes=options.get("input"),
         output=options.get("output", "logits"),
@@ -202,8 +255,10 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
         max_accuracy_drop=options.get("max_accuracy_drop"),
         remedies=tuple(options.get("remedies", choices.default_remedies())),
         details=details,
+        **_patches(options),
     )
     sidecar = from_keras.export_file(path, request, images)
+    card.write(Path(request.out_dir, request.name), sidecar)
     if not target:
         return ExportResult(sidecars=(sidecar,))
     file = sidecar["files"][TARGETS[target].format.name]["file"]
@@ -213,15 +268,17 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
 
 
 def _images(
-    options: Mapping[str, Any], side: int
+    options: Mapping[str, Any], shape: tuple[int, ...]
 ) -> tuple[Images, tuple[str, ...], dict[str, Any]]:
     """Images for a .keras file, the names of the classes, and the sidecar's entry on the images."""
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.export.from_keras import Images
 
+    side, _, channels = shape
     base = options.get("base_resolution") or side
     seed = options.get("seed", 0)
-    data = data_lib.load(settings.data_config(options), max_side=base * 3 // 2)
+    config = for_network(settings.data_config(options), channels)
+    data = data_lib.load(config, max_side=base * 3 // 2)
     if data.masks:
         raise UserError(f".keras files are exported as classifiers, and {data.name} has masks")
     sizes = {"resolution": side, "base_resolution": base}
@@ -234,7 +291,7 @@ def _images(
     calibration, indices = data_lib.calibration_images(
         data, **sizes, count=options.get("calibration_images", CALIBRATION_IMAGES), seed=seed
     )
-    validation = part("validation") if "max_accuracy_drop" in options else _no_images(side)
+    validation = part("validation") if "max_accuracy_drop" in options else _no_images(shape)
     details = {
         "dataset": {"name": data.name, "fingerprint": data.fingerprint},
         "crop_fraction": data.pipeline.crop_fraction(side, base),
@@ -252,23 +309,21 @@ def _pixels(images: np.ndarray) -> np.ndarray:
     return np.rint((images + 1) * 128).astype(np.uint8)
 
 
-def _no_images(side: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.empty((0, side, side, 3), np.uint8), np.empty(0, np.int64)
+def _no_images(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    return np.empty((0, *shape), np.uint8), np.empty(0, np.int64)
 
 
 def _labels(path: str | Path | None) -> tuple[str, ...]:
     if path is None:
         raise UserError("give --labels=FILE, a file with a line for each class, or --dataset")
-    try:
-        return tuple(Path(path).expanduser().read_text().splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{path} cannot be read: it must be a text file with a line for each class"
-        ) from error
+    return tuple(read_labels(Path(path).expanduser()))
 
 
 def _is_keras(options: Mapping[str, Any]) -> bool:
-    return Path(options["model"]).suffix == ".keras"
+    from efficientnet_elite.export import keras_file
+
+    path = Path(options["model"]).expanduser()
+    return path.suffix in keras_file.SUFFIXES or path.is_dir()
 
 
 def _path(value: str | Path | None) -> Path | None:

@@ -1,4 +1,4 @@
-"""Latencies of .tflite files and of a search's champions, measured by the latency program."""
+"""Latencies of .tflite files and of exported networks, measured by the latency program."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 
 from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect
+from efficientnet_elite.export import beside, inspect
 from efficientnet_elite.export.runtimes import isolated
+from efficientnet_elite.report import card
 from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.trainings import holds_trainings
 
 _PROGRAM = (
     "import sys; from efficientnet_elite.benchmarks import latency; "
@@ -37,11 +39,13 @@ class Measurement:
     status: int
 
 
-def measure_champions(workdir: Path, options: Sequence[str] = ()) -> Measurement:
+def measure_exported(workdir: Path, options: Sequence[str] = ()) -> Measurement:
     """Measures the exported files of a work directory, into ``benchmark.json`` and ``.csv`` there.
 
+    The model cards are written again.
+
     Args:
-      workdir: of a search whose champions have been exported.
+      workdir: of a search or of trainings that have been exported.
       options: flags of the latency program, such as ``--runs=10``.
 
     Raises:
@@ -53,15 +57,17 @@ def measure_champions(workdir: Path, options: Sequence[str] = ()) -> Measurement
     outputs = [f"--json={workdir / 'benchmark.json'}", f"--csv={workdir / 'benchmark.csv'}"]
     started = time.perf_counter()
     measurement = measure_files(files, [*outputs, *options])
-    with Ledger(workdir) as ledger:
-        ledger.record_timing("benchmark", "", time.perf_counter() - started)
+    if not holds_trainings(workdir):
+        with Ledger(workdir) as ledger:
+            ledger.record_timing("benchmark", "", time.perf_counter() - started)
+    card.write_all(workdir)  # they show latencies
     return measurement
 
 
 def _exported_files(workdir: Path) -> list[str]:
     """The files that the sidecars name; other files beside them are of an earlier export."""
     paths: list[str] = []
-    for sidecar in sorted((workdir / "export").glob("*/*.json")):
+    for sidecar in sorted((workdir / beside.FOLDER).glob("*/*.json")):
         try:
             entries = json.loads(sidecar.read_text())["files"].values()
             paths += [str(sidecar.with_name(entry["file"])) for entry in entries]

@@ -9,6 +9,7 @@ from typing import Any
 
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import beside
 from efficientnet_elite.report import artefacts
 from efficientnet_elite.search import summary as summary_lib
 from efficientnet_elite.search import summary_text
@@ -72,7 +73,7 @@ def _champion(workdir: Path, entry: Mapping[str, Any], export: artefacts.Export 
     known = {name: entry[name] for name in names}
     if export is None:
         return Champion(**known)
-    folder = workdir / artefacts.EXPORT_FOLDER / export.name
+    folder = workdir / beside.FOLDER / export.name
     return Champion(
         **known,
         score=export.score,

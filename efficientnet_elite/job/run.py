@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from efficientnet_elite import report
 from efficientnet_elite.benchmarks.latency import cpu_name
 from efficientnet_elite.config import EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import starts
-from efficientnet_elite.job.latencies import measure_champions
+from efficientnet_elite.job import automatic as choices
+from efficientnet_elite.job import plan, starts
+from efficientnet_elite.job.finishing import finish
 from efficientnet_elite.job.results import Champion, champions_of
 from efficientnet_elite.job.settings import setting_types
+from efficientnet_elite.networks.families import user
+from efficientnet_elite.training import class_weights
 
 if TYPE_CHECKING:
-    from efficientnet_elite.data import SkippedImage
+    from efficientnet_elite.data import ImageData, SkippedImage
+    from efficientnet_elite.search.budget import Pace
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ def search(
     workdir: Path,
     *,
     given: Collection[str] | None = None,
+    automatic: bool = False,
     engine: EngineConfig | None = None,
     export: bool = True,
     progress: bool = True,
@@ -75,6 +79,8 @@ def search(
       workdir: the work directory; it is created where it is missing.
       given: dotted names of the settings that the user gave himself; by default all. Where networks
         start from pretrained weights, the others are replaced by those that suit them (`starts`).
+      automatic: whether all settings that are not given are chosen by the images and this machine
+        (`plan`).
       engine: where candidates are trained; by default one after the other in this process.
       export: whether to export, benchmark and report when the search is finished.
       progress: whether to show progress bars on stderr.
@@ -101,22 +107,44 @@ def search(
     given = [*setting_types()] if given is None else given
     kinds = starts.kinds_of_pool(config.pool)
     recorded = search_run.recorded_config(workdir)
+    measure = Measurer(workdir / "metrics", config.metric_table)
     if recorded is None:
+        if automatic:
+            config = choices.sized(config, given, choices.ENOUGH_CANDIDATES)
+            config = _with_budget(config, given, engine)
         if hint := starts.install_hint(config.train.pretrained, kinds):
             on_message(hint)
         config = starts.begun(config, given, kinds)
+        config = starts.on_this_machine(config, on_message)
     else:
-        config = starts.continued(config, given, recorded, kinds, workdir)
+        config = starts.continued(config, given, recorded, kinds, workdir, automatic=automatic)
+
+    def fit(
+        config: SearchConfig, images: ImageData, pace_of: Callable[[SearchConfig], Pace]
+    ) -> SearchConfig:
+        if hint := class_weights.check(config.train.class_weights, images):
+            on_message(hint)
+        if not automatic:
+            if images.channels == 1 and "data.channels" not in given:
+                on_message(plan.GREY)
+            return starts.fitted(config, given, images.sizes["train"])
+        workers = None if engine is None else engine.workers
+        config = choices.fitted_search(
+            config, given, images, workers=workers or 1, measure=measure, pace_of=pace_of
+        )
+        _show_plan(config, images, workers, on_message)
+        return config
+
     champions = search_run.run(
         config,
         workdir,
         engine=engine,
-        fit=lambda config, images: starts.fitted(config, given, images),
+        fit=fit,
         machine=cpu_name(),
         progress=progress,
         on_skipped=skip,
         on_message=on_message,
-        measure=Measurer(workdir / "metrics", config.metric_table),
+        measure=measure,
         quantize=int8_form,
     )
     if not champions:
@@ -125,26 +153,46 @@ def search(
     if export:
         exported = []
         try:
-            exported = export_workdir.export_champions(workdir, again=False, progress=progress)
+            exported = export_workdir.export_networks(
+                workdir,
+                again=False,
+                trusted=user.modules_of(user.sources_of_pool(config.pool)),
+                progress=progress,
+            )
         except UserError as error:  # the champions that passed still get latencies and a report
             failure = error
-        changed = bool(exported or failure)
-        if changed or not (workdir / "benchmark.json").is_file():
-            _benchmark(workdir, on_message, on_latencies)
-        page = report.write_page(workdir)
+        page = finish(
+            workdir,
+            changed=bool(exported or failure),
+            on_message=on_message,
+            on_latencies=on_latencies,
+        )
     result = SearchResult(champions_of(workdir), page, workdir, tuple(skipped))
     if failure is not None:
         raise ExportError(str(failure), result) from failure
     return result
 
 
-def _benchmark(
-    workdir: Path, on_message: Callable[[str], None], on_latencies: Callable[[str], None]
+def _with_budget(
+    config: SearchConfig, given: Collection[str], engine: EngineConfig | None
+) -> SearchConfig:
+    """Without the default budget where the pace of the workers cannot be measured."""
+    if "budget_hours" in given or config.budget_hours is None:
+        return config
+    from efficientnet_elite.search import run as search_run
+
+    measurable = engine is None or search_run.is_measurable(engine)
+    return config if measurable else replace(config, budget_hours=None)
+
+
+def _show_plan(
+    config: SearchConfig, images: ImageData, workers: int | None, show: Callable[[str], None]
 ) -> None:
-    """Measures the champions' files, if there are any."""
-    if not list((workdir / "export").glob("*/*.tflite")):
-        return
-    measurement = measure_champions(workdir)
-    for fault in measurement.faults:
-        on_message(fault)
-    on_latencies(measurement.text)
+    for line in plan.lines(
+        config,
+        images=images.sizes["train"],
+        classes=images.num_classes,
+        networks=plan.networks_of_search(config),
+        time=plan.time_of_search(config, workers),
+    ):
+        show(line)

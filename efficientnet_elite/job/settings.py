@@ -15,7 +15,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite import registry
 from efficientnet_elite.config import (
     PARTS,
     DataConfig,
@@ -24,7 +23,7 @@ from efficientnet_elite.config import (
     TrainConfig,
     all_fields,
 )
-from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
+from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES, with_absolute_policy
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import value_type
@@ -33,6 +32,7 @@ from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.networks.pretrained.sources import FILE_SUFFIXES
 from efficientnet_elite.search import rules
+from efficientnet_elite.training import class_weights
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Option:
       choices: the only values allowed; empty if any value of the type is.
       help: what it does, for users.
       fields: dotted names of the fields that it sets, such as ``train.epochs``.
+      factor: by which its value is multiplied.
     """
 
     name: str
@@ -52,6 +53,33 @@ class Option:
     choices: tuple[str, ...]
     help: str
     fields: tuple[str, ...]
+    factor: float | None = None
+
+
+# Options that give a field in another unit.
+_IN_OTHER_UNITS = (
+    Option(
+        "budget_minutes",
+        float,
+        (),
+        "Most minutes that the search may take: budget_hours in minutes.",
+        ("budget_hours",),
+        1 / 60,
+    ),
+)
+# Options that stand for several others.
+_FOR_OTHERS = (
+    Option(
+        "device",
+        str,
+        (),
+        "The board or phone that the network is for, a name of `elite devices`. It sets "
+        "--max_size_kb and --max_arena_kb by the device's memory, leaving a quarter for the "
+        "application, and on a microcontroller --pool to networks without swish and "
+        "squeeze-excite; these flags override it.",
+        (),
+    ),
+)
 
 
 def setting_types() -> dict[str, Any]:
@@ -89,7 +117,7 @@ def options() -> dict[str, Option]:
             table[name] = replace(table[name], fields=(*table[name].fields, dotted))
         else:
             table[name] = Option(name, kind, choices_of(dotted), help_of(dotted), (dotted,))
-    return table
+    return table | {option.name: option for option in (*_IN_OTHER_UNITS, *_FOR_OTHERS)}
 
 
 def names_of(*parts: str) -> tuple[str, ...]:
@@ -140,8 +168,8 @@ def _dataset_names() -> str:
 
 
 def _augmentation_names() -> str:
-    names = registry.described(AUGMENTATIONS.values())
-    return f"There are {names}." if names else "BUILD.md says how to add one."
+    spellings = [f"{each.spelling} ({each.description})" for each in AUGMENTATIONS.values()]
+    return f"There are {', '.join(spellings)}."
 
 
 def _rule_names() -> str:
@@ -182,8 +210,22 @@ def check_names(given: Iterable[str], known: Iterable[str], caller: str) -> None
             raise TypeError(f"{caller}() has no keyword argument {name!r}{nearest(name, known)}")
 
 
-def checked(value: Any, kind: Any, shown: str) -> Any:
-    """A value as the type that a setting has; UserError where it is of another one."""
+def checked(value: Any, kind: Any, shown: str, choices: tuple[str, ...] = ()) -> Any:
+    """A value as the type that a setting has; UserError where it is of another one.
+
+    Args:
+      value: the value.
+      kind: the type.
+      shown: what the user calls the setting.
+      choices: the only texts allowed; a whole number stands for its digits. Empty allows all.
+    """
+    if choices:
+        if isinstance(value, Integral) and not isinstance(value, bool):
+            value = str(int(value))
+        value = checked(value, kind, shown)
+        if value not in choices:
+            raise UserError(f"{shown}={value!r}: use {' or '.join(choices)}")
+        return value
     if kind in _KINDS:
         if isinstance(value, Path) and kind is str:
             return str(value)
@@ -238,6 +280,8 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
     elif changes_rule and config.first_elimination is not None:
         # The first elimination stays where it is; other rules make it after one round.
         config = replace(config, round_epochs=config.first_elimination, first_elimination=None)
+    if values.get("budget_epochs") is not None and "budget_hours" not in values:
+        config = replace(config, budget_hours=None)  # that of the config
     # Rounds of the config that no longer fit into a shorter training become the rule's own.
     epochs = values.get("train.epochs", config.train.epochs)
     too_long: dict[str, Any] = {
@@ -267,7 +311,12 @@ def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig
 
 def _with_absolute_paths(data: DataConfig) -> DataConfig:
     """A recorded setting must mean the same images from any directory."""
-    data = replace(data, unlabelled=_absolute(data.unlabelled))
+    data = replace(
+        data,
+        unlabelled=_absolute(data.unlabelled),
+        labels=_absolute(data.labels),
+        augment=data.augment and with_absolute_policy(data.augment),
+    )
     name, _, argument = data.dataset.partition(":")
     if name in SOURCES and SOURCES[name].is_path and argument:
         return replace(data, dataset=f"{name}:{_absolute(argument)}")
@@ -275,7 +324,11 @@ def _with_absolute_paths(data: DataConfig) -> DataConfig:
 
 
 def _with_absolute_weights(train: TrainConfig) -> TrainConfig:
-    """A recorded file of pretrained weights must be the same file from any directory."""
+    """A recorded file of pretrained weights must be the same file from any directory.
+
+    Weights of classes are recorded themselves, in place of their file.
+    """
+    train = replace(train, class_weights=class_weights.written_out(train.class_weights))
     if train.pretrained is None or not _is_weights_file(train.pretrained):
         return train
     network, colon, path = train.pretrained.partition(":")
@@ -299,9 +352,11 @@ def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConf
     for name, value in values.items():
         if value is not None and name in table:
             option = table[name]
-            value = checked(value, option.type, name)
-            if option.choices and value not in option.choices:
-                raise UserError(f"{name}={value!r}: use {' or '.join(option.choices)}")
+            value = checked(value, option.type, name, option.choices)
+            if replaced.keys() & {*option.fields}:
+                raise UserError(f"{name} is given twice: as {option.fields[0]}, too")
+            if option.factor is not None:
+                value *= option.factor
             replaced |= dict.fromkeys(option.fields, value)
     return with_values(config, replaced)
 
@@ -320,13 +375,18 @@ def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> Da
     return search_config(part, SearchConfig(data=data or DataConfig())).data
 
 
+TRAINING_OPTIONS = ("base_resolution", "device", "metric_table", "seed")
+"""Options of trainings of single networks, besides those of the recipe, images and limits."""
+
+
 def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConfig:
     """A config with the given options that training single networks needs; others are ignored.
 
-    These are the recipe, the images, the input size and the seed. Single networks are trained
-    without rounds, so that the lengths of rounds do not bound the number of epochs.
+    These are the recipe, the images, the input size, the seed, and the limits that choose a network
+    where none is named. Single networks are trained without rounds, so that the lengths of rounds
+    do not bound the number of epochs.
     """
-    names = {*names_of("train", "data"), "base_resolution", "seed"}
+    names = {*TRAINING_OPTIONS, *names_of("train", "data", "limits")}
     part = {name: value for name, value in values.items() if name in names}
     return search_config(part, replace(config, round_epochs=None, first_elimination=None))
 

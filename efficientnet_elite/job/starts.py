@@ -6,13 +6,19 @@ its values replace those settings that the user did not give.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.config import AUTO, NONE, SearchConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job.recipes import FINE_TUNING, OF_THE_OPTIMIZER, FineTuningLengths
+from efficientnet_elite.job.recipes import (
+    FINE_TUNING,
+    FINE_TUNING_STEPS,
+    OF_THE_OPTIMIZER,
+    TrainingLengths,
+)
 from efficientnet_elite.job.settings import value_of, with_values
 from efficientnet_elite.networks.families.variants import Variant
 from efficientnet_elite.networks.names import families_of_pool, family_of_network
@@ -137,6 +143,21 @@ def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -
     return config
 
 
+def on_this_machine(config: SearchConfig, on_message: Callable[[str], None]) -> SearchConfig:
+    """The settings of a new search or training, with what the devices of this machine decide.
+
+    Args:
+      config: of `begun`.
+      on_message: gets a line about each thing that was decided and is not as on other machines.
+    """
+    from efficientnet_elite.training import precision
+
+    train = precision.decided(config.train)
+    for line in precision.remarks(config.train, train):
+        on_message(line)
+    return replace(config, train=train)
+
+
 def _check_needs_no_weights(config: SearchConfig) -> None:
     for name, is_set in (
         ("distill", config.train.distill != "none"),
@@ -149,24 +170,30 @@ def _check_needs_no_weights(config: SearchConfig) -> None:
             )
 
 
-def fitted(config: SearchConfig, given: Collection[str], images: int) -> SearchConfig:
-    """The settings with the lengths that suit the size of the data set, see `FineTuningLengths`.
+def fitted(
+    config: SearchConfig, given: Collection[str], images: int, steps: int | None = None
+) -> SearchConfig:
+    """The settings with the lengths that suit the size of the data set, see `TrainingLengths`.
 
-    Lengths that the user gave stay as they are, and so does everything without pretrained weights.
+    Lengths that the user gave stay as they are.
 
     Args:
       config: of `begun`.
       given: as there.
       images: number of training images.
+      steps: of a whole training; None for those of fine-tuning where there are pretrained weights,
+        and for the lengths that the settings have where there are none.
 
     Raises:
       UserError: a round that the user gave is longer than the training.
     """
-    if not config.train.is_pretrained:
-        return config
-    lengths = FineTuningLengths.of(images, config.train.batch_size)
+    if steps is None:
+        if not config.train.is_pretrained:
+            return config
+        steps = FINE_TUNING_STEPS
+    lengths = TrainingLengths.of(images, config.train.batch_size, steps)
     if "train.epochs" in given:
-        lengths = FineTuningLengths(config.train.epochs)
+        lengths = TrainingLengths(config.train.epochs)
     values: dict[str, Any] = {"train.epochs": lengths.epochs, **_rounds(config, given, lengths)}
     if "train.warmup_epochs" not in given:
         values["train.warmup_epochs"] = lengths.warmup_epochs
@@ -176,7 +203,7 @@ def fitted(config: SearchConfig, given: Collection[str], images: int) -> SearchC
 
 
 def _rounds(
-    config: SearchConfig, given: Collection[str], lengths: FineTuningLengths
+    config: SearchConfig, given: Collection[str], lengths: TrainingLengths
 ) -> dict[str, int | None]:
     """Lengths of rounds: those that the user gave, and otherwise those that suit the training."""
     has_first = "first_elimination" in find_rule(config.rule).parameters
@@ -194,6 +221,8 @@ def continued(
     recorded: SearchConfig,
     kinds: Sequence[Kind],
     workdir: Path,
+    *,
+    automatic: bool = False,
 ) -> SearchConfig:
     """The settings of a search or training that was begun before: its start and recipe stand.
 
@@ -203,6 +232,7 @@ def continued(
       recorded: the settings on record.
       kinds: of all networks that are trained.
       workdir: where they are, for messages.
+      automatic: whether `plan` chooses the settings that are not given: all of them stand.
 
     Raises:
       UserError: the networks started from other weights than those that are asked for now.
@@ -216,6 +246,8 @@ def continued(
             "leave --pretrained out to continue them, or use another --workdir"
         )
     values: dict[str, Any] = {"train.pretrained": recorded.train.pretrained}
+    if automatic:
+        return with_values(recorded, {name: value_of(config, name) for name in given} | values)
     if recorded.train.is_pretrained:
         names = {*FINE_TUNING, *LENGTHS}
         values |= {n: value_of(recorded if n not in given else config, n) for n in names}

@@ -32,14 +32,15 @@ def build_named(name_or_spec: str | ArchSpec, **options: Any) -> keras.Model:
 
     Args:
       name_or_spec: the spec, or a name that `names.spec_by_name` knows.
-      **options: options of `build.build`; with a name also ``classes`` and ``base_resolution``.
+      **options: options of `build.build`; with a name also ``classes``, ``base_resolution`` and
+        ``channels``.
 
     Raises:
       UserError: the name is unknown.
     """
     if isinstance(name_or_spec, ArchSpec):
         return build(name_or_spec, **options)
-    keys = ("classes", "base_resolution")
+    keys = ("classes", "base_resolution", "channels")
     spec_options = {key: options.pop(key) for key in keys if key in options}
     return build(spec_by_name(name_or_spec, **spec_options), **options)
 

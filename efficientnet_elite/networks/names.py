@@ -124,7 +124,7 @@ def fits(spec: ArchSpec) -> bool:
 
 
 def variant_spec(
-    family: Family, variant: Variant, name: str, setting: Setting, classes: int
+    family: Family, variant: Variant, name: str, setting: Setting, classes: int, channels: int = 3
 ) -> ArchSpec:
     """The spec of one network of a family, in a variant.
 
@@ -134,9 +134,13 @@ def variant_spec(
       name: of the network without suffix.
       setting: width multiplier, depth multiplier and input side.
       classes: number of logits.
+      channels: of the input image.
+
+    Raises:
+      UserError: see `ArchSpec.with_channels`.
     """
     spec = family.build(name, setting.width, setting.depth, setting.resolution, classes)
-    return variant.apply(spec)
+    return variant.apply(spec).with_channels(channels)
 
 
 def pool_resolutions(pool: str, base_resolution: int) -> tuple[int, ...]:
@@ -150,7 +154,11 @@ def pool_resolutions(pool: str, base_resolution: int) -> tuple[int, ...]:
 
 
 def spec_by_name(
-    name: str, *, classes: int = 1000, base_resolution: int = IMAGENET_RESOLUTION
+    name: str,
+    *,
+    classes: int = 1000,
+    base_resolution: int = IMAGENET_RESOLUTION,
+    channels: int = 3,
 ) -> ArchSpec:
     """The spec of one network by name.
 
@@ -160,6 +168,7 @@ def spec_by_name(
       classes: number of logits.
       base_resolution: side in pixels of the inputs of networks published for 224 pixels; all other
         input sides are scaled in proportion.
+      channels: of the input image: 3, or 1 for greyscale.
 
     Raises:
       UserError: the name is unknown, or the network cannot be built for so small an input.
@@ -167,7 +176,7 @@ def spec_by_name(
     family, variant = family_of_network(name, base_resolution)
     base, _ = split_variant(name.lower())
     setting = family.settings(base_resolution)[base]
-    spec = variant_spec(family, variant, base, setting, classes)
+    spec = variant_spec(family, variant, base, setting, classes, channels)
     if not fits(spec):
         side = spec.resolution
         raise UserError(f"{name} cannot be built for inputs of {side} x {side} pixels: use more")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks.blocks import REGISTRY, Block
+from efficientnet_elite.networks.blocks import REGISTRY, Block, Classifier, UserModel
 from efficientnet_elite.networks.graph import Graph
 
 # The input range of every network: pixel / 128 - 1. With one scale and offset for all channels, the
@@ -62,6 +62,30 @@ class ArchSpec:
     def resized(self, input_shape: tuple[int, int, int]) -> ArchSpec:
         """The same network for an input of another (height, width, channels)."""
         return replace(self, input_shape=input_shape)
+
+    def with_channels(self, channels: int) -> ArchSpec:
+        """The same network for an input of another number of channels, 3 or 1.
+
+        Raises:
+          UserError: it is a user's model for others.
+        """
+        first, current = self.blocks[0], self.input_shape[2]
+        if isinstance(first, UserModel) and channels != current:
+            raise UserError(
+                f"{self.name} of {first.source} takes (side, side, {current}) images: use "
+                f"--channels={current}, or build it for (side, side, {channels})"
+            )
+        return self.resized((*self.input_shape[:2], channels))
+
+    def reading_stages(self, stages: bool = True) -> ArchSpec:
+        """The same network with a classifier that reads all stages, or only the last features.
+
+        See `blocks.Classifier.stages`. Networks that end in another way stay as they are.
+        """
+        *body, head = self.blocks
+        if not isinstance(head, Classifier) or head.stages == stages:
+            return self
+        return replace(self, blocks=(*body, replace(head, stages=stages)))
 
     def with_drop_rates(self, factor: float) -> ArchSpec:
         """The same network with its dropout and stochastic depth rates multiplied by ``factor``."""

@@ -1,4 +1,4 @@
-"""The report of a search: ``report.html``, figures as PNG, and the same as data in JSON and CSV.
+"""The report of a search or of trainings: ``report.html``, figures as PNG, and all of it as data.
 
 The page is one file that needs no network access. It can be written at any time; it says what has
 not been done yet. matplotlib is imported only when figures are drawn.
@@ -7,7 +7,7 @@ not been done yet. matplotlib is imported only when figures are drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 
 from efficientnet_elite.report import (
@@ -16,80 +16,121 @@ from efficientnet_elite.report import (
     cost,
     data,
     figures,
+    mistakes_page,
     page,
     results,
     tradeoff,
+    training,
+    training_page,
 )
 from efficientnet_elite.report.artefacts import Export
 from efficientnet_elite.report.bracket import bracket
 from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.figures import Figure, Point
 from efficientnet_elite.report.markup import titled
+from efficientnet_elite.search import champions as search_champions
 from efficientnet_elite.search.decisions import decided_rounds
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.record import read_record
-from efficientnet_elite.search.summary import summarize_record
+from efficientnet_elite.search.summary import Group, State, Summary, summarize
+from efficientnet_elite.search.trainings import holds_trainings
 from efficientnet_elite.search.workdir import write_bytes, write_json
+from efficientnet_elite.text import now
 
 REPORT_FILE = "report.html"
 DATA_FILE = "report.json"
 FOLDER = "report"
+MOST_GROUPS = 40
+"""Groups that the page shows in full. Beyond it takes minutes, and browsers fail to open it."""
 
 
 def write_page(workdir: Path) -> Path:
     """Writes ``report.html``, and its figures as PNG files in the folder ``report``.
 
     Args:
-      workdir: work directory of a search, finished or not.
+      workdir: work directory of a search or of trainings, finished or not.
 
     Returns:
       Path of the page.
 
     Raises:
-      UserError: there is no search in ``workdir``.
+      UserError: there is neither in ``workdir``.
     """
-    contents = gather(workdir)
-    pictures = draw(contents)
-    _write_folder(workdir, "png", {figure.file_name: figure.png for figure in pictures.all})
+    text, drawn = _trained_page(workdir) if holds_trainings(workdir) else _searched_page(workdir)
+    _write_folder(workdir, "png", {figure.file_name: figure.png for figure in drawn})
     path = workdir / REPORT_FILE
-    write_bytes(path, page.render(contents, pictures).encode())
+    write_bytes(path, text.encode())
     return path
 
 
-def write_data(workdir: Path) -> Path:
-    """Writes everything that the page shows as ``report.json``, see `data.as_json`.
+def _searched_page(workdir: Path) -> tuple[str, Sequence[Figure]]:
+    contents = gather(workdir, MOST_GROUPS)
+    pictures = draw(contents)
+    return page.render(contents, pictures), pictures.all
 
-    Returns the path of the file; for arguments and errors see `write_page`.
+
+def _trained_page(workdir: Path) -> tuple[str, Sequence[Figure]]:
+    contents = training.gather(workdir)
+    pictures = training_page.draw(contents)
+    return training_page.render(contents, pictures), pictures.all
+
+
+def write_data(workdir: Path) -> Path:
+    """Writes everything that the page shows as ``report.json``.
+
+    See `data.as_json` and `training.as_json`. Returns the path of the file; for arguments and
+    errors see `write_page`.
     """
     path = workdir / DATA_FILE
-    write_json(path, data.as_json(gather(workdir)))
+    if holds_trainings(workdir):
+        write_json(path, training.as_json(training.gather(workdir)))
+    else:
+        write_json(path, data.as_json(gather(workdir)))
     return path
 
 
 def write_tables(workdir: Path) -> list[Path]:
-    """Writes each table of the page as a CSV file in the folder ``report``, see `data.tables`.
+    """Writes each table of the page as a CSV file in the folder ``report``.
 
     Returns the paths of the files; for arguments and errors see `write_page`.
     """
-    tables = data.tables(gather(workdir))
+    if holds_trainings(workdir):
+        tables = training.tables(training.gather(workdir))
+    else:
+        tables = data.tables(gather(workdir))
     files = {f"{table.name}.csv": data.as_csv(table).encode() for table in tables}
     return _write_folder(workdir, "csv", files)
 
 
-def gather(workdir: Path) -> Contents:
-    """Reads everything that the report shows; UserError where there is no search."""
+def gather(workdir: Path, most_groups: int | None = None) -> Contents:
+    """Reads everything that the report shows; UserError where there is no search.
+
+    Args:
+      workdir: work directory of a search.
+      most_groups: number of groups to show in full, those with the most accurate champions, where
+        there are more; None for all.
+    """
     with Ledger(workdir) as ledger, ledger.snapshot():
-        record, timings = read_record(ledger), ledger.timings()
-    summary, schedule = summarize_record(record, timings), record.schedule
+        whole = summarize(ledger)
+        summary, others = _divided(whole, most_groups)
+        numbers = [group.number for group in summary.groups] if others else None
+        record = read_record(ledger, numbers)
+    schedule = record.schedule
     names = [group.champion for group in summary.groups if group.champion]
     exported = artefacts.read(workdir, names)
-    champions = results.champions(summary, exported, record.int8)
+    curves = [
+        [epoch.validation_accuracy for epoch in record.epochs[name]]
+        for name in names
+        if name in record.epochs
+    ]
+    noise = search_champions.noise(curves, record.meta.get("validation_images"))
+    champions = results.champions(summary, exported, record.int8, noise)
     rounds = [
         decided
         for group in summary.groups
         for decided in decided_rounds(group.number, group.decisions)
     ]
-    choices = comparison.choices(rounds, record.epochs)
+    choices = comparison.choices(rounds, record.epochs, schedule.images)
     costs = cost.group_costs(summary, schedule, record.epochs, record.repeats)
     measured = record.meta.get("measured", {})
     return Contents(
@@ -110,8 +151,31 @@ def gather(workdir: Path) -> Contents:
             record.repeats, summary, schedule, record.epochs, record.failures
         ),
         costs=costs,
-        forecast_checks=cost.compare_with_forecast(record.meta, summary, costs[-1]),
-        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip(),
+        forecast_checks=cost.compare_with_forecast(
+            record.meta,
+            whole,
+            replace(costs[-1], epochs_trained=whole.epochs_done, epochs_left=whole.epochs_left),
+        ),
+        written=now(),
+        mistakes=[exported.mistakes[name] for name in names if name in exported.mistakes],
+        others=others,
+    )
+
+
+def _divided(summary: Summary, most: int | None) -> tuple[Summary, list[Group]]:
+    """The summary with the groups that are shown in full, and the other groups."""
+    if most is None or len(summary.groups) <= most:
+        return summary, []
+
+    def accuracy(group: Group) -> float:
+        crowned = [m.last_score for m in group.members if m.state is State.CHAMPION]
+        return max([score for score in crowned if score is not None], default=0.0)
+
+    best = sorted(summary.groups, key=accuracy, reverse=True)[:most]
+    shown = {group.number for group in best}
+    return (
+        replace(summary, groups=tuple(g for g in summary.groups if g.number in shown)),
+        [group for group in summary.groups if group.number not in shown],
     )
 
 
@@ -130,13 +194,14 @@ def draw(contents: Contents) -> Figures:
     size, latency = _tradeoffs(contents)
     return Figures(
         curves={
-            group.number: figures.curves(group, scores, axis, contents.score)
+            group.number: figures.curves(group, scores, axis, contents.judged_by)
             for group in summary.groups
             if any(member.epochs_done for member in group.members)
         },
         brackets={number: figure for number, figure in brackets.items() if figure},
         size=size,
         latency=latency,
+        mistakes=mistakes_page.draw(contents.mistakes),
     )
 
 

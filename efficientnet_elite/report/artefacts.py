@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite.export import beside, predictions
+from efficientnet_elite.export.confidence import Confidence
+from efficientnet_elite.report.mistakes import Mistakes, analyse
 from efficientnet_elite.report.pareto import interval
 
-EXPORT_FOLDER = "export"
 BENCHMARK_FILE = "benchmark.json"
 
 # Errors that reading a file with unexpected content can raise.
-_UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
+UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class Artefacts:
       host: description of the machine of the benchmark, such as its ``cpu``; empty without one.
       threads, runs: settings of the benchmark.
       problems: files that could not be used, one sentence each.
+      sidecars: champion to the content of its sidecar.
+      mistakes: champion to what it gets wrong; missing where no predictions are stored, as in
+        exports of older versions and of segmentation networks.
     """
 
     exports: Mapping[str, Export]
@@ -86,25 +91,50 @@ class Artefacts:
     threads: int | None
     runs: int | None
     problems: tuple[str, ...]
+    sidecars: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    mistakes: Mapping[str, Mistakes] = field(default_factory=dict)
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """What the sidecars say about the images; those of older versions say less, or nothing."""
+        known = [sidecar["details"]["dataset"] for sidecar in self.sidecars.values()]
+        return next(filter(None, known), {})
 
 
 def read(workdir: Path, champions: Iterable[str]) -> Artefacts:
     """Reads the sidecars of these champions, and the benchmark."""
     problems: list[str] = []
     benchmark = _benchmark(workdir / BENCHMARK_FILE, problems)
-    exports = {}
+    exports, sidecars, mistakes = {}, {}, {}
     for name in champions:
-        path = workdir / EXPORT_FOLDER / name / f"{name}.json"
+        path = workdir / beside.FOLDER / name / f"{name}.json"
         if not path.is_file():
             continue
         try:
-            exports[name] = _export(
-                name, json.loads(path.read_bytes()), benchmark["rows"], problems
-            )
-        except _UNUSABLE as error:
+            sidecar = json.loads(path.read_bytes())
+            exports[name] = _export(name, sidecar, benchmark["rows"], problems)
+            details = dict(sidecar.get("details") or {})
+            details["dataset"] = dict(details.get("dataset") or {})
+            sidecars[name] = {**sidecar, "details": details}
+        except UNUSABLE as error:
             problems.append(_unreadable(path, error))
+            continue
+        try:
+            stored = predictions.read(path.parent)
+            # Those of an earlier export would not be about these files.
+            if stored and stored.int8_sha256 == sidecar["files"]["int8"]["sha256"]:
+                confidence = Confidence.recorded(sidecar)
+                mistakes[name] = analyse(name, sidecar["labels"], stored, confidence)
+        except UNUSABLE as error:
+            problems.append(_unreadable(path.with_name(predictions.FILE), error))
     return Artefacts(
-        exports, benchmark["host"], benchmark["threads"], benchmark["runs"], tuple(problems)
+        exports,
+        benchmark["host"],
+        benchmark["threads"],
+        benchmark["runs"],
+        tuple(problems),
+        sidecars,
+        mistakes,
     )
 
 
@@ -120,7 +150,7 @@ def _benchmark(path: Path, problems: list[str]) -> dict[str, Any]:
             "threads": int(content["options"]["threads"]),
             "runs": int(content["options"]["runs"]),
         }
-    except _UNUSABLE as error:
+    except UNUSABLE as error:
         problems.append(_unreadable(path, error))
         return nothing
 
@@ -165,8 +195,8 @@ def _export(
         score=str(verification.get("score", "top-1")),
         max_difference=float(verification["max_difference"]),
         logit_range=float(verification["logit_range"]),
-        float_file=f"{EXPORT_FOLDER}/{name}/{files['float32']['file']}",
-        int8_file=f"{EXPORT_FOLDER}/{name}/{files['int8']['file']}",
+        float_file=f"{beside.FOLDER}/{name}/{files['float32']['file']}",
+        int8_file=f"{beside.FOLDER}/{name}/{files['int8']['file']}",
         float_bytes=int(files["float32"]["bytes"]),
         int8_bytes=int(files["int8"]["bytes"]),
         operators=dict(sidecar["operators"]["int8"]),

@@ -36,6 +36,25 @@ def table(name: str, about: str, columns: Columns, items: Iterable[Any]) -> Tabl
     return Table(name, about, {column: meaning for column, (meaning, _) in columns.items()}, rows)
 
 
+def of_epoch(epoch: Callable[[Any], Any] = lambda item: item) -> Columns:
+    """The columns of an epoch that all tables of epochs have.
+
+    Args:
+      epoch: takes an item of the table to its epoch.
+    """
+    return {
+        "epoch": ("number of the epoch, from 1", lambda item: epoch(item).epoch),
+        "validation_accuracy": (
+            "validation accuracy of the averaged weights",
+            lambda item: epoch(item).validation_accuracy,
+        ),
+        "train_loss": (
+            "mean training loss of the steps of the epoch",
+            lambda item: epoch(item).train_loss,
+        ),
+    }
+
+
 def joined(field: str) -> Callable[[Any], str]:
     """Several names in one cell, separated by spaces; names contain none."""
     return lambda item: " ".join(getattr(item, field))

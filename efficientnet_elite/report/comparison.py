@@ -72,10 +72,16 @@ class Agreement:
     right: int
 
 
-def choices(rounds: Sequence[DecidedRound], epochs: Epochs) -> list[Choice]:
-    """What each rule would have decided at each elimination, by rule and round."""
+def choices(rounds: Sequence[DecidedRound], epochs: Epochs, images: float | None) -> list[Choice]:
+    """What each rule would have decided at each elimination, by rule and round.
+
+    Args:
+      rounds: the eliminations.
+      epochs: epochs of each candidate.
+      images: validation images, see `Rule.images`.
+    """
     return [
-        _choice(rule, decided, epochs)
+        _choice(rule.on(images), decided, epochs)
         for rule in RULES.values()
         for decided in rounds
         if decided.gap is not None

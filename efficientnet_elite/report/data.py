@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from efficientnet_elite.device.costs import METRICS
-from efficientnet_elite.report import race_tables
-from efficientnet_elite.report.columns import Columns, Table, joined, table
+from efficientnet_elite.report import mistakes, race_tables
+from efficientnet_elite.report.artefacts import Artefacts
+from efficientnet_elite.report.columns import Columns, Table, joined, of_epoch, table
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.results import choices, validated
 from efficientnet_elite.search.starts import start_of_candidate
@@ -42,6 +43,7 @@ def as_json(contents: Contents) -> dict[str, Any]:
             "pool": summary.pool,
             "seed": summary.seed,
             "score": contents.score,
+            "judged_by": contents.judged_by,
             "rule": contents.rule,
             "round_epochs": summary.round_epochs,
             "epochs": summary.epochs,
@@ -52,22 +54,33 @@ def as_json(contents: Contents) -> dict[str, Any]:
             "seconds_left": summary.seconds_left,
         },
         "settings": dict(contents.meta),
-        "benchmark": {
-            "host": dict(artefacts.host),
-            "threads": artefacts.threads,
-            "runs": artefacts.runs,
-        }
-        if artefacts.host
-        else None,
+        **artefacts_as_json(artefacts),
+        "tables": tables_as_json(tables(contents)),
+    }
+
+
+def artefacts_as_json(artefacts: Artefacts) -> dict[str, Any]:
+    """The keys ``benchmark`` and ``problems`` of `as_json`."""
+    benchmark = {
+        "host": dict(artefacts.host),
+        "threads": artefacts.threads,
+        "runs": artefacts.runs,
+    }
+    return {
+        "benchmark": benchmark if artefacts.host else None,
         "problems": list(artefacts.problems),
-        "tables": {
-            table.name: {
-                "about": table.about,
-                "columns": dict(table.columns),
-                "rows": [dict(zip(table.columns, row, strict=True)) for row in table.rows],
-            }
-            for table in tables(contents)
-        },
+    }
+
+
+def tables_as_json(tables: Iterable[Table]) -> dict[str, Any]:
+    """The key ``tables`` of `as_json`."""
+    return {
+        table.name: {
+            "about": table.about,
+            "columns": dict(table.columns),
+            "rows": [dict(zip(table.columns, row, strict=True)) for row in table.rows],
+        }
+        for table in tables
     }
 
 
@@ -99,6 +112,7 @@ def tables(contents: Contents) -> list[Table]:
         race_tables.forecast(contents),
         race_tables.costs(contents),
         race_tables.times(contents),
+        *mistakes.tables(contents.mistakes),
         _skipped(contents),
     )
     return [table for table in every if table.rows]
@@ -120,14 +134,50 @@ def _cost(metric: str) -> Callable[[Any], float]:
     return lambda option: option.costs[metric]
 
 
+def _bound(which: int) -> Callable[[Any], float | None]:
+    """An end of the interval of a champion's int8 accuracy."""
+    return lambda champion: (
+        champion.export and champion.export.interval and champion.export.interval[which]
+    )
+
+
+EXPORTED: Columns = {
+    "int8_accuracy": ("test accuracy of the int8 file", _exported("int8_accuracy")),
+    "int8_accuracy_low": (
+        "lower end of its 95 % confidence interval (Wilson); none for mIoU",
+        _bound(0),
+    ),
+    "int8_accuracy_high": ("upper end of its 95 % confidence interval", _bound(1)),
+    "float_accuracy": ("test accuracy of the float32 file", _exported("float_accuracy")),
+    "test_images": ("number of test images", _exported("test_images")),
+    "agreement": (
+        "share of these for which both files predict the same class",
+        _exported("agreement"),
+    ),
+    "max_difference": (
+        "largest difference of a logit between the float32 file and Keras",
+        _exported("max_difference"),
+    ),
+    "logit_range": ("range of the logits of the Keras model", _exported("logit_range")),
+    "int8_bytes": ("bytes of the int8 file", _exported("int8_bytes")),
+    "float_bytes": ("bytes of the float32 file", _exported("float_bytes")),
+    "int8_median_ms": (
+        "median latency of the int8 file in milliseconds",
+        _exported("int8_latency.median_ms"),
+    ),
+    "int8_p90_ms": ("90th percentile of that latency", _exported("int8_latency.p90_ms")),
+    "float_median_ms": (
+        "median latency of the float32 file in milliseconds",
+        _exported("float_latency.median_ms"),
+    ),
+    "int8_file": ("path of the int8 file in the work directory", _exported("int8_file")),
+    "float_file": ("path of the float32 file in the work directory", _exported("float_file")),
+}
+"""Columns of what has an attribute ``export``: its files, accuracies and latencies."""
+
+
 def _champions(contents: Contents) -> Table:
     roles = {export.name: role for role, export in choices(contents.champions)}
-
-    def bound(which: int) -> Callable[[Any], float | None]:
-        return lambda champion: (
-            champion.export and champion.export.interval and champion.export.interval[which]
-        )
-
     columns: Columns = {
         "name": ("name of the champion", "member.name"),
         "group": ("its cost group, 0 the heaviest", "group"),
@@ -148,36 +198,7 @@ def _champions(contents: Contents) -> Table:
             "int8 validation accuracy of the last epoch; none unless select=int8",
             "int8_validation",
         ),
-        "int8_accuracy": ("test accuracy of the int8 file", _exported("int8_accuracy")),
-        "int8_accuracy_low": (
-            "lower end of its 95 % confidence interval (Wilson); none for mIoU",
-            bound(0),
-        ),
-        "int8_accuracy_high": ("upper end of its 95 % confidence interval", bound(1)),
-        "float_accuracy": ("test accuracy of the float32 file", _exported("float_accuracy")),
-        "test_images": ("number of test images", _exported("test_images")),
-        "agreement": (
-            "share of these for which both files predict the same class",
-            _exported("agreement"),
-        ),
-        "max_difference": (
-            "largest difference of a logit between the float32 file and Keras",
-            _exported("max_difference"),
-        ),
-        "logit_range": ("range of the logits of the Keras model", _exported("logit_range")),
-        "int8_bytes": ("bytes of the int8 file", _exported("int8_bytes")),
-        "float_bytes": ("bytes of the float32 file", _exported("float_bytes")),
-        "int8_median_ms": (
-            "median latency of the int8 file in milliseconds",
-            _exported("int8_latency.median_ms"),
-        ),
-        "int8_p90_ms": ("90th percentile of that latency", _exported("int8_latency.p90_ms")),
-        "float_median_ms": (
-            "median latency of the float32 file in milliseconds",
-            _exported("float_latency.median_ms"),
-        ),
-        "int8_file": ("path of the int8 file in the work directory", _exported("int8_file")),
-        "float_file": ("path of the float32 file in the work directory", _exported("float_file")),
+        **EXPORTED,
     }
     return table("champions", "A champion.", columns, contents.champions)
 
@@ -251,12 +272,7 @@ def _curves(contents: Contents) -> Table:
     members = {member.name: member for member in contents.summary.members}
     columns: Columns = {
         "model": ("name of the candidate", "candidate"),
-        "epoch": ("number of the epoch, from 1", "epoch"),
-        "validation_accuracy": (
-            "validation accuracy of the averaged weights",
-            "validation_accuracy",
-        ),
-        "train_loss": ("mean training loss of the steps of the epoch", "train_loss"),
+        **of_epoch(),
         "seconds": ("seconds of training and validation", "seconds"),
         "params_m": ("parameters in millions", lambda e: members[e.candidate].params / 1e6),
         "macs_m": (

@@ -33,7 +33,7 @@ def tournament(contents: Contents, figures: Figures) -> Html:
         f"The search had {plural(len(rounds), 'round')} and eliminated "
         f"{plural(eliminated, 'candidate')}. The candidates of a group are trained side by side. "
         "After each round they are ranked and the worst are eliminated, until only the champion is "
-        f"left. Their score is: {_score_words(contents.rule, contents.score)}, in "
+        f"left. Their score is: {_score_words(contents.rule, contents.judged_by)}, in "
         f"percent{_beyond(rounds)}. Candidates above the dashed line went on."
     )
     if any(not decided.eliminated for decided in rounds):

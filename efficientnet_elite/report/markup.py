@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import shlex
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Name to (light, dark). Light values must differ from each other: figures are drawn with them, and
 # in the page each is replaced by its variable so that it follows the reader's theme.
@@ -130,6 +136,14 @@ details{margin-top:12px}
 summary{cursor:pointer;font-weight:600;font-size:14px}
 .skipped{font-size:13px;padding-left:1.4em;overflow-wrap:anywhere}
 .skipped span{color:var(--muted)}
+.album{display:grid;grid-template-columns:repeat(auto-fill,minmax(132px,1fr));gap:16px 14px}
+.album figure{min-width:0}
+.album img{display:block;width:100%;max-width:160px;aspect-ratio:1;object-fit:contain;
+  background:var(--panel);border-radius:4px}
+.album figcaption{font-size:12px;line-height:1.35;margin-top:4px}
+.album span{display:block;overflow-wrap:anywhere}
+.album .answer{color:var(--ink);font-weight:600}
+.album .file{color:var(--faint)}
 footer{margin-top:64px;padding-top:16px;padding-bottom:40px;color:var(--muted);font-size:13px}
 @media (max-width:560px){
   main,header,footer{padding-left:16px;padding-right:16px}
@@ -154,7 +168,7 @@ footer{margin-top:64px;padding-top:16px;padding-bottom:40px;color:var(--muted);f
 """
 
 
-_VOID = ("meta", "br")
+_VOID = ("meta", "br", "img")
 
 
 class Html(str):
@@ -190,6 +204,30 @@ def join(*content: Content) -> Html:
             if piece is not None
         )
     )
+
+
+def document(title: str, header: Html, sections: Iterable[Html | None], end: Html) -> str:
+    """A whole page, which loads no other file: the style sheet is in it and pictures must be."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("title", title),
+        tag("style", Html(sheet())),
+    )
+    body = tag("body", header, tag("main", *sections), end)
+    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def data_url(picture: np.ndarray) -> str:
+    """A picture, uint8 (height, width), (height, width, 1) or (height, width, 3), within a page."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(picture.squeeze()).save(content, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 def command(name: str, workdir: Path, *flags: str) -> Html:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from efficientnet_elite.device.costs import METRICS
-from efficientnet_elite.report import eliminations, markup, record, tables, verdict
+from efficientnet_elite.report import eliminations, mistakes_page, record, tables, verdict
+from efficientnet_elite.report.artefacts import Artefacts
 from efficientnet_elite.report.contents import Contents, Figures
 from efficientnet_elite.report.figures import Figure
 from efficientnet_elite.report.markup import (
     Html,
     command,
+    document,
     join,
     listed,
     missing,
@@ -26,31 +29,24 @@ from efficientnet_elite.text import duration, percent, quantity
 
 def render(contents: Contents, figures: Figures) -> str:
     """The whole page."""
-    title = f"{contents.summary.dataset}: Network Candidate Search"
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("title", title),
-        tag("style", Html(markup.sheet())),
-    )
     sections = (
+        _selection(contents),
         verdict.section(contents),
         _tradeoffs(contents, figures),
         _champions(contents),
+        mistakes_page.section(contents.mistakes, figures.mistakes),
         _curves(contents, figures),
         eliminations.tournament(contents, figures),
         eliminations.other_rules(contents),
         _candidates(contents),
+        _others(contents),
         record.cost(contents),
         record.time(contents),
-        record.images(contents),
+        record.images(contents.meta["data"], contents.artefacts.dataset.get("class_counts", {})),
         record.settings(contents),
     )
-    body = tag("body", _header(contents), tag("main", *sections), _footer(contents))
-    return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
+    title = f"{contents.summary.dataset}: Network Candidate Search"
+    return document(title, _header(contents), sections, footer(contents.workdir, contents.written))
 
 
 def _header(contents: Contents) -> Html:
@@ -66,9 +62,9 @@ def _header(contents: Contents) -> Html:
         )
     )
     facts = (
-        ("Candidates", str(len(summary.members))),
-        ("Cost groups", str(len(summary.groups))),
-        ("Champions", str(len(contents.champions))),
+        ("Candidates", str(sum(len(group.members) for group in contents.groups))),
+        ("Cost groups", str(len(contents.groups))),
+        ("Champions", str(sum(group.champion is not None for group in contents.groups))),
         ("Pool", summary.pool),
         ("Seed", str(summary.seed)),
         ("State", state),
@@ -94,7 +90,8 @@ def _header(contents: Contents) -> Html:
     )
 
 
-def _figure(heading: str, figure: Figure, *caption: str) -> Html:
+def figure_with(heading: str, figure: Figure, *caption: str) -> Html:
+    """A figure with its heading and caption."""
     return tag("figure", tag("h3", heading), Html(figure.svg), tag("figcaption", *caption))
 
 
@@ -103,7 +100,7 @@ def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
     bars = "" if score == "mIoU" else " Vertical bars are 95 % confidence intervals."
     if figures.size:
         shown.append(
-            _figure(
+            figure_with(
                 f"{titled(score)} against file size",
                 figures.size,
                 "Filled circles, joined by the line, are the Pareto front. A hollow circle means "
@@ -112,7 +109,7 @@ def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
         )
     if figures.latency:
         shown.append(
-            _figure(
+            figure_with(
                 f"{titled(score)} against latency",
                 figures.latency,
                 f"Median latency of one inference of the int8 file with "
@@ -121,7 +118,7 @@ def _tradeoffs(contents: Contents, figures: Figures) -> Html | None:
             )
         )
     pictures = tag("div", *shown, class_="pair") if shown else None
-    compared = _options(contents.options, score)
+    compared = _options(contents.options, score if contents.options.tested else contents.judged_by)
     if not (pictures or compared):
         return None
     return tag("section", tag("h2", f"What {score} costs"), pictures, compared)
@@ -179,33 +176,40 @@ def _champions(contents: Contents) -> Html | None:
             *notes,
         ]
     if any(export.int8_latency for export in exports):
-        benchmark = contents.artefacts
-        notes.append(
-            f"Latency is that of {plural(benchmark.runs or 0, 'inference')} of each file with "
-            f"batch size 1 and {plural(benchmark.threads or 1, 'thread')} in "
-            f"{benchmark.host.get('runtime', 'LiteRT')}; the files took turns."
-        )
+        notes.append(how_latency_was_measured(contents.artefacts))
     elif exports:
-        remark = missing(
-            "No latency has been measured. Measure it with ",
-            command("benchmark", contents.workdir),
-            ".",
-        )
+        remark = no_latency(contents.workdir)
     return tag(
         "section",
         tag("h2", "Champions"),
-        tables.champions(contents.champions, contents.score),
+        tables.champions(contents.champions, contents.score, contents.judged_by),
         note(" ".join(notes)),
         remark,
-        tables.verification(contents.champions),
+        tables.verification(exports),
+    )
+
+
+def how_latency_was_measured(benchmark: Artefacts) -> str:
+    """A sentence on the benchmark."""
+    return (
+        f"Latency is that of {plural(benchmark.runs or 0, 'inference')} of each file with "
+        f"batch size 1 and {plural(benchmark.threads or 1, 'thread')} in "
+        f"{benchmark.host.get('runtime', 'LiteRT')}; the files took turns."
+    )
+
+
+def no_latency(workdir: Path) -> Html:
+    """How to measure latencies."""
+    return missing(
+        "No latency has been measured. Measure it with ", command("benchmark", workdir), "."
     )
 
 
 def _chosen_by(contents: Contents) -> str:
     if contents.meta["config"]["select"] != "int8":
-        return f"Champions were chosen by float32 validation {contents.score}."
+        return f"Champions were chosen by float32 validation {contents.judged_by}."
     return (
-        f"Champions were chosen by validation {contents.score}, in the last eliminations by "
+        f"Champions were chosen by validation {contents.judged_by}, in the last eliminations by "
         "that of the int8 networks."
     )
 
@@ -219,7 +223,7 @@ def _curves(contents: Contents, figures: Figures) -> Html:
         tag("h2", "Learning curves"),
         tag(
             "p",
-            f"The curves show validation {contents.score} after every epoch. A cross marks "
+            f"The curves show validation {contents.judged_by} after every epoch. A cross marks "
             "where a candidate was eliminated. Candidates are ranked by the score of the rule of "
             "elimination, as the next section explains. An eliminated candidate can therefore have "
             "a higher accuracy than one that went on.",
@@ -248,7 +252,7 @@ def _curve(group: Group, figure: Figure) -> Html:
     waiting = [m.name for m in group.members if m.state is State.RACING and not m.epochs_done]
     if waiting:
         caption += ["Not started: ", listed(waiting), "."]
-    return _figure(f"Group {group.number}", figure, *caption)
+    return figure_with(f"Group {group.number}", figure, *caption)
 
 
 def _candidates(contents: Contents) -> Html:
@@ -260,6 +264,27 @@ def _candidates(contents: Contents) -> Html:
     )
 
 
+def _selection(contents: Contents) -> Html | None:
+    """Says that not all groups are shown in full; None where they are."""
+    if not contents.others:
+        return None
+    shown = len(contents.summary.groups)
+    return note(
+        f"This page shows {shown} of {len(contents.groups)} groups, those with the most accurate "
+        "champions. All that it says, counts in its head and times apart, is about them. ",
+        "The other groups are listed at its end. All data: ",
+        command("report", contents.workdir, "--format=json"),
+        ".",
+    )
+
+
+def _others(contents: Contents) -> Html | None:
+    """The groups that are not shown in full, one line each; None where there are none."""
+    if not contents.others:
+        return None
+    return tag("section", tag("h2", "Other groups"), tables.groups(contents.others))
+
+
 def _over_limits(reasons: Mapping[str, str]) -> Html | None:
     """Candidates that were excluded, to be unfolded; None where there are none."""
     if not reasons:
@@ -268,14 +293,15 @@ def _over_limits(reasons: Mapping[str, str]) -> Html | None:
     return tag("details", tag("summary", text), tables.keys(list(reasons.items())))
 
 
-def _footer(contents: Contents) -> Html:
+def footer(workdir: Path, written: str) -> Html:
+    """How the page was made, and where its data are."""
     return tag(
         "footer",
-        join(f"Written {contents.written} by ", command("report", contents.workdir), ". "),
+        join(f"Written {written} by ", command("report", workdir), ". "),
         "Figures as PNG files: ",
         tag("code", "report/"),
         " beside this page. To write all data of this page, run ",
-        command("report", contents.workdir, "--format=json"),
+        command("report", workdir, "--format=json"),
         ", or ",
         tag("code", "csv"),
         ".",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
-from efficientnet_elite.report.columns import Columns, Table, joined, table
+from efficientnet_elite.report.columns import Columns, Table, joined, of_epoch, table
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.search.decisions import decision_text
 
@@ -149,15 +150,7 @@ def repeat_curves(contents: Contents) -> Table:
         "repeat": ("name of the repeat", lambda pair: pair[0].name),
         "candidate": ("the candidate that was trained", lambda pair: pair[0].candidate),
         "seed": ("number added to the seed of the search", lambda pair: pair[0].seed),
-        "epoch": ("number of the epoch, from 1", lambda pair: pair[1].epoch),
-        "validation_accuracy": (
-            "validation accuracy of the averaged weights",
-            lambda pair: pair[1].validation_accuracy,
-        ),
-        "train_loss": (
-            "mean training loss of the steps of the epoch",
-            lambda pair: pair[1].train_loss,
-        ),
+        **of_epoch(itemgetter(1)),
         "seconds": ("seconds of training and validation", lambda pair: pair[1].seconds),
     }
     repeats = [training for training in contents.trainings if training.seed]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from efficientnet_elite.report import tables
+from efficientnet_elite.report.artefacts import Artefacts
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.cost import ForecastCheck
 from efficientnet_elite.report.markup import Html, note, plural, tag
 from efficientnet_elite.search.schedule import asked_schedule, schedule_of
-from efficientnet_elite.search.starts import RANDOM, start_of_search
+from efficientnet_elite.search.starts import RANDOM, Start, start_of_search
 from efficientnet_elite.text import duration
 
 
@@ -88,9 +90,14 @@ def time(contents: Contents) -> Html | None:
     return tag("section", tag("h2", "Where the time went"), tables.times(seconds))
 
 
-def images(contents: Contents) -> Html:
-    """The data set, its split, and what was left out."""
-    data = contents.meta["data"]
+def images(data: Mapping[str, Any], counts: Mapping[str, Sequence[int] | None]) -> Html:
+    """The data set, its split, and what was left out.
+
+    Args:
+      data: its ``name``, ``labels``, ``sizes`` of the parts, ``fingerprint`` and ``skipped``
+        images; None for these where it is not known.
+      counts: part to the number of images of each class; parts may be missing.
+    """
     labels, skipped = data["labels"], data["skipped"]
     sizes = [(part, f"{count:,}") for part, count in data["sizes"].items()]
     shown = ", ".join(labels[:30]) + (
@@ -106,8 +113,26 @@ def images(contents: Contents) -> Html:
         "section",
         tag("h2", "Images"),
         tables.keys(rows),
-        _skipped(skipped),
+        _class_counts(labels, counts),
+        None if skipped is None else _skipped(skipped),
     )
+
+
+def _class_counts(labels: Sequence[str], counts: Mapping[str, Sequence[int] | None]) -> Html | None:
+    """Images of each class in each part; None where they are not known."""
+    known = {part: each for part, each in counts.items() if each}
+    if not known:
+        return None
+    head = tables.heads("Class", *((part.capitalize(), "images") for part in known))
+    rows = [
+        tag(
+            "tr",
+            tag("th", label, scope="row"),
+            *(tag("td", f"{each[number]:,}") for each in known.values()),
+        )
+        for number, label in enumerate(labels)
+    ]
+    return tag("details", tag("summary", "Images of each class"), tables.framed(head, rows))
 
 
 _SKIPPED_SHOWN = 500
@@ -134,41 +159,70 @@ _TITLES = {"train": "Training"}
 
 def settings(contents: Contents) -> Html:
     """Everything the search was asked for and ran on."""
-    config = dict(contents.meta["config"])
-    nested = {name: config.pop(name) for name in list(config) if isinstance(config[name], dict)}
-    parts = {"Search": config}
-    parts |= {_TITLES.get(name, name.capitalize()): values for name, values in nested.items()}
-    host = contents.artefacts.host
     machine = [
         ("search ran on", contents.meta.get("machine") or "unknown"),
         ("started", contents.meta.get("started", "")),
     ]
-    machine += [(f"benchmark, {key}", value) for key, value in host.items()]
+    return setting_blocks(
+        contents.meta["config"],
+        "Search",
+        start_of_search(contents.meta),
+        contents.meta["versions"],
+        [*machine, *benchmark_machine(contents.artefacts)],
+    )
+
+
+def benchmark_machine(artefacts: Artefacts) -> list[tuple[str, str]]:
+    """The machine that latencies were measured on; nothing where they were not."""
+    return [(f"benchmark, {key}", value) for key, value in artefacts.host.items()]
+
+
+def setting_blocks(
+    config: Mapping[str, Any],
+    of: str,
+    start: Start | None,
+    versions: Mapping[str, str],
+    machine: Iterable[tuple[str, str]],
+) -> Html:
+    """The section of settings.
+
+    Args:
+      config: the settings; those in inner mappings get a block of their own.
+      of: title of the block of the others.
+      start: what networks started from; None for random weights.
+      versions: package to version.
+      machine: what is known about machines.
+    """
+    config = dict(config)
+    nested = {name: config.pop(name) for name in list(config) if isinstance(config[name], dict)}
+    parts = {of: config}
+    parts |= {_TITLES.get(name, name.capitalize()): values for name, values in nested.items()}
     blocks = [
         (name, [(k, _value(v)) for k, v in values.items()])
         for name, values in parts.items()
         if any(value is not None for value in values.values())  # of the limits none may be set
     ]
-    blocks += [("Start", _start(contents))]
-    blocks += [("Versions", list(contents.meta["versions"].items())), ("Machine", machine)]
+    blocks += [("Start", _start(start)), ("Versions", [*versions.items()])]
+    blocks += [("Machine", [*machine])]
     return tag(
         "section",
         tag("h2", "Settings"),
         tag(
             "div",
-            *(tag("div", tag("h3", name), tables.keys(rows)) for name, rows in blocks),
+            *(tag("div", tag("h3", name), tables.keys(rows)) for name, rows in blocks if rows),
             class_="columns",
         ),
     )
 
 
-def _start(contents: Contents) -> list[tuple[str, str]]:
+def _start(start: Start | None) -> list[tuple[str, str]]:
     """What the networks started from."""
-    start = start_of_search(contents.meta)
     if start is None:
         return [("networks start from", RANDOM)]
     rows = [("networks start from", start.text), ("read from", start.origin)]
     rows += [("its SHA-256", start.sha256)]
+    if start.deviation:
+        rows += [("differs from its origin in", start.deviation)]
     if start.from_scratch:
         rows += [(f"start from {RANDOM}", ", ".join(start.from_scratch))]
     return rows

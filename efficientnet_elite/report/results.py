@@ -19,7 +19,8 @@ class Champion:
     """A group's champion; ``export`` is None before its export, ``on_front`` only with it.
 
     ``int8_validation`` is its int8 accuracy on the validation part after its last epoch; None where
-    it was not measured or there is no int8 form.
+    it was not measured or there is no int8 form. ``noise`` is the standard deviation of a
+    validation accuracy, see `search.champions.noise`.
     """
 
     group: int
@@ -27,9 +28,12 @@ class Champion:
     export: Export | None
     on_front: bool
     int8_validation: float | None = None
+    noise: float = 0.0
 
 
-def champions(summary: Summary, artefacts: Artefacts, int8: Int8) -> list[Champion]:
+def champions(
+    summary: Summary, artefacts: Artefacts, int8: Int8, noise: float = 0.0
+) -> list[Champion]:
     """All champions so far; the Pareto front is that of int8 accuracy, file size and latency.
 
     Latency counts only where it was measured for every export.
@@ -54,7 +58,7 @@ def champions(summary: Summary, artefacts: Artefacts, int8: Int8) -> list[Champi
         if on_front
     }
     return [
-        Champion(group, member, export, member.name in front, _validated(member, int8))
+        Champion(group, member, export, member.name in front, _validated(member, int8), noise)
         for group, member, export in crowned
     ]
 
@@ -76,12 +80,20 @@ def validated(champions: Sequence[Champion]) -> tuple[str, list[float]]:
     return "float32", [champion.member.last_score or 0.0 for champion in champions]
 
 
+def given_up(champions: Sequence[Champion]) -> float:
+    """Accuracy, 0..1, that a smaller model may cost: `WORTHWHILE`, or the noise where it is more.
+
+    Champions that are closer to each other than the noise are ties.
+    """
+    return max([WORTHWHILE, *(champion.noise for champion in champions)])
+
+
 def choices(champions: Sequence[Champion]) -> list[tuple[str, Export]]:
     """The champions on the Pareto front, each with its advantage; the recommended one first.
 
     The recommended champion is the one with the smallest int8 file among those with a *validation*
-    accuracy (see `validated`) of at most `WORTHWHILE` below the best. The test part is not used for
-    this choice. Champions without an advantage of their own come last, the most accurate first.
+    accuracy (see `validated`) that is at most `given_up` below the best. The test part is not used
+    for this choice. Champions without an advantage of their own come last, the most accurate first.
     """
     exports = [champion.export for champion in champions if champion.export]
     if not exports:
@@ -89,7 +101,7 @@ def choices(champions: Sequence[Champion]) -> list[tuple[str, Export]]:
     if len(exports) == 1:
         return [("The only one", exports[0])]
     _, accuracies = validated([champion for champion in champions if champion.export])
-    least = max(accuracies) - WORTHWHILE - 1e-12
+    least = max(accuracies) - given_up(champions) - 1e-12
     close = [e for e, accuracy in zip(exports, accuracies, strict=True) if accuracy >= least]
     timed = [(e.int8_latency.median_ms, e.int8_bytes, e) for e in exports if e.int8_latency]
     titles = [

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 from efficientnet_elite.device.costs import METRICS
-from efficientnet_elite.report.artefacts import Latency
+from efficientnet_elite.report.artefacts import Export, Latency
 from efficientnet_elite.report.cost import GroupCost
 from efficientnet_elite.report.markup import Html, join, listed, tag, titled
 from efficientnet_elite.report.results import Champion
@@ -42,34 +42,36 @@ def words(name: str) -> Html:
     return tag("th", name, scope="col", class_="words")
 
 
-def champions(rows: Sequence[Champion], score: str) -> Html:
+def champions(rows: Sequence[Champion], score: str, judged_by: str) -> Html:
     """Champions with their scores, costs and latency; a dot marks the Pareto front.
 
+    On the test part the score is ``score``, on the validation part ``judged_by``.
     Columns without any known value are left out.
     """
     cells = [[_champion(row)[key] for key in _COLUMNS] for row in rows]
     known = [place for place in range(len(_COLUMNS)) if any(row[place] != NONE for row in cells)]
     heads_known = [list(_COLUMNS.items())[place] for place in known]
+    names = titled(score), titled(judged_by)
     spans = [
         tag("th", title and tag("span", title), colspan=str(len(list(columns))), scope="colgroup")
-        for title, columns in groupby(heads_known, lambda head: head[1][0].format(titled(score)))
+        for title, columns in groupby(heads_known, lambda head: head[1][0].format(*names))
     ]
-    names = [name for _, (_, name) in heads_known]
+    columns = [name for _, (_, name) in heads_known]
     body = [
         tag("tr", _name(row), *(tag("td", texts[place]) for place in known))
         for row, texts in zip(rows, cells, strict=True)
     ]
-    head = join(tag("tr", tag("th"), *spans), heads("Champion", *names))
+    head = join(tag("tr", tag("th"), *spans), heads("Champion", *columns))
     return framed(head, body)
 
 
 # Key to the title that it shares with its neighbours, and its own.
 _COLUMNS: Mapping[str, tuple[str, Column]] = {
     "group": ("", "Group"),
-    "int8_test": ("{}, %", ("int8", "test")),
-    "float_test": ("{}, %", ("float32", "test")),
-    "int8_validation": ("{}, %", ("int8", "validation")),
-    "float_validation": ("{}, %", ("float32", "validation")),
+    "int8_test": ("{0}, %", ("int8", "test")),
+    "float_test": ("{0}, %", ("float32", "test")),
+    "int8_validation": ("{1}, %", ("int8", "validation")),
+    "float_validation": ("{1}, %", ("float32", "validation")),
     "int8_kb": ("File, kB", "int8"),
     "float_kb": ("File, kB", "float32"),
     "int8_median": ("Latency, ms", ("int8", "median")),
@@ -98,9 +100,9 @@ def _champion(champion: Champion) -> Mapping[str, str]:
             "float_test": share(export.float_accuracy),
             "int8_kb": f"{export.int8_bytes / 1000:,.0f}",
             "float_kb": f"{export.float_bytes / 1000:,.0f}",
-            "int8_median": _latency(export.int8_latency, "median_ms"),
-            "int8_p90": _latency(export.int8_latency, "p90_ms"),
-            "float_median": _latency(export.float_latency, "median_ms"),
+            "int8_median": milliseconds(export.int8_latency, "median_ms"),
+            "int8_p90": milliseconds(export.int8_latency, "p90_ms"),
+            "float_median": milliseconds(export.float_latency, "median_ms"),
         }
     return texts
 
@@ -115,7 +117,8 @@ def share(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f}"
 
 
-def _latency(latency: Latency | None, field: str) -> str:
+def milliseconds(latency: Latency | None, field: str) -> str:
+    """A latency's ``median_ms`` or ``p90_ms``."""
     return NONE if latency is None else three_digits(getattr(latency, field))
 
 
@@ -167,9 +170,8 @@ def _option(option: Option, metrics: Sequence[str]) -> Html:
     )
 
 
-def verification(rows: Sequence[Champion]) -> Html | None:
+def verification(exports: Sequence[Export]) -> Html | None:
     """How exported files were checked; None where there are none."""
-    exports = [champion.export for champion in rows if champion.export]
     if not exports:
         return None
     head = heads(
@@ -223,6 +225,23 @@ def candidates(groups: Sequence[Group]) -> Html:
 
 
 _ROW_CLASS = {"champion": "won", "eliminated": "out", "failed": "failed"}
+
+
+def groups(rows: Sequence[Group]) -> Html:
+    """Groups with their champions, one line each."""
+    head = tag("tr", words("Group"), column("Candidates"), words("Champion"), column("Epochs"),
+               column(("Validation", "%")))  # fmt: skip
+    body = []
+    for group in rows:
+        champion = next((m for m in group.members if m.name == group.champion), None)
+        cells = (
+            str(len(group.members)),
+            group.champion or NONE,
+            str(sum(member.epochs_done for member in group.members)),
+            share(champion.last_score if champion else None),
+        )
+        body.append(tag("tr", tag("td", str(group.number)), *(tag("td", c) for c in cells)))
+    return framed(head, body)
 
 
 def _candidate(member: Member) -> Html:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from efficientnet_elite.device.costs import METRICS, Measured
-from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.device.costs import METRICS, Measured, computed
 from efficientnet_elite.report import pareto
 from efficientnet_elite.report.results import Champion, validated
 from efficientnet_elite.search.candidates import Candidate
@@ -79,7 +77,7 @@ def options(
     known = []
     for champion in compared:
         name = champion.member.name
-        costs = _specified(specs[name])
+        costs = computed(specs[name])
         costs |= {metric: table[name] for metric, table in measured.items() if name in table}
         known.append(costs | _exported(champion))
     everywhere = [name for name in METRICS if all(name in costs for costs in known)]
@@ -108,18 +106,6 @@ def options(
     )
     partly = tuple(name for name in somewhere if name not in everywhere)
     return Options(tested, kind, tuple(everywhere), partly, rows)
-
-
-def _specified(spec: ArchSpec) -> dict[str, float]:
-    """Every cost metric that can be computed for a network."""
-    computed = {}
-    for name, metric in METRICS.items():
-        if metric.of is not None:
-            try:
-                computed[name] = metric.of(spec)
-            except UserError:  # there is no estimate for one of its operations
-                continue
-    return computed
 
 
 def _exported(champion: Champion) -> dict[str, float]:

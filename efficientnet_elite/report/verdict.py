@@ -6,7 +6,8 @@ from efficientnet_elite.report import tables
 from efficientnet_elite.report.artefacts import Export
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.markup import Html, command, missing, note, plural, tag
-from efficientnet_elite.report.results import WORTHWHILE, choices, validated
+from efficientnet_elite.report.results import choices, given_up, validated
+from efficientnet_elite.search.champions import ties
 from efficientnet_elite.text import percent
 
 _CARDS = 4
@@ -25,15 +26,23 @@ def section(contents: Contents) -> Html:
     if len(exports) == 1:
         verdict += [", the only champion that has been exported."]
     else:
-        kind, _ = validated([c for c in contents.champions if c.export])
+        exported = [c for c in contents.champions if c.export]
+        kind, accuracies = validated(exported)
+        points = 100 * given_up(exported)
         verdict += [
-            f": the smallest champion within {100 * WORTHWHILE:g} point of the best {kind} "
-            f"validation {contents.score}."
+            f": the smallest champion within {points:.2g} point{'s' * (points != 1)} of the best "
+            f"{kind} validation {contents.judged_by}."
         ]
+        names = [c.member.name for c in exported]
+        if tied := ties(dict(zip(names, accuracies, strict=True)), exported[0].noise):
+            verdict += [
+                f" {', '.join(tied)} are ties: their differences are smaller than the noise, "
+                f"{100 * exported[0].noise:.2g} points."
+            ]
         if contents.meta["config"]["select"] == "int8" != kind:
             problems.append(missing(_NOT_INT8))
     score = contents.score
-    cards = [_card(role, export, score, best=export is first) for role, export in chosen[:_CARDS]]
+    cards = [card(role, export, score, best=export is first) for role, export in chosen[:_CARDS]]
     others = ", ".join(export.name for _, export in chosen[_CARDS:])
     more = f"Also on the Pareto front: {others}. " if others else ""
     return tag(
@@ -45,7 +54,7 @@ def section(contents: Contents) -> Html:
         note(
             f"{more}The {contents.score} is that of the int8 files, measured on "
             f"{plural(first.test_images, 'test image')} that the search used for no decision. "
-            f"{_certainty(first)}"
+            f"{certainty(first)}"
         ),
         _left_out(contents),
         *problems,
@@ -60,13 +69,14 @@ _NOT_INT8 = (
 
 def _what_it_is(contents: Contents) -> str:
     """What the page is about, for readers who see such a page for the first time."""
-    summary = contents.summary
-    candidates = plural(len(summary.members), "candidate network")
+    groups = contents.groups
+    members = sum(len(group.members) for group in groups)
+    candidates = plural(members, "candidate network")
     text = (
-        f"{candidates} in {plural(len(summary.groups), 'group')} of similar cost were trained. The "
+        f"{candidates} in {plural(len(groups), 'group')} of similar cost were trained. The "
         "worse ones were eliminated early; the last one of each group, its champion, was trained "
         "to the end and converted to int8. "
-        if len(summary.members) > len(summary.groups)
+        if members > len(groups)
         else f"{candidates} were trained and converted to int8. Each is alone in its cost group "
         "and therefore its champion. "
     )
@@ -97,7 +107,8 @@ def _time_was_up(contents: Contents) -> Html | None:
     )
 
 
-def _certainty(export: Export) -> str:
+def certainty(export: Export) -> str:
+    """How far the score of an export may be from its true value."""
     if export.interval is None:
         return (
             "mIoU is the intersection of the predicted and the true pixels of a class divided by "
@@ -141,14 +152,15 @@ def _how_to_export(contents: Contents) -> tuple[str, ...]:
     return ("Export with ", command("export", contents.workdir), ".")
 
 
-def _card(role: str, export: Export, score: str, *, best: bool) -> Html:
+def card(role: str | None, export: Export, score: str, *, best: bool) -> Html:
+    """An export in short, with its role among others if there are any."""
     rows = [("int8 file", f"{export.int8_bytes / 1000:,.0f} kB")]
     if export.int8_latency:
         rows.append(("Latency, median", f"{tables.three_digits(export.int8_latency.median_ms)} ms"))
     rows.append((f"float32 {score}", percent(export.float_accuracy)))
     return tag(
         "div",
-        tag("p", role, class_="role"),
+        role and tag("p", role, class_="role"),
         tag("p", export.name, class_="name"),
         tag("p", percent(export.int8_accuracy), class_="big"),
         tag("p", f"int8 test {score}", class_="unit"),

@@ -123,18 +123,25 @@ def pool_candidates(
     *,
     base_resolution: int = IMAGENET_RESOLUTION,
     classes: int = 1000,
+    channels: int = 3,
     groups: int | None = None,
     metrics: Sequence[str] = PAPER_METRICS,
     method: str | None = None,
 ) -> tuple[Candidate, ...]:
     """All candidates of a pool with their groups, see `pool_members` and `group_candidates`."""
-    members = pool_members(pool, base_resolution=base_resolution, classes=classes)
+    members = pool_members(
+        pool, base_resolution=base_resolution, classes=classes, channels=channels
+    )
     return group_candidates(pool, members, groups=groups, metrics=metrics, method=method)
 
 
 @cache
 def pool_members(
-    pool: str, *, base_resolution: int = IMAGENET_RESOLUTION, classes: int = 1000
+    pool: str,
+    *,
+    base_resolution: int = IMAGENET_RESOLUTION,
+    classes: int = 1000,
+    channels: int = 3,
 ) -> tuple[Candidate, ...]:
     """All candidates of a pool, family by family, heaviest coefficients first, all in group 0.
 
@@ -147,6 +154,7 @@ def pool_members(
         same side; each network then appears once, under its first coefficients, and those that do
         not fit into their input are left out.
       classes: number of classes.
+      channels: of the input images: 3, or 1 for greyscale.
     """
     families = families_of_pool(pool)
     if base_resolution < 8:
@@ -154,7 +162,7 @@ def pool_members(
     candidates: dict[tuple[object, ...], Candidate] = {}
     for family, variant in families:
         for name, setting in family.pool(base_resolution):
-            spec = variant_spec(family, variant, name, setting, classes)
+            spec = variant_spec(family, variant, name, setting, classes, channels)
             if fits(spec):
                 # Neighbouring coefficients may round to one network, which then appears once.
                 network = family.name, variant, spec.input_shape, spec.blocks
@@ -258,6 +266,8 @@ def select(
     *,
     base_resolution: int,
     classes: int,
+    channels: int = 3,
+    stages: bool = False,
     groups: int | None = None,
     metrics: Sequence[str] = PAPER_METRICS,
     method: str | None = None,
@@ -271,7 +281,8 @@ def select(
     measured. Groups are made of the remaining candidates, so that no group is left empty by limits.
 
     Args:
-      pool, base_resolution, classes: see `pool_members`.
+      pool, base_resolution, classes, channels: see `pool_members`.
+      stages: whether classifiers read all stages, see `ArchSpec.reading_stages`.
       groups, metrics, method: see `group_candidates`.
       limits: limits of the device.
       shown: further metrics of which the values are wanted.
@@ -281,7 +292,10 @@ def select(
       UserError: no candidate is within the limits, or a metric cannot be measured.
     """
     needed = costs.to_measure([*metrics, *limits_lib.ceilings(limits), *shown])
-    remaining = pool_members(pool, base_resolution=base_resolution, classes=classes)
+    members = pool_members(
+        pool, base_resolution=base_resolution, classes=classes, channels=channels
+    )
+    remaining = tuple(replace(c, spec=c.spec.reading_stages(stages)) for c in members)
     costly = {
         name: None for name, metric in limits_lib.metrics_by_limit().items() if metric in needed
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.rules import Curve, fluctuation, sampling_noise
 from efficientnet_elite.search.tournament import Standing
 from efficientnet_elite.search.workdir import champions_path
 from efficientnet_elite.training.outcome import Int8Result
@@ -22,7 +23,11 @@ def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str
       standings: group number to where its tournament stands at the end.
     """
     candidates = {candidate.name: candidate for candidate in ledger.candidates()}
-    epochs, int8 = ledger.epochs(), ledger.int8()
+    crowned = [standing.champion for standing in standings.values() if standing.champion]
+    epochs, int8 = ledger.epochs(crowned), ledger.int8()
+    curves = {name: [e.validation_accuracy for e in done] for name, done in epochs.items()}
+    deviation = noise(list(curves.values()), ledger.meta().get("validation_images"))
+    tied = ties({name: curve[-1] for name, curve in curves.items()}, deviation)
     return [
         {
             "name": champion,
@@ -34,11 +39,36 @@ def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str
             "depth": candidates[champion].depth,
             "epochs": len(epochs[champion]),
             "validation_accuracy": epochs[champion][-1].validation_accuracy,
+            "ties": [name for name in tied if name != champion] if champion in tied else [],
             **_in_int8(int8.get(champion, {}).get(len(epochs[champion]))),
         }
         for group, standing in sorted(standings.items())
         if (champion := standing.champion) is not None and champion in epochs
     ]
+
+
+def noise(curves: Sequence[Curve], images: float | None) -> float:
+    """Standard deviation of a champion's last validation accuracy, as `rules.Rule.noise` has it.
+
+    Args:
+      curves: validation accuracies of the champions, 0..1, by epoch.
+      images: validation images; None where the number is not known.
+    """
+    if not curves:
+        return 0.0
+    return max(fluctuation(curves), 0.0 if images is None else sampling_noise(curves, images))
+
+
+def ties(accuracies: Mapping[str, float], noise: float) -> list[str]:
+    """The champions that cannot be told from the most accurate one, with it; none if it is alone.
+
+    Args:
+      accuracies: name of each champion to its validation accuracy.
+      noise: a smaller gap is too close to call.
+    """
+    best = max(accuracies.values(), default=0.0)
+    tied = [name for name, value in accuracies.items() if best - value < noise or value == best]
+    return tied if len(tied) > 1 else []
 
 
 def _in_int8(result: Int8Result | None) -> dict[str, float | None]:

@@ -44,10 +44,7 @@ class Elimination:
         """
         if not self.racing:
             return []
-        losses = None
-        if self.losses is not None:
-            losses = [self.losses.get(name, ())[: self.epoch] for name in self.racing]
-        scores = self.rule.scores(self._accuracies(), losses)
+        scores = self.rule.scores(self._accuracies(), self._losses())
         ranking = [
             (name, self._with_int8(name, score))
             for name, score in zip(self.racing, scores, strict=True)
@@ -109,6 +106,15 @@ class Elimination:
                 )
             )
         return decisions
+
+    def is_ready(self) -> bool:
+        """Whether the candidates have learned enough to be compared, see `Rule.is_ready`."""
+        return self.rule.is_ready(self._losses())
+
+    def _losses(self) -> list[Sequence[float]] | None:
+        if self.losses is None:
+            return None
+        return [self.losses.get(name, ())[: self.epoch] for name in self.racing]
 
     def _accuracies(self) -> list[Sequence[float]]:
         return [self.scores[name][: self.epoch] for name in self.racing]

@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from math import nan
@@ -39,9 +39,10 @@ class Epoch:
     Attributes:
       candidate: name of the candidate or repeat.
       epoch: number of the epoch, from 1.
-      validation_accuracy: top-1 of the averaged weights on the validation part, 0..1.
+      validation_accuracy: score of the averaged weights on the validation part, 0..1.
       train_loss: mean training loss over the steps of the epoch.
       seconds: time of training and validation, without graph building.
+      top1, balanced: see `EpochResult`.
     """
 
     candidate: str
@@ -49,6 +50,8 @@ class Epoch:
     validation_accuracy: float
     train_loss: float
     seconds: float
+    top1: float | None = None
+    balanced: float | None = None
 
 
 def reason_unreadable(error: sqlite3.DatabaseError) -> str:
@@ -257,22 +260,32 @@ class Ledger:
                 [(key, json.dumps(value)) for key, value in meta.items()],
             )
 
-    def candidates(self) -> list[Candidate]:
-        """The pool as it was stored; read once, for `start` is the only one to write it."""
+    def candidates(self, groups: Collection[int] | None = None) -> list[Candidate]:
+        """The pool as it was stored, or some groups of it; all are read once, as none is added."""
+        if groups is not None:
+            return self._candidates_where(lambda group: group in groups)
         if not self._candidates:
-            rows = self._db.execute(
-                "SELECT name, family, width, depth, spec, grp FROM candidates ORDER BY position"
-            )
-            self._candidates = [
-                Candidate(name, family, width, depth, ArchSpec.from_json(spec), grp)
-                for name, family, width, depth, spec, grp in rows
-            ]
+            self._candidates = self._candidates_where(lambda group: True)
         return list(self._candidates)
+
+    def _candidates_where(self, chosen: Callable[[int], bool]) -> list[Candidate]:
+        rows = self._db.execute(
+            "SELECT name, family, width, depth, spec, grp FROM candidates ORDER BY position"
+        )
+        return [
+            Candidate(name, family, width, depth, ArchSpec.from_json(spec), group)
+            for name, family, width, depth, spec, group in rows
+            if chosen(group)
+        ]
 
     def repeats(self) -> list[Repeat]:
         """Trainings that measure the noise of scores."""
         rows = self._db.execute("SELECT name, candidate, seed FROM replicas ORDER BY name")
         return [Repeat(*row) for row in rows]
+
+    def select(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query, one after the other, for those who need not all that there is."""
+        return self._db.execute(query)
 
     # -- what happened ---------------------------------------------------------------------------
 
@@ -280,25 +293,28 @@ class Ledger:
         """Stores an epoch; the first record of an epoch stands, a repeated one changes nothing."""
         with self._writing():
             self._db.execute(
-                "INSERT OR IGNORE INTO epochs VALUES (?, ?, ?, ?, ?)",
-                (
-                    epoch.candidate,
-                    epoch.epoch,
-                    epoch.validation_accuracy,
-                    epoch.train_loss,
-                    epoch.seconds,
-                ),
+                "INSERT OR IGNORE INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(epoch)
             )
 
-    def epochs(self) -> dict[str, list[Epoch]]:
+    def epochs(self, names: Sequence[str] | None = None) -> dict[str, list[Epoch]]:
         """Name to its recorded epochs, in order and without gaps; absent where none are.
 
         Repeats are included, under their own names.
+
+        Args:
+          names: candidates or repeats; None for all.
         """
+        if names is not None:
+            found = (self._epochs_where("WHERE candidate = ?", name) for name in names)
+            return {name: epochs for part in found for name, epochs in part.items()}
+        return self._epochs_where("")
+
+    def _epochs_where(self, condition: str, *values: str) -> dict[str, list[Epoch]]:
         result: dict[str, list[Epoch]] = {}
         rows = self._db.execute(
-            "SELECT candidate, epoch, validation_accuracy, train_loss, seconds"
-            " FROM epochs ORDER BY candidate, epoch"
+            "SELECT candidate, epoch, validation_accuracy, train_loss, seconds, top1, balanced"
+            f" FROM epochs {condition} ORDER BY candidate, epoch",
+            values,
         )
         for row in rows:
             epoch = Epoch(*row)
@@ -366,14 +382,15 @@ class Ledger:
                 "INSERT OR IGNORE INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
             )
 
-    def decisions(self) -> dict[int, list[Decision]]:
-        """Group to its decisions, by round and rank."""
+    def decisions(self, group: int | None = None) -> dict[int, list[Decision]]:
+        """Group, all or the one given, to its decisions, by round and rank."""
         result: dict[int, list[Decision]] = {}
         rows = self._db.execute(
             "SELECT grp, round, epoch, candidate, score, rank, survives, close, cause, facts"
-            " FROM decisions ORDER BY grp, round, rank"
+            " FROM decisions WHERE ? IS NULL OR grp = ? ORDER BY grp, round, rank",
+            (group, group),
         )
-        names = {candidate.name for candidate in self.candidates()}
+        names = {name for (name,) in self._db.execute("SELECT name FROM candidates")}
         for group, number, epoch, name, score, rank, survives, close, cause, facts in rows:
             try:
                 if name not in names:
@@ -412,10 +429,12 @@ class Ledger:
 
     def record_elapsed(self, seconds: float) -> None:
         """Stores in the settings (``elapsed``) how long the search has been running in all."""
+        self.replace_meta("elapsed", seconds)
+
+    def replace_meta(self, key: str, value: Any) -> None:
+        """Stores one of the settings again."""
         with self._writing():
-            self._db.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('elapsed', ?)", (json.dumps(seconds),)
-            )
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
     def record_timing(
         self, phase: str, candidate: str, seconds: float, *, add: bool = False

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FORMAT = 5
+FORMAT = 6
 """Number of the format that this version writes (SQLite's ``user_version``)."""
 
 
@@ -27,6 +27,7 @@ CREATE TABLE replicas (
 CREATE TABLE epochs (
   candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
   validation_accuracy REAL NOT NULL, train_loss REAL NOT NULL, seconds REAL NOT NULL,
+  top1 REAL, balanced REAL,
   PRIMARY KEY (candidate, epoch));
 CREATE TABLE int8 (
   candidate TEXT NOT NULL REFERENCES candidates, epoch INTEGER NOT NULL,
@@ -181,5 +182,13 @@ def _parsed_reason(reason: str, *, scored: bool) -> tuple[str, dict[str, Any]]:
     return "ranked", facts
 
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {4: _from_4}
+# -- 5 to 6: an epoch has top-1 and balanced accuracy ---------------------------------------------
+
+
+def _from_5(database: sqlite3.Connection) -> None:
+    for column in ("top1", "balanced"):
+        database.execute(f"ALTER TABLE epochs ADD COLUMN {column} REAL")
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {4: _from_4, 5: _from_5}
 """Format to the function that turns a ledger of it into one of the next format."""

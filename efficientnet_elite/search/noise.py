@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from statistics import variance
 
 from efficientnet_elite.search.elimination import Elimination, Losses, Scores
-from efficientnet_elite.search.rules import find_rule
 from efficientnet_elite.search.schedule import Schedule
 
 
@@ -64,7 +63,7 @@ def scores_by_seed(
     """
     epoch = schedule.elimination_epoch(1)
     complete = [name for name in names if len(scores.get(name, ())) >= epoch]
-    rule = find_rule(schedule.rule)
+    rule = schedule.judge
     return dict(Elimination(rule, 1, epoch, names, complete, scores, losses, {}).ranking())
 
 

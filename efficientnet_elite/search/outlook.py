@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from math import inf
 from statistics import fmean
 
-from efficientnet_elite.search.rules import find_rule, survivors_of
+from efficientnet_elite.search.rules import survivors_of
 from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.tournament import Standing
 
@@ -35,7 +35,7 @@ def stages(
         True, the most candidates go on.
       measured: whether the noise is measured by repeats and therefore known from the first epoch.
     """
-    rule, first_size = find_rule(schedule.rule), size
+    rule, first_size = schedule.judge, size
     trained = schedule.elimination_epoch(number, losses=losses) if number else 0
     while size > 1 and trained < schedule.epochs:
         number += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +58,18 @@ def measure_pace(
             paces[macs] = steps * seconds
             builds.append(build)
     return Pace.fit(paces, fmean(builds))
+
+
+def once(measure: Callable[[SearchConfig], Pace]) -> Callable[[SearchConfig], Pace]:
+    """The first result of a function for all calls: rounds and groups do not change the pace."""
+    results: list[Pace] = []
+
+    def call(config: SearchConfig) -> Pace:
+        if not results:
+            results.append(measure(config))
+        return results[0]
+
+    return call
 
 
 def _time(

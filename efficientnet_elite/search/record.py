@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -102,9 +102,16 @@ class SearchRecord:
         }
 
 
-def read_record(ledger: Ledger) -> SearchRecord:
-    """Reads a ledger, as it is at one moment."""
+def read_record(ledger: Ledger, groups: Collection[int] | None = None) -> SearchRecord:
+    """Reads a ledger, as it is at one moment.
+
+    Args:
+      ledger: the ledger.
+      groups: numbers of the groups to read, as if there were no others; None for all.
+    """
     with ledger.snapshot():
+        if groups is not None:
+            return _read_groups(ledger, groups)
         return SearchRecord(
             meta=ledger.meta(),
             candidates=ledger.candidates(),
@@ -115,6 +122,22 @@ def read_record(ledger: Ledger) -> SearchRecord:
             halts=ledger.halts(),
             decisions=ledger.decisions(),
         )
+
+
+def _read_groups(ledger: Ledger, groups: Collection[int]) -> SearchRecord:
+    candidates = ledger.candidates(groups)
+    names = {candidate.name for candidate in candidates}
+    repeats = [repeat for repeat in ledger.repeats() if repeat.candidate in names]
+    return SearchRecord(
+        meta=ledger.meta(),
+        candidates=candidates,
+        repeats=repeats,
+        epochs=ledger.epochs([*sorted(names), *(repeat.name for repeat in repeats)]),
+        int8=ledger.int8(),
+        failures=ledger.failures(),
+        halts={number: halt for number, halt in ledger.halts().items() if number in groups},
+        decisions={number: d for group in groups for number, d in ledger.decisions(group).items()},
+    )
 
 
 def by_group(candidates: Sequence[Candidate]) -> dict[int, list[Candidate]]:

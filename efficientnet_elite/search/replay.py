@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from random import Random
 from statistics import fmean, stdev
 from typing import TypeAlias
@@ -187,7 +187,10 @@ def draw(curves: Sequence[Curve], groups: int, size: int, seed: int) -> list[lis
 
 
 def player(
-    rule: str, round_epochs: int | None = None, first_elimination: int | None = None
+    rule: str,
+    round_epochs: int | None = None,
+    first_elimination: int | None = None,
+    images: float = inf,
 ) -> Player:
     """Plays a rule as a search would, see `tournament.standing`.
 
@@ -195,16 +198,21 @@ def player(
       rule: name of the rule.
       round_epochs: epochs between two eliminations; None for the rule's default.
       first_elimination: epoch of the first elimination, for rules that have this parameter.
+      images: validation images that the accuracies were measured on; ``inf`` for very many.
     """
 
     def play(group: Sequence[Curve]) -> GroupResult:
         epochs = len(group[0].accuracies)
-        scores = {curve.model: curve.accuracies for curve in group}
+        scores = {curve.model: [a / 100 for a in curve.accuracies] for curve in group}
         losses = {curve.model: curve.losses for curve in group if curve.losses is not None}
         result = standing(
             list(scores),
             scores,
-            make_schedule(rule, epochs, round_epochs, first_elimination),
+            replace(
+                make_schedule(rule, epochs, round_epochs, first_elimination),
+                images=images,
+                waits=True,
+            ),
             losses=losses if len(losses) == len(group) else None,
         )
         assert result.champion is not None  # nobody fails here

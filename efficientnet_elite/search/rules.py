@@ -2,8 +2,8 @@
 
 A rule says after which epochs candidates are eliminated, scores the candidates there, and says how
 many go on. It sees validation accuracies and, where they were recorded, training losses; nothing of
-the future and nothing of other groups. Accuracies may be shares or percentages: no rule depends on
-their scale. ``docs/rules.md`` has the measurements. Everything is plain Python with exact sums
+the future and nothing of other groups. Accuracies are shares, 0..1. ``docs/rules.md`` has the
+measurements. Everything is plain Python with exact sums
 (`sum` differs between Python versions), so that the same records give the same decisions
 everywhere.
 """
@@ -11,10 +11,10 @@ everywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from math import fsum, isfinite, log
-from statistics import median
+from math import fsum, isfinite, log, sqrt
+from statistics import median, pvariance
 from typing import TypeAlias
 
 from efficientnet_elite.errors import UserError
@@ -42,7 +42,7 @@ def survivors_of(count: int) -> int:
     return (count + 1) // 2
 
 
-def fluctuation(accuracies: Sequence[Curve], window: int = 10) -> float:
+def fluctuation(accuracies: Sequence[Curve], window: int = 10, *, bent: bool = False) -> float:
     """Standard deviation of one epoch's accuracy around its trend, estimated from the curves.
 
     It is computed from the median of second differences: a steady rise contributes nothing to them,
@@ -53,18 +53,38 @@ def fluctuation(accuracies: Sequence[Curve], window: int = 10) -> float:
     Args:
       accuracies: curves of the candidates that are compared, up to the elimination.
       window: how many of the latest epochs to use; the learning rate changes over time.
+      bent: leave out the bend that all curves have in an epoch, as they do where they rise steeply
+        at first: it is no noise.
 
     Returns:
       The deviation, in the unit of the accuracies; 0 where no curve has three epochs.
     """
-    second_differences = [
-        abs(recent[i] - 2 * recent[i + 1] + recent[i + 2])
-        for recent in (curve[-window:] for curve in accuracies)
-        for i in range(len(recent) - 2)
-    ]
+    by_epoch: dict[int, list[float]] = {}
+    for curve in accuracies:
+        for i in range(max(0, len(curve) - window), len(curve) - 2):
+            by_epoch.setdefault(i, []).append(curve[i] - 2 * curve[i + 1] + curve[i + 2])
+    if not by_epoch:
+        return 0.0
+    if bent and len(accuracies) > 1:
+        # The median of n values follows each of them a little, which makes the rest smaller.
+        widened = sqrt(len(accuracies) / (len(accuracies) - 1))
+        by_epoch = {
+            i: [widened * (value - median(values)) for value in values]
+            for i, values in by_epoch.items()
+        }
     # A second difference of independent values has 6 times their variance. The factor 1.4826 turns
     # the median absolute deviation of a normal distribution into its standard deviation.
-    return 1.4826 * median(second_differences) / 6**0.5 if second_differences else 0.0
+    return 1.4826 * median(abs(v) for values in by_epoch.values() for v in values) / 6**0.5
+
+
+def sampling_noise(accuracies: Sequence[Curve], images: float) -> float:
+    """Standard deviation that a validation part of so many images leaves to an accuracy.
+
+    That of a share of ``images`` independent answers, at the mean of the best accuracies so far.
+    For mIoU, which counts pixels, it is an upper estimate.
+    """
+    share = min(max(average([max(curve) for curve in accuracies]), 0.0), 1.0)
+    return sqrt(share * (1 - share) / images)
 
 
 @dataclass(frozen=True)
@@ -75,24 +95,34 @@ class Rule:
       name: the name by which it is asked for.
       words: what ranks the candidates; ``{epoch}`` stands for the epoch of the elimination.
       score: the score of one candidate from its accuracies so far; higher is better.
-      steadiness: standard deviation of the score after so many epochs, as a share of that of one
-        epoch's accuracy.
+      steadiness: standard deviation of the score, as a share of that of one epoch's accuracy, after
+        so many epochs, where training losses are recorded or not.
+      images: validation images that an accuracy is measured on, ``inf`` where they are many; None
+        for searches of versions up to 0.2.0, whose rules did not know them, and decide as before.
     """
 
     name: str
     words: str
     score: Callable[[Curve], float]
-    steadiness: Callable[[int], float] = lambda epochs: 1.0
+    steadiness: Callable[[int, bool], float] = lambda epochs, losses: 1.0
+    images: float | None = None
+
+    def on(self, images: float | None) -> Rule:
+        """This rule for a validation part of so many images."""
+        return replace(self, images=images)
 
     @property
     def parameters(self) -> Mapping[str, str]:
         """The settings of a search that this rule depends on, each to its default in words."""
         return {"round_epochs": "10 epochs"}
 
-    @property
-    def default_round(self) -> int:
-        """Epochs of a round where no number is asked for."""
-        return 10
+    def default_round(self, epochs: int) -> int:
+        """Epochs of a round of a training of ``epochs`` epochs where no number is asked for."""
+        return min(10, epochs)
+
+    def default_first(self, round_epochs: int, epochs: int) -> int | None:
+        """Epoch of the first elimination where none is asked for; None: the end of a round."""
+        return None
 
     @property
     def shortest_round(self) -> int:
@@ -124,7 +154,24 @@ class Rule:
           accuracies: curves of the racing candidates up to the elimination.
           losses: whether training losses are recorded.
         """
-        return fluctuation(accuracies) * self.steadiness(len(accuracies[0]))
+        estimate = self.fluctuation(accuracies) * self.steadiness(len(accuracies[0]), losses)
+        return max(estimate, self.sampling_noise(accuracies))
+
+    def fluctuation(self, accuracies: Sequence[Curve]) -> float:
+        """See the function of this name."""
+        return fluctuation(accuracies, bent=self.images is not None)
+
+    def sampling_noise(self, accuracies: Sequence[Curve]) -> float:
+        """See the function of this name; 0 where the number of images is not known."""
+        return 0.0 if self.images is None else sampling_noise(accuracies, self.images)
+
+    def is_ready(self, losses: Sequence[Curve] | None) -> bool:
+        """Whether the candidates have learned enough to be compared.
+
+        Args:
+          losses: training losses of the racing candidates so far; None where none are recorded.
+        """
+        return True
 
     def keep(
         self, ranked: Sequence[float], noise: float, number: int, size: int, *, losses: bool
@@ -142,17 +189,50 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Halving(Rule):
+    """Synchronous successive halving: each round is as long as all rounds before it together.
+
+    Jamieson and Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+    Optimization", 2016.
+    """
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """See `Rule.parameters`."""
+        return {"round_epochs": "3 % of --epochs, the first round"}
+
+    def default_round(self, epochs: int) -> int:
+        """See `Rule.default_round`."""
+        return max(1, round(0.03 * epochs))
+
+    @property
+    def shortest_round(self) -> int:
+        """See `Rule.shortest_round`."""
+        return 1
+
+    def elimination_epoch(
+        self, number: int, round_epochs: int, epochs: int, *, losses: bool, first: int | None = None
+    ) -> int:
+        """See `Rule.elimination_epoch`."""
+        return min(round_epochs * 2 ** (number - 1), epochs)
+
+
+@dataclass(frozen=True)
 class Race(Rule):
     """Early eliminations in short rounds; candidates too close to call stay for another round.
 
-    - *Score*: half of it is the best accuracy so far. The other half is the latest training loss,
-      translated into accuracy by a straight line through everything that the racing candidates
-      have recorded (accuracy over the logarithm of the loss). A training loss is a mean over the
-      whole training set and therefore almost free of noise; it shows the capacity of a network
-      long before the learning rate is low enough for the accuracy to show it. Where no training
-      loss is recorded, the score is the `level` of the accuracies.
+    - *Score*: a mean of the best accuracy so far and of the latest training loss, translated into
+      accuracy by a straight line through everything that the racing candidates have recorded
+      (accuracy over the logarithm of the loss). A training loss is a mean over the whole training
+      set and therefore almost free of noise; it shows the capacity of a network long before the
+      learning rate is low enough for the accuracy to show it. What it says of the final accuracy
+      is uncertain, though. Both are weighed by their precision: the fewer validation images and
+      the more the accuracies fluctuate, the more the loss counts, and the more the losses of the
+      candidates differ, the less. Where no training loss is recorded, the score is the `level` of
+      the accuracies.
     - *Time*: the first elimination takes place after two rounds, or after the epoch that is asked
-      for, the next ones after one round each. Accuracies alone are noisy: without training losses
+      for, the next ones after one round each. Nobody is eliminated before the median training loss
+      is below 95 % of that of the first epoch. Accuracies alone are noisy: without training losses
       the first elimination takes place after three and a half rounds, and each next one a third
       later than the one before, but at least one round later.
     - *Survivors*: the better half goes on, and one candidate more where the gap in the middle is
@@ -165,14 +245,19 @@ class Race(Rule):
     def parameters(self) -> Mapping[str, str]:
         """See `Rule.parameters`."""
         return {
-            "round_epochs": "2 epochs",
-            "first_elimination": "the end of the second round",
+            "round_epochs": "2 epochs, or 1.5 % of --epochs where that is more",
+            "first_elimination": "the end of the second round; without --round_epochs at least 3 % "
+            "of --epochs",
         }
 
-    @property
-    def default_round(self) -> int:
+    def default_round(self, epochs: int) -> int:
         """See `Rule.default_round`."""
-        return 2
+        return min(max(2, round(0.015 * epochs)), epochs)
+
+    def default_first(self, round_epochs: int, epochs: int) -> int | None:
+        """See `Rule.default_first`."""
+        share = round(0.03 * epochs)
+        return share if share > 2 * round_epochs else None
 
     @property
     def shortest_round(self) -> int:
@@ -196,14 +281,29 @@ class Race(Rule):
         translated = None if losses is None else _as_accuracies(accuracies, losses)
         if translated is None:
             return super().scores(accuracies, losses)
+        weight = self._weight_of_losses(accuracies, translated)
         return [
-            (max(curve) + from_loss) / 2
+            (1 - weight) * max(curve) + weight * from_loss
             for curve, from_loss in zip(accuracies, translated, strict=True)
         ]
 
-    def noise(self, accuracies: Sequence[Curve], *, losses: bool) -> float:
-        """See `Rule.noise`."""
-        return super().noise(accuracies, losses=losses) * (_BEST if losses else 1.0)
+    def _weight_of_losses(self, accuracies: Sequence[Curve], translated: Sequence[float]) -> float:
+        """Share of the score that the training losses have."""
+        if self.images is None:
+            return 0.5
+        of_accuracies = (_BEST * self.fluctuation(accuracies)) ** 2
+        of_accuracies += self.sampling_noise(accuracies) ** 2
+        of_losses = _LOSS_ERROR**2 * pvariance(translated)
+        whole = of_accuracies + of_losses
+        return of_accuracies / whole if whole else 0.5
+
+    def is_ready(self, losses: Sequence[Curve] | None) -> bool:
+        """See `Rule.is_ready`."""
+        # A first elimination after one epoch was asked for by the user, who then gets it.
+        if self.images is None or losses is None or any(len(curve) < 2 for curve in losses):
+            return True
+        first, latest = (median(curve[end] for curve in losses) for end in (0, -1))
+        return latest < _LEARNING * first
 
     def keep(
         self, ranked: Sequence[float], noise: float, number: int, size: int, *, losses: bool
@@ -220,6 +320,10 @@ class Race(Rule):
 
 # Standard deviation of the largest of ten normally distributed values, as a share of that of one.
 _BEST = 0.59
+# Error of a training loss that is translated into accuracy, as a share of the standard deviation of
+# the translated losses: 0.5 to 1.2 do alike on recorded curves (docs/rules.md).
+_LOSS_ERROR = 0.8
+_LEARNING = 0.95  # share of the first epoch's training loss from which on candidates are compared
 _SMALLEST_LOSS = 1e-9
 
 
@@ -246,10 +350,16 @@ def _as_accuracies(accuracies: Sequence[Curve], losses: Sequence[Curve]) -> list
 RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (
-        Rule("average", "average of {epoch} epochs", average, lambda epochs: epochs**-0.5),
+        Rule("average", "average of {epoch} epochs", average, lambda epochs, _: epochs**-0.5),
         Rule("last", "accuracy of epoch {epoch}", lambda curve: curve[-1]),
-        Rule("best", "best accuracy of {epoch} epochs", max, lambda epochs: _BEST),
-        Race("race", "best accuracy and training loss of {epoch} epochs", level),
+        Rule("best", "best accuracy of {epoch} epochs", max, lambda *_: _BEST),
+        Halving("halving", "best accuracy of {epoch} epochs", max, lambda *_: _BEST),
+        Race(
+            "race",
+            "best accuracy and training loss of {epoch} epochs",
+            level,
+            lambda _, losses: _BEST if losses else 1.0,
+        ),
     )
 }
 RECOMMENDED = "race"

@@ -5,14 +5,12 @@ This module prepares a search or checks a begun one; `driver` decides what is tr
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,13 @@ from efficientnet_elite.config import EngineConfig, SearchConfig, unknown_fields
 from efficientnet_elite.data import ImageData, SkippedImage
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.machine import memory_budget, processors, versions
 from efficientnet_elite.networks.activations import ACTIVATIONS
-from efficientnet_elite.networks.families import FAMILIES
+from efficientnet_elite.networks.families import FAMILIES, user
 from efficientnet_elite.networks.names import pool_resolutions
-from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.search import driver, starts
+from efficientnet_elite.search.begun import as_begun, check_settings, differences, record_place
+from efficientnet_elite.search.budget import Pace
 from efficientnet_elite.search.candidates import (
     Candidate,
     Measure,
@@ -43,7 +43,7 @@ from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.ledger import FILE_NAME as LEDGER_FILE
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.noise import Repeat
-from efficientnet_elite.search.pace import measure_pace
+from efficientnet_elite.search.pace import measure_pace, once
 from efficientnet_elite.search.planning import choose_repeats, plan_candidates
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.schedule import with_rule_defaults
@@ -51,13 +51,11 @@ from efficientnet_elite.search.starts import Start
 from efficientnet_elite.search.tensorboard import Summaries
 from efficientnet_elite.search.workdir import cache_path, champions_path, has_checkpoints, lock
 from efficientnet_elite.training.keras_import import import_keras
-from efficientnet_elite.training.start import selection_for
-from efficientnet_elite.training.tasks import task_for
+from efficientnet_elite.training.tasks import images_of_score, task_for
 from efficientnet_elite.training.trainer import Quantize
 
-# Settings that a search may be continued with at other values: no score depends on them.
-_CHANGES_NOTHING = ("data.cache_gb", "data.data_dir")
-_VERSIONS_OF = ("keras", "numpy", "ai-edge-litert")
+Fit = Callable[[SearchConfig, ImageData, Callable[[SearchConfig], Pace]], SearchConfig]
+"""From settings, images and a function that measures the pace of this machine, to settings."""
 
 
 def run(
@@ -65,7 +63,7 @@ def run(
     workdir: Path,
     *,
     engine: EngineConfig | None = None,
-    fit: Callable[[SearchConfig, int], SearchConfig] = lambda config, images: config,
+    fit: Fit = lambda config, images, pace_of: config,
     machine: str = "",
     progress: bool = True,
     on_skipped: Callable[[SkippedImage], None] = lambda image: None,
@@ -80,8 +78,7 @@ def run(
       workdir: where the ledger, checkpoints and ``champions.json`` are.
       engine: where candidates are trained; by default one after the other in this process. A search
         may be continued on another engine: no score depends on it.
-      fit: takes the settings and the number of training images to the settings of a new search;
-        those of a begun one stand. Parts and input size must stay as they are.
+      fit: gives a new search its settings, see `Fit`; those of a begun one stand.
       machine: name of the CPU or board, for the record.
       progress: whether to show a progress bar on stderr.
       on_skipped: called for every image that is left out.
@@ -97,31 +94,39 @@ def run(
       UserError: images or settings are wrong, or the work directory is in use or of another search.
     """
     began = time.monotonic()
-    config, engine = with_rule_defaults(config), engine or EngineConfig()
+    asked, config, engine = config, with_rule_defaults(config), engine or EngineConfig()
     if config.select == "int8" and quantize is None:
         raise UserError(
             "select=int8 needs a function that quantizes: search.run(quantize=int8_form)"
         )
-    with lock(workdir):
-        begun = _is_begun(workdir, config)
+    with lock(workdir) as killed:
+        if killed:
+            on_message(killed)
+        begun = _is_begun(workdir, asked)
+        if begun and (before := recorded_config(workdir)) is not None:
+            config = as_begun(config, before)
         source = _load_start(config, is_finished=begun and champions_path(workdir).is_file())
         if config.budget_hours is not None:
             _check_measurable(engine)
         _use_threads(config.threads)
         if not engine.in_process:
             _leave_gpus()
+        config = replace(config, data=data_lib.decided(config.data))
         data = load_data(config, workdir, progress=progress)
         for image in data.skipped:
             on_skipped(image)
-        data_lib.steps_per_epoch(data, config.train.batch_size)  # before anything is recorded
         # Set up first, so that settings that are impossible leave no ledger behind.
         setup = None
         if not begun:
-            config = with_rule_defaults(fit(config, data.sizes["train"]))
-            setup = _set_up(config, data, source, engine, machine, measure, on_message)
+            chosen = _chooser(data, source, measure)
+            pace_of = once(partial(_pace, data, chosen, on_message))
+            config = with_rule_defaults(fit(config, data, pace_of))
+            data_lib.steps_per_epoch(data, config.train.batch_size)
+            setup = _set_up(config, data, source, engine, machine, chosen, on_message, pace_of)
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
+                record_place(ledger, config)
                 if source is not None or not config.train.is_pretrained:
                     start = starts.start_of_search(ledger.meta())
                     starts.check_unchanged(source, start, workdir)
@@ -129,6 +134,9 @@ def run(
             else:
                 ledger.start(*setup)
             record = read_record(ledger)
+            sources = [s for c in record.candidates for s in user.sources_of_spec(c.spec)]
+            asked_for = user.modules_of(user.sources_of_pool(config.pool))
+            user.check_trusted(sources, asked_for, workdir)
             curves = Summaries(workdir, record.meta["started"], record.epochs)
             trainings = len(record.candidates) + len(record.repeats)
             start = starts.start_of_search(record.meta)
@@ -145,7 +153,7 @@ def run(
             )
 
 
-def _load_start(config: SearchConfig, *, is_finished: bool) -> PretrainedWeights | None:
+def _load_start(config: SearchConfig, *, is_finished: bool) -> starts.Weights | None:
     """The weights that networks start from; None for random weights.
 
     A search that is finished needs its weights only if a checkpoint was lost. Where they are no
@@ -170,7 +178,8 @@ def _executor(
 ) -> Executor:
     """What trains; no more workers than there are networks."""
     if engine.in_process:
-        return _local(config, data, quantize)
+        return _local(config, data, quantize, memory_budget(engine.memory_gb))
+    workers = min(engine.workers or trainings, trainings)
     make = partial(
         _worker,
         config=config,
@@ -179,21 +188,25 @@ def _executor(
         quantize=quantize,
         registered=_registered(),
         start=start,
+        memory_gb=engine.memory_gb,
+        # How many workers a node of a cluster has is not known; it has no more than processors.
+        share=workers if engine.name == "local" else None,
     )
     if engine.name == "local":
-        assert engine.workers is not None
-        workers = min(engine.workers, trainings)
         return ProcessPool(make, workers, workdir, begin=import_keras)
     return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
 
 
-def _local(config: SearchConfig, data: ImageData, quantize: Quantize | None) -> LocalExecutor:
+def _local(
+    config: SearchConfig, data: ImageData, quantize: Quantize | None, memory: float
+) -> LocalExecutor:
     return LocalExecutor(
         config.train,
         data,
         base_resolution=config.base_resolution,
         seed=config.seed,
         quantize=quantize,
+        memory=memory,
     )
 
 
@@ -206,6 +219,8 @@ def _worker(
     quantize: Quantize | None,
     registered: frozenset[str],
     start: Start | None,
+    memory_gb: float | None,
+    share: int | None,
 ) -> LocalExecutor:
     """The executor of a worker process; the workers are spread over the GPUs of the machine."""
     if missing := registered - _registered():
@@ -224,7 +239,8 @@ def _worker(
     if data.fingerprint != fingerprint:
         raise UserError(f"a worker sees other images in {data.name} than the search")
     starts.check_unchanged(starts.load_start(config.train), start, workdir)
-    return _local(config, data, quantize)
+    memory = memory_budget(memory_gb, share or processors() or 1)
+    return _local(config, data, quantize, memory)
 
 
 def _registered() -> frozenset[str]:
@@ -267,16 +283,34 @@ def recorded_config(workdir: Path) -> SearchConfig | None:
 
 def check_data(ledger: Ledger, data: ImageData) -> None:
     """UserError where the images are not those that the search was started with."""
-    if ledger.meta()["data"]["fingerprint"] != data.fingerprint:
+    meta = ledger.meta()
+    if meta["data"]["fingerprint"] != data.fingerprint:
+        if (before := meta["config"]["data"]["dataset"]) != data.name:
+            raise UserError(
+                f"{ledger.path.parent} holds a search with the images of {before}, and those of "
+                f"{data.name} are others: use the same, or another --workdir"
+            )
         raise UserError(
             f"the images of {data.name} have changed since {ledger.path.parent} was started: "
             "restore them, or use another --workdir"
         )
 
 
-def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, ImageData]:
-    """Settings and images of a recorded search; UserError where the images have changed."""
+def recorded(
+    ledger: Ledger, *, trusted: Collection[str] = (), progress: bool = True
+) -> tuple[SearchConfig, ImageData]:
+    """Settings and images of a recorded search.
+
+    Args:
+      ledger: of the search.
+      trusted: modules that may be imported if its pool names them.
+      progress: whether to show progress bars on stderr.
+
+    Raises:
+      UserError: the images have changed, or the pool names a module that is not trusted.
+    """
     config = SearchConfig.from_dict(ledger.meta()["config"])
+    user.check_trusted(user.sources_of_pool(config.pool), trusted, ledger.path.parent)
     data = load_data(config, ledger.path.parent, progress=progress)
     check_data(ledger, data)
     return config, data
@@ -285,7 +319,7 @@ def recorded(ledger: Ledger, *, progress: bool = True) -> tuple[SearchConfig, Im
 def _report_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
     """A message about each package and setting of the begun search that this process lacks."""
     meta = ledger.meta()
-    for name, (old, new) in _differences(meta["versions"], versions()).items():
+    for name, (old, new) in differences(meta["versions"], versions()).items():
         on_message(f"begun with {name} {old}, continued with {new}: scores may not compare")
     for name, value in unknown_fields(meta["config"]).items():
         on_message(f"begun with {name}={value}, a setting that this version does not have")
@@ -301,6 +335,8 @@ def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure
         config.pool,
         base_resolution=config.base_resolution,
         classes=classes,
+        channels=config.data.input_channels,
+        stages=config.reads_stages,
         groups=config.groups,
         metrics=config.group_by,
         method=config.group_method,
@@ -319,7 +355,7 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
     if (workdir / LEDGER_FILE).exists():
         with Ledger(workdir, create=True) as ledger:
             if ledger.meta():  # empty if the search was ended before its first entry
-                _check_settings(ledger, config)
+                check_settings(ledger, config)
                 return True
     if has_checkpoints(workdir):  # a search would continue them, whatever their settings were
         raise UserError(
@@ -329,88 +365,59 @@ def _is_begun(workdir: Path, config: SearchConfig) -> bool:
     return False
 
 
-def _check_settings(ledger: Ledger, config: SearchConfig) -> None:
-    # Settings that the version which began the search did not have are at their defaults.
-    meta = ledger.meta()
-    recorded = with_rule_defaults(SearchConfig.from_dict(meta["config"]))
-    if _is_asked_as_before(config, recorded, meta):
-        config = replace(
-            config,
-            round_epochs=recorded.round_epochs,
-            first_elimination=recorded.first_elimination,
-        )
-    for key, (old, new) in _differences(asdict(recorded), asdict(config)).items():
-        if key in _CHANGES_NOTHING:
-            continue
-        raise UserError(
-            f"{ledger.path.parent} holds a search with {key}={old}, not {new}: "
-            "use the same settings to continue it, or another --workdir"
-        )
+Chosen = Callable[[SearchConfig], tuple[Selection, Mapping[str, str]]]
+"""From settings to the candidates of a search, and name to reason of those that no weights fit."""
 
 
-def _is_asked_as_before(
-    config: SearchConfig, recorded: SearchConfig, meta: Mapping[str, Any]
-) -> bool:
-    """Whether rounds are asked for by the number that the command had which began the search.
+def _chooser(data: ImageData, source: starts.Weights | None, measure: Measure) -> Chosen:
+    """A function that chooses candidates, and works only once for the same settings."""
+    known: list[tuple[SearchConfig, tuple[Selection, Mapping[str, str]]]] = []
 
-    Under the rule race a ledger of format 4 had another number for the same eliminations, which
-    its migration keeps.
-    """
-    return (
-        config.rule == recorded.rule
-        and config.first_elimination is None
-        and config.round_epochs == meta.get("round_epochs_of_format_4")
-    )
+    def chosen(config: SearchConfig) -> tuple[Selection, Mapping[str, str]]:
+        for before, found in known:
+            if before == config:
+                return found
+        selected = choose(config, data.num_classes, measure)
+        specs = [candidate.spec for candidate in selected.candidates]
+        found = selected, {} if source is None else starts.refused(source, specs)
+        known.append((config, found))
+        return found
 
-
-def _differences(
-    old: dict[str, Any], new: dict[str, Any], prefix: str = ""
-) -> dict[str, tuple[Any, Any]]:
-    different: dict[str, tuple[Any, Any]] = {}
-    for key in old.keys() | new.keys():
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            different |= _differences(before, after, f"{prefix}{key}.")
-        elif before != after:
-            different[prefix + key] = (before, after)
-    return dict(sorted(different.items()))
+    return chosen
 
 
 def _set_up(
     config: SearchConfig,
     data: ImageData,
-    source: PretrainedWeights | None,
+    source: starts.Weights | None,
     engine: EngineConfig,
     machine: str,
-    measure: Measure,
+    chosen: Chosen,
     on_message: Callable[[str], None],
+    pace_of: Callable[[SearchConfig], Pace],
 ) -> tuple[tuple[Candidate, ...], dict[str, Any], list[Repeat]]:
     """What the ledger of a new search starts with."""
-    selected = choose(config, data.num_classes, measure)
+    selected, refused = chosen(config)
     for candidate in selected.candidates:
-        task_for(candidate.spec, data)  # before anything is recorded
+        task_for(candidate.spec, data, score=config.train.score)  # before anything is recorded
     if selected.excluded:
         on_message(f"{len(selected.excluded)} candidates are over a limit and not trained")
     specs = [candidate.spec for candidate in selected.candidates]
-    start = (
-        None if source is None else Start.of(source, starts.refused(source, specs, selection_for))
-    )
+    start = None if source is None else Start.of(source, refused)
     if start is not None:
         starts.announce(start, len(specs), on_message)
-    pace = None
-    if config.budget_hours is not None:
-        on_message("measuring the pace of this machine")
-        pace = measure_pace(specs, config, data, start.from_scratch if start else ())
+    pace = None if config.budget_hours is None else pace_of(config)
     candidates, plan, text = plan_candidates(selected.candidates, config, pace, engine.workers or 1)
     on_message(text)
     meta = {
         "config": asdict(config),
         "plan": plan,
         starts.META: None if start is None else start.record(),
+        "validation_images": images_of_score(config.train.score, data),
         "data": {
             "name": data.name,
             "labels": list(data.labels),
-            "score": "mIoU" if data.masks else "top-1",
+            "score": "mIoU" if data.masks else config.train.score,
             "sizes": dict(data.sizes),
             "skipped": [asdict(image) for image in data.skipped],
             "fingerprint": data.fingerprint,
@@ -424,20 +431,27 @@ def _set_up(
     return candidates, meta, choose_repeats(candidates, config.seeds)
 
 
+def _pace(
+    data: ImageData,
+    chosen: Chosen,
+    on_message: Callable[[str], None],
+    config: SearchConfig,
+) -> Pace:
+    """How fast this machine trains the candidates of a search."""
+    on_message("measuring the pace of this machine")
+    selected, refused = chosen(config)
+    return measure_pace([c.spec for c in selected.candidates], config, data, tuple(refused))
+
+
+def is_measurable(engine: EngineConfig) -> bool:
+    """Whether the pace of this process is that of the workers."""
+    on_gpus = not engine.in_process and tf.config.list_physical_devices("GPU")
+    return not (engine.name == "ray" or on_gpus)
+
+
 def _check_measurable(engine: EngineConfig) -> None:
-    gpus = not engine.in_process and tf.config.list_physical_devices("GPU")
-    if engine.name == "ray" or gpus:
+    if not is_measurable(engine):
         raise UserError(
             "budget_hours needs the pace of this process, not of workers on a cluster or on GPUs: "
             "train without them, or use --budget_epochs"
         )
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results depend on."""
-    return {
-        "efficientnet-elite": version("efficientnet-elite"),
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,  # its distribution may be called tensorflow-cpu
-        **{name: version(name) for name in _VERSIONS_OF},
-    }

@@ -8,7 +8,7 @@ from typing import Any
 
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search.rules import check_parameter, find_rule
+from efficientnet_elite.search.rules import Rule, check_parameter, find_rule
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,26 @@ class Schedule:
       epochs: epochs of the whole training.
       rule: name of the rule of elimination.
       first_elimination: epoch of the first elimination; None for what the rule makes of the rounds.
+      images: validation images, see `Rule.images`.
+      waits: whether eliminations wait until the candidates have learned something, see
+        `Rule.is_ready`. Searches with a budget in epochs do not, because it could be exceeded.
     """
 
     round_epochs: int
     epochs: int
     rule: str = "average"
     first_elimination: int | None = None
+    images: float | None = None
+    waits: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.round_epochs <= self.epochs:
             raise ValueError("1 <= round_epochs <= epochs does not hold")
+
+    @property
+    def judge(self) -> Rule:
+        """The rule, for the validation part of the search."""
+        return find_rule(self.rule).on(self.images)
 
     def elimination_epoch(self, number: int, *, losses: bool = True) -> int:
         """The epoch after which round ``number`` (from 1) ends, see `Rule.elimination_epoch`."""
@@ -44,7 +54,9 @@ class Schedule:
 def make_schedule(
     rule: str, epochs: int, round_epochs: int | None = None, first_elimination: int | None = None
 ) -> Schedule:
-    """A schedule with the rule's default for the length of a round where None is given.
+    """A schedule with the rule's defaults where None is given.
+
+    If a round is given and the first elimination is not, the rule makes it of the rounds.
 
     Raises:
       UserError: ``first_elimination`` is given for a rule that does not have this parameter.
@@ -52,7 +64,9 @@ def make_schedule(
     if first_elimination is not None:
         check_parameter(rule, "first_elimination")
     if round_epochs is None:
-        round_epochs = min(find_rule(rule).default_round, epochs)
+        round_epochs = find_rule(rule).default_round(epochs)
+        if first_elimination is None:
+            first_elimination = find_rule(rule).default_first(round_epochs, epochs)
     return Schedule(round_epochs, epochs, rule, first_elimination)
 
 
@@ -65,7 +79,7 @@ def check_rounds(config: SearchConfig) -> None:
 
 
 def with_rule_defaults(config: SearchConfig) -> SearchConfig:
-    """The settings with the rule's default for the length of a round.
+    """The settings with the rule's defaults for rounds and first elimination.
 
     A ledger stores settings in this form, so that a change of defaults leaves begun searches alone.
 
@@ -76,7 +90,11 @@ def with_rule_defaults(config: SearchConfig) -> SearchConfig:
     schedule = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
-    return replace(config, round_epochs=schedule.round_epochs)
+    return replace(
+        config,
+        round_epochs=schedule.round_epochs,
+        first_elimination=schedule.first_elimination,
+    )
 
 
 def schedule_of(meta: Mapping[str, Any]) -> Schedule:
@@ -90,6 +108,8 @@ def schedule_of(meta: Mapping[str, Any]) -> Schedule:
         asked,
         round_epochs=plan.get("round_epochs", asked.round_epochs),
         first_elimination=plan.get("first_elimination", asked.first_elimination),
+        images=(images := meta.get("validation_images")),
+        waits=images is not None and meta["config"].get("budget_epochs") is None,
     )
 
 

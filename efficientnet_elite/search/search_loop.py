@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import deadline
 from efficientnet_elite.search.deadline import Timekeeper
 from efficientnet_elite.search.display import Display
@@ -33,6 +34,7 @@ from efficientnet_elite.search.work_queue import WorkQueue
 from efficientnet_elite.search.workdir import checkpoint_path
 from efficientnet_elite.training.outcome import EpochResult, Int8Result
 
+_ALIKE = 3  # trainings that fail unexpectedly, with none that works, until the search ends
 _TRIES = 3  # deaths of its worker without an epoch in between, after which a candidate has failed
 
 
@@ -106,6 +108,8 @@ class SearchLoop:
         self._homes: dict[str, int] = {}
         self._deaths: Counter[str] = Counter()
         self._building: list[float] = []  # seconds
+        self._works = False  # whether this run has trained an epoch
+        self._suspected: dict[str, str] = {}  # failed unexpectedly before, with their reasons
         # Progress, in multiply-accumulates an image.
         self._work_done = sum(self._macs[n] * len(self._scores[n]) for n in self._specs)
         self._group_left = dict.fromkeys(self._members, 0.0)
@@ -121,6 +125,7 @@ class SearchLoop:
         self._look_at_clock()
         try:
             while self._pending:
+                self._check_suspicions()
                 self._assign()
                 self._executor.wait(self._on_event)
                 self._look_at_clock()
@@ -286,6 +291,7 @@ class SearchLoop:
                 self._ledger.record_timing("graph building", running.name, seconds, add=True)
             case EpochDone(result):
                 self._on_epoch(running, result)
+                self._acquit_settings()
             case Int8Done(result):
                 self._on_int8(running.name, result)
             case Stepped(step, steps):
@@ -302,9 +308,12 @@ class SearchLoop:
                 else:
                     self._end(slot)
                 self._free.add(slot)
-            case Failed(reason):
-                self._fail(running.name, reason)
-                self._end(slot)
+            case Failed(reason, unexpected):
+                if unexpected and not self._works:
+                    self._suspected[self._running.pop(slot).name] = reason
+                else:
+                    self._fail(running.name, reason)
+                    self._end(slot)
                 self._free.add(slot)
         self._show()
 
@@ -322,6 +331,7 @@ class SearchLoop:
         self._losses[name].append(result.train_loss)
         self._seconds[name] += result.seconds
         self._record_elapsed()
+        self._works = True
         self._deaths.pop(name, None)
         self._work_done += self._macs[name]
         if name in self._group_of:
@@ -336,12 +346,16 @@ class SearchLoop:
         self._ledger.record_int8(name, result)
         self._record_elapsed()
         known[result.epoch] = result
+        self._works = True
         self._deaths.pop(name, None)
         if result.fault:
             self._say(f"{name} has no int8 form after epoch {result.epoch}: {result.fault}")
 
     def _end(self, slot: int) -> None:
-        name = self._running.pop(slot).name
+        self._leave(self._running.pop(slot).name)
+
+    def _leave(self, name: str) -> None:
+        """Has a group judged whose candidate has nothing to train now."""
         self._active.remove(name)
         self._pending.pop(name, None)
         if name in self._repeats:
@@ -362,6 +376,26 @@ class SearchLoop:
         self._retire(name)
         outcome = "does not count" if name in self._repeats else "is eliminated"
         self._say(f"{name} has failed and {outcome}: {reason}")
+
+    def _acquit_settings(self) -> None:
+        """Records unexpected failures as the candidates' own, once another training works."""
+        while self._works and self._suspected:
+            name = next(iter(self._suspected))
+            self._fail(name, self._suspected.pop(name))
+            self._leave(name)
+
+    def _check_suspicions(self) -> None:
+        """UserError where all trainings so far have failed unexpectedly, or there is no other."""
+        count = len(self._suspected)
+        if count and count >= min(_ALIKE, len(self._pending)):
+            name, reason = next(iter(self._suspected.items()))
+            trainings = (
+                "the only training has" if count == 1 else f"the first {count} trainings have"
+            )
+            raise UserError(
+                f"{trainings} failed, and none has worked: the cause seems to be common to all, so "
+                f"that no candidate is recorded as failed. {name}: {reason}"
+            )
 
     def _spare(self, name: str) -> None:
         """Keeps the training so far of a champion whose time is up, if its last epoch fails."""

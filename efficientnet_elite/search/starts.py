@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from efficientnet_elite.config import NONE, TrainConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.pretrained.folders import WeightsFolder
 from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.networks.pretrained.sources import SOURCES, load_source
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
@@ -27,12 +28,17 @@ META = "start"
 RANDOM = "random weights"
 
 
+Weights: TypeAlias = PretrainedWeights | WeightsFolder
+"""What a search starts from: the weights of one network, or those of several in a folder."""
+
+
 @dataclass(frozen=True)
 class Start:
     """The pretrained weights that the networks of a search start from.
 
     Attributes:
-      name, sha256, licence, origin: see `PretrainedWeights`.
+      name, sha256, licence, origin, deviation: see `PretrainedWeights`. Records of earlier versions
+        have no deviation.
       from_scratch: names of the networks that these weights do not fit. They start from random
         weights.
     """
@@ -41,12 +47,14 @@ class Start:
     sha256: str
     licence: str
     origin: str
+    deviation: str = ""
     from_scratch: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, source: PretrainedWeights, from_scratch: Iterable[str] = ()) -> Start:
+    def of(cls, source: Weights, from_scratch: Iterable[str] = ()) -> Start:
         """The record of weights that were read."""
-        return cls(source.name, source.sha256, source.licence, source.origin, tuple(from_scratch))
+        texts = {name: getattr(source, name) for name in _TEXTS}
+        return cls(**texts, from_scratch=tuple(from_scratch))
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any] | None) -> Start | None:
@@ -73,6 +81,9 @@ class Start:
         return f"{self.name} ({about}; {_licence(self.licence)})"
 
 
+_TEXTS = tuple(field.name for field in fields(Start) if field.name != "from_scratch")
+
+
 def _licence(name: str) -> str:
     return "licence unknown" if name == "unknown" else name
 
@@ -91,7 +102,7 @@ def start_of_candidate(meta: Mapping[str, Any], name: str) -> dict[str, Any] | N
     return None if start is None else start.of_network(name)
 
 
-def load_start(train: TrainConfig) -> PretrainedWeights | None:
+def load_start(train: TrainConfig) -> Weights | None:
     """The weights that a recipe names; None for random weights.
 
     Raises:
@@ -100,7 +111,7 @@ def load_start(train: TrainConfig) -> PretrainedWeights | None:
     return load_source(train.pretrained) if train.pretrained and train.is_pretrained else None
 
 
-def check_unchanged(source: PretrainedWeights | None, recorded: Start | None, place: Path) -> None:
+def check_unchanged(source: Weights | None, recorded: Start | None, place: Path) -> None:
     """UserError where weights are not those that the networks in a work directory started from."""
     now, before = source and source.sha256, recorded and recorded.sha256
     if now == before:
@@ -118,25 +129,20 @@ def check_unchanged(source: PretrainedWeights | None, recorded: Start | None, pl
     )
 
 
-def refused(
-    source: PretrainedWeights,
-    specs: Iterable[ArchSpec],
-    selection: Callable[[PretrainedWeights, ArchSpec], object] = select,
-) -> dict[str, str]:
+def refused(source: Weights, specs: Iterable[ArchSpec]) -> dict[str, str]:
     """Name to reason of the networks that cannot start from these weights.
 
-    Args:
-      source: the weights.
-      specs: the networks.
-      selection: what a training starts with (`training.start.selection_for`).
+    Raises:
+      UserError: a folder has neither a network's weights nor the source that it was made from.
     """
     reasons = {}
     for spec in specs:
+        weights = source.for_network(spec)
         try:
-            select(source, spec, "first")  # the quickest way
+            select(weights, spec, "first")  # the quickest way
         except UserError:
             try:
-                selection(source, spec)
+                select(weights, spec)
             except UserError as error:
                 reasons[spec.name] = str(error)
     return reasons
@@ -153,12 +159,14 @@ def announce(start: Start, networks: int, on_message: Callable[[str], None]) -> 
     left = len(start.from_scratch)
     if left < networks:
         on_message(f"starts from {start.text}: --pretrained={NONE} trains from random weights")
+        if start.deviation:
+            on_message(f"{start.name} computes not quite what its origin does: {start.deviation}")
     if left:
         examples = ", ".join(start.from_scratch[:3]) + (", ..." if left > 3 else "")
         disadvantage = ": they are at a disadvantage" if left < networks else ""
         on_message(
             f"{left} of {networks} networks cannot start from {start.name} ({examples}) and are "
-            f"trained from random weights{disadvantage}"
+            f"trained from random weights, with the recipe for pretrained ones{disadvantage}"
         )
 
 

@@ -7,20 +7,20 @@ any time, also beside a running search.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cache, partial
 from math import isfinite
-from statistics import median
 from typing import Any
 
 from efficientnet_elite.search.budget import forecast_epochs
-from efficientnet_elite.search.candidates import Candidate
 from efficientnet_elite.search.decisions import Decision, decision_text
-from efficientnet_elite.search.ledger import Epoch, Ledger
+from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.search.outline import Listed, Outline, OutlineReader
 from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
-from efficientnet_elite.search.record import SearchRecord, read_record
-from efficientnet_elite.search.rules import average
+from efficientnet_elite.search.record import read_record
+from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.tournament import Halt, Standing
 
 
@@ -151,32 +151,43 @@ def standings(ledger: Ledger) -> dict[int, Standing]:
 
 def summarize(ledger: Ledger) -> Summary:
     """Works out where a search stands; UserError where it has not been set up."""
-    with ledger.snapshot():
-        return summarize_record(read_record(ledger), ledger.timings())
+    return SummaryReader(ledger).read()
 
 
-def summarize_record(record: SearchRecord, timings: dict[str, float]) -> Summary:
+class SummaryReader:
+    """Works out where a search stands, again and again; see `OutlineReader`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger, self._outlines = ledger, OutlineReader(ledger)
+
+    def read(self) -> Summary:
+        """Where the search stands now; UserError where it has not been set up."""
+        with self._ledger.snapshot():
+            return summarize_outline(self._outlines.read(), self._ledger.timings())
+
+
+def summarize_outline(outline: Outline, timings: dict[str, float]) -> Summary:
     """Works out where a search stands.
 
     Args:
-      record: content of its ledger.
+      outline: content of its ledger.
       timings: phase to seconds spent.
     """
-    schedule, config = record.schedule, record.meta["config"]
-    standings = record.standings()
-    pace = _seconds_per_epoch(record.candidates, record.epochs)
-    repeat_epochs = _repeat_epochs(record)
+    schedule, config = outline.schedule, outline.meta["config"]
+    pace = _seconds_per_epoch(outline)
+    repeat_epochs = _repeat_epochs(outline)
+    forecasts = cache(partial(_forecast, schedule=schedule))
     groups, work_left = [], 0.0
-    for number, candidates in record.groups.items():
-        standing, repeated = standings[number], repeat_epochs[number]
-        members = tuple(_member(candidate, record, standing, pace) for candidate in candidates)
-        groups.append(_group(number, members, record, standing, repeated))
+    for number, candidates in outline.groups.items():
+        standing, repeated = outline.standings[number], repeat_epochs[number]
+        members = _members(candidates, outline, standing, pace)
+        groups.append(_group(number, members, outline, repeated, forecasts))
         done = {member.name: member.epochs_done for member in members}
         costs = {member.name: member.macs for member in members}
         work_left += group_left(standing, done, costs, schedule, repeated)[1] or 0.0
     macs = {member.name: member.macs for group in groups for member in group.members}
-    macs |= {repeat.name: macs[repeat.candidate] for repeat in record.repeats}
-    work_done = sum(macs[name] * len(epochs) for name, epochs in record.epochs.items())
+    macs |= {repeat.name: macs[repeat.candidate] for repeat in outline.repeats}
+    work_done = sum(macs[name] * facts.epochs for name, facts in outline.facts.items())
     finished = all(group.finished for group in groups)
     seconds = [group.seconds_left for group in groups if group.seconds_left is not None]
     return Summary(
@@ -188,113 +199,125 @@ def summarize_record(record: SearchRecord, timings: dict[str, float]) -> Summary
         rule=schedule.rule,
         groups=tuple(groups),
         finished=finished,
-        epochs_done=sum(map(len, record.epochs.values())),
+        epochs_done=sum(facts.epochs for facts in outline.facts.values()),
         epochs_left=sum(group.epochs_left for group in groups),
         epochs_forecast=sum(group.epochs_forecast for group in groups),
-        noise=record.noise.deviation if record.noise else None,
+        noise=outline.noise.deviation if outline.noise else None,
         progress=1.0 if finished else work_done / (work_done + work_left),
         seconds=timings,
         seconds_left=sum(seconds) if len(seconds) == len(groups) else None,
     )
 
 
-def _repeat_epochs(record: SearchRecord) -> dict[int, Counter[str]]:
+def _repeat_epochs(outline: Outline) -> dict[int, Counter[str]]:
     """Group to candidate to the epochs that its repeats are still to be trained for."""
-    done = {repeat.name: len(record.epochs.get(repeat.name, ())) for repeat in record.repeats}
+    done = {
+        r.name: outline.facts[r.name].epochs if r.name in outline.facts else 0
+        for r in outline.repeats
+    }
     left = repeat_epochs_left(
-        done, record.schedule, failed=record.failures, halted=bool(record.halts)
+        done, outline.schedule, failed=outline.failures, halted=bool(outline.halts)
     )
-    group_of = {candidate.name: candidate.group for candidate in record.candidates}
-    result: dict[int, Counter[str]] = {number: Counter() for number in record.groups}
-    for repeat in record.repeats:
+    group_of = {c.name: number for number, group in outline.groups.items() for c in group}
+    result: dict[int, Counter[str]] = {number: Counter() for number in outline.groups}
+    for repeat in outline.repeats:
         if repeat.name in left:
             result[group_of[repeat.candidate]][repeat.candidate] += left[repeat.name]
     return result
 
 
-def _seconds_per_epoch(
-    candidates: Sequence[Candidate], epochs: Mapping[str, Sequence[Epoch]]
-) -> dict[str, float | None]:
+def _seconds_per_epoch(outline: Outline) -> dict[str, float | None]:
     """Candidate to the seconds of an epoch: measured, or estimated from others by MACs.
 
     Medians are used, because a machine may have been suspended during an epoch.
     """
+    candidates = [candidate for group in outline.groups.values() for candidate in group]
     measured = {
-        c.name: median(epoch.seconds for epoch in epochs[c.name])
-        for c in candidates
-        if epochs.get(c.name)
+        c.name: outline.facts[c.name].seconds for c in candidates if c.name in outline.facts
     }
-    macs = sum(c.spec.macs for c in candidates if c.name in measured)
+    macs = sum(c.macs for c in candidates if c.name in measured)
     per_mac = sum(measured.values()) / macs if macs else None
     return {
-        c.name: measured.get(c.name, None if per_mac is None else per_mac * c.spec.macs)
+        c.name: measured.get(c.name, None if per_mac is None else per_mac * c.macs)
         for c in candidates
     }
 
 
-def _member(
-    candidate: Candidate,
-    record: SearchRecord,
+def _members(
+    candidates: Sequence[Listed],
+    outline: Outline,
     standing: Standing,
     pace: Mapping[str, float | None],
-) -> Member:
-    name, spec = candidate.name, candidate.spec
-    scores = record.scores.get(name, ())
+) -> tuple[Member, ...]:
     needed = {need.candidate: need.until_epoch for need in standing.pending}
-    latest = next((d for d in reversed(standing.decisions) if d.candidate == name), None)
-    if name == standing.champion:
-        # Even if its int8 accuracy could not be measured or its training was repeated and failed.
-        state = State.CHAMPION
-    elif name in record.failures:
-        state = State.FAILED
-    else:
-        state = State.RACING if name in standing.survivors else State.ELIMINATED
-    # A racing candidate that needs nothing has reached the end of the round before others.
-    return Member(
-        name=name,
-        width=candidate.width,
-        depth=candidate.depth,
-        resolution=spec.resolution,
-        params=spec.params,
-        macs=spec.macs,
-        state=state,
-        epochs_done=len(scores),
-        epochs_needed=needed.get(name, len(scores)),
-        average_score=average(scores) if scores else None,
-        last_score=scores[-1] if scores else None,
-        round=latest.round if latest else None,
-        rank=latest.rank if latest else None,
-        ranked=sum(d.round == latest.round for d in standing.decisions) if latest else None,
-        score=latest.score if latest and latest.scored else None,
-        reason=record.failures.get(name),
-        seconds_per_epoch=pace[name],
-    )
+    latest = {decision.candidate: decision for decision in standing.decisions}
+    ranked = Counter(decision.round for decision in standing.decisions)
+    members = []
+    for candidate in candidates:
+        name, decision = candidate.name, latest.get(candidate.name)
+        facts = outline.facts.get(name)
+        done = facts.epochs if facts else 0
+        if name == standing.champion:
+            # Even if its int8 accuracy could not be measured or its training was repeated and
+            # failed.
+            state = State.CHAMPION
+        elif name in outline.failures:
+            state = State.FAILED
+        else:
+            state = State.RACING if name in standing.survivors else State.ELIMINATED
+        # A racing candidate that needs nothing has reached the end of the round before others.
+        members.append(
+            Member(
+                name=name,
+                width=candidate.width,
+                depth=candidate.depth,
+                resolution=candidate.resolution,
+                params=candidate.params,
+                macs=candidate.macs,
+                state=state,
+                epochs_done=done,
+                epochs_needed=needed.get(name, done),
+                average_score=facts.average if facts else None,
+                last_score=facts.last if facts else None,
+                round=decision.round if decision else None,
+                rank=decision.rank if decision else None,
+                ranked=ranked[decision.round] if decision else None,
+                score=decision.score if decision and decision.scored else None,
+                reason=outline.failures.get(name),
+                seconds_per_epoch=pace[name],
+            )
+        )
+    return tuple(members)
+
+
+def _forecast(size: int, seeds: int, schedule: Schedule) -> int:
+    return round(forecast_epochs(size, schedule, seeds=seeds).expected)
 
 
 def _group(
     number: int,
-    members: Sequence[Member],
-    record: SearchRecord,
-    standing: Standing,
+    members: tuple[Member, ...],
+    outline: Outline,
     repeat_epochs: Mapping[str, int],
+    forecasts: Callable[[int, int], int],
 ) -> Group:
+    standing = outline.standings[number]
     racing = standing.champion is None and not standing.finished
     done = {member.name: member.epochs_done for member in members}
     pace = {member.name: member.seconds_per_epoch for member in members}
-    epochs_left, seconds_left = group_left(standing, done, pace, record.schedule, repeat_epochs)
+    epochs_left, seconds_left = group_left(standing, done, pace, outline.schedule, repeat_epochs)
     # All repeats of a group are of one candidate.
-    seeds = 1 + sum(repeat.candidate in done for repeat in record.repeats)
-    planned = forecast_epochs(len(members), record.schedule, seeds=seeds)
+    seeds = 1 + sum(repeat.candidate in done for repeat in outline.repeats)
     return Group(
         number=number,
-        members=tuple(members),
+        members=members,
         decisions=standing.decisions,
         round=standing.next_round if racing else None,
         champion=standing.champion,
-        halt=record.halts.get(number),
+        halt=outline.halts.get(number),
         finished=standing.finished and not repeat_epochs,
         epochs_left=epochs_left,
-        epochs_forecast=round(planned.expected),
+        epochs_forecast=forecasts(len(members), seeds),
         seconds_left=seconds_left,
     )
 

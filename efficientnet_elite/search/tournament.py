@@ -22,7 +22,6 @@ from efficientnet_elite.search.decisions import (
 )
 from efficientnet_elite.search.elimination import Elimination, Losses, Scores
 from efficientnet_elite.search.noise import Noise
-from efficientnet_elite.search.rules import find_rule
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.training.outcome import Int8Result
 
@@ -214,7 +213,7 @@ def _decide_round(
     noise: Noise | None,
 ) -> tuple[list[str], tuple[Pending, ...]] | None:
     """Ends a round. If training is needed first, returns the candidates left and that training."""
-    rule, number = find_rule(schedule.rule), tournament.round
+    rule, number = schedule.judge, tournament.round
     epoch = schedule.elimination_epoch(number, losses=losses is not None)
     # A failure counts from the round in which it happened: earlier decisions stand.
     lost = [n for n in tournament.racing if n in failed and len(scores.get(n, ())) < epoch]
@@ -241,6 +240,8 @@ def _decide_round(
         deviation = elimination.estimated_noise()
     if epoch == schedule.epochs or len(racing) < 2:
         keep = min(1, len(racing))
+    elif schedule.waits and not elimination.is_ready():
+        keep = len(racing)
     else:
         ordered = [score for _, score in ranking]
         keep = rule.keep(ordered, deviation, number, len(members), losses=losses is not None)
@@ -266,7 +267,7 @@ def _end_early(
     # Failed candidates are treated as all others, since the decision must stand whenever they fail.
     late = [n for n in tournament.racing if not 0 < halt.epoch <= len(scores.get(n, ()))]
     racing = [name for name in tournament.racing if name not in late]
-    rule, number = find_rule(schedule.rule), tournament.round
+    rule, number = schedule.judge, tournament.round
     elimination = Elimination(rule, number, halt.epoch, members, racing, scores, losses, {})
     ranking = elimination.ranking()
     decisions = elimination.decide(

@@ -6,11 +6,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite import machine
 from efficientnet_elite.errors import UserError
 
 _WORKERS_LOCK = "workers.lock"
@@ -23,8 +24,9 @@ def checkpoint_path(workdir: Path, candidate: str) -> Path:
 
 
 def has_checkpoints(workdir: Path) -> bool:
-    """Whether anything has been trained here."""
-    return any((workdir / "checkpoints").glob("*.npz"))
+    """Whether anything has been trained here, be it a part of a first epoch."""
+    # The files of `training.running_epoch` end in .epoch.
+    return any(any((workdir / "checkpoints").glob(f"*{end}")) for end in (".npz", ".epoch"))
 
 
 def cache_path(workdir: Path) -> Path:
@@ -38,12 +40,12 @@ def champions_path(workdir: Path) -> Path:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a small file atomically, also where another process writes it."""
+    """Writes a small file atomically and durably, also where another process writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(content)
-        temporary.replace(path)
+        machine.replace_durably(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -85,10 +87,14 @@ def _wait_for_workers(workdir: Path) -> None:
 
 
 @contextmanager
-def lock(workdir: Path) -> Iterator[None]:
+def lock(workdir: Path) -> Iterator[str | None]:
     """Holds the work directory for one driver; the kernel releases it with the process.
 
-    UserError where another process holds it, or where workers of an earlier one do not end.
+    Yields:
+      A line for the user if the process that held it before was killed; None if it ended by itself.
+
+    Raises:
+      UserError: another process holds it, or workers of an earlier one do not end.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with (workdir / "lock").open("a+") as file:
@@ -96,13 +102,40 @@ def lock(workdir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            owner = file.read().strip() or "unknown"
+            owner = file.readline().strip() or "unknown"
             raise UserError(
                 f"{workdir} is in use by another search (process {owner}): "
                 "wait for it, stop it, or choose another --workdir"
             ) from None
+        file.seek(0)
+        killed = _killed_text(file.read().split())
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()}\n{_kills()}\n")
         file.flush()
         _wait_for_workers(workdir)
-        yield
+        try:
+            yield killed
+        finally:
+            file.truncate(0)  # what a killed process leaves says so
+
+
+def _kills() -> str:
+    """The kernel's count of processes killed for memory, and of which start of the machine."""
+    return f"{machine.processes_killed_for_memory()} {machine.start_of_system()}"
+
+
+def _killed_text(left: Sequence[str]) -> str | None:
+    """What became of a process, from what it left in the lock file: its number and `_kills`."""
+    if len(left) < 3:  # nothing, or the process number alone, as earlier versions left it
+        return None
+    before, start = left[1:3]
+    now, start_now = _kills().split()
+    if start != start_now:
+        return "the last run ended with the machine, which was restarted; it is continued"
+    if before.isdigit() and now.isdigit() and int(now) > int(before):
+        return (
+            "the last run was killed, as it seems for lack of memory (the kernel killed "
+            f"{int(now) - int(before)} processes for that since it began): a smaller --memory_gb, "
+            "--workers or --batch_size takes less"
+        )
+    return "the last run was killed; it is continued"

@@ -36,7 +36,7 @@ def read_checkpoint(path: Path) -> PretrainedWeights:
             f"{path} belongs to {spec.name}, a model of your own: only networks that are built of "
             "this project's blocks can start others"
         )
-    from efficientnet_elite.training.trainer import load_averaged  # imports TensorFlow
+    from efficientnet_elite.training.loading import load_averaged  # imports TensorFlow
 
     model, spec, _ = load_averaged(path)
     return PretrainedWeights(

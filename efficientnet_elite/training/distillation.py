@@ -17,13 +17,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.config import LAST, STAGES, TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.blocks.mobile import stage_ends
 from efficientnet_elite.networks.graph import Graph
 from efficientnet_elite.networks.pretrained.selection import Selection
-from efficientnet_elite.training.head import Head, classifier_name, fit_head
+from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.training.head import Head, classifier_name, features_before, fit_head
 from efficientnet_elite.training.start import source_model
 
 TEMPERATURE = 2.0
@@ -79,6 +81,32 @@ def _end_of_stream(graph: Graph, number: int) -> int:
     return number
 
 
+class _MeanAndDeviation(keras.layers.Layer):
+    """Mean and standard deviation of each channel of a feature map, over its positions."""
+
+    def call(self, x: Any) -> Any:
+        """Takes (batch, h, w, channels) to (batch, 2 * channels)."""
+        return tf.concat([tf.reduce_mean(x, [1, 2]), tf.math.reduce_std(x, [1, 2])], -1)
+
+
+def stage_features(model: keras.Model, spec: ArchSpec) -> keras.Model:
+    """Returns a model of what all stages of a network see: (batch, features).
+
+    It gives mean and deviation of each channel of the last map of each stage. The last convolution
+    before the pooling is left out: its channels are made for the classes of the pretraining. On few
+    images, or images of little detail, a classifier is better with these features than with the
+    last ones alone (docs/transfer.md).
+
+    Args:
+      model: Keras model of the network, at any input size.
+      spec: the network, a classifier.
+    """
+    names = [spec.graph.nodes[end.node].name for end in stage_ends(spec.graph)]
+    maps = [model.get_layer(name).output for name in names[:-1] or names]
+    vectors = [_MeanAndDeviation()(x) for x in maps]
+    return keras.Model(model.inputs, keras.ops.concatenate(vectors, axis=-1))
+
+
 class Distillation:
     """The teacher of one network, and the loss of the network's distance from it.
 
@@ -90,6 +118,8 @@ class Distillation:
       batch_size: images in a batch.
       base_resolution: input side of the pool's unscaled network in pixels.
       seed: seed of the choice of images for the teacher's classifier.
+      reads: what the teacher's classifier reads, see `TrainConfig.teacher_reads`. With ``stages``,
+        ``features`` is the same as ``both`` where a classifier can be fitted.
 
     Raises:
       UserError: the teacher has nothing that can be compared in this way.
@@ -105,6 +135,7 @@ class Distillation:
         batch_size: int,
         base_resolution: int,
         seed: int,
+        reads: str = LAST,
     ):
         side = selection.spec.resolution
         teacher = source_model(selection.source, side)
@@ -112,12 +143,10 @@ class Distillation:
         self._head: Head | None = None
         layers = [tap.teacher for tap in self._taps]
         outputs = [teacher.get_layer(name).output for name in layers]
-        if method in ("logits", "both"):
-            classifier = _classifier(selection, data)
-            self._head = fit_head(
-                teacher, classifier, data, base_resolution=base_resolution, seed=seed
-            )
-            outputs.append(teacher.get_layer(classifier).input)
+        if method in ("logits", "both") or (reads == STAGES and _classifier(selection, data)):
+            features = _features(teacher, selection, data, reads)
+            self._head = fit_head(features, data, base_resolution=base_resolution, seed=seed)
+            outputs.append(features.outputs[0])
         if not outputs:
             raise UserError(
                 f"{selection.spec.name} has no feature maps in common with "
@@ -128,7 +157,7 @@ class Distillation:
         self._student = keras.Model(model.inputs, [model.outputs[0], *maps])
         # A graph of its own, so that the time it takes can be measured.
         self._teach = tf.function(self._targets, autograph=False).get_concrete_function(
-            tf.TensorSpec((batch_size, side, side, 3), tf.float32)
+            tf.TensorSpec((batch_size, *selection.spec.input_shape), tf.float32)
         )
 
     def _targets(self, images: Any) -> list[Any]:
@@ -147,7 +176,7 @@ class Distillation:
         return _as_list(self._student(images, training=training))
 
     def targets(self, images: Any) -> Any:
-        """Returns what the teacher makes of images, (batch, side, side, 3), for `loss`."""
+        """Returns what the teacher makes of images, (batch, side, side, channels), for `loss`."""
         return self._teach(images)
 
     def loss(self, outputs: Sequence[Any], targets: Sequence[Any]) -> Any:
@@ -222,11 +251,21 @@ def check_settings(config: TrainConfig, data: ImageData) -> None:
         )
 
 
-def _classifier(selection: Selection, data: ImageData) -> str:
-    name = None if data.masks else classifier_name(selection.source.spec)
+def _classifier(selection: Selection, data: ImageData) -> str | None:
+    """Name of the source's classifier; None where it has none, or the task is another."""
+    return None if data.masks else classifier_name(selection.source.spec)
+
+
+def _features(
+    teacher: keras.Model, selection: Selection, data: ImageData, reads: str
+) -> keras.Model:
+    """Returns a model of the features that the teacher's classifier reads."""
+    name = _classifier(selection, data)
     if name is None:
         raise UserError(
             f"{selection.source.name} has no classifier that could teach {selection.spec.name}: "
             "use --distill=features"
         )
-    return name
+    if reads == STAGES:
+        return stage_features(teacher, selection.source.spec)
+    return features_before(teacher, name)

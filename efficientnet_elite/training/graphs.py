@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from efficientnet_elite.training.outcome import OutOfMemory
 
@@ -29,3 +30,24 @@ def unoptimized_graphs() -> Iterator[None]:
     finally:
         disabled = before.get("disable_meta_optimizer", False)
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": disabled})
+
+
+@contextmanager
+def removable_graphs() -> Iterator[None]:
+    """Lets the graphs that are traced in this context be freed with their functions.
+
+    Each operation with a gradient of its own, as swish has one, enters a function into a table of
+    TensorFlow that lasts as long as the process, and with it its whole graph, more than 100 MB for
+    a training. The entries are needed only for gradients of a finished graph, which nothing here
+    asks for: a training step computes its gradients while it is traced.
+    """
+    table = getattr(
+        ops.gradient_registry, "_registry", {}
+    )  # not public: memory alone depends on it
+    before = set(table)
+    try:
+        yield
+    finally:
+        for name in [name for name in table if name not in before]:
+            if name.startswith("CustomGradient-"):
+                del table[name]

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.networks import ops
+from efficientnet_elite.networks.pretrained.matching import logits_layer
 from efficientnet_elite.networks.spec import ArchSpec
 
 Head: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -142,13 +143,6 @@ def _cross_entropy(head: Head, views: NDArray[Any], targets: NDArray[Any]) -> fl
 # -- of networks ---------------------------------------------------------------------------------
 
 
-def logits_layer(spec: ArchSpec) -> str | None:
-    """Name of the last layer with weights, whose outputs are the logits; None if there is none."""
-    kinds = ops.Dense | ops.Conv | ops.LearnedConv
-    nodes = reversed(spec.graph.nodes)
-    return next((node.name for node in nodes if isinstance(node.op, kinds)), None)
-
-
 def classifier_name(spec: ArchSpec) -> str | None:
     """Name of the layer that makes logits out of one feature vector; None if there is none.
 
@@ -163,22 +157,24 @@ def classifier_name(spec: ArchSpec) -> str | None:
     return node.name if len(shape) == 1 or shape[:2] == (1, 1) else None
 
 
-def fit_head(
-    model: keras.Model, classifier: str, data: ImageData, *, base_resolution: int, seed: int
-) -> Head:
-    """Fits a classifier of the data set's classes to the features of a model.
+def features_before(model: keras.Model, classifier: str) -> keras.Model:
+    """Returns a model of the features that a classifier reads, see `classifier_name`."""
+    return keras.Model(model.inputs, model.get_layer(classifier).input)
+
+
+def fit_head(features_of: keras.Model, data: ImageData, *, base_resolution: int, seed: int) -> Head:
+    """Fits a classifier of the data set's classes to the features that a model computes.
 
     Args:
-      model: takes images to logits; it is used as in inference, and is not changed.
-      classifier: name of its classifier, see `classifier_name`.
+      features_of: takes images to features, one vector each; it is used as in inference, and is
+        not changed.
       data: the data set; training images in their evaluation crop, mirrored too where the pipeline
         mirrors.
       base_resolution: input side of the pool's unscaled network in pixels.
       seed: seed of the choice of images where there are more than 20,000.
     """
-    features_of = keras.Model(model.inputs, model.get_layer(classifier).input)
     compute = tf.function(lambda images: features_of(images, training=False), autograph=False)
-    side = model.inputs[0].shape[1]
+    side = features_of.inputs[0].shape[1]
     batches = data_lib.sample_batches(
         data,
         resolution=side,
@@ -189,7 +185,7 @@ def fit_head(
     )
     features, labels = [], []
     for images, batch_labels in batches:
-        views = [images, images[:, :, ::-1]] if data.pipeline.flip else [images]
+        views = [images, tf.reverse(images, [2])] if data.pipeline.flip else [images]
         vectors = [compute(view).numpy().reshape(len(images), -1) for view in views]
         features.append(np.stack(vectors, axis=1))
         labels.append(batch_labels.numpy())

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+class Diverged(Exception):
+    """The loss is no longer finite; the text says where."""
+
+
 class TrainingError(Exception):
     """The training of a candidate cannot continue: it diverged or does not fit into memory."""
 
@@ -19,16 +23,21 @@ class EpochResult:
 
     Attributes:
       epoch: number of the epoch, from 1.
-      validation_accuracy: score of the averaged weights on the validation part, 0..1: top-1
-        accuracy for classification, mean intersection over union for segmentation.
+      validation_accuracy: score of the averaged weights on the validation part, 0..1: top-1 or
+        balanced accuracy for classification (`TrainConfig.score`), mean intersection over union for
+        segmentation.
       train_loss: mean loss over the steps of the epoch (cross-entropy with label smoothing).
       seconds: time for training and validation.
+      top1, balanced: top-1 and balanced accuracy, whichever of them is the score; None for
+        segmentation, and in records of earlier versions.
     """
 
     epoch: int
     validation_accuracy: float
     train_loss: float
     seconds: float
+    top1: float | None = None
+    balanced: float | None = None
 
 
 @dataclass(frozen=True)

@@ -12,22 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.build import build
-from efficientnet_elite.networks.graph import Node
 from efficientnet_elite.networks.pretrained.inputs import with_input_range
-from efficientnet_elite.networks.pretrained.selection import Selection, select
+from efficientnet_elite.networks.pretrained.matching import is_same_network
+from efficientnet_elite.networks.pretrained.selection import Selection
 from efficientnet_elite.networks.pretrained.sources import load_source
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training.checkpoint import Checkpoint
-from efficientnet_elite.training.head import classifier_name, fit_head, logits_layer, set_head
+from efficientnet_elite.training.head import classifier_name, features_before, fit_head, set_head
 from efficientnet_elite.training.repair import repair
 from efficientnet_elite.training.statistics import adapt_statistics
 
@@ -37,11 +35,12 @@ _REPAIR_IMAGES = 300
 _WHOLE_NETWORK_RATE = 0.4  # factor of the learning rate
 
 
-def load(name: str | None) -> PretrainedWeights | None:
+def load(name: str | None, spec: ArchSpec) -> PretrainedWeights | None:
     """Loads the weights that `TrainConfig.pretrained` names, for this project's input range.
 
     Args:
-      name: name of a source or path of a file. None or ``none``: random weights.
+      name: name of a source, or path of a file or folder. None or ``none``: random weights.
+      spec: the network that starts from them.
 
     Returns:
       The weights; None for random weights.
@@ -54,7 +53,7 @@ def load(name: str | None) -> PretrainedWeights | None:
         return None
     if name == "auto":
         raise UserError("pretrained='auto' cannot be trained: name a source, a file, or none")
-    return with_input_range(load_source(name))
+    return with_input_range(load_source(name).for_network(spec))
 
 
 def identity(source: PretrainedWeights | None) -> dict[str, str] | None:
@@ -80,34 +79,6 @@ def check_same(saved: Checkpoint, source: PretrainedWeights | None, path: Path) 
         )
 
 
-def selection_for(source: PretrainedWeights, spec: ArchSpec) -> Selection:
-    """Returns what a network takes from pretrained weights.
-
-    It is everything but the classifier where the network is the one that the weights belong to.
-
-    Raises:
-      UserError: the network cannot start from these weights.
-    """
-    if is_same_network(source.spec, spec):
-        return _whole_network(source, spec)
-    return select(source, spec)
-
-
-def is_same_network(source: ArchSpec, spec: ArchSpec) -> bool:
-    """Whether two networks differ in their classes, input size and drop rates at most."""
-    sized = source.resized((*spec.input_shape[:2], source.input_shape[-1]))
-    ours, theirs = _nodes(spec), _nodes(sized)
-    logits = logits_layer(spec)
-    return (
-        len(ours) == len(theirs)
-        and spec.input_shape == sized.input_shape
-        and all(
-            one.name == other.name and (one.op == other.op or one.name == logits)
-            for one, other in zip(ours, theirs, strict=True)
-        )
-    )
-
-
 def recipe_for(config: TrainConfig, selection: Selection) -> TrainConfig:
     """Returns the recipe for a network that starts from pretrained weights.
 
@@ -124,23 +95,6 @@ def recipe_for(config: TrainConfig, selection: Selection) -> TrainConfig:
     distill = {"features": "none", "both": "logits"}.get(config.distill, config.distill)
     rate = _WHOLE_NETWORK_RATE * config.learning_rate
     return replace(config, distill=distill, learning_rate=rate)
-
-
-def _whole_network(source: PretrainedWeights, spec: ArchSpec) -> Selection:
-    """Everything but the classifier."""
-    logits = logits_layer(spec)
-    nodes = [node for node in _nodes(spec) if node.name != logits]
-    arrays = {
-        path: array for path, array in source.arrays.items() if path.rpartition("/")[0] != logits
-    }
-    channels = {node.name: np.arange(node.shape[-1]) for node in nodes}
-    return Selection(source, spec, arrays, {name: name for name in channels}, channels)
-
-
-def _nodes(spec: ArchSpec) -> list[Node]:
-    """The nodes of a network without those that only drop something in training."""
-    dropping = ops.Dropout | ops.DropPath
-    return [node for node in spec.graph.nodes if not isinstance(node.op, dropping)]
 
 
 def source_model(source: PretrainedWeights, side: int) -> keras.Model:
@@ -193,5 +147,6 @@ def begin(
         repair(model, source_model(selection.source, side), selection, images, seed)
     classifier = None if data.masks else classifier_name(selection.spec)
     if classifier is not None:
-        head = fit_head(model, classifier, data, base_resolution=base_resolution, seed=seed)
+        features = features_before(model, classifier)
+        head = fit_head(features, data, base_resolution=base_resolution, seed=seed)
         set_head(model, classifier, head)

@@ -11,6 +11,7 @@ belong to the search.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -22,31 +23,39 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import CALIBRATION_IMAGES, TrainConfig
-from efficientnet_elite.data import ImageData
+from efficientnet_elite.data import IGNORED, ImageData
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.networks import condense
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families.condense import training_form
 from efficientnet_elite.networks.layers import unsplit_groups
+from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
-from efficientnet_elite.training import start
-from efficientnet_elite.training.averages import Averages
-from efficientnet_elite.training.checkpoint import Checkpoint
+from efficientnet_elite.training import mixing, start
+from efficientnet_elite.training.checkpoint import Checkpoint, check_arrays
+from efficientnet_elite.training.class_weights import class_weights
 from efficientnet_elite.training.distillation import Distillation, check_settings
-from efficientnet_elite.training.graphs import out_of_memory_as_training_error, unoptimized_graphs
+from efficientnet_elite.training.graphs import (
+    out_of_memory_as_training_error,
+    removable_graphs,
+    unoptimized_graphs,
+)
+from efficientnet_elite.training.interruption import held_signals
 from efficientnet_elite.training.learning_rate import learning_rate
-from efficientnet_elite.training.optimizers import clipped, optimizer_for
-from efficientnet_elite.training.outcome import EpochResult, Int8Result, TrainingError
-from efficientnet_elite.training.statistics import batch_norm_layers, frozen_statistics
+from efficientnet_elite.training.outcome import Diverged, EpochResult, Int8Result, TrainingError
+from efficientnet_elite.training.precision import decided, use_deterministic_kernels
+from efficientnet_elite.training.running_epoch import RunningEpoch
+from efficientnet_elite.training.statistics import batch_norm_layers
+from efficientnet_elite.training.step import TrainingStep
 from efficientnet_elite.training.tasks import task_for
 
 Infer: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Takes images (n, height, width, 3), normalised to pixel / 128 - 1, to their logits: (n, classes)
-for classification, (n, height, width, classes) for segmentation."""
+"""Takes images (n, height, width, channels), normalised to pixel / 128 - 1, to their logits: (n,
+classes) for classification, (n, height, width, classes) for segmentation."""
 Quantize: TypeAlias = Callable[[keras.Model, NDArray[np.float32]], Infer]
 """Takes a model and the images of a representative data set to the int8 model; raises UserError if
 the model cannot be quantized."""
@@ -93,128 +102,100 @@ class Trainer:
         checkpoint: Path,
     ):
         started = time.perf_counter()
-        # Only deterministic kernels give the same scores from the same seed.
-        tf.config.experimental.enable_op_determinism()
+        config = decided(config)
+        use_deterministic_kernels(bool(config.deterministic))
         self.spec, self.config, self.checkpoint = spec, config, checkpoint
         self._data, self._seed, self._base_resolution = data, seed, base_resolution
-        self._task = task_for(spec, data)
+        self._steps = data_lib.steps_per_epoch(data, config.batch_size)
+        self._epoch = RunningEpoch(checkpoint, config.checkpoint_minutes)
+        weights = class_weights(config.class_weights, data, self._pixels_by_class)
+        self._task = task_for(spec, data, weights, config.score)
         check_settings(config, data)
+        mixing.check_settings(config, data)
         self._unlabelled = 0  # images without labels in a batch, for distillation only
         self.history: list[EpochResult] = []
         trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
         self.model = build(trained_spec, seed=seed, split_groups=True)
-        self._learned_convolutions = condense.learned_layers(self.model)
         for layer in batch_norm_layers(self.model):
             layer.momentum = config.batch_norm_momentum
         saved = Checkpoint.load(checkpoint) if checkpoint.is_file() else None
-        self._outputs: Callable[..., Any] = self.model
         self._distillation: Distillation | None = None
-        self._frozen_norms: list[Any] = []
+        self._frozen_norms: tuple[Any, ...] = ()
         self.start_seconds = self.teacher_seconds = 0.0
-        self._source = start.load(config.pretrained)
+        self._source = start.load(config.pretrained, spec)
         if self._source is not None:
             self._start_from(self._source, trained_spec, is_new=saved is None)
-        self._variables = list(self.model.variables)
-        self._averages = Averages(self._variables)
-        self._optimizer = optimizer_for(config, self.model.trainable_variables)
+        self._step = TrainingStep(
+            self.model,
+            self._task,
+            self.config,
+            seed=seed,
+            unlabelled=self._unlabelled,
+            distillation=self._distillation,
+            frozen_norms=self._frozen_norms,
+        )
+        self._rate_factor = 1.0  # of the learning rate, less after a divergence
         if saved is not None:
-            self._restore(saved)
+            self._restore(saved, checkpoint)
+        self._initial = self._state() if saved is None else None  # until there is a checkpoint
         self._batches: Iterator[Any] | None = None
         self._validation_batches = self._eval_batches("validation")
-        self._train_function = tf.function(self._train_step, autograph=False)
-        self._predict = tf.function(self._predict_step, autograph=False)
-        self._trace_functions()
+        with removable_graphs():
+            # Now, so that it counts as building.
+            self._step.trace()
+            predict = tf.function(self._predict_step, autograph=False)
+            self._predict = predict.get_concrete_function(
+                tf.TensorSpec((None, *spec.input_shape), tf.float32)
+            )
         self._is_first_step = True
         self.build_seconds = time.perf_counter() - started
 
     def _start_from(self, source: PretrainedWeights, spec: ArchSpec, is_new: bool) -> None:
         """Gives a new model its pretrained weights, and prepares distillation if it is wanted."""
         started = time.perf_counter()
-        selection = start.selection_for(source, spec)
+        selection = select(source, spec)
         self.config = start.recipe_for(self.config, selection)
         if self.config.freeze_statistics:
             # Only statistics that were taken over or measured are worth keeping.
             norms = batch_norm_layers(self.model)
-            self._frozen_norms = [layer for layer in norms if layer.name in selection.nodes]
+            self._frozen_norms = tuple(x for x in norms if x.name in selection.nodes)
         options = {"base_resolution": self._base_resolution, "seed": self._seed}
         if is_new:
             start.begin(self.model, selection, self._data, **options)
+        parts = self.config.accumulate
         if self.config.distill != "none":
             if self._data.unlabelled is not None:
-                self._unlabelled = max(1, self.config.batch_size // 2)
+                self._unlabelled = parts * max(1, self.config.batch_size // parts // 2)
             self._distillation = Distillation(
                 self.model,
                 selection,
                 self.config.distill,
                 self._data,
-                batch_size=self.config.batch_size + self._unlabelled,
+                batch_size=(self.config.batch_size + self._unlabelled) // parts,
+                reads=self.config.teacher_reads,
                 **options,
             )
-            self._outputs = self._distillation.outputs
         self.start_seconds += time.perf_counter() - started
 
-    def _eval_batches(self, part: str) -> Any:
+    def _eval_batches(self, part: str, data: ImageData | None = None) -> Any:
         return data_lib.eval_batches(
-            self._data,
+            data or self._data,
             part,
             resolution=self.spec.resolution,
             batch_size=self.config.batch_size,
             base_resolution=self._base_resolution,
         )
 
-    def _trace_functions(self) -> None:
-        """Builds the graphs of training and prediction now, so that it counts as building."""
-        side, size = self.spec.resolution, self.config.batch_size
-        images = tf.TensorSpec((size + self._unlabelled, side, side, 3), tf.float32)
-        labels = tf.TensorSpec(self._task.labels_shape(size, side), tf.int32)
-        scalar = tf.TensorSpec((), tf.float32)
-        self._train_function = self._train_function.get_concrete_function(
-            images, labels, scalar, scalar, tf.TensorSpec((), tf.int64), scalar
-        )
-        self._predict = self._predict.get_concrete_function(
-            tf.TensorSpec((None, side, side, 3), tf.float32)
-        )
-
-    # -- one step --------------------------------------------------------------------------------
-
-    def _train_step(
-        self, images: Any, labels: Any, rate: Any, decay: Any, step: Any, distill_weight: Any
-    ) -> Any:
-        """Trains on one batch and updates the averages.
-
-        Args:
-          images: float32 (batch, side, side, 3); the unlabelled ones are the last.
-          labels: int32, of the task's shape.
-          rate: learning rate.
-          decay: decay of the averages.
-          step: number of the step, from 0.
-          distill_weight: factor of the distillation loss.
-
-        Returns:
-          The loss of the labels, a scalar.
-        """
-        trainable = self.model.trainable_variables
-        teacher = self._distillation
-        targets = [] if teacher is None else teacher.targets(images)
-        with (
-            tf.GradientTape() as tape,
-            frozen_statistics(self._frozen_norms),
-        ):
-            outputs = self._outputs(images, training=True)
-            logits = outputs if teacher is None else outputs[0][: self.config.batch_size]
-            loss = self._task.loss(logits, labels, self.config.label_smoothing)
-            if self._learned_convolutions:
-                loss += condense.group_lasso_loss(self._learned_convolutions)
-            objective = loss
-            if teacher is not None:
-                objective += distill_weight * teacher.loss(outputs, targets)
-        gradients = clipped(tape.gradient(objective, trainable), self.config.gradient_clip)
-        self._optimizer.apply(gradients, rate, step)
-        self._averages.update(decay)
-        return loss
+    def _pixels_by_class(self) -> NDArray[np.int64]:
+        """Counts the pixels of each class in the masks of the training part."""
+        counts = np.zeros(self._data.num_classes, np.int64)
+        for _, masks in self._eval_batches("train"):
+            known = masks.numpy()[masks.numpy() != IGNORED]
+            counts += np.bincount(known, minlength=len(counts))
+        return counts
 
     def _predict_step(self, images: Any) -> Any:
-        """Takes images, float32 (n, side, side, 3), to predicted classes, int32."""
+        """Takes images, float32 (n, side, side, channels), to predicted classes, int32."""
         return tf.argmax(self.model(images, training=False), -1, tf.int32)
 
     # -- epochs ----------------------------------------------------------------------------------
@@ -232,6 +213,12 @@ class Trainer:
     ) -> None:
         """Trains until ``until_epoch`` epochs are done and saves a checkpoint after each of them.
 
+        An epoch that was interrupted goes on at the step that was written last, see
+        `RunningEpoch`. Where a signal ends the program, such as Ctrl-C, that is the last step.
+
+        Where the loss is no longer finite, the training goes back to the last checkpoint and
+        continues at half the learning rate, to its end; a line on stderr says so.
+
         Args:
           until_epoch: number of epochs in all, from the beginning of training.
           on_epoch: called with the result of each epoch once its checkpoint is saved.
@@ -239,83 +226,124 @@ class Trainer:
             of steps in an epoch.
 
         Raises:
-          TrainingError: the loss is no longer finite, or memory does not suffice.
+          TrainingError: that has been done before, or memory does not suffice.
         """
         while self.epochs_done < until_epoch:
-            started = time.perf_counter()
-            build_seconds_before = self.build_seconds
             with out_of_memory_as_training_error(), unoptimized_graphs():
-                loss = self._train_epoch(on_step)
-                accuracy = self._accuracy(self._validation_batches)
-            seconds = time.perf_counter() - started - (self.build_seconds - build_seconds_before)
-            result = EpochResult(self.epochs_done + 1, accuracy, loss, seconds)
+                try:
+                    loss = self._train_epoch(on_step)
+                except Diverged as diverged:
+                    self._go_back(diverged)
+                    continue
+                tally = self._tally(self._validation_batches)
+            score, accuracies = self._task.score(tally), self._task.accuracies(tally)
+            seconds = self._epoch.seconds
+            result = EpochResult(self.epochs_done + 1, score, loss, seconds, **accuracies)
             self.history.append(result)
             self._save()
             on_epoch(result)
 
     def _train_epoch(self, on_step: Callable[[int, int], None]) -> float:
-        """Trains one epoch and returns its mean loss."""
-        if self._batches is None:
-            stream, self._steps = data_lib.train_batches(
+        """Trains one epoch, or what is left of it, and returns its mean loss."""
+        batches = self._batches
+        if batches is None:
+            self._continue_within_epoch()
+            stream, _ = data_lib.train_batches(
                 self._data,
                 resolution=self.spec.resolution,
                 batch_size=self.config.batch_size,
                 seed=self._seed,
                 first_epoch=self.epochs_done,
+                first_step=self._epoch.steps,
                 unlabelled=self._unlabelled,
             )
-            self._batches = iter(stream)
+            batches = self._batches = iter(stream)
+        elif not self._epoch.steps:
+            self._epoch.begin()
         first_step = self.epochs_done * self._steps
-        total_steps = self.config.epochs * self._steps
-        losses = []
-        for step in range(first_step, first_step + self._steps):
-            condense.drop_due_channels(self._learned_convolutions, step, total_steps)
-            images, labels = next(self._batches)
-            rate = learning_rate(self.config, step, self._steps)
-            # The decay grows with the step, so that short trainings have a useful average as well.
-            decay = min(self.config.ema, (1 + step) / (10 + step))
-            distill_weight = self.config.distill_weight * max(0.0, 1 - step / total_steps)
-            started = time.perf_counter()
-            losses.append(
-                self._train_function(
-                    images,
-                    labels,
-                    tf.constant(rate),
-                    tf.constant(decay),
-                    tf.constant(step, tf.int64),
-                    tf.constant(distill_weight),
-                )
+        with held_signals() as held:
+            while self._epoch.steps < self._steps:
+                images, labels = next(batches)
+                self._train_batch(images, labels, first_step + self._epoch.steps)
+                on_step(self._epoch.steps, self._steps)
+                if held.arrived or self._epoch.is_due:
+                    self._check_losses()  # what is written must be sound
+                    self._epoch.write(self._state(within_epoch=True))
+                held.deliver()
+        self._check_losses()
+        return float(np.mean(self._epoch.losses))
+
+    def _train_batch(self, images: Any, labels: Any, step: int) -> None:
+        started = time.perf_counter()
+        rate, steps = self._learning_rate(step), self.config.epochs * self._steps
+        self._epoch.add(self._step(images, labels, rate, step=step, steps=steps))
+        if self._is_first_step:
+            # The first call creates the kernels of the graph, which counts as building.
+            seconds = time.perf_counter() - started
+            self.build_seconds += seconds
+            self._epoch.leave_out(seconds)
+            self._is_first_step = False
+            if self._distillation is not None:
+                calls = self.config.accumulate
+                seconds = self._distillation.seconds(images[: len(images) // calls])
+                self.teacher_seconds = seconds * calls * self._steps
+
+    def _check_losses(self) -> None:
+        """Raises Diverged where a loss of this epoch is not finite."""
+        values = np.array(self._epoch.losses)
+        if not np.isfinite(values).all():
+            first = int(np.isfinite(values).argmin())
+            step = self.epochs_done * self._steps + first
+            raise Diverged(
+                f"the loss became {values[first]} in step {step + 1} at a learning rate of "
+                f"{self._learning_rate(step):.3g}"
             )
-            if self._is_first_step:
-                # The first call creates the kernels of the graph, which counts as building.
-                self.build_seconds += time.perf_counter() - started
-                self._is_first_step = False
-                if self._distillation is not None:
-                    self.teacher_seconds = self._distillation.seconds(images) * self._steps
-            on_step(step - first_step + 1, self._steps)
-        loss = float(np.mean([float(value) for value in losses]))
-        if not np.isfinite(loss):
-            raise TrainingError(f"the loss became {loss}: try a lower --learning_rate")
-        return loss
+
+    def _learning_rate(self, step: int) -> float:
+        return self._rate_factor * learning_rate(self.config, step, self._steps)
+
+    def _go_back(self, diverged: Diverged) -> None:
+        """Continues from the last checkpoint at half the learning rate, once in a training."""
+        if self._rate_factor < 1:
+            raise TrainingError(
+                f"{diverged}, which is half of what was asked for: try a lower --learning_rate"
+            ) from diverged
+        saved = self._initial or Checkpoint.load(self.checkpoint)
+        tqdm.write(
+            f"{self.spec.name}: {diverged}; it is trained again from epoch {len(saved.history)} on "
+            "at half the rate",
+            file=sys.stderr,
+        )
+        self._restore(saved, self.checkpoint)
+        self._rate_factor = 0.5
+        self._epoch.remove()
+        self._epoch.begin()
+        self._batches = None  # they begin with the epoch again
 
     def averaged_weights(self) -> AbstractContextManager[None]:
         """Gives the model the averaged weights for the duration of a with statement."""
-        return self._averages.in_model()
+        return self._step.averages.in_model()
 
-    def accuracy(self, part: str) -> float:
-        """Returns the score of the averaged weights on a part of the data set, 0..1.
+    def accuracy(self, part: str, data: ImageData | None = None) -> float:
+        """Returns the accuracy of the averaged weights on a part of a data set, 0..1.
 
-        It is the top-1 accuracy for classification, the mean IoU for segmentation.
+        It is the top-1 accuracy for classification, whatever networks are judged by, and the mean
+        IoU for segmentation.
+
+        Args:
+          part: of the data set.
+          data: another data set with the same classes; by default the one of the training.
         """
-        return self._accuracy(self._eval_batches(part))
+        tally = self._tally(self._eval_batches(part, data))
+        return self._task.accuracies(tally).get("top1", self._task.score(tally))
 
-    def _accuracy(self, batches: Any) -> float:
+    def _tally(self, batches: Any) -> NDArray[np.int64]:
         with self.averaged_weights():
             tallies = [
                 self._task.tally(self._predict(images).numpy(), labels.numpy())
                 for images, labels in batches
             ]
-        return self._task.score(np.sum(tallies, axis=0))
+        return np.sum(tallies, axis=0)
 
     def evaluate_int8(self, quantize: Quantize, part: str = "validation") -> Int8Result:
         """Compares the averaged weights in int8 and in float32 on the same images of a part.
@@ -370,54 +398,50 @@ class Trainer:
     # -- state -----------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        Checkpoint(
+        self._epoch.begin()
+        self._state().save(self.checkpoint)
+        self._epoch.remove()
+        self._initial = None
+
+    def _state(self, *, within_epoch: bool = False) -> Checkpoint:
+        scale = self._step.loss_scale
+        return Checkpoint(
             spec=self.spec.to_json(),
             history=[asdict(result) for result in self.history],
             parts={
-                "weights": [np.asarray(v) for v in self._variables],
-                "average": [v.numpy() for v in self._averages.variables],
-                "optimizer": [v.numpy() for v in self._optimizer.variables],
+                part: [np.asarray(variable) for variable in variables]
+                for part, variables in self._step.variables.items()
             },
             start=start.identity(self._source),
-        ).save(self.checkpoint)
+            rate_factor=self._rate_factor,
+            loss_scale=None if scale is None else scale.state,
+            losses=self._epoch.losses if within_epoch else (),
+            seconds=self._epoch.seconds if within_epoch else 0.0,
+        )
 
-    def _restore(self, saved: Checkpoint) -> None:
-        variables_of_parts = (self._variables, self._averages.variables, self._optimizer.variables)
+    def _continue_within_epoch(self) -> None:
+        """Goes to the step of this epoch that was written last, if there is one."""
+        history = [asdict(result) for result in self.history]
+        saved = self._epoch.read(history, self._steps)
+        if saved is None:
+            self._epoch.begin()
+            return
+        self._restore(saved, self._epoch.path)
+        self._epoch.begin(saved.losses, saved.seconds)
+
+    def _restore(self, saved: Checkpoint, path: Path) -> None:
+        """Takes over the state of a checkpoint that was read from ``path``."""
         if ArchSpec.from_json(saved.spec) != self.spec:
             raise UserError(
-                f"checkpoint {self.checkpoint} belongs to another network than {self.spec.name}: "
+                f"checkpoint {path} belongs to another network than {self.spec.name}: "
                 "delete it to train this network from the start"
             )
-        start.check_same(saved, self._source, self.checkpoint)
-        for variables, arrays in zip(variables_of_parts, saved.parts.values(), strict=True):
-            for variable, array in zip(variables, arrays, strict=True):
+        start.check_same(saved, self._source, path)
+        for part, variables in self._step.variables.items():
+            check_arrays(path, saved.parts[part], [variable.shape for variable in variables])
+            for variable, array in zip(variables, saved.parts[part], strict=True):
                 variable.assign(array)
+        if self._step.loss_scale is not None and saved.loss_scale is not None:
+            self._step.loss_scale.state = saved.loss_scale
         self.history = [EpochResult(**entry) for entry in saved.history]
-
-
-def load_averaged(path: Path) -> tuple[keras.Model, ArchSpec, int]:
-    """Loads the model in a checkpoint, with its averaged weights.
-
-    Networks with learned group convolutions are converted to the form in which they are deployed.
-
-    Returns:
-      The model, its spec, and the number of epochs that it was trained for.
-
-    Raises:
-      UserError: the checkpoint is missing or damaged, or the learned convolutions have not been
-        trained long enough to be converted.
-    """
-    if not path.is_file():
-        raise UserError(
-            f"checkpoint {path} is missing: run the same `elite search` again to train it"
-        )
-    saved = Checkpoint.load(path)
-    spec = ArchSpec.from_json(saved.spec)
-    model = build(training_form(spec))
-    float_variables = [v for v in model.variables if "float" in v.dtype]
-    for variable, array in zip(float_variables, saved.parts["average"], strict=True):
-        variable.assign(array)
-    masks = [array for array in saved.parts["weights"] if array.dtype == bool]
-    for layer, mask in zip(condense.learned_layers(model), masks, strict=True):
-        layer.mask.assign(mask)
-    return *condense.deployed_form(model, spec), len(saved.history)
+        self._rate_factor = saved.rate_factor

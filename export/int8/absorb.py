@@ -1,13 +1,14 @@
 """Folds a network's own image normalisation into its first convolution, without loss.
 
-Some networks begin by normalising pixels, channel by channel: x = scale * q + offset, where
-q = pixel / 128 - 1 is what an exported file takes. The first convolution can do this at no cost:
-its kernel is multiplied by the scale, and the offsets go into its bias. The difficulty is the
-border of the image, because padding adds zeros to x, and zero in x is usually not zero in q:
+Some networks begin by normalising pixels: x = matrix @ q + offset, where q = pixel / 128 - 1 is
+what an exported file takes. The matrix is diagonal where each channel is scaled; it also swaps
+channels (BGR). The first convolution can do this at no cost: its kernel
+is multiplied by the matrix, and the offsets go into its bias. The difficulty is the border of the
+image, because padding adds zeros to x, and zero in x is usually not zero in q:
 
 - Without padding, or if q = 0 where x = 0, nothing else is needed.
 - If x = 0 at the same whole pixel value in all channels, the image is padded with that value.
-- Otherwise the image gets a fourth channel, which is constant and adds the offsets in the
+- Otherwise the image gets one more channel, which is constant and adds the offsets in the
   convolution. Padding adds zeros to this channel too, and with them no offsets, which is what is
   wanted.
 """
@@ -18,14 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .choices import INPUTS
+from .fronts import Affine, functional, input_of, nodes, normalises, only_reader, step
 
 if TYPE_CHECKING:
     import keras
 
-_CONSTANT = -1.0  # value of the fourth channel; it is exact in int8, where it is -128
+_CONSTANT = -1.0  # value of that channel; it is exact in int8, where it is -128
 
 
 @dataclass(frozen=True)
@@ -43,35 +43,19 @@ class Absorbed:
     how: str
 
 
-def normalises(model: keras.Model) -> bool:
-    """Whether a network begins with layers that normalise pixels; augmentation is skipped."""
-    import keras
-
-    model = _functional(model)
-    tensor = model.inputs[0]
-    while (node := _only_reader(model, tensor)) is not None and _is_augmentation(node.operation):
-        (tensor,) = node.output_tensors
-    if node is None:
-        return False
-    if isinstance(node.operation, keras.Model):
-        return normalises(node.operation)
-    return _affine(node.operation) is not None
-
-
 def absorb(model: keras.Model, takes: str) -> Absorbed:
     """Makes a network for images q = pixel / 128 - 1 from one for other images.
 
     Args:
-      model: functional or Sequential, one input (batch, height, width, 3), built, float32; it is
-        not changed.
+      model: functional or Sequential, one input (batch, height, width, 3 or 1), built, float32; it
+        is not changed.
       takes: the images that it was built for, one of `INPUTS`. Layers at its beginning that
         normalise further are absorbed too.
 
     Returns:
-      The network, and what became of the normalisation.
+      The network, which takes as many channels, and what became of the normalisation.
     """
-    scale, offset = (np.full(3, value) for value in INPUTS[takes])
-    return _absorb(model, scale, offset)
+    return _absorb(model, input_of(model, takes))
 
 
 def with_normalisation_operators(model: keras.Model, takes: str) -> keras.Model:
@@ -79,76 +63,83 @@ def with_normalisation_operators(model: keras.Model, takes: str) -> keras.Model:
 
     It is the network that `absorb` is compared with; arguments as for `absorb`.
     """
-    return _with_operators(model, *(np.full(3, value) for value in INPUTS[takes]))
+    return _with_operators(model, input_of(model, takes))
 
 
-def _absorb(
-    model: keras.Model, scale: NDArray[np.float64], offset: NDArray[np.float64]
-) -> Absorbed:
+def _absorb(model: keras.Model, affine: Affine) -> Absorbed:
     import keras
     from keras import layers
 
-    model = _functional(model)
-    tensor, padding = model.inputs[0], None
-    input_scale, input_offset = scale, offset
-    while (node := _only_reader(model, tensor)) is not None:
+    model = functional(model)
+    tensor, padding, moves = model.inputs[0], None, []
+    before = affine
+    while True:
+        if padding is None and (taken := step(model, tensor)) is not None:
+            found, result = taken
+            if found is None:
+                moves.append(only_reader(model, tensor).operation)
+            else:
+                affine = affine.then(found)
+            tensor = result
+            continue
+        if (node := only_reader(model, tensor)) is None:
+            break
         layer = node.operation
         (result,) = node.output_tensors
-        affine = _affine(layer) if padding is None else None
-        if affine is not None:
-            scale, offset = affine[0] * scale, affine[0] * offset + affine[1]
-            tensor = result
-        elif isinstance(layer, layers.ZeroPadding2D) and padding is None:
+        if isinstance(layer, layers.ZeroPadding2D) and padding is None:
             padding, tensor = layer.padding, result
         elif isinstance(layer, keras.Model) and padding is None:
-            inner = _absorb(layer, scale, offset)
+            inner = _absorb(layer, affine)
             if inner.how == "operators":
                 break  # operators inside the nested model would save nothing
-            return Absorbed(_with_front(model, result, inner.model), inner.how)
-        elif _can_take_in(layer, padding) and sum(n.operation is layer for n in _nodes(model)) == 1:
-            first, how = _convolution(layer, tensor.shape[1:3], padding, scale, offset)
-            return Absorbed(_with_front(model, result, first), how)
+            return Absorbed(_with_front(model, result, moves, inner.model), inner.how)
+        elif _can_take_in(layer, padding) and sum(n.operation is layer for n in nodes(model)) == 1:
+            first, how = _convolution(layer, tensor.shape[1:3], padding, affine)
+            return Absorbed(_with_front(model, result, moves, first), how)
         else:
             break
-    identity = np.array_equal(input_scale, np.ones(3)) and np.array_equal(input_offset, np.zeros(3))
-    if identity and not normalises(model):
+    if before.is_identity and not normalises(model):
         return Absorbed(model, "nothing to absorb")
-    return Absorbed(_with_operators(model, input_scale, input_offset), "operators")
+    return Absorbed(_with_operators(model, before), "operators")
 
 
 def _convolution(
     layer: keras.layers.Conv2D,
     size: tuple[int, int],
     padding: tuple[tuple[int, int], tuple[int, int]] | None,
-    scale: NDArray[np.float64],
-    offset: NDArray[np.float64],
+    affine: Affine,
 ) -> tuple[Any, str]:
-    """The first convolution with the normalisation x = scale * q + offset folded into it.
+    """The first convolution with the normalisation x = matrix @ q + offset folded into it.
 
     Args:
       layer: the convolution, which reads the padded x.
       size: height and width of x.
       padding: rows (top, bottom) and columns (left, right) that a layer before it adds, if any.
-      scale, offset: (3,) each.
+      affine: the normalisation.
 
     Returns:
       A function from q to the output of the convolution, and what it does, see `Absorbed.how`.
     """
     import keras
 
+    nothing, offset = affine.is_identity, affine.offset
+    if nothing and padding is None:
+        return layer, "nothing to absorb"
     kernel, *bias = (np.asarray(weights, np.float64) for weights in layer.get_weights())
     if padding is None and layer.padding == "same":
         padding = _same_padding(size, layer)
     if padding is not None and not np.any(padding):
         padding = None
-    q_of_zero = -offset / scale  # in each channel, the q at which x is zero
-    scaled_kernel = kernel * scale[:, None]
+    # In each channel of x, the grey q at which it is zero.
+    sums = affine.matrix.sum(1)
+    q_of_zero = -offset / np.where(sums, sums, np.nan)
+    scaled_kernel = np.einsum("hwco,ci->hwio", kernel, affine.matrix)
     # What the offsets add to the outputs, by the position in the kernel.
     offsets = np.einsum("hwio,i->hwo", kernel, offset)
     pads: list[list[int]] | None = None
     pad_value = 0.0
-    if np.array_equal(offset, np.zeros(3)):
-        how = "nothing to absorb" if np.array_equal(scale, np.ones(3)) else "kernel and bias"
+    if not offset.any():
+        how = "nothing to absorb" if nothing else "kernel and bias"
         pads = [list(pair) for pair in padding or ()]
     elif padding is None:
         how = "kernel and bias"
@@ -183,86 +174,36 @@ def _convolution(
     return apply, how
 
 
-def _with_front(model: keras.Model, tensor: Any, first: Any) -> keras.Model:
-    """The model with `first`, a function of the image, in place of all layers up to `tensor`."""
+def _with_front(model: keras.Model, tensor: Any, moves: list[Any], first: Any) -> keras.Model:
+    """The model with `first`, a function of the image, in place of all layers up to `tensor`.
+
+    The layers in `moves`, which crop or resize the image, stay before it.
+    """
     import keras
 
     image = keras.Input(model.input_shape[1:], name="image")
-    features = first(image)
+    moved = image
+    for layer in moves:
+        moved = type(layer).from_config(layer.get_config())(moved)
+    features = first(moved)
     if tensor is not model.outputs[0]:
         features = keras.Model(tensor, model.outputs[0])(features)
     return keras.Model(image, features, name=model.name)
 
 
-def _with_operators(
-    model: keras.Model, scale: NDArray[np.float64], offset: NDArray[np.float64]
-) -> keras.Model:
-    """The model behind a multiplication and an addition that make x of q."""
+def _with_operators(model: keras.Model, affine: Affine) -> keras.Model:
+    """The model behind operators that make x of q."""
     import keras
 
     image = keras.Input(model.input_shape[1:], name="image")
-    x = image * scale.astype(np.float32) + offset.astype(np.float32)
-    return keras.Model(image, model(x), name=model.name)
-
-
-def _functional(model: keras.Model) -> keras.Model:
-    """The functional model behind a model: a Sequential has it in an attribute of its own."""
-    return getattr(model, "_functional", None) or model
-
-
-def _nodes(model: keras.Model) -> list[Any]:
-    """All calls of layers in a functional model."""
-    return [node for depth in model._nodes_by_depth.values() for node in depth]
-
-
-def _only_reader(model: keras.Model, tensor: Any) -> Any:
-    """The one node that reads a tensor.
-
-    None if several nodes read it, or if the node has other inputs or several outputs.
-    """
-    nodes = [
-        node for node in _nodes(model) if any(source is tensor for source in node.input_tensors)
-    ]
-    if len(nodes) != 1 or len(nodes[0].input_tensors) != 1 or len(nodes[0].output_tensors) != 1:
-        return None
-    return nodes[0]
-
-
-def _affine(layer: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """The scale and offset (3,) of a layer that computes x * scale + offset in each channel.
-
-    None for a layer that does anything else at inference.
-    """
-    import keras
-    from keras import layers
-
-    if isinstance(layer, layers.Rescaling):
-        values = [np.asarray(value, np.float64) for value in (layer.scale, layer.offset)]
-    elif isinstance(layer, layers.Normalization):
-        mean, variance = (
-            keras.ops.convert_to_numpy(value).astype(np.float64)
-            for value in (layer.mean, layer.variance)
-        )
-        deviation = np.maximum(np.sqrt(variance), keras.backend.epsilon())
-        scale, offset = 1 / deviation, -mean / deviation
-        values = [deviation, mean] if layer.invert else [scale, offset]
-    elif _is_augmentation(layer):
-        values = [np.ones(1), np.zeros(1)]
+    if not (affine.matrix - np.diag(np.diag(affine.matrix))).any():
+        x = image * np.diag(affine.matrix).astype(np.float32) + affine.offset.astype(np.float32)
     else:
-        return None
-    if any(value.size not in (1, 3) for value in values):
-        return None
-    scale, offset = (np.broadcast_to(value.ravel(), 3) for value in values)
-    return scale, offset
-
-
-def _is_augmentation(layer: Any) -> bool:
-    """Whether a layer changes images in training only."""
-    from keras import layers
-
-    shifts = layers.RandomFlip, layers.RandomRotation, layers.RandomTranslation, layers.RandomZoom
-    noise = layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout
-    return isinstance(layer, (*shifts, *noise, layers.RandomBrightness, layers.RandomContrast))
+        mixed = keras.layers.Conv2D(len(affine.matrix), 1, name="channels")
+        x = mixed(image)
+        weights = affine.matrix.T[None, None], affine.offset
+        mixed.set_weights([array.astype(np.float32) for array in weights])
+    return keras.Model(image, model(x), name=model.name)
 
 
 def _can_take_in(layer: Any, padding: Any) -> bool:

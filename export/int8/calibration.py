@@ -29,6 +29,11 @@ METHODS = CALIBRATION_METHODS
 MOMENTUM = 0.9  # of the moving average, which each image updates once
 # This percentage of the values is at most the upper end of the range; likewise for the lower end.
 PERCENTILE = 99.99
+# Operators that give their input's elements other places, and constants between them.
+_MOVING = {
+    *("PAD", "PADV2", "MIRROR_PAD", "CONCATENATION", "RESHAPE", "TRANSPOSE", "SLICE"),
+    *("STRIDED_SLICE", "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR"),
+}
 _BINS = 4096  # of the histogram between the extremes; percentiles are rounded to one of them
 
 
@@ -53,7 +58,8 @@ def activation_ranges(
       methods: names of `METHODS`.
 
     Returns:
-      Method to tensor's name to range; the range of the input is always `INPUT_RANGE`.
+      Method to tensor's name to range; that of the input, also padded or moved, is always
+      `INPUT_RANGE`.
 
     Raises:
       ValueError: a method is unknown.
@@ -73,11 +79,26 @@ def activation_ranges(
                 if tensor not in collectors[method]:
                     collectors[method][tensor] = make(len(images))
                 collectors[method][tensor].add(value.ravel(), extremes)
-    inputs = {tensor.name: INPUT_RANGE for tensor in inspect.read(model).inputs}
+    pinned = dict.fromkeys(_of_input(inspect.read(model)), INPUT_RANGE)
     return {
-        method: inputs | {tensor: collector.range() for tensor, collector in by_tensor.items()}
+        method: {tensor: collector.range() for tensor, collector in by_tensor.items()} | pinned
         for method, by_tensor in collectors.items()
     }
+
+
+def _of_input(contents: inspect.Contents) -> list[str]:
+    """Names of the input and of tensors that hold nothing but its elements.
+
+    The quantizer gives both sides of a padding one scale. Were the padded image's range that of
+    the representative data set, then dim images would change the scale of the input, too.
+    """
+    tensors = contents.tensors
+    found = {index for index, tensor in enumerate(tensors) if tensor in contents.inputs}
+    for step in contents.steps:
+        values = {index for index in step.inputs if index >= 0 and not tensors[index].constant}
+        if step.operator in _MOVING and values and values <= found:
+            found |= set(step.outputs)
+    return [tensors[index].name for index in sorted(found)]
 
 
 class Extremes:

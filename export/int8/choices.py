@@ -85,12 +85,21 @@ REMEDIES = registry.table(
 
 OUTPUTS = ("logits", "softmax")  # the last layer of exported networks
 
+# Mean and standard deviation of ImageNet's pixels / 255, by which torchvision and timm normalise.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Inputs of networks from other sources: (scale, offset) of scale * x + offset, where x is
-# pixel / 128 - 1.
-INPUTS = {
+# pixel / 128 - 1; one number for all channels, or one for each.
+INPUTS: dict[str, tuple[float | tuple[float, ...], float | tuple[float, ...]]] = {
     "0..255": (128.0, 128.0),
     "0..1": (128 / 255, 128 / 255),
     "-1..1": (128 / 127.5, 128 / 127.5 - 1),
+    "imagenet": (
+        tuple(128 / 255 / deviation for deviation in _DEVIATION),
+        tuple(
+            (128 / 255 - mean) / deviation
+            for mean, deviation in zip(_MEAN, _DEVIATION, strict=True)
+        ),
+    ),
     "elite": (1.0, 0.0),
 }
 

@@ -207,15 +207,67 @@ def with_output(model: keras.Model, output: str) -> keras.Model:
     return keras.Model(model.inputs[0], last_input, name=model.name)
 
 
+def with_two_logits(model: keras.Model) -> keras.Model:
+    """Makes a model with one output for two classes end in two logits.
+
+    The first logit is 0, and the second that of the output, so that their softmax is the sigmoid.
+
+    Args:
+      model: functional; it ends in a Dense layer with one unit, without activation or with a
+        sigmoid, which may also be a layer of its own.
+
+    Raises:
+      UserError: the model ends in something else.
+    """
+    import keras
+
+    last, last_input = _last(model)
+    if isinstance(last, keras.Model):
+        return keras.Model(model.inputs[0], with_two_logits(last)(last_input), name=model.name)
+    if _is_sigmoid(last) and not hasattr(last, "kernel"):
+        return with_two_logits(keras.Model(model.inputs[0], last_input, name=model.name))
+    linear = getattr(last, "activation", None) is keras.activations.linear
+    if not isinstance(last, keras.layers.Dense) or not (linear or _is_sigmoid(last)):
+        raise UserError(
+            f"the model gives one value, by {type(last).__name__} {last.name!r}: two classes need "
+            "a Dense layer with one unit and a sigmoid"
+        )
+    config = {**last.get_config(), "units": 2, "activation": "linear", "name": f"{last.name}_two"}
+    for key in ("kernel_constraint", "bias_constraint", "lora_rank", "quantization_config"):
+        config.pop(key, None)
+    both = keras.layers.Dense.from_config(config)
+    outputs = both(last_input)
+    both.set_weights([np.stack([0 * w[..., 0], w[..., 0]], -1) for w in last.get_weights()])
+    return keras.Model(model.inputs[0], outputs, name=model.name)
+
+
 def ends_in_softmax(model: keras.Model) -> bool:
     """Whether a model's last layer is a softmax or has softmax as its activation."""
     import keras
 
-    last, _ = _last(model)
-    if isinstance(last, keras.Model):
-        return ends_in_softmax(last)
+    last = _very_last(model)
     activation = getattr(last, "activation", None)
     return activation is keras.activations.softmax or type(last).__name__ == "Softmax"
+
+
+def ends_in_sigmoid(model: keras.Model) -> bool:
+    """Whether a model's last layer is a sigmoid or has it as its activation."""
+    return _is_sigmoid(_very_last(model))
+
+
+def _is_sigmoid(layer: Any) -> bool:
+    import keras
+
+    activation = getattr(layer, "activation", None)
+    return activation is keras.activations.sigmoid or type(layer).__name__ == "Sigmoid"
+
+
+def _very_last(model: keras.Model) -> Any:
+    """The last layer of a model, or of the models nested at its end."""
+    import keras
+
+    last, _ = _last(model)
+    return _very_last(last) if isinstance(last, keras.Model) else last
 
 
 def _last(model: keras.Model) -> tuple[Any, Any]:

@@ -1,7 +1,10 @@
 """Templates of the text files in an Android package (``string.Template``), filled in by `android`.
 
 Placeholders: ``$name`` (network), ``$side`` (input side in pixels), ``$classes`` (number of
-classes), ``$bytes`` (size of the .tflite file) and ``$crop`` (centre crop in percent).
+classes), ``$channels`` (of the input), ``$value`` (of one of them), ``$bytes`` (size of the .tflite
+file), ``$crop`` (centre crop in percent), ``$mean`` and ``$deviation`` (of the pixels, a number for
+each channel), ``$threshold`` (probability below which an answer is unknown) and ``$unknown`` (what
+it is called then).
 """
 
 # Shared by both LiteRT classes: the imports, loading the network, and running it on a Bitmap.
@@ -23,16 +26,19 @@ _LITERT_SET_UP = """\
         })
     private val input = interpreter.getInputTensor(0)
     private val output = interpreter.getOutputTensor(0)
+    private val mean = floatArrayOf($mean)
+    private val deviation = floatArrayOf($deviation)
 """
 _LITERT_RUN = """\
         val square = Bitmap.createScaledBitmap(bitmap, $side, $side, true)
         val pixels = IntArray($side * $side)
         square.getPixels(pixels, 0, $side, 0, 0, $side, $side)
         val image = ByteBuffer.allocateDirect(input.numBytes()).order(ByteOrder.nativeOrder())
-        val isUint8 = input.numBytes() == 3 * pixels.size  // one byte per colour, not four
-        for (pixel in pixels) for (shift in intArrayOf(16, 8, 0)) {
-            val value = pixel shr shift and 255
-            if (isUint8) image.put(value.toByte()) else image.putFloat(value / 128f - 1f)
+        val takesBytes = input.numBytes() == $channels * pixels.size  // a byte, not a float
+        for (pixel in pixels) for (channel in 0 until $channels) {
+            val value = $value
+            if (takesBytes) image.put(value.toByte())
+            else image.putFloat((value - mean[channel]) / deviation[channel])
         }
         val result = ByteBuffer.allocateDirect(output.numBytes()).order(ByteOrder.nativeOrder())
         interpreter.run(image.rewind(), result)
@@ -46,7 +52,6 @@ _LITERT_CLASSIFIER = (
 """
     + _LITERT_IMPORTS
     + """\
-import kotlin.math.exp
 import org.tensorflow.lite.Interpreter
 
 class LiteRtClassifier(context: Context) {
@@ -54,21 +59,33 @@ class LiteRtClassifier(context: Context) {
     + _LITERT_SET_UP
     + """\
 
-    /** Returns the index of the most likely class (an index into labels) and its probability. */
+    /**
+     * Returns the index of the most likely class (an index into labels) and its probability. Where
+     * this is below THRESHOLD, UNKNOWN takes the place of the index.
+     */
     fun classify(bitmap: Bitmap): Pair<Int, Float> {
 """
     + _LITERT_RUN
     + """\
         val quantization = output.quantizationParams()
-        val logits = FloatArray(labels.size) {
-            if (isUint8) {
+        val givesBytes = output.numBytes() == labels.size
+        val values = FloatArray(labels.size) {
+            if (givesBytes) {
                 ((result.get().toInt() and 255) - quantization.zeroPoint) * quantization.scale
             } else {
                 result.float
             }
         }
-        val best = logits.indices.maxByOrNull { logits[it] }!!
-        return best to 1f / logits.map { exp(it - logits[best]) }.sum()
+        val best = values.indices.maxByOrNull { values[it] }!!
+        return (if (values[best] < THRESHOLD) UNKNOWN else best) to values[best]
+    }
+
+    companion object {
+        /** The answer where no class is probable enough. */
+        const val UNKNOWN = $classes
+
+        /** The probability below which an answer is unknown; 0 where none was chosen. */
+        const val THRESHOLD = $threshold
     }
 }
 """
@@ -93,13 +110,22 @@ class MediaPipeClassifier(context: Context) {
             .build())
 
     /**
-     * Returns the name of the most likely class and its logit. MediaPipe does not crop the bitmap:
-     * it stretches the whole bitmap to the input's square.
+     * Returns the name of the most likely class and its probability. Where this is below THRESHOLD,
+     * UNKNOWN takes the place of the name. MediaPipe does not crop the bitmap: it stretches the
+     * whole bitmap to the input's square.
      */
     fun classify(bitmap: Bitmap): Pair<String, Float> {
         val result = classifier.classify(BitmapImageBuilder(bitmap).build())
         val best = result.classificationResult().classifications()[0].categories()[0]
-        return best.categoryName() to best.score()
+        return (if (best.score() < THRESHOLD) UNKNOWN else best.categoryName()) to best.score()
+    }
+
+    companion object {
+        /** The answer where no class is probable enough. */
+        const val UNKNOWN = "$unknown"
+
+        /** The probability below which an answer is unknown; 0 where none was chosen. */
+        const val THRESHOLD = $threshold
     }
 }
 """
@@ -111,16 +137,24 @@ _CLASSIFIER_README = """\
 is $bytes bytes. Its metadata holds the normalisation, the input's range and the labels.
 
 1. Copy `$name.tflite` and `labels.txt` to `app/src/main/assets/`.
-2. Copy one of the two Kotlin files to your sources and add the Gradle dependency that its first
+2. Copy one of the Kotlin files to your sources and add the Gradle dependency that its first
    lines name. The Kotlin files were generated and have not been compiled.
 3. Crop the image to a square before you call the class, because both classes stretch the bitmap to
    the input's square. The network was tested on the centre square of the image. The side of this
    square was $crop of the shorter side of the image.
 4. Shrink large images beforehand, by repeated halving or with an area filter. Android's bilinear
    scaling skips pixels when it shrinks an image a lot; the tests used a filter that does not.
-5. The network's outputs are logits. `LiteRtClassifier` returns the probability (softmax) of the
-   most likely class; the score that MediaPipe returns is the logit itself.
+5. The network's outputs are probabilities. Both classes return that of the most likely class, and
+   UNKNOWN in place of the class where it is below THRESHOLD.
 """
+
+# The value of a channel of the network's input: a colour, or the brightness (ITU-R BT.601).
+VALUES = {
+    3: "pixel shr (16 - 8 * channel) and 255",
+    1: """\
+(19595 * (pixel shr 16 and 255) + 38470 * (pixel shr 8 and 255) +
+                7471 * (pixel and 255) + 32768) shr 16""",
+}
 
 _LITERT_SEGMENTER = (
     """\
@@ -144,11 +178,12 @@ class LiteRtSegmenter(context: Context) {
 """
     + _LITERT_RUN
     + """\
+        val givesBytes = output.numBytes() == labels.size * $side * $side
         return IntArray($side * $side) {
             // Quantized uint8 logits are in the same order as the logits themselves, so there is
             // no need to dequantize them to find the greatest one.
             val logits = FloatArray(labels.size) {
-                if (isUint8) (result.get().toInt() and 255).toFloat() else result.float
+                if (givesBytes) (result.get().toInt() and 255).toFloat() else result.float
             }
             logits.indices.maxByOrNull { logits[it] }!!
         }
@@ -198,7 +233,7 @@ _SEGMENTER_README = """\
 is $bytes bytes. Its metadata holds the normalisation, the input's range and the labels.
 
 1. Copy `$name.tflite` and `labels.txt` to `app/src/main/assets/`.
-2. Copy one of the two Kotlin files to your sources and add the Gradle dependency that its first
+2. Copy one of the Kotlin files to your sources and add the Gradle dependency that its first
    lines name. The Kotlin files were generated and have not been compiled.
 3. Crop the image to a square before you call the class, because both classes stretch the bitmap to
    the input's square. The network was tested on the centre square of the image. The side of this

@@ -1,10 +1,12 @@
-"""Writes microcontroller packages: a network as a C++11 library for TensorFlow Lite Micro (TFLM).
+"""Writes microcontroller packages: a network as a C++ library for TensorFlow Lite Micro (TFLM).
 
-The folder ``src/`` of a package contains the model as an aligned array, a resolver that registers
-the model's operators, constants, the steps before and after the network, and the function
-``Classify()`` that combines them (``Segment()`` for segmentation networks). The package also
-contains the library descriptions for Arduino and PlatformIO, an Arduino sketch, ``labels.txt`` and
-a README. TFLM itself measures the size of the arena.
+The folder ``src/`` of a package contains the model as an aligned array, a resolver of the model's
+operators with some faster kernels (`micro_kernels`), constants, the steps before and after the
+network, and the function ``Classify()`` that combines them (``Segment()`` for segmentation
+networks). The files are made of the templates (``string.Template``) in ``micro_files/``, in whose
+names NET stands for the package's namespace; what differs between classification and segmentation
+is in `micro_tasks`. The C code is that of the C package, with the namespace before its names, so
+that two packages can be linked. TFLM itself measures the size of the arena.
 """
 
 from __future__ import annotations
@@ -12,41 +14,51 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
+import efficientnet_elite
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
+from efficientnet_elite.export.confidence import UNKNOWN, Confidence
 from efficientnet_elite.export.runtimes import tflm
 
+from . import golden, micro_kernels, scratch
 from . import labels as labels_file
-from . import micro_sources as sources
 from . import micro_tasks as tasks
+from .c import graph as graphs
+from .c.graph import Graph
+from .c.sources import c_float
+from .micro_operators import METHODS
+from .names import c_string, identifier
 
-# Width in pixels of the widest image that a package accepts, unless the network's input is wider.
-_DEFAULT_MAX_IMAGE_WIDTH = 320
-
-# Operators that MicroMutableOpResolver registers with a method of the regular name: "Add" and the
-# capitalised words of the operator's name, such as AddMaxPool2D. Checked against TFLM's header of
-# August 2026.
-_REGULAR = """
-ABS ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEQUANTIZE DIV EXPAND_DIMS
-FULLY_CONNECTED HARD_SWISH LEAKY_RELU LOGISTIC MAX_POOL_2D MAXIMUM MEAN MINIMUM MUL PACK PAD PRELU
-QUANTIZE RELU RELU6 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SHAPE SLICE SOFTMAX SPLIT
-SPLIT_V SQRT SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM TANH TRANSPOSE TRANSPOSE_CONV UNPACK
-"""
-# Operator to the method that registers it.
-METHODS = {
-    **{
-        name: "Add" + "".join(word if word == "2D" else word.title() for word in name.split("_"))
-        for name in _REGULAR.split()
+FILES = Path(__file__).with_name("micro_files")
+_KERNELS = Path(__file__).parent / "c/kernels"
+# Shorter side in pixels of the largest image that a package accepts, unless the network's input is
+# larger: that of QVGA.
+_DEFAULT_MAX_IMAGE_SIDE = 240
+_VERSION = "1.0.0"  # of a package as a library
+# How images are stored that have the channels of the network.
+_FORMATS = {
+    3: {
+        "format": "kRgb888",
+        "format_meaning": "three bytes (RGB) per pixel",
+        "other_formats": "kGrey, kRgb565",
     },
-    "BATCH_MATMUL": "AddBatchMatMul",
-    "PADV2": "AddPadV2",
+    1: {
+        "format": "kGrey",
+        "format_meaning": "one byte of grey per pixel",
+        "other_formats": "kRgb888, kRgb565",
+    },
 }
+
+GOLDEN = """
+`golden/selftest.cpp` is a program that runs the network on the images of the header beside it,
+compares every byte of the outputs and prints PASS or FAIL.
+"""
 
 
 def write_micro_package(
@@ -56,18 +68,26 @@ def write_micro_package(
     labels: Sequence[str],
     out_dir: Path,
     crop_fraction: float = 1.0,
+    accuracy: str = "",
+    confidence: Confidence | None = None,
+    images: golden.Golden | None = None,
 ) -> int:
     """Writes the microcontroller package of an int8 model.
 
     Args:
       model: content of a .tflite file that is int8 from input to output. Its input
-        (1, side, side, 3) is pixel - 128. Its output holds logits: (1, classes), or
+        (1, side, side, 3 or 1) is pixel - 128. Its output holds logits: (1, classes), or
         (1, side, side, classes) for a segmentation network.
       name: name of the network.
       labels: names of the classes, in the order of the logits.
       out_dir: folder of the package. Existing files of the same names are replaced.
       crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
         of the image's shorter side. The package crops images to it.
+      accuracy: what is known of the accuracy on the device, a sentence for the README; empty if
+        nothing is.
+      confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
+        the softmax of the logits, and an answer always.
+      images: for the folder ``golden/``; None for no such folder.
 
     Returns:
       Size of the tensor arena in bytes.
@@ -77,77 +97,117 @@ def write_micro_package(
         or has another input or output.
     """
     contents = inspect.read(model)
+    confidence = confidence or Confidence()
     masks = inspect.gives_masks(contents)
-    inspect.check_pixel_classifier(contents, len(labels), per_pixel=masks)
+    inspect.check_pixel_classifier(contents, len(labels), per_pixel=masks, exact=False)
     task = tasks.SEGMENTATION if masks else tasks.CLASSIFICATION
     # This comes before TFLM measures the arena, because its error names an operator that TFLM
     # lacks, whereas TFLM reports only the operator's number.
     registrations = [f"resolver.{_method(name)}() == kTfLiteOk" for name in contents.operators]
-    arena = tflm.arena_bytes(model)
+    graph = graphs.read(model)
+    arena = arena_bytes(model, graph)
     (image,), (logits,) = contents.inputs, contents.outputs
-    net = namespace(name)
-    values = {
+    side, channels = image.shape[1], image.shape[3]
+    max_side = max(_DEFAULT_MAX_IMAGE_SIDE, side)
+    net = identifier(name)
+    values: dict[str, object] = {
         "name": name,
         "net": net,
         "NET": net.upper(),
-        "side": image.shape[1],
-        "input_scale": _float(image.scales[0]),
+        "version": _VERSION,
+        "side": side,
+        "channels": channels,
+        **_FORMATS[channels],
+        "input_scale": c_float(image.scales[0]),
         "input_zero_point": image.zero_points[0],
         "classes": len(labels),
-        "output_scale": _float(logits.scales[0]),
+        "output_elements": int(np.prod(logits.shape)),
+        "output_scale": c_float(logits.scales[0]),
         "output_zero_point": logits.zero_points[0],
-        "crop_fraction": _float(crop_fraction),
+        "crop_fraction": c_float(crop_fraction),
         "arena": arena,
+        "persistent": tflm.allocation(model).tail,
         "labels": "\n".join(f"    {c_string(label)}," for label in labels),
+        "unknown": c_string(UNKNOWN),
+        "temperature": c_float(confidence.temperature),
+        "threshold": c_float(confidence.threshold),
         "model_bytes": len(model),
         "sha256": hashlib.sha256(model).hexdigest(),
         "array": _array(model),
         "operator_count": len(registrations),
-        "registrations": " &&\n         ".join(registrations),
+        "registrations": " &&\n      ".join(registrations),
         "operators": ", ".join(contents.operators),
-        "width": max(_DEFAULT_MAX_IMAGE_WIDTH, image.shape[1]),
-        **{part: getattr(task, part) for part in ("kind", "call", "parameter", "argument")},
+        "max_side": max_side,
+        "image_bytes": image_bytes(max_side, side, channels),
+        "golden_section": GOLDEN if images else "",
+        "accuracy": accuracy or "not measured with TFLM's arithmetic.",
+        **{
+            part: getattr(task, part)
+            for part in ("kind", "call", "parameter", "argument", "result_argument")
+        },
     }
-    for part in ("declarations", "call_comment", "postprocessing", "read_result", "usage"):
+    values |= _exact_kernels(graph, contents.operators, values)
+    parts = (
+        *("answers", "declarations", "call_comment", "postprocessing", "read_result"),
+        *("result_declaration", "result_use"),
+    )
+    for part in parts:
         values[part] = Template(getattr(task, part)).substitute(values)
     texts = {
-        f"src/{net}_config.h": sources.CONFIG,
-        f"src/{net}_model.h": sources.MODEL_HEADER,
-        f"src/{net}_model.cc": sources.MODEL_SOURCE,
-        f"src/{net}_operators.h": sources.OPERATORS,
-        f"src/{net}_image.h": sources.IMAGE,
-        f"src/{net}.h": sources.HEADER,
-        f"src/{net}.cc": sources.SOURCE,
-        f"examples/{task.example}/{task.example}.ino": task.sketch,
-        "library.properties": sources.ARDUINO,
-        "README.md": sources.README,
+        str(path.relative_to(FILES)).replace("NET", net): path.read_text()
+        for path in sorted(FILES.rglob("*"))
+        if path.is_file()
     }
+    texts[f"examples/{task.example}/{task.example}.ino"] = task.sketch
     texts = {path: Template(text).substitute(values) for path, text in texts.items()}
-    texts["library.json"] = json.dumps(_platformio_library(net, name, task.kind), indent=2) + "\n"
+    texts["library.json"] = json.dumps(_platformio_library(net, name, task), indent=2) + "\n"
+    if images:
+        texts[f"golden/{net}_golden.h"] = golden.header(images, name, net)
+        texts["golden/selftest.cpp"] = golden.tflm_test(
+            name, net, str(values["result_declaration"]), task.result_argument
+        )
+    texts |= {f"src/{path}": text for path, text in renamed_kernels(net).items()}
     contents_by_path = {Path(out_dir, path): text.encode() for path, text in texts.items()}
     contents_by_path[out_dir / labels_file.FILE_NAME] = labels_file.file_content(labels)
     files.replace_all(contents_by_path)
     return arena
 
 
-def namespace(name: str) -> str:
-    """Returns a C++ namespace for a network's name: ``net_``, then its letters and digits.
+def arena_bytes(model: bytes, graph: Graph) -> int:
+    """Size of the tensor arena in bytes that a package has, with memory for CMSIS-NN's kernels.
 
-    Other characters become underscores, such as in ``net_elite9_relu6``. The package's file names
-    begin with the namespace as well.
+    Args:
+      model: content of a .tflite file.
+      graph: what it contains.
+
+    Raises:
+      UserError: TFLM is not installed or cannot run the model.
     """
-    return "net_" + re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return tflm.arena_bytes(model) + scratch.cmsis_nn_bytes(graph)
 
 
-def c_string(text: str) -> str:
-    """Returns a C string literal, in ASCII, for the UTF-8 encoding of a text."""
-    # The escapes are octal because these end after three digits, which hexadecimal ones do not.
-    # A question mark is escaped because two of them could begin a trigraph.
-    escaped = (
-        chr(byte) if 32 <= byte < 127 and byte not in b'"\\?' else f"\\{byte:03o}"
-        for byte in text.encode()
-    )
-    return '"' + "".join(escaped) + '"'
+def renamed_kernels(net: str) -> dict[str, str]:
+    """The C files that a package contains, with a namespace before all names, by file name."""
+    names = ["nn_arithmetic.h", "nn_kernels.h", "nn_image.c", "nn_elementwise.c", "nn_pool.c"]
+    renamed = {}
+    for name in names:
+        text = (_KERNELS / name).read_text()
+        text = re.sub(r"\bNN_", f"{net.upper()}_NN_", text)
+        renamed[f"{net}_{name}"] = re.sub(r"\bnn_", f"{net}_nn_", text)
+    return renamed
+
+
+def image_bytes(shorter: int, side: int, channels: int, rows: int = 1) -> int:
+    """Bytes of memory for resizing an image, as NN_IMAGE_BYTES in the C code counts them.
+
+    Args:
+      shorter: length in pixels of the image's shorter side.
+      side: of the network's input in pixels.
+      channels: of the network's input.
+      rows: number of rows of the input whose sums are kept at the same time.
+    """
+    span = max(shorter, side)
+    return 4 * (channels * rows * (shorter + 4 * span // side + 4) + 4 * span + 3 * side)
 
 
 def _method(operator: str) -> str:
@@ -159,10 +219,33 @@ def _method(operator: str) -> str:
     return METHODS[operator]
 
 
-def _float(value: float) -> str:
-    """Returns a C++ float literal that compilers read as the same float32."""
-    text = f"{np.float32(value):.9g}"
-    return (text if {".", "e"} & set(text) else f"{text}.0") + "f"
+def _exact_kernels(
+    graph: Graph, operators: Mapping[str, int], values: Mapping[str, object]
+) -> dict[str, object]:
+    """The values of the templates that the package's own kernels decide."""
+    kernels = micro_kernels.of_network(operators)
+    headers = ["kernel_util.h", *(kernel.header for kernel in kernels)] if kernels else []
+    net = values["net"]
+    kinds = ", ".join(kernel.kind for kernel in kernels) or "none"
+    sources = "".join(kernel.source for kernel in kernels)
+    tables = micro_kernels.logistic_tables(graph)
+    return {
+        "exact_count": len(kernels),
+        "exact_kinds": kinds,
+        "exact_sentence": f"Those of {kinds} have kernels of this package." if kernels else "",
+        "exact_includes": f'\n#include "{net}_nn_kernels.h"\n'
+        + "".join(f'#include "tensorflow/lite/micro/kernels/{header}"\n' for header in headers),
+        "exact_kernels": f"namespace {{\n{Template(sources).substitute(values, tables=tables)}\n"
+        "}  // namespace\n"
+        if kernels
+        else "",
+        "exact_registrations": "".join(
+            f"  exact_[{index}] = *Base::FindOp(tflite::BuiltinOperator_{kernel.kind});\n"
+            f"  {kernel.function.lower()} = exact_[{index}].invoke;\n"
+            f"  exact_[{index}].invoke = {kernel.function};\n"
+            for index, kernel in enumerate(kernels)
+        ),
+    }
 
 
 def _array(model: bytes) -> str:
@@ -171,14 +254,19 @@ def _array(model: bytes) -> str:
     return "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
 
 
-def _platformio_library(net: str, name: str, kind: str) -> dict[str, object]:
+def _platformio_library(net: str, name: str, task: tasks.TaskSources) -> dict[str, object]:
     """Returns the content of PlatformIO's ``library.json``."""
     return {
         "name": net,
-        "version": "1.0.0",
-        "description": f"The {kind} {name} for TensorFlow Lite Micro",
+        "version": _VERSION,
+        "description": f"The {task.kind} {name} for TensorFlow Lite Micro",
+        "keywords": ["tflite", "tinyml", "image", "neural network"],
+        "license": "Apache-2.0",
+        "authors": [{"name": f"efficientnet-elite {efficientnet_elite.__version__}"}],
         "frameworks": "*",
         "platforms": "*",
         "headers": f"{net}.h",
-        "build": {"srcDir": "src", "includeDir": "src"},
+        "examples": [f"examples/{task.example}/*.ino"],
+        "dependencies": {"spaziochirale/Chirale_TensorFLowLite": "^2.0.0"},
+        "build": {"srcDir": "src", "includeDir": "src", "flags": ["-std=gnu++17"]},
     }

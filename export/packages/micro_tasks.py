@@ -1,6 +1,6 @@
 """The parts of a microcontroller package that differ between classification and segmentation.
 
-These are templates (``string.Template``) with the same placeholders as those of `micro_sources`;
+These are templates (``string.Template``) with the same placeholders as those in ``micro_files/``;
 `micro` fills them in and inserts them into the templates there.
 """
 
@@ -18,37 +18,45 @@ class TaskSources:
       call: name of the C++ function that runs the network on an image.
       parameter: C++ declaration of the parameter that receives the result.
       argument: name of this parameter.
+      answers: C++ constants that name the classes and say how results are made of the output.
       declarations: what the public header declares before its functions.
       call_comment: the public header's comment on `call`.
       postprocessing: C++ functions that turn the network's output into a result.
       read_result: C++ statements that set the parameter from the variable ``output``.
       example: name of the Arduino sketch.
       sketch: the Arduino sketch.
-      usage: one line of C++ that shows the call.
+      result_declaration: C++ statement of the README that declares the result.
+      result_argument: how the README passes it.
+      result_use: C++ statement of the README that prints it.
     """
 
     kind: str
     call: str
     parameter: str
     argument: str
+    answers: str
     declarations: str
     call_comment: str
     postprocessing: str
     read_result: str
     example: str
     sketch: str
-    usage: str
+    result_declaration: str
+    result_argument: str
+    result_use: str
 
 
 # The beginning and the setup function of both sketches.
 _INCLUDES = """\
-// The Arduino IDE finds TFLM by this header. Replace it by the header of your TFLM library if that
-// has another name.
-#include <TensorFlowLite.h>
+// The Arduino IDE finds TFLM by this header. Replace it by that of your TFLM library:
+// <TensorFlowLite.h> of Arduino_TensorFlowLite, <TensorFlowLite_ESP32.h> of TensorFlowLite_ESP32.
+#include <Chirale_TensorFlowLite.h>
 #include <$net.h>
+#include <tensorflow/lite/micro/system_setup.h>
 """
 _SETUP = """\
 void setup() {
+  tflite::InitializeTarget();
   Serial.begin(115200);
   if (!$net::Begin()) Serial.println("the network could not be set up");
   for (uint8_t& value : image) value = 128;
@@ -60,28 +68,50 @@ CLASSIFICATION = TaskSources(
     call="Classify",
     parameter="Result* result",
     argument="result",
+    answers="""\
+// The answer where no class is probable enough.
+constexpr int kUnknown = kClasses;
+
+// Names of the classes, and of kUnknown.
+constexpr const char* kLabels[kClasses + 1] = {
+$labels
+    $unknown,
+};
+
+// The number that logits are divided by, so that probabilities agree with how often answers are
+// right (1 where that was not measured), and the probability below which an answer is unknown (0
+// where none was chosen).
+constexpr float kTemperature = $temperature;
+constexpr float kThreshold = $threshold;
+""",
     declarations="""\
 struct Result {
-  int index;          // index of the most likely class, and of its name in kLabels
-  const char* label;  // name of this class
-  float probability;  // probability of this class (softmax of the logits), 0 to 1
+  int index;          // index of the most likely class, or kUnknown if its probability is below
+                      // kThreshold
+  const char* label;  // name of the class, or "unknown"
+  float probability;  // probability of the most likely class, 0 to 1: the softmax of the logits,
+                      // divided by kTemperature
 };
 
 """,
     call_comment="""\
-// Finds the class of an image of width * height pixels of three bytes (RGB), row by row.
+// Finds the class of an image of width * height pixels, row by row.
 """,
     postprocessing="""\
-// Returns the probability of the class `index`: the softmax of the logits.
+// Returns the probability of the class `index`: the softmax of the logits / kTemperature.
 inline float Probability(const std::int8_t* output, int index) {
+  constexpr float scale = kOutputScale / kTemperature;
   float sum = 0.0f;
-  for (int i = 0; i < kClasses; ++i) sum += std::exp(Logit(output[i]) - Logit(output[index]));
+  for (int i = 0; i < kClasses; ++i) {
+    sum += std::exp(static_cast<float>(output[i] - output[index]) * scale);
+  }
   return 1.0f / sum;
 }""",
     read_result="""\
-  result->index = Best(output);
+  const int best = Best(output);
+  result->probability = Probability(output, best);
+  result->index = result->probability < kThreshold ? kUnknown : best;
   result->label = kLabels[result->index];
-  result->probability = Probability(output, result->index);
 """,
     example="classify",
     sketch="""\
@@ -90,7 +120,7 @@ inline float Probability(const std::int8_t* output, int index) {
     + _INCLUDES
     + """\
 
-static uint8_t image[3 * $net::kSide * $net::kSide];
+static uint8_t image[$net::kInputElements];
 
 """
     + _SETUP
@@ -106,8 +136,9 @@ void loop() {
   delay(1000);
 }
 """,
-    usage="$net::Result result; "
-    "if ($net::Classify(rgb, width, height, &result)) puts(result.label);",
+    result_declaration="$net::Result result;",
+    result_argument="&result",
+    result_use='std::printf("%s\\n", result.label);',
 )
 
 SEGMENTATION = TaskSources(
@@ -115,11 +146,16 @@ SEGMENTATION = TaskSources(
     call="Segment",
     parameter="std::uint8_t* mask",
     argument="mask",
+    answers="""\
+constexpr const char* kLabels[kClasses] = {
+$labels
+};
+""",
     declarations="",
     call_comment="""\
-// Finds the class of each pixel of an image of width * height pixels of three bytes (RGB), row by
-// row. Writes kSide * kSide class indices, row by row, to `mask`. They cover the centre square of
-// the image with a side of kCropFraction times the image's shorter side.
+// Finds the class of each pixel of an image of width * height pixels, row by row. Writes
+// kSide * kSide class indices, row by row, to `mask`. They cover the centre square of the image
+// with a side of kCropFraction times the image's shorter side.
 """,
     postprocessing="""\
 static_assert(kClasses <= 256, "a mask has one byte per pixel");
@@ -140,7 +176,7 @@ inline void Mask(const std::int8_t* output, std::uint8_t* mask) {
     + _INCLUDES
     + """\
 
-static uint8_t image[3 * $net::kSide * $net::kSide];
+static uint8_t image[$net::kInputElements];
 static uint8_t mask[$net::kSide * $net::kSide];
 
 """
@@ -161,6 +197,7 @@ void loop() {
   delay(1000);
 }
 """,
-    usage="static uint8_t mask[$net::kSide * $net::kSide]; "
-    "if ($net::Segment(rgb, width, height, mask)) puts($net::kLabels[mask[0]]);",
+    result_declaration="static std::uint8_t mask[$net::kSide * $net::kSide];",
+    result_argument="mask",
+    result_use='std::printf("%s\\n", $net::kLabels[mask[0]]);',
 )

@@ -13,7 +13,7 @@ weights: {name}
 read from: {origin}
 SHA-256: {sha256}
 licence: {licence}
-
+{deviation}
 Networks that are made from these weights may be subject to that licence.
 """
 
@@ -23,6 +23,9 @@ def file_content(network: str, start: Mapping[str, str]) -> bytes:
 
     Args:
       network: name of the network.
-      start: ``details.start`` of its sidecar: name, origin, sha256 and licence of the weights.
+      start: ``details.start`` of its sidecar: name, origin, sha256, licence of the weights, and
+        in what they differ from their origin.
     """
-    return _TEXT.format(network=network, **start).encode()
+    text = start.get("deviation")  # earlier versions did not record it
+    deviation = f"differs from its origin in: {text}\n" if text else ""
+    return _TEXT.format(network=network, **{**start, "deviation": deviation}).encode()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from efficientnet_elite import registry
+from efficientnet_elite.export.confidence import Confidence
 from efficientnet_elite.export.formats import INT8, Format
+from efficientnet_elite.export.patches.request import TFLM, C
+from efficientnet_elite.export.pixel_rule import PixelRule
 
 ACCELERATOR = "ethos-u55-128"  # the default of --accelerator
 
@@ -20,9 +24,10 @@ class Package:
       name: name of the network.
       folder: folder of the package.
       model_bytes: bytes of flash memory or disk that the network takes.
-      arena_bytes: for microcontrollers, bytes of the arena that TFLM needs; for an Ethos-U, bytes
-        of SRAM; otherwise None.
+      arena_bytes: for microcontrollers, bytes of the arena that TFLM or the C code needs; for an
+        Ethos-U, bytes of SRAM; otherwise None.
       cycles: for an Ethos-U, Vela's estimate of the cycles of one inference; otherwise None.
+      patches: what the sidecar says of a network that runs patch by patch; None for others.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Package:
     model_bytes: int
     arena_bytes: int | None = None
     cycles: float | None = None
+    patches: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,15 @@ class Source:
       name: name of the network.
       labels: names of the classes, in the order of the outputs.
       folder: the folder to which the package is written.
+      export: folder of the .tflite file, with what was exported beside it.
+      accuracy: what is known of the accuracy with the arithmetic of devices, a sentence; or empty.
       crop_fraction: side of the central square that the network classifies, as a share of the
         image's shorter side.
+      rule: returns which numbers the network takes for pixels, or raises UserError if it has to be
+        said; None if its input is no RGB image.
       float_layers: names of the layers that stayed in float in an int8 file.
       accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
+      confidence: how a classifier's probabilities are made, and when an answer is unknown.
     """
 
     content: bytes
@@ -53,9 +64,13 @@ class Source:
     name: str
     labels: list[str]
     folder: Path
+    export: Path
+    accuracy: str
     crop_fraction: float
+    rule: Callable[[], PixelRule] | None
     float_layers: tuple[str, ...]
     accelerator: str
+    confidence: Confidence = field(default_factory=Confidence)
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,10 @@ class Target:
       needs: what must be installed, for help texts; empty if nothing.
       takes_softmax: whether the network may end in a softmax.
       takes_sigmoid: whether the network may end in a sigmoid.
+      arena: whose arena its package has, `patches.request.TFLM` or ``C``, so that the file can run
+        patch by patch; empty if neither.
+      named: whether the package is a library that lies beside others, so that its folder bears the
+        network's name.
     """
 
     name: str
@@ -78,7 +97,9 @@ class Target:
     write: Callable[[Source], Package] | str
     needs: str = ""
     takes_softmax: bool = True
-    takes_sigmoid: bool = False
+    takes_sigmoid: bool = True
+    arena: str = ""
+    named: bool = False
 
 
 _PACKAGES = f"{__package__}.packages"
@@ -86,18 +107,27 @@ _PACKAGES = f"{__package__}.packages"
 TARGETS = registry.table(
     Target(
         "micro",
-        "a C++11 library for microcontrollers (Arduino, PlatformIO, or any build)",
+        "a C++17 library for microcontrollers (Arduino, PlatformIO, ESP-IDF, Zephyr, CMake)",
         INT8,
         f"{_PACKAGES}:write_micro",
         needs="`pip install --pre tflite-micro`",
         takes_softmax=False,
+        takes_sigmoid=False,
+        arena=TFLM,
+        named=True,
+    ),
+    Target(
+        "c",
+        "the network as plain C99 without an interpreter, for any microcontroller",
+        INT8,
+        f"{_PACKAGES}:write_c",
+        arena=C,
     ),
     Target(
         "android",
         "a .tflite file with metadata, and Kotlin code that uses it",
         Format("int8", "uint8"),
         f"{_PACKAGES}:write_android",
-        takes_softmax=False,
     ),
     Target(
         "ethos-u",
@@ -105,7 +135,6 @@ TARGETS = registry.table(
         INT8,
         f"{_PACKAGES}:write_ethos_u",
         needs="`pip install ethos-u-vela`",
-        takes_sigmoid=True,
     ),
     Target(
         "web",

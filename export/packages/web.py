@@ -11,12 +11,15 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files as resources
 from pathlib import Path
 from string import Template
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
+from efficientnet_elite.export.confidence import Confidence
+from efficientnet_elite.export.pixel_rule import ELITE, PixelRule, check_takes_pixels
 
 from . import labels as labels_file
 from . import npm
@@ -42,13 +45,17 @@ PACKAGES = (
         ("dist/index.js",),
     ),
 )
-PAGE = ("index.html", "style.css", "page.js", "image.js", "latency.js", "mask.js", "network.js")
-# Scales and zero points of an input that is pixel, pixel - 128 or pixel / 128 - 1.
-_INPUTS = {
-    "UINT8": ((1 / 128,), (128,)),
-    "INT8": ((1 / 128,), (0,)),
-    "FLOAT32": ((), ()),
-}
+PAGE = (
+    "index.html",
+    "style.css",
+    "page.js",
+    "classify.js",
+    "image.js",
+    "latency.js",
+    "mask.js",
+    "network.js",
+)
+_TYPES = ("UINT8", "INT8", "FLOAT32")
 
 _README = """\
 $name for the browser
@@ -84,19 +91,24 @@ def write_web_package(
     labels: Sequence[str],
     out_dir: Path,
     crop_fraction: float = 1.0,
+    rule: PixelRule = ELITE,
+    confidence: Confidence | None = None,
 ) -> int:
     """Writes a web package: a page, its scripts, LiteRT.js, the network and a README.
 
     Args:
-      model: content of a .tflite file. Its input (1, side, side, 3) is pixel (uint8), pixel - 128
-        (int8) or pixel / 128 - 1 (float32). Its output is (1, classes), or (1, side, side, classes)
-        for a segmentation network.
+      model: content of a .tflite file. Its input (1, side, side, 3 or 1) is pixel (uint8),
+        pixel - 128 (int8) or what `rule` makes of the pixel (float32). Its output is (1, classes),
+        or (1, side, side, classes) for a segmentation network.
       name: name of the network.
       file: name of the .tflite file in the package; the JSON file of a measurement contains it.
       labels: names of the classes, in the order of the logits.
       out_dir: folder of the package. Existing files of the same names are replaced.
       crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
         of the image's shorter side. The page crops pictures to it.
+      rule: which numbers the network takes for pixels.
+      confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
+        the softmax of the logits, and an answer always.
 
     Returns:
       Size of the .tflite file in bytes.
@@ -105,12 +117,15 @@ def write_web_package(
       UserError: the model has another input or output, or LiteRT.js cannot be downloaded.
     """
     contents = inspect.read(model)
-    side = inspect.image_side(contents)
+    side, _, channels = inspect.image_shape(contents)
     (image,), (logits,) = contents.inputs, contents.outputs
-    if _INPUTS.get(image.type) != (image.scales, image.zero_points):
-        raise UserError(f"the model's {image.type} input is not the pixel value: export it again")
-    if logits.type not in _INPUTS:
-        raise UserError(f"the model gives {logits.type}: export it with int8, uint8 or float32")
+    for verb, tensor in (("takes", image), ("gives", logits)):
+        if tensor.type not in _TYPES:
+            raise UserError(
+                f"the model {verb} {tensor.type}: export it with int8, uint8 or float32"
+            )
+    if image.type != "FLOAT32":
+        check_takes_pixels(image, rule)
     inspect.check_labels(contents, len(labels))
     masks = inspect.gives_masks(contents)
     description = {
@@ -118,14 +133,16 @@ def write_web_package(
         "file": file,
         "bytes": len(model),
         "side": side,
+        "channels": channels,
         "masks": masks,
         "crop_fraction": crop_fraction,
-        "input": {"type": image.type.lower()},
+        "input": {"type": image.type.lower(), "scale": rule.scale, "offset": rule.offset},
         "output": {
             "scale": logits.scales[0] if logits.scales else 0.0,
             "zero_point": logits.zero_points[0] if logits.zero_points else 0,
-            "probabilities": inspect.ends_in_softmax(contents),
+            "probabilities": inspect.gives_probabilities(contents),
         },
+        "confidence": asdict(confidence or Confidence()),
         "runtime": RUNTIME,
         "labels": list(labels),
     }

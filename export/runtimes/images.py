@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.data import geometry
 
 
 def choose(
@@ -22,17 +21,17 @@ def choose(
       seed: seed of the choice.
 
     Returns:
-      Images (N, side, side, 3), float32, pixel / 128 - 1, and their classes (N,) or masks
+      Images (N, side, side, channels), float32, pixel / 128 - 1, and their classes (N,) or masks
       (N, side, side).
     """
-    part = data.parts["test"]
-    fraction = data.pipeline.crop_fraction(side, base_resolution)
-    keys, _ = part.sample(count, seed)
-    images, labels = [], []
-    for image, label in keys.map(part.fetch):
-        box = geometry.center_box(image.shape, fraction)
-        images.append(geometry.crop_and_resize(image, box, side).numpy())
-        labels.append(
-            (geometry.crop_and_resize_mask(label, box, side) if data.masks else label).numpy()
-        )
-    return np.stack(images).astype(np.float32) / 128 - 1, np.stack(labels)
+    batches = data_lib.sample_batches(
+        data,
+        part="test",
+        resolution=side,
+        base_resolution=base_resolution,
+        count=count,
+        seed=seed,
+        batch_size=count,
+    )
+    images, labels = next(iter(batches))
+    return images.numpy(), labels.numpy()

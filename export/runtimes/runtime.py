@@ -6,7 +6,6 @@
 
 All have `input`, `output` (`Interface`) and `infer`, which takes one image in the input's type.
 `quantize_images` and `dequantize_outputs` convert between real values and these types.
-`run_isolated` is for files from an unknown source.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect
+from efficientnet_elite.export import inspect, metadata
 from efficientnet_elite.export.packages import android
-
-from . import isolated
+from efficientnet_elite.export.pixel_rule import ELITE, PixelRule
 
 REFERENCE_KERNELS = "reference kernels"
 # By the name of a set of LiteRT's kernels, the member of `OpResolverType` that chooses it.
@@ -55,16 +53,18 @@ def quantize_images(images: np.ndarray, tensor: Interface) -> np.ndarray:
     """Converts images to the type of an input tensor.
 
     Args:
-      images: (N, height, width, channels) float32, pixel / 128 - 1.
+      images: (N, height, width, channels) float32, what the network takes for the pixels:
+        pixel / 128 - 1 for networks of this project, otherwise see `pixel_rule`.
       tensor: the input tensor.
 
     Returns:
       (N, height, width, channels), rounded to the tensor's steps and clipped to its range.
     """
-    if not tensor.scale:
+    if np.issubdtype(tensor.dtype, np.floating):
         return np.asarray(images, tensor.dtype)
     limits = np.iinfo(tensor.dtype)
-    steps = np.rint(np.asarray(images, np.float32) / np.float32(tensor.scale)) + tensor.zero_point
+    scale = np.float32(tensor.scale or 1)  # integers that are not quantized count for one
+    steps = np.rint(np.asarray(images, np.float32) / scale) + tensor.zero_point
     return np.clip(steps, limits.min, limits.max).astype(tensor.dtype)
 
 
@@ -163,37 +163,6 @@ def run(model: bytes | str | PathLike[str], images: np.ndarray, *, threads: int 
     return Runner(model, threads).run(images)
 
 
-def run_isolated(model: bytes, pixels: np.ndarray) -> np.ndarray:
-    """Computes logits in a process of its own, for a file from an unknown source.
-
-    Args:
-      model: the file's content.
-      pixels: (N, height, width, channels) uint8.
-
-    Returns:
-      (N, classes) float32, or (N, height, width, classes) of segmentation networks.
-
-    Raises:
-      UserError: LiteRT cannot load the model, the model takes images of another shape, or the
-        process crashes or takes longer than `isolated.TIMEOUT_SECONDS`.
-    """
-    arguments = {"model": np.frombuffer(model, np.uint8), "pixels": pixels}
-    return isolated.call(_run_in_child, arguments)["logits"]
-
-
-def _run_in_child(arguments: isolated.Arrays) -> isolated.Arrays:
-    """What the child process of `run_isolated` does."""
-    runner = Runner(arguments["model"].tobytes())
-    pixels = arguments["pixels"]
-    if pixels.shape[1:] != runner.input.shape[1:]:
-        raise UserError(
-            f"the images have the shape {pixels.shape[1:]}, but the model takes "
-            f"{runner.input.shape[1:]}: give images of that size"
-        )
-    images = pixels.astype(np.float32) / np.float32(128) - 1
-    return {"logits": runner.run(images)}
-
-
 def interface(detail: dict[str, Any]) -> Interface:
     """An input or output tensor from the details that LiteRT's interpreter gives."""
     scale, zero_point = detail["quantization"]
@@ -255,7 +224,7 @@ class MediaPipeRunner:
     """
 
     def __init__(self, model: bytes):
-        """Adds the metadata that MediaPipe needs to a model and loads it.
+        """Loads a model, which takes pixel / 128 - 1 unless its metadata say something else.
 
         Raises:
           UserError: MediaPipe cannot load the model.
@@ -265,9 +234,12 @@ class MediaPipeRunner:
         contents = inspect.read(model)
         (self.input,), (logits,) = interfaces(contents)
         self.output = Interface(logits.shape, np.dtype(np.float32), 0.0, 0)
-        labels = [str(index) for index in range(logits.shape[-1])]
-        content = android.with_metadata(model, name="model", labels=labels)
-        base = tasks.BaseOptions(model_asset_buffer=content)
+        rule = ELITE
+        if (normalisation := metadata.normalisation(model)) is not None:
+            rule = PixelRule.normalising(*normalisation)
+        model = described(model, rule)
+        self._mean, self._deviation = np.float32(rule.mean), np.float32(rule.deviation)
+        base = tasks.BaseOptions(model_asset_buffer=model)
         self._masks = inspect.gives_masks(contents)
         try:
             self._task = (_segmenter if self._masks else _classifier)(tasks, base)
@@ -278,7 +250,7 @@ class MediaPipeRunner:
         """Runs one image, see `Runner.infer`."""
         if image.dtype != np.uint8:
             # MediaPipe takes pixels; the metadata tells it how to normalise them.
-            image = np.rint((image + 1) * 128).astype(np.uint8)
+            image = np.rint(image * self._deviation + self._mean).clip(0, 255).astype(np.uint8)
         picture = self._mediapipe.Image(self._mediapipe.ImageFormat.SRGB, image)
         if self._masks:
             planes = self._task.segment(picture).confidence_masks
@@ -287,6 +259,16 @@ class MediaPipeRunner:
         for category in self._task.classify(picture).classifications[0].categories:
             logits[category.index] = category.score
         return logits
+
+
+def described(model: bytes, rule: PixelRule) -> bytes:
+    """A model with the metadata that MediaPipe needs, with numbers as the names of the classes.
+
+    Raises:
+      UserError: MediaPipe could not use the model, see `android.with_metadata`.
+    """
+    labels = [str(index) for index in range(inspect.read(model).outputs[0].shape[-1])]
+    return android.with_metadata(model, name="model", labels=labels, rule=rule)
 
 
 def _classifier(tasks: Any, base: Any) -> Any:

@@ -84,6 +84,22 @@ def allocation(model: bytes) -> Allocation:
     return Allocation(int(sizes["head"]), int(sizes["tail"]))
 
 
+def outputs(model: bytes, images: np.ndarray) -> np.ndarray:
+    """Runs a model on images.
+
+    Args:
+      model: content of a .tflite file.
+      images: elements of its input (N, height, width, channels), of the input's type.
+
+    Returns:
+      Elements of its output, (N, elements).
+
+    Raises:
+      UserError: TFLM is not installed or cannot load the model.
+    """
+    return _call(_infer, model=np.frombuffer(model, np.uint8), images=images)["outputs"]
+
+
 class Runner:
     """A model loaded by TFLM in this process, which must be an isolated one: TFLM may abort.
 
@@ -140,6 +156,12 @@ def _call(function: Callable[[Arrays], Arrays], **arguments: np.ndarray) -> Arra
     """Calls a function that uses TFLM in a process of its own."""
     check()
     return isolated.call(function, arguments)
+
+
+def _infer(arguments: Arrays) -> Arrays:
+    """What the child process of `outputs` does."""
+    runner = Runner(arguments["model"].tobytes())
+    return {"outputs": np.stack([runner.infer(image).reshape(-1) for image in arguments["images"]])}
 
 
 def _find_smallest_arena(arguments: Arrays) -> Arrays:

@@ -7,28 +7,26 @@ therefore compared not with XNNPACK but with LiteRT's reference kernels, whose c
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import inspect
+from efficientnet_elite.export import inspect, rewrite
 from efficientnet_elite.export.packages import ethos_u, targets, web
+from efficientnet_elite.export.pixel_rule import ELITE, PixelRule
 from efficientnet_elite.training.scores import score_predictions
 
-from . import isolated, litert_js, runtime, tflm
+from . import compiled_c, fitness, isolated, litert_js, runtime, tflm
 from .isolated import Arrays
 
 REFERENCE = "LiteRT reference kernels"
@@ -44,8 +42,7 @@ _ARRAY_BYTES = 256 << 20
 _RUNNING_SHARE = 0.8
 
 
-def _fits_all(contents: inspect.Contents) -> str | None:
-    del contents
+def _fits_all(_: inspect.Contents) -> str | None:
     return None
 
 
@@ -69,6 +66,7 @@ class Runtime:
         is acceptable.
       tolerance: by what share of the range of the logits it may differ if it computes in float.
       takes: input types that it supports; empty for all.
+      reads_metadata: whether it normalises pixels itself, by the file's metadata.
       unfit: function from the contents of a model to the reason why this runtime cannot run or
         should not be compared on it; None if there is no reason.
       options: further arguments of `load`.
@@ -84,6 +82,7 @@ class Runtime:
     steps: int | None = None
     tolerance: float = TOLERANCE
     takes: tuple[str, ...] = ()
+    reads_metadata: bool = False
     unfit: Callable[[inspect.Contents], str | None] = _fits_all
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -100,7 +99,7 @@ class Runtime:
 
         Args:
           model: content of a .tflite file.
-          images: (N, height, width, channels) float32, pixel / 128 - 1.
+          images: (N, height, width, channels) float32, what the network takes for the pixels.
           timeout: time limit in seconds.
 
         Returns:
@@ -157,7 +156,8 @@ class LiteRtJs:
         """See `Runtime.run_images`."""
         contents = inspect.read(model)
         (image,), (logits,) = runtime.interfaces(contents)
-        jobs = [(model, runtime.quantize_images(images, image))]
+        # Packages for the web hold the file with a batch of one, too.
+        jobs = [(rewrite.with_batch_of_one(model), runtime.quantize_images(images, image))]
         (outcome,) = litert_js.run(jobs, timeout=timeout)
         if isinstance(outcome, UserError):
             raise outcome
@@ -170,27 +170,6 @@ class LiteRtJs:
         }
 
 
-def _unfit_for_tflm(contents: inspect.Contents) -> str | None:
-    if inspect.has_hybrid_operators(contents):
-        return "it cannot quantize activations during inference: export with --formats=int8"
-    if any(tensor.type == "FLOAT16" for tensor in contents.tensors):
-        return "it does not support float16: export with --formats=float32"
-    return None
-
-
-def _unfit_for_reference(contents: inspect.Contents) -> str | None:
-    """LiteRT's reference kernel of SUM reads int8 as unsigned; TFLM's own kernel is correct."""
-    sum_types = {
-        contents.tensors[index].type
-        for step in contents.steps
-        if step.operator == "SUM"
-        for index in step.outputs
-    }
-    if "INT8" in sum_types:
-        return "its int8 SUM is wrong (github.com/google-ai-edge/LiteRT/issues/4079)"
-    return None
-
-
 def _litert(kernels: str) -> Runtime:
     name = f"LiteRT {kernels}"
     return Runtime(
@@ -201,12 +180,12 @@ def _litert(kernels: str) -> Runtime:
         load=f"{runtime.__name__}:Runner",
         install="pip install ai-edge-litert",
         reference=None if name == REFERENCE else REFERENCE,
-        unfit=_unfit_for_reference if name == REFERENCE else _fits_all,
+        unfit=fitness.unfit_for_reference if name == REFERENCE else _fits_all,
         options={"kernels": kernels},
     )
 
 
-RUNTIMES: dict[str, Runtime | LiteRtJs] = registry.table(
+RUNTIMES: dict[str, Runtime | LiteRtJs | compiled_c.CompiledC] = registry.table(
     *(_litert(kernels) for kernels in reversed(runtime.KERNELS)),
     Runtime(
         "LiteRT CompiledModel",
@@ -228,8 +207,10 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = registry.table(
         install="pip install --pre tflite-micro",
         reference=REFERENCE,
         steps=2,
-        unfit=_unfit_for_tflm,
+        unfit=fitness.unfit_for_tflm,
     ),
+    compiled_c.HOST,
+    compiled_c.CORTEX_M4,
     Runtime(
         "MediaPipe Tasks",
         "the library that classifies images in Android apps; it runs XNNPACK",
@@ -241,6 +222,8 @@ RUNTIMES: dict[str, Runtime | LiteRtJs] = registry.table(
         steps=0,
         tolerance=XNNPACK_TOLERANCE,
         takes=("UINT8", "FLOAT32"),
+        reads_metadata=True,
+        unfit=fitness.unfit_for_mediapipe,
     ),
     LiteRtJs(),
 )
@@ -261,8 +244,11 @@ class Row:
       images: how many images it ran within its time limit.
       accuracy: top-1 accuracy on these images, from 0 to 1; mIoU for segmentation networks.
       median_ms: median time of one inference in milliseconds.
-      memory_bytes: growth of the process from loading and running the model; for TFLM the arena,
-        for WebAssembly the whole memory, for an Ethos-U the SRAM.
+      memory_bytes: growth of the process from loading and running the model; for TFLM and C
+        the arena, for WebAssembly the whole memory, for an Ethos-U the SRAM.
+      instructions: median number of instructions of one inference, where an emulator counts them.
+      flash_bytes: bytes of code and constants of the whole program, where it is compiled.
+      stack_bytes: the most bytes of the stack that it used.
       cycles: for an Ethos-U, Vela's estimate of the cycles of one inference; nothing is run.
     """
 
@@ -278,6 +264,9 @@ class Row:
     accuracy: float | None = None
     median_ms: float | None = None
     memory_bytes: int | None = None
+    instructions: float | None = None
+    flash_bytes: int | None = None
+    stack_bytes: int | None = None
     cycles: float | None = None
 
     @property
@@ -290,8 +279,8 @@ def unfit(name: str, contents: inspect.Contents) -> str | None:
     """Why a runtime cannot run this model or be compared on it; None if it can."""
     chosen, input_type = RUNTIMES[name], contents.inputs[0].type
     if chosen.takes and input_type not in chosen.takes:
-        types = " or ".join(chosen.takes)
-        return f"it takes {types} images, but this model {input_type}: export with --io=uint8"
+        types, io = " or ".join(chosen.takes), chosen.takes[0].lower()
+        return f"it takes {types} images, but this model {input_type}: export with --io={io}"
     return chosen.unfit(contents)
 
 
@@ -306,6 +295,7 @@ def verify(
     images: np.ndarray,
     labels: np.ndarray,
     *,
+    rule: PixelRule = ELITE,
     runtimes: Sequence[str] | None = None,
     timeout: float = isolated.TIMEOUT_SECONDS,
 ) -> Iterator[Row]:
@@ -315,6 +305,7 @@ def verify(
       model: content of a .tflite file, one image in and logits out.
       images: (N, height, width, channels) float32, pixel / 128 - 1.
       labels: their classes (N,) or masks (N, height, width), integers.
+      rule: which numbers the network takes for pixels.
       runtimes: names of `RUNTIMES`, with each reference before the runtimes compared with it; all
         by default.
       timeout: time limit of each runtime in seconds. Images that it cannot run in that time are
@@ -329,15 +320,20 @@ def verify(
     failed: set[str] = set()
     for name in RUNTIMES if runtimes is None else runtimes:
         chosen = RUNTIMES[name]
-        if reason := chosen.missing():
+        if reason := chosen.missing() or unfit(name, contents):
             yield Row(name, skipped=reason)
             continue
-        if reason := unfit(name, contents):
-            yield Row(name, skipped=reason)
-            continue
+        content = model
+        if isinstance(chosen, Runtime) and chosen.reads_metadata:
+            if not rule.uniform:
+                yield Row(name, skipped="it cannot normalise each channel by numbers of its own")
+                continue
+            content = runtime.described(model, rule)
+            if rule != ELITE:  # it rounds other rules in its own way
+                chosen = replace(chosen, tolerance=TOLERANCE)
         row: dict[str, Any] = {"runtime": name, "version": chosen.version()}
         try:
-            answer = chosen.run_images(model, images, timeout)
+            answer = chosen.run_images(content, rule.values(images), timeout)
         except UserError as error:
             failed.add(name)
             yield Row(**row, error=str(error))
@@ -352,14 +348,24 @@ def verify(
             **row,
             **_comparison(answer, chosen, reference_answers.get(chosen.reference or ""), contents),
             images=len(answer["logits"]),
-            accuracy=score_predictions(
-                answer["logits"].argmax(-1),
-                labels[: len(answer["logits"])],
-                answer["logits"].shape[-1],
-            ),
-            median_ms=float(np.median(answer["seconds"])) * 1000,
+            accuracy=_accuracy(answer["logits"], labels, contents),
+            median_ms=_median(answer, "seconds", 1000),
             memory_bytes=int(answer["memory"]),
+            instructions=_median(answer, "instructions"),
+            flash_bytes=int(answer["flash"]) if "flash" in answer else None,
+            stack_bytes=int(answer["stack"]) if "stack" in answer else None,
         )
+
+
+def _accuracy(outputs: np.ndarray, labels: np.ndarray, contents: inspect.Contents) -> float:
+    """The score of the images that were run, which come first."""
+    scores = inspect.two_classes(outputs, inspect.last_operator(contents) == "LOGISTIC")
+    return score_predictions(scores.argmax(-1), labels[: len(scores)], scores.shape[-1])
+
+
+def _median(answer: Arrays, key: str, unit: float = 1) -> float | None:
+    """The median of what was measured for each image; None if it was not measured."""
+    return float(np.median(answer[key])) * unit if key in answer else None
 
 
 def compile_for_npu(model: bytes) -> Row:
@@ -379,7 +385,7 @@ def compile_for_npu(model: bytes) -> Row:
 
 def _comparison(
     answer: Arrays,
-    chosen: Runtime | LiteRtJs,
+    chosen: Runtime | LiteRtJs | compiled_c.CompiledC,
     reference: Arrays | None,
     contents: inspect.Contents,
 ) -> dict[str, Any]:
@@ -416,10 +422,10 @@ def _run_in_child(arguments: Arrays) -> Arrays:
     (interface,), _ = runtime.interfaces(inspect.read(model))
     # Images are quantized one by one; all at once would take more memory than the model.
     (first,) = runtime.quantize_images(images[:1], interface)
-    before = _fresh_memory()
+    before = isolated.fresh_memory()
     runner = load(model, **json.loads(str(arguments["options"])))
     runner.infer(first)
-    growth = _memory("VmHWM") - before
+    growth = isolated.memory("VmHWM") - before
     outputs, seconds, end = [], [], time.monotonic() + float(arguments["time"])
     for number in range(len(images)):
         (image,) = runtime.quantize_images(images[number : number + 1], interface)
@@ -435,20 +441,6 @@ def _run_in_child(arguments: Arrays) -> Arrays:
         "seconds": np.array(seconds),
         "memory": np.array(memory),
     }
-
-
-def _fresh_memory() -> int:
-    """Resets the peak of this process's memory, and returns its resident bytes now."""
-    with contextlib.suppress(OSError):  # some containers forbid it
-        Path("/proc/self/clear_refs").write_text("5")
-    return _memory("VmRSS")
-
-
-def _memory(key: str) -> int:
-    """Resident bytes of this process, now (VmRSS) or at their peak (VmHWM)."""
-    # Not getrusage, whose peak includes the parent's memory from before this program started.
-    (line,) = re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return int(line) * 1024
 
 
 def _importable(module: str) -> bool:

@@ -23,7 +23,7 @@ from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.benchmarks.latency import Options, measure_latencies
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.int8.convert import to_tflite
-from efficientnet_elite.job.latencies import measure_champions
+from efficientnet_elite.job.latencies import measure_exported
 from efficientnet_elite.search.ledger import Ledger
 
 FOLDER = Path(latency.__file__).parent
@@ -282,7 +282,7 @@ def test_figures_that_cannot_be_kept_are_shown(models, tmp_path, capsys):
 
 def test_the_files_of_a_search_are_those_that_its_sidecars_name(models, tmp_path, capsys):
     with pytest.raises(UserError, match="nothing is exported"):
-        measure_champions(tmp_path)
+        measure_exported(tmp_path)
     folder = tmp_path / "export" / "net"
     folder.mkdir(parents=True)
     for name in ("net.int8.tflite", "net.float16.tflite"):  # the second is of an earlier export
@@ -291,13 +291,13 @@ def test_the_files_of_a_search_are_those_that_its_sidecars_name(models, tmp_path
     sidecar.write_text(json.dumps({"files": {"int8": {"file": "net.int8.tflite"}}}))
     with Ledger(tmp_path, create=True):
         pass
-    assert measure_champions(tmp_path, ["--runs=2"]).status == 0
+    assert measure_exported(tmp_path, ["--runs=2"]).status == 0
     (row,) = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
     assert row["model"] == str(folder / "net.int8.tflite")
     for damaged in ("{", "[]", '{"files": {"int8": 7}}'):
         sidecar.write_text(damaged)
         with pytest.raises(UserError, match=r"net\.json is damaged: run `elite export"):
-            measure_champions(tmp_path)
+            measure_exported(tmp_path)
 
 
 SHARED = {"__init__", "command", "figures", "ratios", "study", "tables", "trained"}

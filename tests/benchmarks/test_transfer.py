@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +39,13 @@ def flags(photographs: Path, file: Path, *others: str):
     return values
 
 
+@pytest.mark.slow
 def test_rows_of_trainings(photographs, tmp_path, monkeypatch, capsys):
     weights = random_weights("tiny", "mobilenetv1-0.25")
     register(monkeypatch, weights)
     file = tmp_path / "rows.json"
     given = ("--starts=none,tiny,tiny+features", "--steps=3")
-    flags(photographs, file, *given)
+    flags(photographs, file, *given, f"--further={photographs}")
     transfer.main()
     rows = json.loads(file.read_text())
     assert [(row["network"], row["start"], row["seed"]) for row in rows] == [
@@ -52,6 +54,9 @@ def test_rows_of_trainings(photographs, tmp_path, monkeypatch, capsys):
     for row in rows:
         assert (row["steps"], row["epochs"]) == (4, 2)  # 20 images: two steps in an epoch
         assert 0 <= row["test_top1"] <= 1 and 0 <= row["val_top1"] <= 1
+        assert len(row["curve"]) == 2 and row["curve"][-1] == row["val_top1"]
+        right = 40 * row["further_top1"]  # all parts together are the further images here
+        assert right == pytest.approx(round(right)) and right >= 12 * row["test_top1"]
         assert row["cpu_seconds"] > 0 and 0 <= row["start_seconds"] < row["seconds"]
         assert 0 <= row["test_top1_int8"] <= 1
         assert row["source_sha256"] == (None if row["start"] == "none" else weights.sha256)
@@ -86,6 +91,11 @@ def test_wrong_flags(given, message, photographs, tmp_path):
 
 
 def test_folders_and_files_that_do_not_fit(photographs, tmp_path):
+    for name in ("dark", "other"):
+        shutil.copytree(photographs / "train" / "dark", tmp_path / "further" / name)
+    further = f"--further={tmp_path / 'further'}"
+    with pytest.raises(UserError, match="its classes are not those of --images"):
+        _ = transfer.Study(flags(photographs, tmp_path / "rows.json", further)).further
     with pytest.raises(UserError, match="has no folder train: it needs train, val and test"):
         transfer.Study(flags(tmp_path, tmp_path / "rows.json")).runs()
     file = tmp_path / "other.json"

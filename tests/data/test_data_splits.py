@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.config import DataConfig
+from efficientnet_elite.data import groups
 from efficientnet_elite.data.assembly import PARTS, split_into_parts
 from efficientnet_elite.data.parts import class_balanced_sample
 from efficientnet_elite.errors import UserError
@@ -70,7 +71,8 @@ def test_copies_go_together_and_count_once(kinds, seed):
     labels = np.array([label for label, _ in rows], np.int32)
     names = [f"c{i}" for i in range(len(kinds))]
     digests = [digest for _, digest in rows]
-    parts = split_into_parts(labels, ["train"] * len(rows), names, DataConfig(seed=seed), digests)
+    grouping = groups.same(digests)
+    parts = split_into_parts(labels, ["train"] * len(rows), names, DataConfig(seed=seed), grouping)
 
     assert sorted(np.concatenate([parts[p] for p in PARTS])) == list(range(len(rows)))
     digests_of = {part: {digests[i] for i in parts[part]} for part in PARTS}
@@ -88,13 +90,34 @@ def test_copies_go_together_and_count_once(kinds, seed):
         )
 
 
-def test_without_copies_digests_change_nothing():
-    labels = as_labels([20, 30])
-    arguments = (["train"] * 50, ["a", "b"], DataConfig())
-    plain = split_into_parts(labels, *arguments)
-    for digests in ([str(i) for i in range(50)], [""] * 50):
-        with_digests = split_into_parts(labels, *arguments, digests)
-        assert all(np.array_equal(plain[part], with_digests[part]) for part in PARTS)
+@settings(max_examples=60, deadline=None)
+@given(
+    patients=st.lists(st.sets(st.integers(0, 2), min_size=1), min_size=24, max_size=40),
+    seed=st.integers(0, 2**32),
+)
+def test_groups_of_several_classes_stay_whole_and_leave_something_of_each_class(patients, seed):
+    """A patient has healthy and sick images, and all of them are in one part."""
+    patients = [{0}, {1}, {2}] * 4 + patients
+    rows = [(c, patient) for patient, classes in enumerate(patients) for c in classes for _ in "ab"]
+    labels = np.array([label for label, _ in rows], np.int32)
+    owners = np.array([patient for _, patient in rows])
+    parts = split_into_parts(
+        labels, ["train"] * len(rows), ["a", "b", "c"], DataConfig(seed=seed), groups.same(owners)
+    )
+    assert sorted(np.concatenate([parts[p] for p in PARTS])) == list(range(len(rows)))
+    assert sum(len({*owners[parts[p]]}) for p in PARTS) == len(patients)
+    for part in PARTS:
+        assert {*labels[parts[part]]} == {0, 1, 2}
+
+
+def test_groups_that_cannot_be_held_out_are_named():
+    """Each class must keep two groups of three; if a gives 0, which b has too, c can give none."""
+    groups_of = {0: (0, 1, 2), 1: (0, 3, 4), 2: (1, 2, 3)}
+    labels = np.repeat([*groups_of], 3).astype(np.int32)
+    grouping = groups.same([group for each in groups_of.values() for group in each])
+    with pytest.raises(UserError, match="no group of class 'c' can be held out"):
+        for seed in range(9):
+            split_into_parts(labels, ["train"] * 9, [*"abc"], DataConfig(seed=seed), grouping)
 
 
 @pytest.mark.parametrize("brought", [("validation",), ("test",), ("validation", "test")])

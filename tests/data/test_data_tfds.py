@@ -243,7 +243,7 @@ def test_a_streamed_set_stored_by_class_is_not_split(data_dir):
         assert {label for *_, label in part(data, name)} == {0, 1, 2}
 
 
-def test_the_stream_is_repeatable_and_any_epoch_can_begin_at_once(data_dir, cache_gb):
+def test_the_stream_is_repeatable_and_can_begin_anywhere(data_dir, cache_gb):
     data = load("tiny_tiles", data_dir, cache_gb=cache_gb)
     settings = {"resolution": SIDE, "batch_size": 9, "seed": 4}
     whole, steps = data_lib.train_batches(data, **settings)
@@ -254,6 +254,8 @@ def test_the_stream_is_repeatable_and_any_epoch_can_begin_at_once(data_dir, cach
     assert epochs[0] != epochs[1] != epochs[2]
     rest, _ = data_lib.train_batches(data, first_epoch=1, **settings)
     assert identities(rest.take(2 * steps)) == epochs[1] + epochs[2]
+    later, _ = data_lib.train_batches(data, first_epoch=1, first_step=3, **settings)
+    assert identities(later.take(2 * steps - 3)) == (epochs[1] + epochs[2])[3 * 9 :]
     other, _ = data_lib.train_batches(data, **{**settings, "seed": 5})
     assert identities(other.take(steps)) != epochs[0]
 

@@ -118,6 +118,7 @@ def test_classes_come_in_pairs_that_differ_in_one_attribute(classes: int) -> Non
         assert len(different) == 1
 
 
+@pytest.mark.slow
 def test_no_class_stands_out_in_a_thumbnail_or_histogram() -> None:
     """A linear classifier on colours, layout and size stays far below what networks reach."""
     assert shortcut_accuracy("images=1600,size=64", train_share=0.5) < 0.25  # chance: 0.10

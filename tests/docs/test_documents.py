@@ -108,7 +108,8 @@ def test_flags_in_the_text_exist(path):
     for source in (ROOT / "benchmarks").rglob("*.py"):
         known |= set(re.findall(r"DEFINE_\w+\(\s*\"(\w+)\"", source.read_text()))
     spans = [span for span in SPAN.findall(FENCE.sub("", path.read_text())) if span[:2] == "--"]
-    named = {name for span in spans for name in re.findall(r"(?:^|\s)--(\w+)", span)}
+    named = {name for span in spans for name in re.findall(r"(?:^|\s)--([\w-]+)", span)}
+    named = {name.replace("-", "_") for name in named}  # both spellings are the same
     assert not named - known
 
 

@@ -8,7 +8,8 @@ import pytest
 from keras import layers
 
 from efficientnet_elite.export import inspect
-from efficientnet_elite.export.int8 import absorb, convert
+from efficientnet_elite.export.int8 import absorb, convert, fronts
+from efficientnet_elite.export.int8.choices import INPUTS
 from efficientnet_elite.export.runtimes import runtime
 from tests.support import tiny_tflite
 
@@ -39,6 +40,32 @@ def grey(x):
     return layers.Rescaling(1 / 64, -2)(x)
 
 
+def augmented_by_a_model(x):
+    """As the tutorials write it: a Sequential of augmentation alone, then preprocess_input."""
+    augmentation = keras.Sequential([layers.RandomFlip(), layers.RandomContrast(0.2)])
+    return keras.applications.mobilenet_v2.preprocess_input(augmentation(x))
+
+
+def bgr(x):
+    return keras.applications.resnet50.preprocess_input(x)
+
+
+def torch(x):
+    return keras.applications.densenet.preprocess_input(x)
+
+
+def divided(x):
+    return 2.0 * (x / 255.0) - 0.25
+
+
+def cropped(x):
+    return layers.CenterCrop(28, 28)(unit(x))
+
+
+def resized(x):
+    return layers.Rescaling(1 / 255)(layers.Resizing(24, 24)(x))
+
+
 def classifier(front, padding: str = "same", *, stride: int = 2, nested: bool = False):
     """A network whose output depends on every border: the features are not pooled."""
     keras.utils.set_random_seed(0)
@@ -60,6 +87,12 @@ CASES = {
     "each channel its own": (imagenet, "same", 2, False, "constant channel"),
     "padded by a layer": (padded, "valid", 2, False, "constant channel"),
     "augmentation first": (augmented, "same", 2, False, "constant channel"),
+    "augmentation in a model": (augmented_by_a_model, "same", 2, False, "constant channel"),
+    "blue first": (bgr, "same", 2, False, "constant channel"),
+    "as in PyTorch": (torch, "same", 2, False, "constant channel"),
+    "arithmetic": (divided, "valid", 2, False, "kernel and bias"),
+    "cropped": (cropped, "same", 2, False, "padding value"),
+    "resized": (resized, "same", 2, False, "padding value"),
     "within a nested model": (imagenet, "same", 2, True, "constant channel"),
 }
 
@@ -74,7 +107,7 @@ def pixels() -> np.ndarray:
 def test_outputs_stay_those_of_the_keras_model(case, pixels):
     front, padding, stride, nested, how = case
     model = classifier(front, padding, stride=stride, nested=nested)
-    assert absorb.normalises(model)
+    assert fronts.normalises(model)
     absorbed = absorb.absorb(model, "0..255")
     assert absorbed.how == how
     expected = np.asarray(model(pixels.astype(np.float32), training=False))
@@ -98,6 +131,7 @@ def test_the_padding_matters(pixels):
     assert np.abs(np.asarray(naive(wrong)) - right).max() > 0.01 * np.ptp(right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["zero at pixel 0", "each channel its own"])
 def test_files_take_the_pixel_and_cost_one_operator(name, pixels):
     front, padding, stride, nested, _ = CASES[name]
@@ -140,7 +174,7 @@ def test_a_sequential_is_absorbed_like_its_graph(pixels, kind):
     else:
         model = sequential(*first)
         model = convert.with_output(model, "softmax") if kind == "with softmax" else model
-    assert absorb.normalises(model)
+    assert fronts.normalises(model)
     absorbed = absorb.absorb(model, "0..255")
     assert absorbed.how == "padding value"
     expected = np.asarray(model(pixels.astype(np.float32), training=False))
@@ -171,10 +205,10 @@ def test_what_cannot_take_it_in_keeps_it_as_operators(pixels):
 @pytest.mark.parametrize(("takes", "how"), [("0..1", "padding value"), ("elite", None)])
 def test_a_network_without_normalisation_takes_what_is_said(pixels, takes, how):
     model = classifier(lambda x: x)
-    assert not absorb.normalises(model)
+    assert not fronts.normalises(model)
     absorbed = absorb.absorb(model, takes)
     assert absorbed.how == (how or "nothing to absorb")
-    scale, offset = absorb.INPUTS[takes]
+    scale, offset = INPUTS[takes]
     images = tiny_tflite.normalised(pixels)
     expected = np.asarray(model(images * scale + offset))
     np.testing.assert_allclose(np.asarray(absorbed.model(images)), expected, atol=1e-5)
@@ -205,3 +239,49 @@ def test_the_output_is_what_was_asked_for(kind):
     np.testing.assert_allclose(np.asarray(again(x)), expected, atol=1e-6)
     with pytest.raises(ValueError, match="not one of: logits, softmax"):
         convert.with_output(model, "sigmoid")
+
+
+def test_grey_networks_take_grey_images():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((32, 32, 1))
+    x = layers.Conv2D(4, 3, strides=2, padding="same")(layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, layers.Dense(3)(layers.Flatten()(layers.ReLU()(x))))
+    grey = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 1))
+    absorbed = absorb.absorb(model, "0..255")
+    assert (absorbed.how, absorbed.model.input_shape) == ("padding value", (None, 32, 32, 1))
+    found = np.asarray(absorbed.model(tiny_tflite.normalised(grey)))
+    np.testing.assert_allclose(found, np.asarray(model(grey.astype(np.float32))), atol=1e-4)
+
+
+def test_a_dim_representative_data_set_leaves_the_input_as_it_is(pixels):
+    """Padding has one scale on both sides, which must not be that of dim images."""
+    for front in (unit, symmetric):
+        absorbed = absorb.absorb(classifier(front), "0..255").model
+        content = convert.to_tflite(absorbed, calibration=tiny_tflite.normalised(pixels // 3))
+        inspect.check_pixel_classifier(inspect.read(content), 10)
+
+
+def test_what_stops_the_search_for_a_normalisation_is_named():
+    image = keras.Input((32, 32, 3))
+    x = layers.AveragePooling2D(2, name="shrink")(layers.RandomFlip()(image))
+    assert fronts.first_layer(keras.Model(image, x)) == "AveragePooling2D 'shrink'"
+
+
+@pytest.mark.parametrize("kind", ["activation", "layer", "logit", "nested"])
+def test_one_sigmoid_becomes_two_logits(kind):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = layers.Flatten()(image)
+    sigmoid = layers.Dense(1, activation="sigmoid" if kind in ("activation", "nested") else None)(x)
+    if kind == "layer":
+        sigmoid = layers.Activation("sigmoid")(sigmoid)
+    model = keras.Model(image, sigmoid)
+    if kind == "nested":
+        model = keras.Sequential([keras.Input((8, 8, 3)), model])
+    images = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32)
+    expected = np.asarray(model(images))[:, 0]
+    if kind == "logit":
+        expected = 1 / (1 + np.exp(-expected))
+    logits = np.asarray(convert.with_two_logits(model)(images))
+    assert not logits[:, 0].any()
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits[:, 1])), expected, rtol=1e-5)

@@ -13,7 +13,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.export import formats
+from efficientnet_elite.export import formats, rewrite
 from efficientnet_elite.export.int8 import convert
 from efficientnet_elite.export.packages import android, packages
 from efficientnet_elite.export.runtimes import runtime, verify
@@ -73,7 +73,7 @@ def test_the_metadata_names_what_goes_in_and_out(form):
     held = metadata(with_metadata(form))
     for text in (b"tiny", b"image", b"logits", b"labels.txt"):
         assert text in held
-    assert np.float32([android.MEAN]).tobytes() in held
+    assert np.float32([128]).tobytes() in held
 
 
 def test_adding_twice_is_adding_once():
@@ -116,7 +116,8 @@ def test_the_package_of_a_file(tmp_path):
         *("LiteRtClassifier.kt", "MediaPipeClassifier.kt"),
     }
     content = (made.folder / "tiny.tflite").read_bytes()
-    assert content == with_metadata(tiny_tflite.UINT8)
+    network = rewrite.with_probabilities(tiny_tflite.converted()[tiny_tflite.UINT8], 1.0)
+    assert content == android.with_metadata(network, name="tiny", labels=LABELS)
     assert made.model_bytes == len(content)
     for path in made.folder.glob("*.kt"):
         assert "tiny.tflite" in path.read_text()
@@ -150,8 +151,8 @@ def test_what_would_spoil_a_package_is_refused(tmp_path):
     (content,) = convert.to_tflite_formats(soft, images, [tiny_tflite.UINT8])
     model.write_bytes(content)
     with pytest.raises(UserError, match=r"applies softmax itself: .* --output=logits"):
-        packages.of_file(model, "android")
-    assert not (tmp_path / "android").exists()
+        packages.of_file(model, "micro")
+    assert not (tmp_path / "micro").exists()
 
 
 @TAKEN

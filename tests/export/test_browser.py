@@ -21,9 +21,11 @@ from efficientnet_elite.data import decode, geometry
 from efficientnet_elite.device import metric_table
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats
+from efficientnet_elite.export.confidence import Confidence
 from efficientnet_elite.export.packages import packages, web
 from efficientnet_elite.export.runtimes import browser, litert_js, runtime, verify
 from tests.support import tiny_tflite
+from tests.support.calibrated import calibrate
 from tests.support.web_files import FRACTION, LABELS, model_file
 
 
@@ -92,6 +94,7 @@ const visit = async (folder, shown) => {
   await wait(() => page.querySelector("#prediction .row"));
   answer.rows = [...page.querySelectorAll("#prediction .row")].map((row) => row.innerText);
   answer.status = $("status").textContent;
+  answer.unknown = $("unknown").hidden ? "" : $("unknown").textContent;
   answer.title = page.title;
   $("measure").click();
   await wait(() => !$("json").hidden);
@@ -124,6 +127,7 @@ SHOWN = "china"
 
 
 FORMS = {form.name: form for form in (formats.INT8, formats.FLOAT32)}
+CALIBRATED = {formats.FLOAT32: Confidence(temperature=2.0, threshold=0.999)}
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +135,10 @@ def driven(chromium, tmp_path_factory) -> dict:
     """What the pages of two packages do, pressed as a visitor would; and a package's modules."""
     site = {}
     for name, form in FORMS.items():
-        made = packages.of_file(model_file(tmp_path_factory.mktemp(name), form), "web")
+        model = model_file(tmp_path_factory.mktemp(name), form)
+        if form in CALIBRATED:
+            calibrate(model, CALIBRATED[form])
+        made = packages.of_file(model, "web", takes="elite")
         site |= {
             f"{name}/{path.relative_to(made.folder)}": path.read_bytes()
             for path in made.folder.rglob("*")
@@ -161,8 +168,8 @@ def visited(request, driven) -> tuple[formats.Format, dict]:
 def evaluated(encoded: bytes, fraction: float = FRACTION) -> np.ndarray:
     """The pixels that evaluation shows the network."""
     image = decode.decode(encoded)
-    box = geometry.center_box(image.shape, fraction)
-    return geometry.crop_and_resize(image, box, tiny_tflite.SIDE).numpy()
+    box = geometry.center_box(image.shape[:2], fraction)
+    return np.asarray(geometry.crop_and_resize(image, box, tiny_tflite.SIDE))
 
 
 @pytest.mark.parametrize("name", ["digit", "china", "narrow", "small"])
@@ -183,13 +190,16 @@ def test_the_page_answers_as_python_does(visited):
     form, answer = visited
     pixels = evaluated(pictures()[SHOWN])
     (logits,) = runtime.run(tiny_tflite.converted()[form], tiny_tflite.normalised(pixels)[None])
-    powers = np.exp(logits.astype(float) - logits.max())
+    confidence = CALIBRATED.get(form, Confidence())
+    powers = np.exp((logits.astype(float) - logits.max()) / confidence.temperature)
     shares = powers / powers.sum()
     assert len(answer["rows"]) == 5
     for row, index in zip(answer["rows"], np.argsort(-shares, kind="stable"), strict=False):
         label, _, share = row.partition("\n")
         assert label == LABELS[index]
         assert float(share.removesuffix(" %")) == pytest.approx(100 * shares[index], abs=0.051)
+    unknown = "Unknown: no class is as probable as 99.9 %." if form in CALIBRATED else ""
+    assert answer["unknown"] == unknown
     assert answer["title"] == "tiny"
     assert answer["status"] == ""
     assert answer["refusal"].startswith("text.png is not a picture that this browser can read")

@@ -35,6 +35,7 @@ def test_conversion_is_silent_and_repeatable(capfd):
     assert first[1] == convert.to_tflite(model, calibration=images)
 
 
+@pytest.mark.slow
 def test_static_batch_gives_the_same_operators():
     dynamic = tiny()
     static = keras.models.clone_model(dynamic, input_tensors=keras.Input((16, 16, 3), batch_size=1))
@@ -88,6 +89,7 @@ def test_noise_shows_at_the_layer_that_makes_it(tmp_path):
     assert layer_errors.worst(layer_errors.errors(*pair, images), 1)[0].layer == "rescued"
 
 
+@pytest.mark.slow
 def test_other_formats_and_interfaces(tmp_path):
     asked = formats.parse(formats.WEIGHTS, formats.INTERFACES)
     names = ["dynamic", "float16", "int16x8", "int8.float32", "int8.uint8"]
@@ -117,6 +119,7 @@ def test_other_formats_and_interfaces(tmp_path):
     assert (image.scales, image.zero_points) == ((1 / 128,), (128,))  # the pixel itself
 
 
+@pytest.mark.slow
 def test_the_method_of_calibration_holds_for_all_quantized_files(tmp_path):
     forms = (formats.Format("int8", "uint8"), formats.Format("int16x8"))
     made = {

@@ -99,6 +99,7 @@ def test_a_lambda_is_refused_by_name_and_never_run(tmp_path):
         {"module": "kerasx.layers", "class_name": "Conv2D"},
         {"module": "keras.activations", "class_name": "function", "config": "relu"},
         {"module": None, "class_name": "Conv2D", "registered_name": "mine>Conv2D"},
+        {"module": "os", "registered_name": {}},
     ],
 )
 def test_what_is_not_keras_own_layer_is_refused(saved, tmp_path, changes):
@@ -199,7 +200,7 @@ def test_what_is_too_large_is_refused(saved, tmp_path, monkeypatch):
 def test_an_input_that_is_no_square_image_is_refused(saved, tmp_path, shape):
     changed = config(saved)
     changed["config"]["layers"][0]["config"]["batch_shape"] = shape
-    with pytest.raises(UserError, match="build the network for square RGB images"):
+    with pytest.raises(UserError, match="build the network for square images"):
         keras_file.check(forged(saved, tmp_path / "net.keras", changed))
 
 
@@ -233,7 +234,7 @@ def test_floats_need_no_data_set(saved, tmp_path, capsys):
     folder = tmp_path / "out" / "net"
     assert "constant channel" in capsys.readouterr().out
     assert {path.name for path in folder.iterdir()} == {
-        *("net.float32.tflite", "net.float16.tflite", "net.json", "labels.txt"),
+        *("net.float32.tflite", "net.float16.tflite", "net.json", "labels.txt", "MODEL_CARD.md"),
     }
     sidecar = json.loads((folder / "net.json").read_text())
     assert sidecar["output"]["meaning"] == "probabilities"
@@ -286,3 +287,61 @@ def test_a_network_that_does_not_normalise_must_say_what_it_takes(tmp_path):
         from_keras.export_file(path, request(tmp_path), None)
     sidecar = from_keras.export_file(path, request(tmp_path, takes="0..1"), None)
     assert sidecar["details"]["normalisation"]["absorbed"] == "padding value"
+
+
+KERAS2 = Path(__file__).parents[1] / "support/keras2"  # written by tf_keras 2.21, with its outputs
+
+
+@pytest.mark.parametrize("name", ["sequential.keras", "functional.keras", "functional.h5"])
+def test_files_of_keras_2_give_what_they_gave_there(name):
+    assert keras_file.check(KERAS2 / name) == (32, 32, 3)
+    model = keras_file.load(KERAS2 / name)
+    with np.load(KERAS2 / "answers.npz") as answers:
+        expected = answers["seq" if name.startswith("seq") else "fun"]
+        found = np.asarray(model(answers["x"]))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_an_h5_file_is_checked_before_keras_reads_it(tmp_path):
+    image = keras.Input((16, 16, 1))
+    x = layers.Lambda(lambda x: x / 255, name="evil")(image)
+    model = keras.Model(image, layers.Dense(2)(layers.Flatten()(x)))
+    model.save(tmp_path / "evil.h5")
+    with pytest.raises(UserError, match="layer 'evil' is a Lambda, which holds code"):
+        keras_file.check(tmp_path / "evil.h5")
+    model.save_weights(tmp_path / "only.weights.h5")
+    with pytest.raises(UserError, match="is no Keras model: it holds weights alone"):
+        keras_file.check(tmp_path / "only.weights.h5")
+    (tmp_path / "text.h5").write_text("text")
+    with pytest.raises(UserError, match="is no Keras model") as caught:
+        keras_file.check(tmp_path / "text.h5")
+    assert one_line(caught.value)
+    with pytest.raises(UserError, match="is a folder: of a SavedModel, load the Keras model"):
+        keras_file.check(tmp_path)
+
+
+@pytest.mark.slow  # int8 of both, in a process of its own
+@pytest.mark.parametrize("kind", ["grey", "binary"])
+def test_grey_networks_and_single_sigmoids_are_exported(tmp_path, kind, capsys):
+    """The exported files have its channels and two logits; their answers are those of Keras."""
+    channels, classes = (1, 10) if kind == "grey" else (3, 2)
+    keras.utils.set_random_seed(0)
+    image = keras.Input((16, 16, channels))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(layers.Rescaling(1 / 255)(image))
+    x = layers.Flatten()(x)
+    if kind == "grey":
+        x = layers.Dense(10, activation="softmax")(x)
+    else:
+        x = layers.Dense(1, activation="sigmoid")(x)
+    path = tmp_path / "own.h5"
+    keras.Model(image, x).save(path)
+    labels = tuple(map(str, range(classes)))
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (30, 16, 16, channels), np.uint8)
+    truth = random.integers(0, classes, 30)
+    images = from_keras.Images(pixels, pixels[:0], truth[:0], pixels, truth)
+    asked = from_keras.Request(name="own", out_dir=str(tmp_path), labels=labels)
+    sidecar = from_keras.export_file(path, asked, images)
+    assert sidecar["verification"]["agreement"] > 0.8
+    contents = inspect.read((tmp_path / "own/own.int8.tflite").read_bytes())
+    inspect.check_pixel_classifier(contents, classes)

@@ -17,7 +17,7 @@ from efficientnet_elite.export import champion, formats, inspect
 from efficientnet_elite.export.int8 import calibration, choices, convert, ladder, remedies
 from efficientnet_elite.export.packages import packages
 from efficientnet_elite.export.runtimes import runtime
-from efficientnet_elite.export.workdir import export_champions
+from efficientnet_elite.export.workdir import export_networks
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.spec import ArchSpec
 from tests.support import networks
@@ -152,6 +152,7 @@ def blown_up() -> tuple[keras.Model, np.ndarray]:
     return model, images
 
 
+@pytest.mark.slow
 def test_an_export_takes_the_cheapest_sufficient_remedy(tmp_path):
     model, images = blown_up()
     exported = export(model, images, tmp_path, choices.default_remedies())
@@ -181,6 +182,7 @@ def test_an_export_without_need_of_remedies_is_the_ordinary_one(tmp_path):
     assert exported.remedy is None
 
 
+@pytest.mark.slow
 def test_an_export_that_nothing_saves_says_what_each_gained(tmp_path):
     model, images = blown_up()
     with pytest.raises(UserError) as error:
@@ -209,6 +211,7 @@ def test_layers_in_float_are_marked_and_refused_for_microcontrollers(tmp_path):
     assert not (exported.int8_path.parent / "micro").exists()
 
 
+@pytest.mark.slow
 def test_a_dead_squeeze_layer_is_repaired(tmp_path):
     net = spec("relu", squeeze=3)
     model, images = build(net), varied(net)
@@ -236,7 +239,7 @@ def test_a_search_is_exported_by_its_validation_part(searched, tmp_path, capsys)
     with pytest.raises(
         UserError, match=f"^export of {name} failed: int8 classifies less than"
     ) as refused:
-        export_champions(workdir, names=[name], **impossible)
+        export_networks(workdir, names=[name], **impossible)
     message = str(refused.value)
     assert all(word in message for word in ("plain ", "calibration: ", "qat "))
     assert message.endswith("not tried: equalization, mixed (--remedies)")
@@ -278,6 +281,7 @@ def calls(monkeypatch) -> list[str]:
 ONCE = ["_convert", "_saved", "activations"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", calibration.METHODS)
 def test_a_method_of_calibration_costs_no_second_conversion(tmp_path, calls, method):
     model, images = wide(spec("relu6"), 0.0)

@@ -72,7 +72,7 @@ def test_the_page_draws_the_mask_of_python(tmp_path, form):
     if reason := litert_js.missing():
         pytest.skip(reason)
     model = model_file(tmp_path / "models", form)
-    folder = packages.of_file(model, "web").folder
+    folder = packages.of_file(model, "web", takes="elite").folder
     site = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert b"the class of each pixel of" in site["README.txt"]
     image = tiny_masks.scenes()[0][0]

@@ -37,13 +37,14 @@ def test_every_installed_runtime_runs_the_model_and_agrees(rows):
     assert list(rows) == list(verify.RUNTIMES)
     for name, row in rows.items():
         if row.skipped:
-            assert re.match("not installed: |it takes UINT8 or FLOAT32|npm cannot", row.skipped)
-            assert name in ("TFLM", "MediaPipe Tasks", "LiteRT.js")
+            reasons = "(.* )?not installed: |it takes (UINT8 or FLOAT32|INT8) images|npm cannot"
+            assert re.match(reasons, row.skipped)
+            assert name in ("TFLM", "MediaPipe Tasks", "LiteRT.js") or name.startswith("c (")
             continue
         assert row.error is None
         assert row.passed
         assert row.version
-        assert row.median_ms > 0
+        assert (row.instructions or row.median_ms) > 0
         assert row.memory_bytes > 0
         assert (row.reference is None) == (name == verify.REFERENCE)
     assert rows["LiteRT CompiledModel"].difference == 0
@@ -82,6 +83,7 @@ def wide() -> keras.Model:
     return keras.Model(image, keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x)))
 
 
+@pytest.mark.slow
 def test_no_format_of_the_exporter_is_condemned():
     """Compared by what their arithmetic allows, whatever type input and output have."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 16, 3))
@@ -129,8 +131,9 @@ def test_a_child_imports_nothing_that_lies_in_the_current_folder(tmp_path, monke
     for name in ("resource", "numpy", "efficientnet_elite"):
         (tmp_path / f"{name}.py").write_text("open('has-run', 'w')")
     monkeypatch.chdir(tmp_path)
-    logits = runtime.run_isolated(tiny_tflite.pair()[INT8], tiny_tflite.digits()[0][:2])
-    assert logits.shape == (2, 10)
+    images = tiny_tflite.normalised(tiny_tflite.digits()[0][:2])
+    answer = verify.RUNTIMES[verify.XNNPACK].run_images(tiny_tflite.pair()[INT8], images, 300)
+    assert answer["logits"].shape == (2, 10)
     assert not (tmp_path / "has-run").exists()
 
 
@@ -280,8 +283,8 @@ def test_the_side_of_a_model_that_is_no_classifier():
     contents = inspect.read(tiny_tflite.pair()[INT8])
     assert inspect.image_side(contents) == tiny_tflite.SIDE
     (image,) = contents.inputs
-    for shape in ((1, 32, 30, 3), (1, 32, 32, 1), (32, 32, 3)):
-        with pytest.raises(UserError, match="expected one square RGB image"):
+    for shape in ((1, 32, 30, 3), (1, 32, 32, 2), (32, 32, 3)):
+        with pytest.raises(UserError, match="expected one square image, RGB or grey"):
             inspect.image_side(replace(contents, inputs=(replace(image, shape=shape),)))
-    with pytest.raises(UserError, match="2 inputs and 1 outputs"):
+    with pytest.raises(UserError, match=r"2 inputs \(.*image.*, .*image.*\)"):
         inspect.image_side(replace(contents, inputs=(image, image)))

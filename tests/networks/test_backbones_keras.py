@@ -9,33 +9,14 @@ from keras import layers
 
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.int8.convert import to_tflite
-from efficientnet_elite.networks.blocks import (
-    EESP,
-    REGISTRY,
-    Classifier,
-    CondensedClassifier,
-    CondenseLayer,
-    CondenseNextLayer,
-    ConvBlock,
-    ConvClassifier,
-    EESPDown,
-    Fire,
-    GhostBottleneck,
-    MBConv,
-    Norm,
-    PeleeStem,
-    PlainConv,
-    Pool,
-    SeparableConv,
-    ShuffleUnit,
-    TwoWayDense,
-)
+from efficientnet_elite.networks.blocks import REGISTRY
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.families.condense import training_form
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
+from tests.support.block_networks import NETWORKS
 from tests.support.counting import check_counts, macs_of_layers, weighted
 
 
@@ -46,25 +27,19 @@ def smallest(family: str) -> ArchSpec:
     return spec_by_name(name, base_resolution=64, classes=5)
 
 
-# Families that differ from another one only in their numbers, or that have other tests.
-SELDOM = {
-    "elite", "hf", "efficientnet", "tinynet", "mobilenetv2", "mobilenetv3-large",
-    "mobilenetv3-large-minimalistic", "mobilenetv3-small-minimalistic", "mnasnet-a1", "mnasnet-b1",
-    "shufflenet-g1", "shufflenet-g2", "shufflenet-g4", "shufflenet-g8", "squeezenet-1.0",
-    "condensenet-g4", "condensenet-g8", "condensenet-cifar", "condensenext", "condensenext-cifar",
-    "nasnet-a", "amoebanet-a", "amoebanet-b", "amoebanet-c", "pnasnet-5", "darts-v2", "darts-v1",
-    "proxylessnas-mobile", "fbnet-c",
-}  # fmt: skip
+# Of the other families the slow tests build the smallest networks, too.
+OFTEN = {"mobilenetv1", "mobilenetv3-small"}
 
 
 @pytest.mark.parametrize(
     "family",
-    [pytest.param(f, marks=pytest.mark.slow if f in SELDOM else ()) for f in FAMILIES],
+    [pytest.param(f, marks=() if f in OFTEN else pytest.mark.slow) for f in FAMILIES],
 )
 def test_keras_counts_what_the_spec_counts(family):
     check_counts(smallest(family))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family",
     ["elite", "squeezenet-1.0", "squeezenet-1.1", "condensenet-cifar", "condensenext-cifar"],
@@ -79,60 +54,6 @@ def test_training_begins_without_a_preference(family):
     keras.backend.clear_session()
 
 
-# Networks of the blocks that no other test builds.
-NETWORKS = {
-    "mobile": (
-        ConvBlock("stem", 16, 3, 2, "relu6"),
-        SeparableConv("separable", 16),
-        MBConv(
-            "gated", 16, 32, 3, squeeze=8, activation="hard_swish", gate="hard_sigmoid",
-            squeeze_activation="relu", attention=3,
-        ),
-        Classifier("predictions", 5, 0.1, hidden=12, activation="hard_swish"),
-    ),
-    "ghost": (
-        ConvBlock("stem", 16, 3, 2, "relu"),
-        GhostBottleneck("same", 16, 32, 3, 1, 4),
-        GhostBottleneck("down", 24, 48, 5, 2),
-        Classifier("predictions", 5, 0.1),
-    ),
-    "shuffle": (
-        ConvBlock("stem", 12, 3, 2, "relu"),
-        ShuffleUnit("down", 48, 3, 2, first_groups=1),
-        ShuffleUnit("same", 48, 3),
-        Classifier("predictions", 5, bias=False),
-    ),
-    "squeeze": (
-        ConvBlock("stem", 16, 3, 2, "relu", "valid", batch_norm=False),
-        Pool("odd", "max", 3, padding="ceil"),
-        Fire("fire", 8, 16),
-        Pool("even", "max", 2, padding="ceil"),
-        ConvClassifier("predictions", 5, 0.1),
-    ),
-    "pelee": (
-        PeleeStem("stem", 16),
-        TwoWayDense("dense", 8, 16),
-        ConvBlock("transition", 32, activation="relu"),
-        Pool("pool", "average", 2, padding="valid"),
-        Classifier("predictions", 5),
-    ),
-    "condense": (
-        PlainConv("stem", 16, 2),
-        CondenseLayer("net", 8, 4, 4),
-        CondenseNextLayer("next", 8),
-        Norm("top"),
-        CondensedClassifier("predictions", 5),
-    ),
-    "esp": (
-        ConvBlock("stem", 16, 3, 2, "prelu"),
-        EESPDown("down", 32, (1, 2, 3, 4)),
-        EESP("same", 32, (1, 2, 3, 4)),
-        EESPDown("blind", 48, (1, 1, 2, 3), image=False),
-        SeparableConv("top", 32, activation="prelu", groups=4),
-        Classifier("predictions", 5),
-    ),
-}  # fmt: skip
-
 # A runtime for microcontrollers may have no kernels of other operators.
 OPERATORS = {
     "ADD", "AVERAGE_POOL_2D", "CONCATENATION", "CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED",
@@ -141,7 +62,13 @@ OPERATORS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=() if n in ("mobile", "shuffle") else pytest.mark.slow)
+        for n in NETWORKS
+    ],
+)
 def test_every_kind_of_block_in_keras_and_int8(name):
     spec = ArchSpec(name, (32, 32, 3), NETWORKS[name])
     assert ArchSpec.from_json(spec.to_json()) == spec

@@ -33,7 +33,8 @@ from efficientnet_elite.networks.layers import FoldChannels, LearnedConv
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.report import table5_rows
-from efficientnet_elite.training.trainer import Trainer, load_averaged
+from efficientnet_elite.training.loading import load_averaged
+from efficientnet_elite.training.trainer import Trainer
 from tests.support.command import elite
 from tests.support.networks import int8_correlation
 

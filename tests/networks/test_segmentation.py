@@ -17,6 +17,7 @@ from efficientnet_elite import cli
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.data import IGNORED, geometry
+from efficientnet_elite.data.picture import DecodedPicture
 from efficientnet_elite.data.rendered.masks import MasksConfig, pixel_labels, render_masked
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.champion import export_model
@@ -29,9 +30,10 @@ from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
 from efficientnet_elite.search.ledger import Ledger
+from efficientnet_elite.training.loading import load_averaged
 from efficientnet_elite.training.scores import class_iou, confusion_matrix, mean_iou
 from efficientnet_elite.training.tasks import Segmentation, task_for
-from efficientnet_elite.training.trainer import Trainer, load_averaged
+from efficientnet_elite.training.trainer import Trainer
 from tests.support.command import elite
 from tests.support.networks import int8_correlation, noise, normalise
 
@@ -230,12 +232,10 @@ def test_nearest_takes_the_pixel_under_each_centre(height, width, resolution, dr
         drawn.draw(st.floats(0.5, width / 2, width=32)),
     ]
     mask = np.arange(height * width, dtype=np.int32).reshape(height, width)
-    resampled = geometry.crop_and_resize_mask(
-        tf.constant(mask), tf.constant(box, tf.float32), resolution
-    ).numpy()
-    centres = (np.arange(resolution, dtype=np.float32) + 0.5) / np.float32(resolution)
+    resampled = geometry.crop_and_resize_mask(mask, box, resolution)
+    centres = (np.arange(resolution) + 0.5) / resolution
     rows, columns = (
-        np.minimum((np.float32(box[a]) + centres * np.float32(box[2 + a])).astype(int), last)
+        np.minimum((box[a] + centres * box[2 + a]).astype(int), last)
         for a, last in ((0, height - 1), (1, width - 1))
     )
     np.testing.assert_array_equal(resampled, mask[np.ix_(rows, columns)])
@@ -257,10 +257,10 @@ def test_images_and_masks_move_together(masked):
     class Drawn:
         size, keys, training_keys, sample = part.size, part.keys, part.training_keys, part.sample
 
-        def fetch(self, key):
-            _, mask = part.fetch(key)
-            grey = tf.cast(tf.where(mask == IGNORED, 200, mask * 100), tf.uint8)
-            return tf.repeat(grey[..., None], 3, axis=-1), mask
+        def picture(self, reference, original):
+            mask = part.picture(reference, original).mask
+            grey = np.where(mask == IGNORED, 200, mask * 100).astype(np.uint8)
+            return DecodedPicture(np.repeat(grey[..., None], 3, axis=-1), mask)
 
     drawn = replace(masked, parts={**masked.parts, "train": Drawn()})
     stream, _ = data_lib.train_batches(drawn, resolution=32, batch_size=16, seed=0)

@@ -26,6 +26,9 @@ def mynets(tmp_path_factory):
     (folder / "mynets.py").write_text(
         example + "\n\ndef wrong(side, classes):\n"
         "    return {'small': lambda: net(side, classes + 1, 8)}\n\n"
+        "def grey(side, classes):\n"
+        "    return {'one': lambda: keras.Sequential([keras.Input((side, side, 1)),\n"
+        "            layers.Flatten(), layers.Dense(classes)])}\n\n"
         "def odd(side, classes):\n"
         "    text = keras.Sequential([keras.Input((side, side, 3)), layers.Flatten(),\n"
         "                             layers.Embedding(9, classes), layers.GlobalMaxPooling1D()])\n"
@@ -65,6 +68,17 @@ def test_a_pool_of_user_models(mynets, monkeypatch):
     assert np.abs(first[0] - build(spec, seed=4).get_weights()[0]).max() > 0
     mixed = pool_candidates("elite,mynets:pool", base_resolution=32, classes=5)
     assert {c.family for c in mixed} == {"elite", "mynets:pool"}
+
+
+def test_user_models_of_one_channel(mynets, monkeypatch):
+    monkeypatch.syspath_prepend(mynets)
+    (one,) = pool_candidates("mynets:grey", base_resolution=32, classes=5, channels=1)
+    assert one.spec.input_shape == (32, 32, 1) and one.spec.params == 5 * 32 * 32 + 5
+    assert ArchSpec.from_json(one.spec.to_json()) == one.spec
+    check_counts(one.spec)
+    for pool, wanted, other in (("mynets:grey", 1, 3), ("mynets:pool", 3, 1)):
+        with pytest.raises(UserError, match=f"use --channels={wanted}, or build it for"):
+            pool_candidates(pool, base_resolution=32, classes=5, channels=other)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,13 @@ import pytest
 from efficientnet_elite import report
 from efficientnet_elite.cli import main
 from efficientnet_elite.report import data, tradeoff
+from efficientnet_elite.report.contents import Figures
+from efficientnet_elite.report.page import render
+from efficientnet_elite.search import champions
 from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.summary import summarize
+from efficientnet_elite.search.summary import standings, summarize
+from tests.support import large
 from tests.support.reports import (
     HOSTILE,
     Page,
@@ -45,7 +49,7 @@ def options(*champions):
 def only_measured(monkeypatch):
     measured = {n: m for n, m in tradeoff.METRICS.items() if n in ("size_bytes", "latency_ms")}
     monkeypatch.setattr(tradeoff, "METRICS", measured)
-    monkeypatch.setattr(tradeoff, "_specified", lambda spec: {})
+    monkeypatch.setattr(tradeoff, "computed", lambda spec: {})
 
 
 def test_which_cost_makes_a_champion_worth_a_choice(only_measured):
@@ -129,6 +133,28 @@ def test_a_search_by_int8_is_judged_by_int8(tmp_path):
         f"Take {names[0]} : the smallest champion within 1 point of the best float32" in page.text
     )
     assert "that was not measured for every champion" in page.text
+
+
+def test_champions_closer_than_the_noise_are_ties(tmp_path):
+    """The smaller is taken, where the number of validation images does not tell them apart."""
+    first, second = search(
+        tmp_path, groups=2, size=1, accuracy=lambda place, epoch: 0.80 if place else 0.83
+    )
+    sidecar(tmp_path, first, 0.83, 3000)
+    sidecar(tmp_path, second, 0.80, 2000)
+    assert f"Take {first} : the smallest champion within 1 point of" in unillustrated(tmp_path).text
+    with Ledger(tmp_path) as ledger:
+        ledger._db.execute("INSERT INTO meta VALUES ('validation_images', '100')")
+        tied, other = champions.describe(ledger, standings(ledger))
+    assert (tied["ties"], other["ties"]) == ([second], [first])
+    text = unillustrated(tmp_path).text
+    noise = "3.9"  # sqrt(0.815 * 0.185 / 100), in points
+    assert f"Take {second} : the smallest champion within {noise} points of the best" in text
+    assert f"{first}, {second} are ties: their differences are smaller than the noise" in text
+    with Ledger(tmp_path) as ledger:
+        ledger._db.execute("UPDATE meta SET value='10000' WHERE key='validation_images'")
+        assert [c["ties"] for c in champions.describe(ledger, standings(ledger))] == [[], []]
+    assert "ties" not in unillustrated(tmp_path).text
 
 
 def test_masks_are_judged_by_miou(tmp_path):
@@ -253,3 +279,35 @@ def test_a_search_of_failures_has_data(tmp_path):
             ledger.record_failure(candidate.name, 2, "diverged")
     tables = json.loads(report.write_data(tmp_path).read_text())["tables"]
     assert None in [line["score"] for line in tables["decisions"]["rows"]]
+
+
+def test_balanced_accuracy_is_named_where_it_judges(tmp_path):
+    """Files are still measured by accuracy on the test part."""
+    names = search(tmp_path, score="balanced")
+    for name in names:
+        sidecar(tmp_path, name, 0.5, 1000)
+    text = unillustrated(tmp_path).text
+    assert "curves show validation balanced accuracy after" in text
+    assert "chosen by float32 validation balanced accuracy" in text
+    assert "Accuracy, % Balanced accuracy, %" in text and "int8 test accuracy" in text
+
+
+def test_a_large_search_shows_its_best_groups_in_full(tmp_path):
+    """All others have a line, and all counts are those of the whole search."""
+    large.write(tmp_path, groups=5, size=4, epochs=12)
+    assert "Other groups" not in unillustrated(tmp_path).text
+    contents = report.gather(tmp_path, 2)
+    with Ledger(tmp_path) as ledger:
+        last = {name: curve[-1] for name, curve in ledger.scores().items()}
+        champions = {group.number: group.champion for group in summarize(ledger).groups}
+    best = sorted(champions, key=lambda number: last[champions[number]])[-2:]
+    assert [group.number for group in contents.summary.groups] == sorted(best)
+    assert {round.group for round in contents.rounds} == set(best)
+    page = Page(render(contents, Figures({}, {}, None, None)))
+    assert "This page shows 2 of 5 groups" in page.text
+    assert "Candidates 20 Cost groups 5 Champions 5" in page.text
+    for number, name in champions.items():
+        assert name in page.text, number
+    eliminated = [name for name in last if name not in champions.values()]
+    shown = [name for name in eliminated if name in page.text]
+    assert {name[:2] for name in shown} == {f"g{number}" for number in best}

@@ -142,7 +142,7 @@ def _members(workdir, curves):
 
 def test_nothing_to_compare_before_the_first_cut(tmp_path):
     search(tmp_path, budget=1)
-    assert comparison.choices(report.gather(tmp_path).rounds, {}) == []
+    assert comparison.choices(report.gather(tmp_path).rounds, {}, None) == []
     assert "What other rules" not in unillustrated(tmp_path).text
 
 

@@ -155,6 +155,7 @@ def test_kills_change_nothing(tmp_path, kills):
 # Networks that take long enough to be killed twenty times; of a flag given twice the last counts.
 FLAGS = (
     *SEARCH_FLAGS,
+    "--rule=race",
     "--pool=elite",
     "--seed=290",
     "--epochs=30",

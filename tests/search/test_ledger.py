@@ -119,7 +119,7 @@ def another_tools(path: Path):
         (lambda path: path.touch(), "holds no search yet: check --workdir"),
         (another_tools, "is no ledger of this tool: check --workdir"),
         (no_database, "cannot be used as a ledger"),
-        (other_version, r"another version of this tool \(format 99, this one reads 4 to 5\)"),
+        (other_version, r"another version of this tool \(format 99, this one reads 4 to 6\)"),
     ],
     ids=["missing", "empty", "another tool's", "no database", "other version"],
 )

@@ -17,6 +17,7 @@ from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import decisions, migrations
 from efficientnet_elite.search.audit import audit
+from efficientnet_elite.search.begun import check_settings
 from efficientnet_elite.search.decisions import Cause, Decision, decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.protocol import (
@@ -26,10 +27,9 @@ from efficientnet_elite.search.executors.protocol import (
     Ready,
     WorkItem,
 )
-from efficientnet_elite.search.ledger import FILE_NAME, Ledger
+from efficientnet_elite.search.ledger import FILE_NAME, Epoch, Ledger
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.rules import RULES
-from efficientnet_elite.search.run import _check_settings
 from efficientnet_elite.search.summary import summarize
 from efficientnet_elite.training.outcome import EpochResult
 from tests.support.invented import ledger_of
@@ -203,6 +203,26 @@ def test_a_copy_follows_its_file(tmp_path):
         assert summarize(ledger).epochs_done < done
 
 
+def test_ledgers_of_format_5_have_no_balanced_accuracy(tmp_path):
+    """The dump is of invented scores, written by the code of that format."""
+    dump = DUMPS.parent / "format5" / "finished.sql"
+    with sqlite3.connect(tmp_path / FILE_NAME) as connection:
+        connection.executescript(dump.read_text())
+    connection.close()
+    with Ledger(tmp_path) as ledger:
+        before = ledger.epochs()
+        done = [epoch for epochs in before.values() for epoch in epochs]
+        assert {epoch.balanced for epoch in done} == {epoch.top1 for epoch in done} == {None}
+        assert summarize(ledger).finished
+        assert audit(read_record(ledger)).difference is None
+        ledger.record_epoch(Epoch("elite0", 9, 0.5, 1.0, 2.0, top1=0.75, balanced=0.5))
+    assert format_of(tmp_path) == migrations.FORMAT
+    with Ledger(tmp_path) as ledger:
+        assert ledger.epochs() == before  # epoch 9 follows a gap
+        row = ledger._db.execute("SELECT top1, balanced FROM epochs WHERE epoch = 9").fetchone()
+        assert tuple(row) == (0.75, 0.5)
+
+
 def test_every_older_format_has_a_migration():
     assert list(migrations.MIGRATIONS) == list(range(4, migrations.FORMAT))
 
@@ -262,10 +282,10 @@ def test_the_number_of_the_old_command_continues_a_search(tmp_path, rounds, firs
         begun = SearchConfig.from_dict(ledger.meta()["config"])
         config = replace(begun, round_epochs=rounds, first_elimination=first)
         if accepted:
-            _check_settings(ledger, config)
+            check_settings(ledger, config)
         else:
             with pytest.raises(UserError, match="use the same settings"):
-                _check_settings(ledger, config)
+                check_settings(ledger, config)
     assert format_of(workdir) == 4  # the version that began it can still continue it
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from copy import deepcopy
+from dataclasses import replace
+from math import inf
 from statistics import stdev
 
 import pytest
@@ -76,6 +78,24 @@ def test_an_average_and_a_best_are_less_noisy_than_an_epoch():
     assert RACE.noise(curves, losses=False) == error
 
 
+def test_a_bend_that_all_curves_share_is_no_noise():
+    bend = [1 - 0.5**e for e in range(5)]
+    assert fluctuation([bend, bend, bend]) > 0.05
+    assert fluctuation([bend, bend, bend], bent=True) == pytest.approx(0, abs=1e-12)
+    noise = random.Random(0)
+    curves = [[b + noise.gauss(0, 0.03) for b in bend] for _ in range(300)]
+    assert fluctuation(curves, bent=True) == pytest.approx(0.03, rel=0.15)
+
+
+def test_a_decision_is_never_surer_than_the_number_of_images_allows():
+    steady = [[0.6] * 8, [0.6] * 8]
+    for rule in RULES.values():
+        assert rule.noise(steady, losses=True) == 0
+        expected = (0.6 * 0.4 / 360) ** 0.5
+        assert rule.on(360).noise(steady, losses=True) == pytest.approx(expected)
+        assert rule.on(inf).noise(steady, losses=True) == 0
+
+
 # -- the race ------------------------------------------------------------------------------------
 
 
@@ -120,6 +140,39 @@ def test_a_parameter_without_effect_is_refused():
     assert make_schedule("average", 40).round_epochs == 10
     assert make_schedule("race", 40).round_epochs == 2
     assert make_schedule("race", 1).round_epochs == 1
+
+
+def test_the_fewer_the_images_the_more_the_losses_count():
+    accuracies = [[0.50, 0.55, 0.60], [0.48, 0.53, 0.58]]
+    losses = [[1.0, 0.9, 0.80], [0.9, 0.8, 0.70]]  # the second is worse in accuracy alone
+    gaps = [
+        one - other
+        for one, other in (RACE.on(n).scores(accuracies, losses) for n in (inf, 10**5, 10**3, 30))
+    ]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] == pytest.approx(0.02) and gaps[-1] < 0
+
+
+def test_nobody_is_eliminated_before_something_is_learned():
+    schedule = Schedule(2, 20, "race", images=100, waits=True)
+    scores = {name: [value] * 20 for name, value in zip("abcd", (0.6, 0.5, 0.4, 0.3), strict=True)}
+    losses = {name: [2.0] * 8 + [1.0] * 12 for name in "abcd"}
+    found = standing(list("abcd"), scores, schedule, losses=losses)
+    survivors = {d.epoch: d.survivors for d in found.decisions}
+    assert survivors[4] == survivors[6] == survivors[8] == 4
+    assert min(epoch for epoch, left in survivors.items() if left < 4) == 10
+    impatient = standing(list("abcd"), scores, replace(schedule, waits=False), losses=losses)
+    assert impatient.decisions[0].survivors < 4
+
+
+def test_longer_trainings_have_longer_rounds():
+    assert make_schedule("race", 60) == Schedule(2, 60, "race")
+    assert make_schedule("race", 200) == Schedule(3, 200, "race")
+    assert make_schedule("race", 350) == Schedule(5, 350, "race")
+    assert make_schedule("race", 150, 2) == Schedule(2, 150, "race")  # as asked for
+    assert make_schedule("race", 90) == Schedule(2, 90, "race")
+    halving = make_schedule("halving", 100)
+    assert [halving.elimination_epoch(n) for n in range(1, 7)] == [3, 6, 12, 24, 48, 96]
 
 
 def test_a_train_loss_speaks_in_accuracies():
@@ -256,7 +309,7 @@ def test_presets_and_flags_decide_when_eliminations_are(flags, eliminations):
     for name in values:  # other tests in this process may have parsed them, too
         values[name].unparse()
     values(["elite search", *flags, "--workdir=unused"])
-    config = with_rule_defaults(common.search_config(values))
+    config = with_rule_defaults(common.search_request(values, []).config)
     schedule = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )

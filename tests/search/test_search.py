@@ -18,9 +18,7 @@ from random import Random
 from typing import ClassVar
 from weakref import WeakSet
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from efficientnet_elite import cli
 from efficientnet_elite import data as data_lib
@@ -49,6 +47,7 @@ from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.outcome import EpochResult, OutOfMemory
 from tests.support.command import SEARCH_FLAGS, elite
 from tests.support.invented import Invented, ledger_of
+from tests.support.photos import photo
 
 RANDOM = Random(20090907)
 COMMAND = ["search", *SEARCH_FLAGS, "--noexport"]
@@ -211,7 +210,8 @@ def copied(searched, tmp_path):
 
 def test_a_finished_search_run_again_trains_nothing(searched, copied, capsys):
     (copied / "champions.json").unlink()
-    assert cli.main([*COMMAND, f"--workdir={copied}"]) == 0
+    # One setting may be another: no result depends on it.
+    assert cli.main([*COMMAND, f"--workdir={copied}", "--checkpoint_minutes=3"]) == 0
     assert outcome(copied) == outcome(searched)
     assert rows(copied, "timings") == rows(searched, "timings")
 
@@ -223,6 +223,8 @@ def test_a_finished_search_run_again_trains_nothing(searched, copied, capsys):
         ("--epochs=4", "train.epochs=3, not 4"),
         ("--groups=3", "groups=2, not 3"),
         ("--threads=2", "threads=1, not 2"),
+        ("--precision=bfloat16", "train.precision=float32, not bfloat16"),
+        ("--nodeterministic", "train.deterministic=True, not False"),
         ("--dataset=rendered", "data.dataset=digits, not rendered"),
     ],
 )
@@ -244,6 +246,9 @@ def test_checkpoints_that_no_ledger_explains(copied, capsys):
     )
     assert before == {path: path.stat().st_mtime_ns for path in copied.rglob("*.npz")}
     assert not (copied / FILE_NAME).exists()
+    for path in before:  # as if all had been killed in their first epochs
+        path.rename(path.with_suffix(".epoch"))
+    assert "holds checkpoints" in refused(capsys, *COMMAND, f"--workdir={copied}")
 
 
 @pytest.mark.slow
@@ -264,29 +269,50 @@ def test_a_damaged_checkpoint_is_set_aside(searched, copied):
 # -- small searches in this process --------------------------------------------------------------
 
 
-def test_changed_images(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), np.uint8)
-    for number, image in enumerate(pixels):
-        path = tmp_path / "images" / ("cat", "dog")[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
-    config = SearchConfig(
+def search_of(images):
+    """The settings of a quick search."""
+    return SearchConfig(
         pool="tests.support.fragile:networks",
         groups=1,
         group_by=("params",),
         round_epochs=1,
         base_resolution=8,
         max_candidates=1,
-        data=DataConfig(dataset=f"folder:{tmp_path / 'images'}"),
+        data=DataConfig(dataset=f"folder:{images}"),
         train=TrainConfig(epochs=1, batch_size=8),
     )
+
+
+def test_images_that_moved_and_images_that_changed(tmp_path):
+    """The search was begun by a version that did not keep near duplicates together."""
+    for number in range(40):  # each has one that looks alike
+        path = tmp_path / "images" / ("cat", "dog")[number // 20] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        photo(12 + number % 2, 12, seed=number // 2).save(path)
+    config = search_of(tmp_path / "images")
+    alone = replace(config, data=replace(config.data, group_duplicates=False))
+    together, apart = (data_lib.load(c.data, progress=False) for c in (config, alone))
+    assert together.fingerprint != apart.fingerprint
     workdir = tmp_path / "run"
-    (champion,) = search.run(config, workdir, progress=False)
+    (champion,) = search.run(alone, workdir, progress=False)
+    with Ledger(workdir) as ledger:
+        recorded = ledger.meta()["config"]
+        del recorded["data"]["group_duplicates"]
+        ledger.replace_meta("config", recorded)
     assert search.run(config, workdir, progress=False) == [champion]
-    path.unlink()
-    with pytest.raises(UserError, match="have changed") as error:
-        search.run(config, workdir, progress=False)
-    assert "\n" not in str(error.value)
+
+    (tmp_path / "images").rename(tmp_path / "moved")
+    moved = search_of(tmp_path / "moved")
+    assert search.run(moved, workdir, progress=False) == [champion]
+    with Ledger(workdir) as ledger:  # where commands that name the work directory alone find them
+        recorded, data = search.recorded(ledger, trusted=("tests.support.fragile",), progress=False)
+    assert recorded.data.dataset == moved.data.dataset and data.fingerprint == apart.fingerprint
+    (tmp_path / "moved" / "cat" / "0.png").rename(tmp_path / "moved" / "cat" / "other.png")
+    with pytest.raises(
+        UserError, match=r"with the images of folder:.*moved, and those of .*others"
+    ):
+        shutil.copytree(tmp_path / "moved", tmp_path / "third")
+        search.run(search_of(tmp_path / "third"), workdir, progress=False)
 
 
 def test_a_real_training_that_diverges(tmp_path, capsys):
@@ -342,6 +368,57 @@ def test_a_failure_is_recorded_and_the_search_goes_on(tmp_path, failing, failed,
     assert set(executor.retired) == {"0a", "0b", "0c", "0d"}
     heirs = {d.candidate for d in decisions if decision_text(d).startswith("takes over")}
     assert set(executor.too_late) == heirs
+
+
+def test_an_unexpected_error_costs_one_candidate(tmp_path):
+    """Also if it is the first to be trained, before it is known that others work."""
+    executor, said = Invented(ACCURACIES, broken=("0a", "0c")), []
+    with four_candidates(tmp_path) as ledger:
+        found = drive(ledger, executor, tmp_path, progress=False, on_message=said.append)
+        assert ledger.failures() == dict.fromkeys(("0a", "0c"), "division by zero")
+        assert audit(read_record(ledger)).difference is None
+    assert [champion["name"] for champion in found] == ["0b"]
+    assert len(said) == 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "failing", "line"),
+    [
+        (("0a", "0b", "0c", "0d"), {}, "the first 3 trainings have failed, and none has worked"),
+        (("0a",), {"0b": 0, "0c": 0, "0d": 0}, "the only training has failed"),
+    ],
+)
+def test_an_error_of_all_candidates_ends_the_search(tmp_path, broken, failing, line):
+    with four_candidates(tmp_path) as ledger:
+        with pytest.raises(UserError, match=line):
+            drive(ledger, Invented(ACCURACIES, failing, broken), tmp_path, progress=False)
+        assert ledger.failures() == dict.fromkeys(failing, "the loss became nan")
+        found = drive(ledger, Invented(ACCURACIES, failing), tmp_path, progress=False)
+    assert [champion["name"] for champion in found] == ["0a"]
+
+
+def test_the_executor_tells_its_errors_from_those_of_the_driver(tmp_path, monkeypatch):
+    class Broken(Hoarder):
+        def run(self, until, on_epoch, on_step):
+            on_epoch(EpochResult(until, 0.5, 1.0, 1.0))
+            raise ZeroDivisionError("division\nby zero")
+
+    monkeypatch.setattr(local, "Trainer", Broken)
+    executor = LocalExecutor(TrainConfig(), None, base_resolution=8, seed=0)
+    spec = ArchSpec("s", (8, 8, 3), (ConvBlock("stem", 8, stride=2), Classifier("p", 10)))
+    item, events = WorkItem(spec, 0, 1, tmp_path / "s.npz"), []
+    executor.submit(0, item)
+    executor.wait(lambda slot, event: events.append(event))
+    reason = f"ZeroDivisionError: division by zero (see {tmp_path.name}/s.error.txt)"
+    assert events[-1] == Failed(reason, unexpected=True)
+    assert "in run" in (tmp_path / "s.error.txt").read_text()
+
+    def fails(slot, event):
+        raise KeyError("the driver's own")
+
+    executor.submit(0, item)
+    with pytest.raises(KeyError):
+        executor.wait(fails)
 
 
 def test_a_lost_checkpoint_of_a_champion_is_trained_anew(tmp_path):

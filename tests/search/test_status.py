@@ -19,7 +19,7 @@ import pytest
 
 from efficientnet_elite.cli import status
 from efficientnet_elite.search.ledger import Ledger
-from efficientnet_elite.search.summary import standings, summarize
+from efficientnet_elite.search.summary import SummaryReader, standings, summarize
 from efficientnet_elite.search.summary_text import as_text
 from tests.support.ledgers import start, train
 
@@ -173,9 +173,8 @@ def test_a_look_without_news_reads_no_table(tmp_path, monkeypatch):
                 finish(ledger)
 
         monkeypatch.setattr(status.time, "sleep", look)
-        monkeypatch.setattr(
-            status, "summarize", lambda ledger: summaries.append(1) or summarize(ledger)
-        )
+        read = SummaryReader.read
+        monkeypatch.setattr(SummaryReader, "read", lambda r: summaries.append(1) or read(r))
         states = list(status.changes(reader, 7.0))
     assert looks == [7.0] * 9
     assert len(summaries) == len(states) == 3

@@ -71,6 +71,7 @@ def test_a_worker_that_dies_is_replaced(undisturbed, tmp_path):
     assert said == [line, line]
 
 
+@pytest.mark.slow
 def test_a_candidate_that_kills_its_workers_fails(tmp_path):
     said = []
     pool = ProcessPool(Invented(deadly={"0a": 2}), 2, tmp_path)

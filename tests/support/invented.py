@@ -74,6 +74,7 @@ class Invented:
     Attributes:
       accuracies: of candidates whose score is always the same.
       failing: candidate to the epochs after which its training diverges.
+      broken: candidates whose training raises an error that nobody expects.
       deadly: candidate to the epoch in which its worker is killed: always, or as often as there are
         lines missing in the log.
       deaths: how often; None for always.
@@ -87,6 +88,7 @@ class Invented:
 
     accuracies: dict[str, float] = field(default_factory=dict)
     failing: dict[str, int] = field(default_factory=dict)
+    broken: tuple[str, ...] = ()
     deadly: dict[str, int] = field(default_factory=dict)
     deaths: int | None = None
     refused: str = ""
@@ -117,6 +119,8 @@ class Invented:
             self._train(item, on_event)
         except TrainingError as error:
             on_event(0, Failed(str(error)))
+        except ZeroDivisionError as error:
+            on_event(0, Failed(str(error), unexpected=True))
         else:
             on_event(0, Finished())
 
@@ -133,6 +137,8 @@ class Invented:
         history = self._kept[name]
         while len(history) < item.until_epoch:
             epoch = len(history) + 1
+            if name in self.broken:
+                raise ZeroDivisionError("division by zero")
             if name == self.refused:
                 raise UserError("no space left on device")
             if self.failing.get(name) == epoch - 1:

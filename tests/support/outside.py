@@ -72,13 +72,12 @@ SOURCE = Source(
 )
 
 
-def inverted(images: Any, seed: Any) -> Any:
-    """The negative, whatever the seed."""
-    del seed
-    return 255 - images
+def inverted() -> Any:
+    """The negative, whatever is drawn."""
+    return lambda image, rng: image.point(lambda level: 255 - level)
 
 
-AUGMENTATION = Augmentation("inverted", "the negative of each image", inverted)
+AUGMENTATION = Augmentation("inverted", "the negative of each image", inverted, moves_pixels=False)
 
 
 def write_listing(source: targets.Source) -> targets.Package:

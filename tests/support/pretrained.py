@@ -11,6 +11,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained.sources import SOURCES, Source
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
+from tests.support.random_weights import pretrained
 
 
 def random_weights(
@@ -25,15 +26,8 @@ def random_weights(
         for variable in build(spec, seed=5).variables
         if "float" in variable.dtype
     }
-    return PretrainedWeights(
-        name=name,
-        spec=spec,
-        arrays=arrays,
-        scale=(1 / 128,) * 3,
-        offset=(-1.0,) * 3,
-        licence="Apache-2.0",
-        sha256=sha256 or "ab" * 32,
-        origin="random numbers",
+    return replace(
+        pretrained(name, spec, arrays, sha256=sha256 or "ab" * 32), origin="random numbers"
     )
 
 

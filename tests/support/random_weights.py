@@ -31,14 +31,21 @@ def random_source(name: str, side: int = 64, seed: int = 0) -> PretrainedWeights
 
 def random_weights(spec: ArchSpec, seed: int = 0) -> PretrainedWeights:
     """Weights of a network, of which every variable is random, statistics included."""
+    return pretrained("random", spec, random_arrays(spec, seed))
+
+
+def pretrained(
+    name: str, spec: ArchSpec, arrays: Mapping[str, np.ndarray], sha256: str = "0" * 64
+) -> PretrainedWeights:
+    """Weights with everything else that there is to say about them."""
     return PretrainedWeights(
-        name="random",
+        name=name,
         spec=spec,
-        arrays=random_arrays(spec, seed),
+        arrays=arrays,
         scale=(1 / 128,) * 3,
         offset=(-1.0,) * 3,
         licence="Apache-2.0",
-        sha256="0" * 64,
+        sha256=sha256,
         origin="a test",
     )
 

@@ -21,7 +21,7 @@ from efficientnet_elite.search.summary import standings, summarize
 from efficientnet_elite.training.outcome import Int8Result
 
 HOSTILE = '<script>alert("1")</script>&amp;$x_1$'
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "img"}
 
 
 class Page(HTMLParser):

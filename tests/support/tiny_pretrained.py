@@ -8,6 +8,7 @@ from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
+from tests.support.random_weights import pretrained
 
 
 def network(name: str, width: int, classes: int, side: int = 16, deep: bool = False) -> ArchSpec:
@@ -40,16 +41,7 @@ def weights(spec: ArchSpec, name: str = "tiny", seed: int = 5) -> PretrainedWeig
         elif variable.path.endswith(("beta", "mean")):
             array = rng.normal(0.3, 0.3, array.shape)
         arrays[variable.path] = array.astype(np.float32)
-    return PretrainedWeights(
-        name=name,
-        spec=spec,
-        arrays=arrays,
-        scale=(1 / 128,) * 3,
-        offset=(-1.0,) * 3,
-        licence="unknown",
-        sha256=f"{seed:064x}",
-        origin="a test",
-    )
+    return pretrained(name, spec, arrays, sha256=f"{seed:064x}")
 
 
 SOURCE = weights(network("source", 8, classes=7, side=24, deep=True))

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
+from efficientnet_elite.training.checkpoint import (
+    PARTS,
+    Checkpoint,
+    DamagedCheckpoint,
+    check_arrays,
+)
 from tests.support.tiny_training import SPEC
 
 CHECKPOINT = Checkpoint(
@@ -100,3 +105,39 @@ def test_checkpoints_of_another_version(tmp_path):
     np.savez(path, header=np.array(json.dumps({**header, "version": 2})), **arrays)
     with pytest.raises(UserError, match=r"has format 2, but this version .* reads format 1"):
         Checkpoint.load(path)
+
+
+def test_no_change_of_the_content_goes_unnoticed(tmp_path):
+    """Also one that leaves a sound archive: other numbers or settings, a part missing."""
+    path = tmp_path / "a.npz"
+    CHECKPOINT.save(path)
+    with np.load(path) as file:
+        whole = dict(file)
+    header = json.loads(str(whole["header"]))
+    changes = [
+        {"average/0000": whole["average/0000"] + 1},
+        {"average/0000": whole["average/0000"].T},
+        {"optimizer/0000": None},
+        {"weights/0099": np.ones(2, np.float32)},
+        {"header": np.array(json.dumps({**header, "history": []}))},
+        {"header": np.array(json.dumps({**header, "sha256": "0" * 64}))},
+    ]
+    for change in changes:
+        arrays = {name: array for name, array in {**whole, **change}.items() if array is not None}
+        np.savez(path, **arrays)
+        with pytest.raises(DamagedCheckpoint, match="not that which was written"):
+            Checkpoint.load(path)
+    # As an earlier version wrote it.
+    del header["sha256"]
+    np.savez(path, **{**whole, "header": np.array(json.dumps(header))})
+    assert Checkpoint.load(path).history == CHECKPOINT.history
+    np.savez(path, **{**whole, "header": np.array(json.dumps({**header, "spec": "{}"}))})
+    with pytest.raises(DamagedCheckpoint, match="its network is no network"):
+        Checkpoint.load(path)
+
+
+def test_arrays_of_other_shapes_are_damage(tmp_path):
+    check_arrays(tmp_path, [np.ones((2, 3)), np.ones(4, bool)], [(2, 3), (4,)])
+    for shapes in ([(2, 3)], [(3, 2), (4,)], [(4,), (2, 3)]):
+        with pytest.raises(DamagedCheckpoint, match="other arrays than its network has"):
+            check_arrays(tmp_path, [np.ones((2, 3)), np.ones(4, bool)], shapes)

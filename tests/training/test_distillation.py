@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,7 @@ from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.training import distillation, start
 from efficientnet_elite.training.distillation import Distillation, check_settings, find_taps
@@ -28,7 +30,7 @@ def digits():
 def taps_of(source: str, target: str):
     pretrained = weights(spec_by_name(source, classes=1000, base_resolution=32))
     spec = spec_by_name(target, classes=5, base_resolution=32)
-    return find_taps(start.selection_for(pretrained, spec))
+    return find_taps(select(pretrained, spec))
 
 
 def test_the_last_maps_of_the_stages_are_compared():
@@ -46,19 +48,19 @@ def test_the_last_maps_of_the_stages_are_compared():
 
 
 def test_taps_of_the_same_network_have_all_channels():
-    taps = find_taps(start.selection_for(SOURCE, SAME))
+    taps = find_taps(select(SOURCE, SAME))
     assert [tap.student for tap in taps] == ["block1b_add", "block2a_project_bn", "top_activation"]
     for tap in taps:
         assert tap.student == tap.teacher
         np.testing.assert_array_equal(tap.channels, np.arange(len(tap.channels)))
 
 
-def distill(spec, method, digits, source: PretrainedWeights = SOURCE):
-    selection = start.selection_for(source, spec)
+def distill(spec, method, digits, source: PretrainedWeights = SOURCE, **options):
+    selection = select(source, spec)
     model = build(spec.with_drop_rates(0))
     start.assign(model, selection.arrays)
     made = Distillation(
-        model, selection, method, digits, batch_size=BATCH, base_resolution=16, seed=0
+        model, selection, method, digits, batch_size=BATCH, base_resolution=16, seed=0, **options
     )
     return model, made
 
@@ -118,14 +120,48 @@ def test_the_distance_falls(digits, method):
     assert np.mean(losses[-5:]) < 0.8 * losses[0]
 
 
-def test_the_teacher_of_logits_knows_the_classes(digits):
-    _, made = distill(SAME, "logits", digits)
+@pytest.mark.parametrize("reads", ["last", "stages"])
+def test_the_teacher_of_logits_knows_the_classes(digits, reads):
+    _, made = distill(SAME, "logits", digits, reads=reads)
     stream, _ = data_lib.train_batches(digits, resolution=16, batch_size=BATCH, seed=1)
     right = [
         np.argmax(made.targets(images)[0], -1) == labels.numpy()
         for images, labels in stream.take(10)
     ]
     assert np.concatenate(right).mean() > 0.35  # of random features, and crops are harder
+
+
+def test_features_of_the_stages_are_mean_and_deviation_of_their_last_maps(digits):
+    model = start.source_model(SOURCE, 16)
+    features = distillation.stage_features(model, SOURCE.spec)
+    (images,) = batches(digits, 1)
+    names = ["block1b_add", "block2a_project_bn"]  # top_activation is left out
+    maps = keras.Model(model.inputs, [model.get_layer(name).output for name in names])(images)
+    want = [moment for x in maps for moment in (x.numpy().mean((1, 2)), x.numpy().std((1, 2)))]
+    got = features(images).numpy()
+    np.testing.assert_allclose(got, np.concatenate(want, -1), rtol=1e-4, atol=1e-5)
+
+
+def test_with_the_stages_features_are_both(digits):
+    _, made = distill(SMALLER, "features", digits, reads="stages")
+    (images,) = batches(digits, 1)
+    logits, *maps = made.targets(images)
+    assert logits.shape == (BATCH, 10)
+    _, both = distill(SMALLER, "both", digits, reads="stages")
+    for one, other in zip([logits, *maps], both.targets(images), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    _, alone = distill(SMALLER, "features", digits)
+    for one, other in zip(maps, alone.targets(images), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_feature_maps_alone_where_no_classifier_can_be_fitted(digits):
+    squeezenet = spec_by_name("squeezenet-1.1", classes=10, base_resolution=64)
+    source = weights(squeezenet)
+    _, made = distill(squeezenet, "features", digits, source, reads="stages")
+    _, alone = distill(squeezenet, "features", digits, source)
+    images = tf.zeros((BATCH, 64, 64, 3))
+    assert len(made.targets(images)) == len(alone.targets(images)) > 1
 
 
 def test_nothing_to_learn_from(digits):

@@ -12,6 +12,7 @@ from PIL import Image
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training import start
 from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.training.trainer import Trainer
@@ -76,9 +77,28 @@ def same_to_the_bit(one, other):
     return True
 
 
+@pytest.mark.parametrize("spec", [SMALLER, SAME])
+def test_a_classifier_of_all_stages_begins_better(digits, tmp_path, spec):
+    """It takes the same weights, and is fitted to what it reads."""
+    stages = spec.reading_stages()
+    assert ArchSpec.from_json(stages.to_json()) == stages
+    assert stages.reading_stages(False) == spec
+    last, head = (s.graph.nodes[-1] for s in (spec, stages))
+    channels = {b.name: spec.graph.outputs[b.name].channels for b in spec.blocks[1:-1]}
+    ends = ["block1b" if "block1b" in channels else "block1a", "block2a", "top"]
+    read = sum(channels[name] for name in ends)
+    assert (last.params, head.params) == ((channels["top"] + 1) * 10, (read + 1) * 10)
+    plain, begun = (trainer(tmp_path / f"{s is spec}", digits, spec=s) for s in (spec, stages))
+    weights = {v.path: np.array(v) for v in plain.model.variables}
+    for variable in begun.model.variables:
+        if not variable.path.startswith(("predictions", "seed")) and "seed" not in variable.path:
+            np.testing.assert_array_equal(variable, weights[variable.path], variable.path)
+    assert begun.accuracy("validation") > plain.accuracy("validation")
+
+
 def test_continuing_is_the_same_as_not_stopping(with_unlabelled, tmp_path):
-    """With AdamW, both kinds of distillation, and unlabelled images."""
-    config = replace(CONFIG, distill="both")
+    """With AdamW, distillation of features and predictions, and unlabelled images."""
+    config = replace(CONFIG, distill="features", teacher_reads="stages")
     straight, interrupted = tmp_path / "straight.npz", tmp_path / "interrupted.npz"
     whole = trainer(straight, with_unlabelled, config)
     assert 0 < whole.start_seconds < whole.build_seconds
@@ -98,6 +118,24 @@ def test_a_pretrained_start_is_ahead_of_random_weights(digits, tmp_path):
     random = trainer(tmp_path / "b.npz", digits, replace(CONFIG, pretrained="none"))
     assert begun.accuracy("validation") > 0.5 > random.accuracy("validation")
     assert random.start_seconds == 0
+
+
+@pytest.mark.slow
+def test_grey_networks_begin_with_what_was_learned_from_colours(digits, tmp_path):
+    """One channel is to them what three equal ones are to the network of the weights."""
+    grey = data_lib.load(DataConfig(channels="1"), max_side=24, progress=False)
+    of_colours = trainer(tmp_path / "a.npz", digits, spec=SAME)
+    whole = trainer(tmp_path / "b.npz", grey, spec=SAME.with_channels(1))
+    images, _ = data_lib.calibration_images(
+        grey, resolution=16, base_resolution=16, count=20, seed=0
+    )
+    expected = of_colours.model(np.repeat(images, 3, axis=-1))
+    np.testing.assert_allclose(whole.model(images), expected, atol=1e-2 * np.ptp(expected))
+    taught = replace(CONFIG, distill="both", epochs=1)
+    smaller = trainer(tmp_path / "c.npz", grey, taught, spec=SMALLER.with_channels(1))
+    assert smaller.accuracy("validation") > 0.5
+    smaller.run(1, ignore)
+    assert np.isfinite(smaller.history[0].train_loss)
 
 
 def test_continuing_with_other_weights_is_refused(digits, tmp_path):

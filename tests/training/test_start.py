@@ -13,6 +13,7 @@ from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.networks.pretrained.matching import is_same_network
 from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.training import start
 from efficientnet_elite.training.statistics import (
@@ -40,18 +41,18 @@ def features(model, images, layer="avg_pool"):
 
 
 def test_names_of_no_weights():
-    assert start.load(None) is None
-    assert start.load("none") is None
+    assert start.load(None, SAME) is None
+    assert start.load("none", SAME) is None
     with pytest.raises(UserError, match="name a source, a file, or none"):
-        start.load("auto")
+        start.load("auto", SAME)
     with pytest.raises(UserError, match="no-such-source"):
-        start.load("no-such-source")
+        start.load("no-such-source", SAME)
 
 
 def test_the_same_network_keeps_all_but_the_classifier(digits, images):
     """It computes the same features, although its statistics are those of the digits now."""
-    assert start.is_same_network(SOURCE.spec, SAME.with_drop_rates(0))
-    selection = start.selection_for(SOURCE, SAME)
+    assert is_same_network(SOURCE.spec, SAME.with_drop_rates(0))
+    selection = select(SOURCE, SAME)
     assert selection.nodes["top_conv"] == "top_conv"
     model = build(SAME)
     start.begin(model, selection, digits, base_resolution=16, seed=0)
@@ -63,21 +64,21 @@ def test_the_same_network_keeps_all_but_the_classifier(digits, images):
 
 
 def test_networks_that_differ():
-    assert not start.is_same_network(SOURCE.spec, SMALLER)
-    assert not start.is_same_network(SOURCE.spec, network("wide", 16, classes=10, deep=True))
+    assert not is_same_network(SOURCE.spec, SMALLER)
+    assert not is_same_network(SOURCE.spec, network("wide", 16, classes=10, deep=True))
     shallow = network("shallow", 8, classes=10)
-    assert not start.is_same_network(SOURCE.spec, shallow)
+    assert not is_same_network(SOURCE.spec, shallow)
     swish = replace(SAME, blocks=(replace(SAME.blocks[0], activation="swish"), *SAME.blocks[1:]))
-    assert not start.is_same_network(SOURCE.spec, swish)
+    assert not is_same_network(SOURCE.spec, swish)
 
 
 def test_networks_without_a_classifier_of_vectors_are_recognised():
     one, other = (spec_by_name("squeezenet-1.1", classes=n) for n in (3, 5))
-    assert start.is_same_network(one, other)
+    assert is_same_network(one, other)
 
 
 def test_a_selected_network_is_repaired(digits, images):
-    selection = start.selection_for(SOURCE, SMALLER)
+    selection = select(SOURCE, SMALLER)
     assert len(selection.channels["top_activation"]) == 24
     begun = build(SMALLER)
     start.begin(begun, selection, digits, base_resolution=16, seed=0)
@@ -94,7 +95,7 @@ def test_a_selected_network_is_repaired(digits, images):
 
 def test_the_head_is_fitted(digits):
     model = build(SAME)
-    start.begin(model, start.selection_for(SOURCE, SAME), digits, base_resolution=16, seed=0)
+    start.begin(model, select(SOURCE, SAME), digits, base_resolution=16, seed=0)
     batches = data_lib.eval_batches(
         digits, "test", resolution=16, batch_size=100, base_resolution=16
     )
@@ -104,7 +105,7 @@ def test_the_head_is_fitted(digits):
 
 def test_a_network_that_cannot_begin_there():
     with pytest.raises(UserError, match="cannot start from"):
-        start.selection_for(SOURCE, spec_by_name("squeezenet-1.1", classes=10))
+        select(SOURCE, spec_by_name("squeezenet-1.1", classes=10))
 
 
 def test_statistics_of_a_batch_after_their_adaptation(images):
@@ -145,6 +146,6 @@ def test_frozen_statistics(images):
 
 def test_the_sources_own_network_learns_gently_and_alone():
     recipe = TrainConfig(learning_rate=0.01, distill="both")
-    own = start.recipe_for(recipe, start.selection_for(SOURCE, SAME))
+    own = start.recipe_for(recipe, select(SOURCE, SAME))
     assert (own.distill, own.learning_rate) == ("logits", pytest.approx(0.004))
-    assert start.recipe_for(recipe, start.selection_for(SOURCE, SMALLER)) is recipe
+    assert start.recipe_for(recipe, select(SOURCE, SMALLER)) is recipe

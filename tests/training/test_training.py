@@ -21,7 +21,8 @@ from efficientnet_elite.search.executors.local import LocalExecutor
 from efficientnet_elite.search.executors.protocol import Finished, Int8Done, WorkItem
 from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
 from efficientnet_elite.training.learning_rate import learning_rate
-from efficientnet_elite.training.trainer import Trainer, TrainingError, load_averaged
+from efficientnet_elite.training.loading import load_averaged
+from efficientnet_elite.training.trainer import Trainer, TrainingError
 from tests.support.tiny_training import SPEC, tiny
 
 CONFIG = TrainConfig(
@@ -125,6 +126,7 @@ def test_a_checkpoint_of_another_network(straight, trainer):
         trainer(straight.checkpoint, spec=wider)
 
 
+@pytest.mark.slow
 def test_drop_rates_are_part_of_the_recipe(straight, trainer, tmp_path):
     plain = tiny(drop=0.0)
     assert SPEC.with_drop_rates(0.0) == plain
@@ -141,11 +143,36 @@ def test_drop_rates_are_part_of_the_recipe(straight, trainer, tmp_path):
 def test_divergence_ends_the_training_and_keeps_the_last_good_checkpoint(trainer, tmp_path):
     path = tmp_path / "tiny.npz"
     diverging = trainer(path, config=replace(CONFIG, learning_rate=1e30))
-    with pytest.raises(TrainingError, match="learning_rate"):
+    message = r"the loss became (nan|inf) in step \d+ at .*, which is half of .* --learning_rate"
+    with pytest.raises(TrainingError, match=message):
         diverging.run(3, ignore)
     saved = Checkpoint.load(path).history if path.exists() else []
     assert saved == [asdict(result) for result in diverging.history]
     assert all(np.isfinite(result.train_loss) for result in diverging.history)
+
+
+def test_after_a_divergence_the_rate_is_half_to_the_end(trainer, tmp_path, capsys):
+    """What follows is the training that had half the rate from the beginning."""
+    path = tmp_path / "tiny.npz"
+    diverging = trainer(path)
+    real, rates = diverging._step.graph, []
+
+    def at_most(images, labels, rate, *others):
+        rates.append(float(rate))
+        loss = real(images, labels, rate, *others)
+        return loss if rate <= 0.01 else tf.constant(np.nan)
+
+    diverging._step.graph = at_most
+    diverging.run(1, ignore)
+    first = next(number for number, rate in enumerate(rates, 1) if rate > 0.01)
+    message = f"the loss became nan in step {first} at a learning rate of {rates[first - 1]:.3g}"
+    assert f"tiny: {message}; it is trained again from epoch 0 on" in capsys.readouterr().err
+    half = trainer(tmp_path / "half.npz", config=replace(CONFIG, learning_rate=0.01))
+    half.run(2, ignore)
+    continued = trainer(path)
+    continued.run(2, ignore)
+    losses = [[result.train_loss for result in each.history] for each in (half, continued)]
+    assert losses[0] == losses[1]
 
 
 # -- in int8 -------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite.config import DataConfig
@@ -21,8 +20,9 @@ from efficientnet_elite.data.assembly import Example, assemble, pipeline_for
 from efficientnet_elite.data.cache import Add, ImageCache
 from efficientnet_elite.data.decode import Pixels, decode
 from efficientnet_elite.data.geometry import PipelineConfig
-from efficientnet_elite.data.parts import ImageData, IndexedPart
-from efficientnet_elite.data.store import DecodedStore, ImageStore, ReadingStore, decode_all
+from efficientnet_elite.data.parts import ImageData, IndexedPart, Reference
+from efficientnet_elite.data.picture import DecodedPicture, Picture
+from efficientnet_elite.data.store import ImageStore, decode_all
 from efficientnet_elite.errors import UserError
 
 from .kinds import Kind, draw_kinds
@@ -121,14 +121,15 @@ class MaskedPart(IndexedPart):
     """A part whose store holds the mask of each image below the image.
 
     The labels that it is made with have one class for each image. They serve for splitting and
-    sampling; `fetch` returns the masks instead.
+    sampling; its pictures have the masks.
     """
 
-    def fetch(self, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the image, uint8 (height, width, 3), and its mask, int32 (height, width)."""
-        image_above_mask, _ = super().fetch(key)
-        image, mask = tf.split(image_above_mask, 2, axis=0)
-        return image, tf.cast(mask[..., 0], tf.int32)
+    def picture(self, reference: Reference, original: bool) -> Picture:
+        """Returns the image of a number in the store, with its mask."""
+        picture = super().picture(reference, original)
+        assert isinstance(picture, DecodedPicture)
+        image, mask = np.split(picture.pixels, 2)
+        return DecodedPicture(image, mask[..., 0])
 
 
 def load_rendered_masks(
@@ -155,23 +156,22 @@ def load_rendered_masks(
     examples = [Example(f"{origin}: {i}", i % scene.classes) for i in range(scene.images)]
     labels = pixel_labels(scene)
 
-    read = functools.partial(_image_above_mask, scene)
+    read = functools.partial(_image_above_mask, scene, config.input_channels)
 
     def draw_all(add: Add) -> list[tuple[int, str]]:
         numbers = range(scene.images)
         return decode_all(numbers, read, add, total=scene.images, progress=cache.progress)
 
     cached = cache.keep("masked", draw_all)
-    store: ImageStore = (
-        ReadingStore(read) if cached.flat is None else DecodedStore(cached.flat, cached.shapes)
-    )
+    store = ImageStore(cached, lambda i, quick: DecodedPicture(read(i)), max_side=None)
     pipeline = pipeline_for(config, PipelineConfig(center_crop=False, min_area=0.5))
     # No image has the background as its class.
     data = assemble(config, labels[1:], examples, {}, store, pipeline, cache, part_type=MaskedPart)
     return replace(data, labels=labels, masks=True)
 
 
-def _image_above_mask(scene: MasksConfig, index: int) -> Pixels:
-    """Returns an image with its mask below it, as (2 * height, width, 3)."""
+def _image_above_mask(scene: MasksConfig, channels: int, index: int) -> Pixels:
+    """Returns an image with its mask below it, as (2 * height, width, channels)."""
     encoded, mask = render_masked(scene, index)
-    return np.concatenate([decode(encoded), np.repeat(mask[..., np.newaxis], 3, axis=-1)])
+    below = np.repeat(mask[..., np.newaxis], channels, axis=-1)
+    return np.concatenate([decode(encoded, channels=channels), below])

@@ -222,6 +222,8 @@ class Classifier(Block):
 
     Attributes:
       classes: number of logits.
+      stages: whether the fully connected layer also reads the mean of the last feature map of each
+        stage. A stage are the blocks with outputs of one shape; the stem is none.
       dropout: rate of dropout.
       hidden: units of a further fully connected layer after the pooling; None for no such layer.
       activation: name of the activation after the hidden layer.
@@ -235,13 +237,36 @@ class Classifier(Block):
     hidden: int | None = None
     activation: str = "relu"
     bias: bool = True
+    stages: bool = False
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (classes,)."""
+        ends = stage_ends(graph)[:-1] if self.stages else []
         x = graph.apply("avg_pool", ops.GlobalAveragePool(), x)
         if self.hidden is not None:
             x = graph.apply("hidden", ops.Dense(self.hidden), x)
             x = graph.activate("hidden_activation", x, self.activation)
+        if ends:
+            # Names that sort before those of blocks: a device then computes each mean as soon as
+            # its map is there, see `device.ordering`, and the map need not be kept.
+            means = [
+                graph.apply(f"avg_pool_stage{number}", ops.GlobalAveragePool(), end)
+                for number, end in enumerate(ends, 1)
+            ]
+            x = graph.apply(f"{self.name}_features", ops.Concat(), *means, x)
         if self.dropout > 0:
             x = graph.apply("top_dropout", ops.Dropout(self.dropout), x)
         return graph.apply(self.name, ops.Dense(self.classes, self.bias), x)
+
+
+def stage_ends(graph: Graph) -> list[Tensor]:
+    """The last feature map of each stage of the blocks drawn so far, without the stem.
+
+    A stage are the blocks with outputs of one shape, in the order of the network. The last one is
+    usually a convolution that makes features for a classifier.
+    """
+    ends: dict[tuple[int, ...], Tensor] = {}
+    for output in list(graph.outputs.values())[1:]:
+        if len(output.shape) == 3:
+            ends[output.shape] = output
+    return list(ends.values())

@@ -20,6 +20,7 @@ class UserModel(Block):
       classes: number of logits.
       params: number of weights, counted when the pool was loaded.
       macs: multiply-accumulates for one image, counted when the pool was loaded.
+      channels: of the input image, 3 or 1.
     """
 
     top: ClassVar[bool] = True
@@ -29,10 +30,11 @@ class UserModel(Block):
     classes: int
     params: int
     macs: int
+    channels: int = 3
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
-        """Maps (resolution, resolution, 3) to (classes,); ValueError for any other shape."""
-        if x.shape != (self.resolution, self.resolution, 3):
+        """Maps (resolution, resolution, channels) to (classes,); ValueError for other shapes."""
+        if x.shape != (self.resolution, self.resolution, self.channels):
             raise ValueError(f"{self.name} takes {self.resolution} pixels, not {x.shape}")
         op = ops.UserModel(self.classes, self.params, self.macs)
         return graph.apply(self.name, op, x)

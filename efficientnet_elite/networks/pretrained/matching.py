@@ -46,6 +46,35 @@ def match_nodes(source: ArchSpec, target: ArchSpec) -> dict[str, str]:
     return matches
 
 
+def logits_layer(spec: ArchSpec) -> str | None:
+    """Name of the last layer with weights, whose outputs are the logits; None if there is none."""
+    kinds = ops.Dense | ops.Conv | ops.LearnedConv
+    nodes = reversed(spec.graph.nodes)
+    return next((node.name for node in nodes if isinstance(node.op, kinds)), None)
+
+
+def is_same_network(source: ArchSpec, spec: ArchSpec) -> bool:
+    """Whether two networks differ in their classifier, input size and drop rates at most."""
+    spec, source = spec.reading_stages(False), source.reading_stages(False)
+    sized = source.resized((*spec.input_shape[:2], source.input_shape[-1]))
+    ours, theirs = lasting_nodes(spec), lasting_nodes(sized)
+    logits = logits_layer(spec)
+    return (
+        len(ours) == len(theirs)
+        and spec.input_shape == sized.input_shape
+        and all(
+            one.name == other.name and (one.op == other.op or one.name == logits)
+            for one, other in zip(ours, theirs, strict=True)
+        )
+    )
+
+
+def lasting_nodes(spec: ArchSpec) -> list[Node]:
+    """The nodes of a network without those that only drop something in training."""
+    dropping = ops.Dropout | ops.DropPath
+    return [node for node in spec.graph.nodes if not isinstance(node.op, dropping)]
+
+
 def _belongs(node: str, block: str) -> bool:
     return node == block or node.startswith(f"{block}_")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,7 +27,13 @@ from efficientnet_elite.networks.pretrained.importance import (
     activation,
     importance,
 )
-from efficientnet_elite.networks.pretrained.matching import match_nodes
+from efficientnet_elite.networks.pretrained.inputs import adapt_input
+from efficientnet_elite.networks.pretrained.matching import (
+    is_same_network,
+    lasting_nodes,
+    logits_layer,
+    match_nodes,
+)
 from efficientnet_elite.networks.pretrained.weights import EPSILON, PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 
@@ -65,6 +71,8 @@ class Selection:
 def select(source: PretrainedWeights, spec: ArchSpec, how: str = "importance") -> Selection:
     """Selects blocks and channels of a pretrained network for another one of its structure.
 
+    A network that is the pretrained one itself takes everything but the classifier.
+
     Of each stage, the first blocks are taken. Along a residual stream, the same channels are taken
     everywhere. Where the target is
 
@@ -93,7 +101,25 @@ def select(source: PretrainedWeights, spec: ArchSpec, how: str = "importance") -
     for network in (source.spec, spec):
         if isinstance(network.blocks[0], UserModel):
             raise refusal(source.spec.name, spec.name, f"the layers of {network.name} are unknown")
-    return _Selector(source, spec, how).selection()
+    # The teacher of a network for grey images sees grey images, too.
+    source = adapt_input(source, spec.input_shape[-1])
+    plain = spec.reading_stages(False)  # heads are new, whatever they read
+    if is_same_network(source.spec, plain):
+        selection = _whole_network(source, plain)
+    else:
+        selection = _Selector(source, plain, how).selection()
+    return replace(selection, spec=spec)
+
+
+def _whole_network(source: PretrainedWeights, spec: ArchSpec) -> Selection:
+    """Everything but the classifier."""
+    logits = logits_layer(spec)
+    nodes = [node for node in lasting_nodes(spec) if node.name != logits]
+    arrays = {
+        path: array for path, array in source.arrays.items() if path.rpartition("/")[0] != logits
+    }
+    channels = {node.name: np.arange(node.shape[-1]) for node in nodes}
+    return Selection(source, spec, arrays, {name: name for name in channels}, channels)
 
 
 class _Selector:
@@ -203,9 +229,6 @@ class _Selector:
         if isinstance(node.op, ops.Conv):
             side = node.op.kernel
             kernel = _with_side(kernel, (side, side) if isinstance(side, int) else side)
-        if node.inputs[0] < 0 and self.spec.input_shape[-1] == 1:
-            kernel = kernel.sum(-2, keepdims=True)
-            return kernel[..., outputs]
         gate = self._dropped_gate(self.matches[node.name])
         if gate is not None:
             kernel = kernel * gate.astype(np.float32)[:, None]

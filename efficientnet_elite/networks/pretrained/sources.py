@@ -17,6 +17,7 @@ import numpy as np
 from efficientnet_elite import registry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.pretrained import imported, keras_networks, lite
+from efficientnet_elite.networks.pretrained.folders import WeightsFolder
 from efficientnet_elite.networks.pretrained.keras_networks import KERAS_NETWORKS, KerasNetwork
 from efficientnet_elite.networks.pretrained.torch_files import read_torch
 from efficientnet_elite.networks.pretrained.weights import (
@@ -42,6 +43,7 @@ class Source:
         as ``module:function``.
       load: function that gives the `PretrainedWeights`, or raises a `UserError`; or its name.
       install: how the user makes the weights present, such as a command to type.
+      deviation: see `PretrainedWeights`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Source:
     present: Callable[[], bool] | str
     load: Callable[[], PretrainedWeights] | str
     install: str = ""
+    deviation: str = ""
 
 
 def _lite(number: int, side: int) -> Source:
@@ -135,12 +138,13 @@ def imagenet_source(families: Iterable[str]) -> str:
     )
 
 
-def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeights:
+def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeights | WeightsFolder:
     """The weights of a source, of a name that the user has imported, or of a file.
 
     Args:
       name_or_path: a name of `SOURCES` or `ALIASES`, a name given to ``elite weights --import``,
-        the path of a file, or ``NETWORK:PATH`` for a file that does not say of which network it is.
+        the path of a file or of a folder that ``elite pretrain`` made, or ``NETWORK:PATH`` for a
+        file that does not say of which network it is.
       folder: of the imported weights; by default `imported.default_folder`.
 
     Raises:
@@ -150,6 +154,8 @@ def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeig
     if name in SOURCES:
         weights: PretrainedWeights = registry.resolve(SOURCES[name].load)()
         return weights
+    if _is_folder(name_or_path):
+        return WeightsFolder.read(Path(name_or_path).expanduser(), load_source)
     network, _, path = name_or_path.partition(":")
     if path and not _is_path(network):
         return load_file(Path(path), network)
@@ -160,8 +166,8 @@ def load_source(name_or_path: str, folder: Path | None = None) -> PretrainedWeig
         return load_normal_form(imported.path_of(name_or_path, folder))
     known = ", ".join([*SOURCES, *ALIASES, *of_the_user])
     raise UserError(
-        f"there are no pretrained weights {name_or_path!r}: choose from {known}, or name a file "
-        f"that ends in {', '.join(FILE_SUFFIXES)}"
+        f"there are no pretrained weights {name_or_path!r}: choose from {known}, name a file "
+        f"that ends in {', '.join(FILE_SUFFIXES)}, or a folder as in ./NAME"
     )
 
 
@@ -183,7 +189,9 @@ def _imported(name: str, folder: Path | None) -> Source:
         return Source(name, str(error), "unknown", "nothing", lambda: False, load)
     description = f"{about.spec.name}, imported from {about.origin}"
     starts = f"networks that are built like {about.spec.name}"
-    return Source(name, description, about.licence, starts, lambda: True, load)
+    return Source(
+        name, description, about.licence, starts, lambda: True, load, deviation=about.deviation
+    )
 
 
 def import_file(path: Path, name: str, folder: Path | None = None) -> Path:
@@ -214,6 +222,13 @@ def _resolved_alias(name: str) -> str:
         (choice for choice in choices if choice in SOURCES and is_present(SOURCES[choice])),
         choices[-1],
     )
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return "/" in text and Path(text).expanduser().is_dir()
+    except (OSError, RuntimeError):  # `load_file` says why
+        return False
 
 
 def _is_path(text: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from efficientnet_elite import machine
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.pretrained.variables import variables
@@ -59,6 +60,10 @@ class PretrainedWeights:
     origin: str
     deviation: str = ""
 
+    def for_network(self, spec: ArchSpec) -> PretrainedWeights:
+        """The weights that a network starts from: these; a `WeightsFolder` has several."""
+        return self
+
 
 # The array of a file that says that it holds weights in the normal form, and what beside arrays.
 HEADER = "pretrained"
@@ -90,9 +95,7 @@ def save(weights: PretrainedWeights, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             np.savez(file, **{HEADER: np.array(json.dumps(header)), **arrays})  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        machine.replace_durably(temporary, path)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
@@ -145,14 +148,13 @@ def _content(path: Path) -> Iterator[Any]:
             yield content
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise UserError(
             f"{path} is damaged or holds no pretrained weights: import it again"
         ) from error
 
 
-# What reading a damaged file may raise.
-_DAMAGES = (
+DAMAGES = (
     ValueError,
     KeyError,
     TypeError,
@@ -166,6 +168,7 @@ _DAMAGES = (
     zipfile.BadZipFile,
     zlib.error,
 )
+"""What NumPy may raise where an ``.npz`` file is damaged, besides `OSError`."""
 
 
 def _about(content: Any) -> PretrainedWeights:
@@ -195,6 +198,15 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_arrays(arrays: Mapping[str, NDArray[np.float32]]) -> str:
+    """SHA-256 of arrays with their names: the same wherever and whenever they are written."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+    return digest.hexdigest()
 
 
 def with_our_epsilon(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import time
+import traceback
+from textwrap import shorten
 
+from efficientnet_elite import machine
 from efficientnet_elite.config import TrainConfig
 from efficientnet_elite.data import ImageData
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.starts import from_scratch
+from efficientnet_elite.search.workdir import write_bytes
 from efficientnet_elite.training.checkpoint import DamagedCheckpoint
 from efficientnet_elite.training.outcome import EpochResult, OutOfMemory, TrainingError
 from efficientnet_elite.training.trainer import Quantize, Trainer
@@ -15,6 +19,7 @@ from efficientnet_elite.training.trainer import Quantize, Trainer
 from .protocol import (
     Built,
     EpochDone,
+    Event,
     Failed,
     Finished,
     Int8Done,
@@ -39,6 +44,8 @@ class LocalExecutor:
       base_resolution: input side in pixels at resolution coefficient 1.
       seed: seed of the search.
       quantize: how to make int8 forms, for work items that ask for their accuracy.
+      memory: bytes that this process may take. Beyond it, trainings of waiting candidates are
+        dropped, the least recently trained first; they continue from their checkpoints.
     """
 
     def __init__(
@@ -49,11 +56,14 @@ class LocalExecutor:
         base_resolution: int,
         seed: int,
         quantize: Quantize | None = None,
+        memory: float = float("inf"),
     ):
         self._train, self._data = train, data
         self._base_resolution, self._seed = base_resolution, seed
         self._quantize = quantize
-        self._trainers: dict[str, Trainer] = {}
+        self._memory = memory
+        self._largest = 0  # bytes: the most that a training has added to the memory in use
+        self._trainers: dict[str, Trainer] = {}  # the least recently trained first
         self._item: WorkItem | None = None
 
     def submit(self, slot: int, item: WorkItem) -> None:
@@ -66,11 +76,27 @@ class LocalExecutor:
         if item is None:
             on_event(0, Ready())
             return
+        raised_by_driver: list[Exception] = []
+
+        def report(slot: int, event: Event) -> None:
+            try:
+                on_event(slot, event)
+            except Exception as error:
+                raised_by_driver.append(error)
+                raise
+
         try:
-            self._run_with_free_memory(item, on_event)
+            self._run_with_free_memory(item, report)
         except TrainingError as error:
             self.retire(0, item.spec.name)
             on_event(0, Failed(str(error)))
+        except (UserError, OSError):  # such as a full disk: no fault of the candidate
+            raise
+        except Exception as error:
+            if error in raised_by_driver:
+                raise
+            self.retire(0, item.spec.name)
+            on_event(0, Failed(_described(error, item), unexpected=True))
         else:
             on_event(0, Finished())
 
@@ -85,21 +111,41 @@ class LocalExecutor:
                 raise
         else:
             return
-        gc.collect()  # outside of the handler, whose traceback holds the trainer
+        machine.free_memory()  # outside of the handler, whose traceback holds the trainer
         self._run(item, on_event)
 
     def _run(self, item: WorkItem, on_event: OnEvent) -> None:
-        trainer = self._trainers.get(item.spec.name)
+        name = item.spec.name
+        is_new = name not in self._trainers
+        self._make_room(name, self._largest if is_new else 0)
+        before = machine.used_bytes()
+        try:
+            self._train_item(item, on_event)
+        finally:
+            if is_new:
+                self._largest = max(self._largest, machine.used_bytes() - before)
+
+    def _make_room(self, name: str, needed: int) -> None:
+        """Drops trainings of other candidates until so many bytes are left in the budget."""
+        while machine.used_bytes() + needed > self._memory:
+            oldest = next((other for other in self._trainers if other != name), None)
+            if oldest is None:
+                return
+            del self._trainers[oldest]
+            machine.free_memory()
+
+    def _train_item(self, item: WorkItem, on_event: OnEvent) -> None:
+        trainer = self._trainers.pop(item.spec.name, None)
         if trainer is not None and item.int8_at_end and trainer.epochs_done > item.until_epoch:
             trainer = None  # `_open` sets it back
         built = 0.0
         if trainer is None:
             trainer = self._open(item, on_event)
-            self._trainers[item.spec.name] = trainer
             for epoch in trainer.history:
                 on_event(0, EpochDone(epoch))
         else:
             built = trainer.build_seconds
+        self._trainers[item.spec.name] = trainer  # the last in their order
         shown = time.monotonic()
 
         def report_building() -> None:
@@ -165,3 +211,11 @@ class LocalExecutor:
     def close(self) -> None:
         """See `Executor.close`."""
         self._trainers.clear()
+
+
+def _described(error: Exception, item: WorkItem) -> str:
+    """An error in one line; where it was raised is written to a file beside the checkpoint."""
+    path = item.checkpoint.with_suffix(".error.txt")
+    write_bytes(path, "".join(traceback.format_exception(error)).encode())
+    text = shorten(f"{type(error).__name__}: {error}", 200)
+    return f"{text} (see {path.parent.name}/{path.name})"

@@ -89,9 +89,16 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """The training of the candidate cannot go on; the slot is free."""
+    """The training of the candidate cannot go on; the slot is free.
+
+    Attributes:
+      reason: the reason, as text.
+      unexpected: whether it is none of the ways in which trainings are known to fail. The cause may
+        then be one that all candidates share.
+    """
 
     reason: str
+    unexpected: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,54 @@
-// Turns a picture into the network's input in the same way as the evaluation in Python: a centre
-// crop, resized by cubic convolution (Keys 1981, a = -1/2) with a kernel that is widened when the
-// image shrinks, against aliasing. Everything is computed in float32 and in the same order as in
-// Python, so that the pixels are identical and not merely similar.
+// Turns a picture into the network's input in the same way as the evaluation in Python, by Pillow: a
+// centre crop, resized by cubic convolution (Keys 1981, a = -1/2) with a kernel that is widened when
+// the image shrinks, against aliasing. Columns come first, then rows. Weights are whole multiples of
+// 2^-22 and pixels are rounded after each step, so that they are identical and not merely similar.
+// A network with one channel gets the brightness of each pixel (ITU-R BT.601, rounded) before that.
 
-const f = Math.fround;  // rounds to float32
+const ONE = 2 ** 22;
 
 // Cubic convolution kernel at the distance x >= 0.
 function cubic(x) {
   if (x >= 2) return 0;
-  if (x >= 1) return f(f(f(f(f(f(-0.5 * x) + 2.5) * x) - 4) * x) + 2);
-  return f(f(f(f(f(1.5 * x) - 2.5) * x) * x) + 1);
+  if (x >= 1) return ((-0.5 * x + 2.5) * x - 4) * x + 2;
+  return (1.5 * x - 2.5) * x * x + 1;
 }
 
 // Returns for each of `side` output pixels along one axis the first source pixel that contributes
-// to it, and the weights of this and the following source pixels. The crop begins at `start` and is
-// `length` source pixels long; the image is `size` pixels long.
-function filterTaps(side, start, length, size) {
-  const zoom = f(side / length);
-  const step = f(1 / zoom);
-  const origin = f(-step * f(-start * zoom));
+// to it, and the weights of this and the following source pixels. The crop reaches from `start` to
+// `end` source pixels; the image is `size` pixels long.
+function filterTaps(side, start, end, size) {
+  start = Math.fround(start);
+  const step = Math.fround(Math.fround(end) - start) / side;
   const spread = Math.max(step, 1);
   const taps = [];
   for (let index = 0; index < side; index++) {
-    const center = f(f((index + 0.5) * step) + origin);
-    const reach = f(2 * spread);
-    const begin = Math.max(Math.ceil(f(f(center - reach) - 0.5)), 0);
-    const end = Math.min(Math.floor(f(f(center + reach) - 0.5)) + 1, size);
-    const weights = new Float32Array(Math.max(end - begin, 0));
+    const center = start + (index + 0.5) * step;
+    const begin = Math.max(Math.trunc(center - 2 * spread + 0.5), 0);
+    const count = Math.min(Math.trunc(center + 2 * spread + 0.5), size) - begin;
+    const weights = new Float64Array(count);
     let sum = 0;
-    for (let i = 0; i < weights.length; i++) {
-      weights[i] = cubic(Math.abs(f(f(f(begin + i + 0.5) - center) / spread)));
-      sum = f(sum + weights[i]);
+    for (let i = 0; i < count; i++) {
+      weights[i] = cubic(Math.abs((begin + i - center + 0.5) * (1 / spread)));
+      sum += weights[i];
     }
-    const norm = f(1 / sum);
-    for (let i = 0; i < weights.length; i++) weights[i] *= norm;
+    for (let i = 0; i < count; i++) {
+      const weight = weights[i] / sum * ONE;
+      weights[i] = Math.trunc(weight + (weight < 0 ? -0.5 : 0.5));
+    }
     taps.push({begin, weights});
   }
   return taps;
+}
+
+// Rounds a sum of weighted pixels to a pixel.
+function rounded(sum) {
+  return Math.min(Math.max(Math.floor((sum + ONE / 2) / ONE), 0), 255);
+}
+
+/** Returns the brightness of each pixel, as Pillow's mode L computes it. */
+function brightness(rgba) {
+  return Uint8ClampedArray.from({length: rgba.length / 4}, (_, i) =>
+    (19595 * rgba[4 * i] + 38470 * rgba[4 * i + 1] + 7471 * rgba[4 * i + 2] + 32768) >> 16);
 }
 
 /**
@@ -46,45 +58,57 @@ function filterTaps(side, start, length, size) {
  * @param {number} height of the picture in pixels.
  * @param {number} side of the result in pixels.
  * @param {number} cropFraction side of the centre square as a fraction of the shorter side.
- * @return {Uint8ClampedArray} side * side pixels of three bytes (RGB), row by row.
+ * @param {number} channels 3, or 1 for brightness alone.
+ * @return {Uint8ClampedArray} side * side pixels of three bytes (RGB) or one, row by row.
  */
-export function preprocess(rgba, width, height, side, cropFraction) {
-  const length = f(Math.min(width, height) * f(cropFraction));
-  const rows = filterTaps(side, f(f(height - length) / 2), length, height);
-  const columns = filterTaps(side, f(f(width - length) / 2), length, width);
+export function preprocess(rgba, width, height, side, cropFraction, channels = 3) {
+  const source = channels === 1 ? brightness(rgba) : rgba;
+  const stride = channels === 1 ? 1 : 4;
+  const length = Math.min(width, height) * cropFraction;
+  const [top, left] = [(height - length) / 2, (width - length) / 2];
+  const rows = filterTaps(side, top, Math.min(top + length, height), height);
+  const columns = filterTaps(side, left, Math.min(left + length, width), width);
   const first = columns[0].begin;
   const last = columns[side - 1].begin + columns[side - 1].weights.length;
-  const row = new Float32Array(3 * (last - first));
-  const pixels = new Uint8ClampedArray(3 * side * side);
+  const row = new Float64Array(channels * (last - first));
+  const pixels = new Uint8ClampedArray(channels * side * side);
   for (let y = 0; y < side; y++) {
     row.fill(0);
     rows[y].weights.forEach((weight, i) => {
-      let source = 4 * ((rows[y].begin + i) * width + first);
-      for (let j = 0; j < row.length; j += 3, source += 4) {
-        row[j] += f(weight * rgba[source]);
-        row[j + 1] += f(weight * rgba[source + 1]);
-        row[j + 2] += f(weight * rgba[source + 2]);
+      let from = stride * ((rows[y].begin + i) * width + first);
+      for (let j = 0; j < row.length; j += channels, from += stride) {
+        for (let c = 0; c < channels; c++) row[j + c] += weight * source[from + c];
       }
     });
+    for (let j = 0; j < row.length; j++) row[j] = rounded(row[j]);
     for (let x = 0; x < side; x++) {
       const {begin, weights} = columns[x];
-      for (let c = 0; c < 3; c++) {
+      for (let c = 0; c < channels; c++) {
         let sum = 0;
         for (let i = 0; i < weights.length; i++) {
-          sum = f(sum + f(weights[i] * row[3 * (begin - first + i) + c]));
+          sum += weights[i] * row[channels * (begin - first + i) + c];
         }
-        pixels[3 * (y * side + x) + c] = sum;  // the array clamps and rounds half to even
+        pixels[channels * (y * side + x) + c] = rounded(sum);
       }
     }
   }
   return pixels;
 }
 
-/** Converts pixels to an input of this type: pixel, pixel - 128 or pixel / 128 - 1. */
-export function toInput(pixels, type) {
+/**
+ * Converts pixels to the network's input: the pixel (uint8), pixel - 128 (int8), or for each channel
+ * scale * (pixel / 128 - 1) + offset (float32), rounded to float32 after each step.
+ * @param {Uint8ClampedArray} pixels of three bytes (RGB) or one.
+ * @param {{type: string, scale: number[], offset: number[]}} input of model.json.
+ */
+export function toInput(pixels, {type, scale, offset}, channels = 3) {
   if (type === "uint8") return Uint8Array.from(pixels);
   if (type === "int8") return Int8Array.from(pixels, (pixel) => pixel - 128);
-  return Float32Array.from(pixels, (pixel) => pixel / 128 - 1);
+  const {fround} = Math;
+  return Float32Array.from(pixels, (pixel, index) => {
+    const channel = index % channels;
+    return fround((pixel / 128 - 1) * fround(scale[channel])) + fround(offset[channel]);
+  });
 }
 
 /** Returns the RGBA pixels of an image, video or bitmap; transparent parts become white. */

@@ -2,6 +2,7 @@
 // for a segmentation network it draws the classes over the picture and shows their shares of the
 // pixels. It also measures the latency.
 
+import {classify} from "./classify.js";
 import {pixelsOf, preprocess, toInput} from "./image.js";
 import {describeHost, measureLatency, report} from "./latency.js";
 import {color, isBackground, paint, segment, shares} from "./mask.js";
@@ -35,6 +36,8 @@ async function start() {
   $("about").textContent = `${info.labels.length} classes, ${size}, ${info.runtime}`;
   const file = await fetchFile(encodeURIComponent(info.file));
   network = await Network.load(new Uint8Array(await file.arrayBuffer()));
+  const least = (100 * info.confidence.threshold).toFixed(1);
+  $("unknown").textContent = `Unknown: no class is as probable as ${least} %.`;
   const cameraAllowed = Boolean(navigator.mediaDevices?.getUserMedia);
   $("camera").hidden = !cameraAllowed;
   $("no-camera").hidden = cameraAllowed;
@@ -42,40 +45,38 @@ async function start() {
   showStatus("");
 }
 
-/** Returns class indices and probabilities (softmax), most likely first. */
-function rankedClasses(output) {
-  const {scale, zero_point, probabilities} = info.output;
-  const values = Array.from(output, (value) => (scale ? (value - zero_point) * scale : value));
-  const greatest = Math.max(...values);
-  const powers = probabilities ? values : values.map((logit) => Math.exp(logit - greatest));
-  const sum = probabilities ? 1 : powers.reduce((a, b) => a + b);
-  const classes = powers.map((power, index) => ({index, probability: power / sum}));
-  return classes.sort((a, b) => b.probability - a.probability);
-}
-
 /** Runs the network on an image, video or bitmap and shows the prediction. */
 function predict(source, width, height) {
   const inference = lastInference.then(async () => {
     const start = performance.now();
     const rgba = pixelsOf(source, width, height);
-    const pixels = preprocess(rgba, width, height, info.side, info.crop_fraction);
+    const {side, crop_fraction: crop, channels} = info;
+    const pixels = preprocess(rgba, width, height, side, crop, channels);
     const ready = performance.now();
-    network.setInput(toInput(pixels, info.input.type));
+    network.setInput(toInput(pixels, info.input, channels));
     const output = await network.infer();
     const end = performance.now();
     if (info.masks) {
       const mask = segment(output, info.labels.length);
-      drawPixels(paint(pixels, mask, info.labels));
+      drawPixels(paint(inColours(pixels), mask, info.labels));
       listClasses(shares(mask, info.labels.length));
     } else {
-      drawPixels(pixels);
-      listClasses(rankedClasses(output).slice(0, SHOWN_CLASSES));
+    drawPixels(inColours(pixels));
+    const answer = classify(output, info);
+    $("unknown").hidden = answer.index < info.labels.length;
+    listClasses(answer.classes.slice(0, SHOWN_CLASSES));
     }
     const [image, run] = [ready - start, end - ready].map((time) => time.toFixed(1));
     $("durations").textContent = `Preparing the image: ${image} ms, network: ${run} ms`;
   });
   lastInference = inference.catch(() => {});  // a failure must not stop the next one
   return inference;
+}
+
+/** Returns pixels of three bytes: those of a network for grey images have one. */
+function inColours(pixels) {
+  if (info.channels === 3) return pixels;
+  return Uint8ClampedArray.from({length: 3 * pixels.length}, (_, i) => pixels[Math.floor(i / 3)]);
 }
 
 function drawPixels(pixels) {

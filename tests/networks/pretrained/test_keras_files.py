@@ -83,6 +83,7 @@ def test_a_network_inside_another_model(features, tmp_path, ending):
         check(read(path), features, top=False)
 
 
+@pytest.mark.slow
 def test_published_files_are_recognised_by_their_names(mobilenet, features, tmp_path):
     """Whatever their layers are called: Keras assigns the weights by their order."""
     path = tmp_path / "mobilenet_2_5_128_tf_no_top.h5"

@@ -1,0 +1,91 @@
+"""Measures the memory that a search takes in one process, and what a small budget of it costs.
+
+    python -m benchmarks.studies.memory --workdir=runs/memory --memory_gb=1.8,16
+
+For each budget the program runs `elite search --config=quick` on the digits in a process of its
+own, in a folder of ``--workdir``, and prints its peak memory, its duration and the parts of that.
+All searches must end with the same ledger, times apart; the program says so if one does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from efficientnet_elite.benchmarks.studies import command
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.search.ledger import Ledger
+
+FLAGS = flags.FlagValues()
+command.define_workdir(FLAGS, "Folder for the searches; it must not contain any yet.")
+flags.DEFINE_list("memory_gb", ["1.8"], "Budgets in GB, one search for each.", flag_values=FLAGS)
+flags.DEFINE_string("pool", "elite", "Pool of the candidates.", flag_values=FLAGS)
+flags.DEFINE_integer("candidates", 64, "Number of candidates.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer("epochs", 3, "Epochs of the training.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "round_epochs",
+    None,
+    "Epochs between two eliminations; candidates wait for the next round after each. By default "
+    "that of the rule.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
+
+
+def _search(workdir: Path, gigabytes: str) -> dict[str, Any]:
+    """Runs one search; memory in GB (1e9 bytes), times in seconds."""
+    arguments = [
+        f"--workdir={workdir}",
+        f"--memory_gb={gigabytes}",
+        "--config=quick",
+        f"--pool={FLAGS.pool}",
+        f"--max_candidates={FLAGS.candidates}",
+        f"--groups={max(1, FLAGS.candidates // 8)}",
+        f"--epochs={FLAGS.epochs}",
+        "--noexport",
+    ]
+    if FLAGS.round_epochs is not None:
+        arguments += [f"--round_epochs={FLAGS.round_epochs}"]
+        arguments += [f"--first_elimination={FLAGS.round_epochs}"]
+    begun = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "efficientnet_elite", "search", *arguments])
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise UserError(f"the search in {workdir} ended with status {status}")
+    with Ledger(workdir) as ledger:
+        timings = ledger.timings()
+    return {
+        "memory_gb": float(gigabytes),
+        "peak_gb": round(used.ru_maxrss * 1024 / 1e9, 2),
+        "seconds": round(time.monotonic() - begun),
+        **{name: round(seconds) for name, seconds in timings.items()},
+    }
+
+
+def _decided(workdir: Path) -> tuple[Any, ...]:
+    """What a ledger holds, times apart."""
+    with Ledger(workdir) as ledger:
+        losses = {n: [e.train_loss for e in done] for n, done in ledger.epochs().items()}
+        return ledger.scores(), losses, ledger.decisions(), ledger.failures()
+
+
+def main() -> None:
+    """Prints one object for each budget as JSON to stdout."""
+    folders = {gigabytes: Path(FLAGS.workdir) / gigabytes for gigabytes in FLAGS.memory_gb}
+    if any(folder.exists() for folder in folders.values()):
+        raise UserError(f"{FLAGS.workdir} contains searches: use another --workdir")
+    print(json.dumps([_search(folder, size) for size, folder in folders.items()], indent=2))
+    ledgers = [_decided(folder) for folder in folders.values()]
+    if any(ledger != ledgers[0] for ledger in ledgers):
+        raise UserError("the searches have not ended alike")
+
+
+if __name__ == "__main__":
+    command.run(FLAGS, main)

@@ -1,0 +1,57 @@
+"""Frozen settings. Command-line flags become these at once; nothing below reads a flag.
+
+Each field is described once, in its metadata. Help texts, configuration files, the page
+docs/configuration.md and the classes' own documentation are made from that description.
+"""
+
+from efficientnet_elite.config.data import AUTO_CHANNELS, DataConfig
+from efficientnet_elite.config.engine import ENGINES, EngineConfig
+from efficientnet_elite.config.limits import Limits
+from efficientnet_elite.config.search import (
+    CALIBRATION_IMAGES,
+    GROUPING_METHODS,
+    PARTS,
+    SELECT,
+    SearchConfig,
+    all_fields,
+    unknown_fields,
+)
+from efficientnet_elite.config.training import (
+    AUTO,
+    BEFORE,
+    DISTILLATIONS,
+    FLOAT32,
+    LAST,
+    NONE,
+    OPTIMIZERS,
+    SCHEDULES,
+    STAGES,
+    WITHOUT_EFFECT,
+    TrainConfig,
+)
+
+__all__ = [
+    "AUTO",
+    "AUTO_CHANNELS",
+    "BEFORE",
+    "CALIBRATION_IMAGES",
+    "DISTILLATIONS",
+    "ENGINES",
+    "FLOAT32",
+    "GROUPING_METHODS",
+    "LAST",
+    "NONE",
+    "OPTIMIZERS",
+    "PARTS",
+    "SCHEDULES",
+    "SELECT",
+    "STAGES",
+    "WITHOUT_EFFECT",
+    "DataConfig",
+    "EngineConfig",
+    "Limits",
+    "SearchConfig",
+    "TrainConfig",
+    "all_fields",
+    "unknown_fields",
+]

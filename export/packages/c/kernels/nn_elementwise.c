@@ -1,0 +1,73 @@
+/* Operators that compute each output value from one value of each input. */
+#include "nn_kernels.h"
+
+void nn_table(const nn_table_layer *layer, const int8_t *in, int8_t *out) {
+  const int8_t *const middle = layer->table + 128, *const end = in + layer->size;
+  while (in != end) *out++ = middle[*in++];
+}
+
+/* Calls VALUE, an expression of x (of a), y (of b) and layer, for all pairs in the order of the
+ * output. */
+#define NN_FOR_EACH_PAIR(VALUE)                                             \
+  const int32_t *const n = layer->count;                                    \
+  const int32_t n0 = n[0], a0 = layer->a[0], b0 = layer->b[0];              \
+  int32_t i3, i2, i1, i0;                                                   \
+  for (i3 = 0; i3 < n[3]; ++i3) {                                           \
+    for (i2 = 0; i2 < n[2]; ++i2) {                                         \
+      for (i1 = 0; i1 < n[1]; ++i1) {                                       \
+        const int8_t *p = a + i3 * layer->a[3] + i2 * layer->a[2] + i1 * layer->a[1]; \
+        const int8_t *q = b + i3 * layer->b[3] + i2 * layer->b[2] + i1 * layer->b[1]; \
+        for (i0 = 0; i0 < n0; ++i0) {                                       \
+          const int32_t x = *p, y = *q;                                     \
+          *out++ = (int8_t)(VALUE);                                         \
+          p += a0;                                                          \
+          q += b0;                                                          \
+        }                                                                   \
+      }                                                                     \
+    }                                                                       \
+  }
+
+/* Both inputs are brought to a common scale with 20 more bits, added or subtracted, and scaled. */
+#define NN_SUM(SIGN)                                                                    \
+  nn_clamped(                                                                           \
+      nn_scaled(nn_scaled((x - layer->a_zero) * (1 << 20), layer->a_multiplier, layer->a_shift) \
+                    SIGN nn_scaled((y - layer->b_zero) * (1 << 20), layer->b_multiplier, \
+                                   layer->b_shift),                                     \
+                layer->out_multiplier, layer->out_shift) +                              \
+          layer->out_zero,                                                              \
+      layer->least, layer->greatest)
+
+void nn_add(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8_t *out) {
+  NN_FOR_EACH_PAIR(NN_SUM(+))
+}
+
+void nn_sub(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8_t *out) {
+  NN_FOR_EACH_PAIR(NN_SUM(-))
+}
+
+void nn_mul(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8_t *out) {
+  /* out_shift is in the form of nn_channel.bits. */
+  const int32_t multiplier = layer->out_multiplier, bits = layer->out_shift;
+  const int32_t twice_zero_1 = 2 * layer->out_zero + 1;
+  const int32_t a_zero = layer->a_zero, b_zero = layer->b_zero;
+  const int32_t least = layer->least, greatest = layer->greatest;
+  NN_FOR_EACH_PAIR(nn_clamped(
+      nn_requantized((x - a_zero) * (y - b_zero), multiplier, bits, twice_zero_1), least, greatest))
+}
+
+void nn_prelu(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8_t *out) {
+  NN_FOR_EACH_PAIR(nn_saturated(
+      layer->out_zero +
+      (x >= layer->a_zero
+           ? nn_scaled(x - layer->a_zero, layer->a_multiplier, layer->a_shift)
+           : nn_scaled((x - layer->a_zero) * (y - layer->b_zero), layer->b_multiplier,
+                       layer->b_shift))))
+}
+
+void nn_maximum(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8_t *out) {
+  NN_FOR_EACH_PAIR(x > y ? x : y)
+}
+
+void nn_minimum(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8_t *out) {
+  NN_FOR_EACH_PAIR(x < y ? x : y)
+}

@@ -1,0 +1,219 @@
+"""Networks compiled to C (``--target=c``), on this machine and on an emulated Cortex-M4.
+
+Each network becomes a program that reads images and writes outputs, a process of its own. The
+emulator is QEMU, which counts instructions: with ``-icount shift=0`` one instruction takes one
+nanosecond of the board's time, which the processor's SysTick measures in cycles of 40 ns.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import inspect
+from efficientnet_elite.export.packages.c import package
+from efficientnet_elite.export.packages.c.program import Program, compiled
+from efficientnet_elite.export.packages.names import identifier
+
+from . import runtime
+from .isolated import Arrays
+
+_PROGRAMS = Path(__file__).with_name("c_programs")
+_NAME = "network"
+_BUILD_SECONDS = 300
+# Share of a runtime's time limit in which images may run; the rest is for compiling.
+_RUNNING_SHARE = 0.8
+INSTRUCTIONS_PER_TICK = 40  # of SysTick: the emulated board has 25 MHz
+
+INSTALL_EMULATOR = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
+
+
+@dataclass(frozen=True)
+class CompiledC:
+    """A compiler of the C code, and how to run what it makes.
+
+    Attributes:
+      name, description, reference, steps, tolerance, takes: see `verify.Runtime`.
+      compiler: the compiler and its arguments.
+      main: the main program, a file in ``c_programs/``.
+      libraries: arguments for the linker.
+      command: what runs the compiled file, which follows it.
+      install: the command that installs compiler and emulator.
+    """
+
+    name: str
+    description: str
+    compiler: tuple[str, ...]
+    main: str
+    libraries: tuple[str, ...]
+    command: tuple[str, ...]
+    install: str
+    reference: str = "LiteRT reference kernels"
+    steps: int = 2  # as TFLM, to which the C code is equal
+    tolerance: float = 0.0
+    takes: tuple[str, ...] = ("INT8",)
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the program runs on an emulated device."""
+        return bool(self.command)
+
+    def missing(self) -> str | None:
+        """See `verify.Runtime.missing`."""
+        programs = (self.compiler[0], *self.command[:1])
+        absent = [program for program in programs if shutil.which(program) is None]
+        return f"{' and '.join(absent)} not installed: {self.install}" if absent else None
+
+    def version(self) -> str:
+        """Version of the compiler."""
+        answer = subprocess.run(
+            [self.compiler[0], "-dumpversion"], capture_output=True, text=True, check=True
+        )
+        return f"{self.compiler[0]} {answer.stdout.strip()}"
+
+    def unfit(self, contents: inspect.Contents) -> str | None:
+        """See `verify.Runtime`; whether all operators have kernels is found out in `run_images`."""
+        try:
+            inspect.check_full_int8(contents)
+        except UserError as error:
+            return str(error)
+        return None
+
+    def run_images(self, model: bytes, images: np.ndarray, timeout: float) -> Arrays:
+        """See `verify.Runtime.run_images`; an emulated run has counts in place of times.
+
+        Returns:
+          ``logits``, ``memory`` (the arena), ``seconds``, or in their place ``instructions`` of
+          each inference, ``flash`` (bytes of code and constants, initialised data) and ``stack``.
+        """
+        program = compiled(model)
+        contents = inspect.read(model)
+        (image,), (logits,) = runtime.interfaces(contents)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            binary = self.build(program, model, folder)
+            inputs = runtime.quantize_images(images, image)
+            (folder / "images.bin").write_bytes(inputs.tobytes())
+            printed = self._run(binary, _RUNNING_SHARE * timeout)
+            outputs = np.fromfile(folder / "outputs.bin", np.int8)
+            size = int(np.prod(logits.shape))
+            count = len(outputs) // size
+            if count == 0:
+                raise UserError("it ran no image within the time limit")
+            outputs = outputs[: count * size].reshape(count, *logits.shape[1:])
+            numbers = np.array(printed[:count])
+            answer = {
+                "logits": runtime.dequantize_outputs(outputs, logits),
+                "memory": np.array(program.arena_bytes),
+            }
+            if not self.emulated:
+                return {**answer, "seconds": numbers}
+            stack = printed[count] if len(printed) > count else 0
+            return {
+                **answer,
+                "instructions": numbers * INSTRUCTIONS_PER_TICK,
+                "flash": np.array(self._flash(binary)),
+                "stack": np.array(stack),
+            }
+
+    def build(self, program: Program, model: bytes, folder: Path) -> Path:
+        """Writes and compiles a network's program in a folder, and returns its path.
+
+        Raises:
+          UserError: the compiler reports an error, such as too little memory on the board.
+        """
+        net = identifier(_NAME)
+        texts = package.package_files(program, model, _NAME)
+        for file, text in texts.items():
+            (folder / file).write_text(text)
+        macros = {
+            "NET_HEADER": f'"{net}.h"',
+            "NET_RUN": f"{net}_run",
+            "NET_INPUT": f"{net}_input",
+            **{
+                f"NET_{size}_BYTES": f"{net.upper()}_{size}_BYTES"
+                for size in ("ARENA", "INPUT", "OUTPUT")
+            },
+        }
+        binary = folder / "program"
+        command = [
+            *self.compiler,
+            "-I.",
+            *(f"-D{key}={value}" for key, value in macros.items()),
+            str(_PROGRAMS / self.main),
+            *sorted(file for file in texts if file.endswith(".c")),
+            *self.libraries,
+            "-o",
+            str(binary),
+        ]
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=_BUILD_SECONDS
+        )
+        if done.returncode:
+            reason = next((line for line in done.stderr.splitlines() if "error" in line), "")
+            if re.search("will not fit|overflowed", done.stderr):
+                reason = "the network does not fit into the 4 MB of the emulated board"
+            raise UserError(f"{self.compiler[0]} fails: {reason or done.stderr[-200:]}")
+        return binary
+
+    def _run(self, binary: Path, seconds: float) -> list[float]:
+        """Runs the program, and returns the numbers that it printed until time was up."""
+        command = [*self.command, str(binary)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=binary.parent,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+            )
+            printed = done.stdout
+            if done.returncode:
+                raise UserError(f"the program ends with the status {done.returncode}")
+        except subprocess.TimeoutExpired as error:
+            printed = error.stdout or b""
+        return [float(number) for number in re.findall(rb"^[\d.]+(?=\r?\n)", printed, re.M)]
+
+    def _flash(self, binary: Path) -> int:
+        """Bytes of code, constants and initialised data."""
+        size = self.compiler[0].removesuffix("gcc") + "size"
+        answer = subprocess.run([size, binary], capture_output=True, text=True, check=True)
+        text, data = answer.stdout.splitlines()[1].split()[:2]
+        return int(text) + int(data)
+
+
+_WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
+HOST = CompiledC(
+    "c (host)",
+    "the network compiled to C, on this machine",
+    compiler=("gcc", "-std=c99", *_WARNINGS, "-O2"),
+    main="host.c",
+    libraries=("-lm",),
+    command=(),
+    install="apt-get install gcc",
+)
+CORTEX_M4 = CompiledC(
+    "c (Cortex-M4, emulated)",
+    "the network compiled to C, in QEMU, which counts instructions",
+    compiler=(
+        "arm-none-eabi-gcc", "-std=c99", *_WARNINGS, "-O2", "-mcpu=cortex-m4", "-mthumb",
+        "-mfloat-abi=soft", "-ffunction-sections", "-nostartfiles",
+    ),
+    main="cortex_m.c",
+    libraries=(
+        "-T", str(_PROGRAMS / "board.ld"), "-Wl,--gc-sections", "--specs=nosys.specs", "-lm",
+    ),
+    command=(
+        "qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none",
+        "-serial", "none", "-semihosting-config", "enable=on,target=native",
+        "-icount", "shift=0", "-kernel",
+    ),
+    install=INSTALL_EMULATOR,
+)  # fmt: skip

@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -71,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         resumes = arguments[:1] in (["search"], ["train"], ["pretrain"])
         hint = "; the same command goes on from here" if resumes else ""
+        _let_go(interrupt)
         number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT
         cause = f"ended by {number.name}" if isinstance(interrupt, _Ended) else "interrupted"
         try:
@@ -126,6 +128,22 @@ def _signals_end_like_ctrl_c() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _let_go(error: BaseException) -> None:
+    """Frees what interrupted frames hold, and discards errors of that.
+
+    A signal can catch an object half made, for instance a progress bar. Such an object cannot be
+    closed, and Python would print that error after the message of the command.
+    """
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    cause: BaseException | None = error
+    try:
+        while cause is not None:
+            traceback.clear_frames(cause.__traceback__)
+            cause = cause.__context__
+    finally:
+        sys.unraisablehook = hook
 
 
 def _drop_output() -> None:

@@ -65,6 +65,26 @@ def test_a_signal_ends_a_real_training_like_ctrl_c(name, tmp_path):
     )
 
 
+HALF_MADE = """
+import os, signal, sys
+from tqdm import tqdm
+from efficientnet_elite import cli
+
+def run(arguments):
+    tqdm._get_free_pos = lambda *_: os.kill(os.getpid(), signal.SIGHUP)
+    tqdm(total=9, file=sys.stderr)
+
+cli._run = run
+sys.exit(cli.main(["train"]))
+"""
+
+
+def test_a_signal_that_meets_a_half_made_bar():
+    ended = subprocess.run([sys.executable, "-c", HALF_MADE], stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 128 + signal.SIGHUP
+    assert ended.stderr == "\nelite train: ended by SIGHUP; the same command goes on from here\n"
+
+
 def test_handlers_are_put_back(capsys):
     before = signal.getsignal(signal.SIGTERM)
     assert cli.main(["--version"]) == 0

@@ -1,4 +1,4 @@
-"""Writes `.tflite` files again, from their object tree."""
+"""Reads `.tflite` files into an object tree (`tree_of`) and writes such trees (`packed`)."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def with_batch_of_one(model: bytes) -> bytes:
                 f"the shape of the model's {tensor.name} is {tensor.signature}, with sides that "
                 "are not fixed: convert it for images of one size"
             )
-    from ai_edge_litert import schema_py_generated as schema
-
-    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    tree = tree_of(model)
     for graph in tree.subgraphs:
         for tensor in graph.tensors:
             tensor.shapeSignature = None
@@ -60,7 +58,7 @@ def with_probabilities(model: bytes, temperature: float) -> bytes:
     last = inspect.last_operator(inspect.read(model))
     if last == "LOGISTIC" or (last == "SOFTMAX" and temperature == 1):
         return model
-    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    tree = tree_of(model)
     (output,) = tree.subgraphs[0].outputs
     result = output
     if tree.subgraphs[0].tensors[output].type != schema.TensorType.FLOAT32:
@@ -108,8 +106,7 @@ def _appended(tree: Any, name: str, *inputs: int, options: Any = None) -> int:
 def _constant(tree: Any, value: float) -> int:
     """Appends a float32 constant of one element to a `ModelT`; returns its index."""
     index = _tensor(tree, "calibration/least", [1])
-    content = np.array([value], np.float32)
-    tree.buffers[tree.subgraphs[0].tensors[index].buffer].data = content.view(np.uint8)
+    set_constant(tree, index, np.array([value], np.float32))
     return index
 
 
@@ -123,6 +120,23 @@ def _tensor(tree: Any, name: str, shape: Any) -> int:
     tree.buffers.append(schema.BufferT())
     tree.subgraphs[0].tensors.append(tensor)
     return len(tree.subgraphs[0].tensors) - 1
+
+
+def tree_of(model: bytes) -> Any:
+    """The `ModelT` of the TFLite schema that a file contains."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+
+
+def set_constant(tree: Any, index: int, values: np.ndarray) -> None:
+    """Gives a tensor of a `ModelT`'s first subgraph values of its own, in a buffer of its own."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+    tree.subgraphs[0].tensors[index].buffer = len(tree.buffers)
+    tree.buffers.append(buffer)
 
 
 def packed(tree: Any) -> bytes:

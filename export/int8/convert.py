@@ -22,7 +22,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.formats import FLOAT32, INT8, Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
-from . import post_training
+from . import bias_correction, post_training
 from .calibration import activation_ranges
 from .choices import OUTPUTS
 
@@ -75,9 +75,10 @@ def to_tflite_formats(
     if calibration is not None and not files.keys() >= set(formats):
         ranges = activation_ranges(files[FLOAT32], calibration, ["minmax"])["minmax"]
         with_ranges = post_training.with_ranges(files[FLOAT32], ranges)
+        expected = bias_correction.reference(files[FLOAT32], calibration)
         for form in formats:
             if form.needs_calibration:
-                files[form] = post_training.quantize_file(with_ranges, form)
+                files[form] = post_training.quantize_file(with_ranges, form, expected=expected)
     return [files[form] for form in formats]
 
 

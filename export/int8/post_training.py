@@ -14,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import rewrite
 from efficientnet_elite.export.formats import Format
 from efficientnet_elite.export.runtimes.isolated import captured
+
+from . import bias_correction
 
 Range = tuple[float, float]  # the least and the greatest value of a tensor
 # The float input is pixel / 128 - 1. With this range the int8 input has scale 1/128 and zero point
@@ -33,21 +36,23 @@ def with_ranges(model: bytes, ranges: Mapping[str, Range]) -> bytes:
     Returns:
       The content of the float32 file with these ranges.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    parsed = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
-    for tensor in parsed.subgraphs[0].tensors:
+    tree = rewrite.tree_of(model)
+    for tensor in tree.subgraphs[0].tensors:
         ends = ranges.get(tensor.name.decode())
         if ends is not None:
             tensor.quantization = tensor.quantization or schema.QuantizationParametersT()
             tensor.quantization.min, tensor.quantization.max = ([value] for value in ends)
-    builder = flatbuffers.Builder(len(model))
-    builder.Finish(parsed.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return rewrite.packed(tree)
 
 
-def quantize_file(model: bytes, form: Format, keep_float: Collection[str] = ()) -> bytes:
+def quantize_file(
+    model: bytes,
+    form: Format,
+    keep_float: Collection[str] = (),
+    expected: bias_correction.Reference | None = None,
+) -> bytes:
     """Quantizes a float32 file that contains the ranges of its activations.
 
     Args:
@@ -55,6 +60,7 @@ def quantize_file(model: bytes, form: Format, keep_float: Collection[str] = ()) 
       form: int8 or int16x8.
       keep_float: names of the output tensors of operators that stay in float32, between a
         DEQUANTIZE and a QUANTIZE; for int8 only.
+      expected: what the float32 file computes, for `bias_correction`; None for no correction.
 
     Returns:
       The content of the quantized file.
@@ -69,6 +75,8 @@ def quantize_file(model: bytes, form: Format, keep_float: Collection[str] = ()) 
             content = (
                 _int16x8(model) if form.weights == "int16x8" else _int8(model, form, keep_float)
             )
+            if expected is not None:
+                content = bias_correction.corrected(bytes(content), expected)
             return bytes(deduplicate_readonly_buffers(content))
         except Exception as error:  # the quantizers' errors have no common base class
             reason = " ".join(f"{error} {messages()}".split())

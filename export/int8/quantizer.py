@@ -23,7 +23,7 @@ from efficientnet_elite.export.inspect import DEGENERATE_SCALE
 from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
-from . import convert, post_training
+from . import bias_correction, convert, post_training
 from .calibration import METHODS, activation_ranges
 from .post_training import Range
 
@@ -47,11 +47,14 @@ class CalibratedNetwork:
       ranges_by_method: method of `calibration.METHODS` to tensor's name to range, for the input and
         for each activation.
       operators: names of the tensors that the operators compute, in the order of execution.
+      expected: what the network computes for the representative data set, for `bias_correction`;
+        None for files without this correction.
     """
 
     content: bytes
     ranges_by_method: Mapping[str, Mapping[str, Range]]
     operators: tuple[str, ...]
+    expected: bias_correction.Reference | None = None
 
     @property
     def ranges(self) -> Mapping[str, Range]:
@@ -83,7 +86,9 @@ def calibrate_file(
     contents = inspect.read(content)
     operators = (contents.tensors[i].name for step in contents.steps for i in step.outputs)
     names = tuple(dict.fromkeys(("minmax", *methods)))
-    return CalibratedNetwork(content, activation_ranges(content, images, names), tuple(operators))
+    ranges = activation_ranges(content, images, names)
+    expected = bias_correction.reference(content, images)
+    return CalibratedNetwork(content, ranges, tuple(operators), expected)
 
 
 def quantize(
@@ -110,7 +115,7 @@ def quantize(
     """
     all_ranges = {**calibrated.ranges, **(ranges or {})}
     content = post_training.with_ranges(calibrated.content, all_ranges)
-    return post_training.quantize_file(content, form, keep_float)
+    return post_training.quantize_file(content, form, keep_float, calibrated.expected)
 
 
 def widen_empty_ranges(ranges: Mapping[str, Range]) -> dict[str, Range]:

@@ -134,7 +134,7 @@ def with_metadata(
         check_takes_pixels(image, rule)
     inspect.check_labels(contents, len(labels))
 
-    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    tree = rewrite.tree_of(model)
     tree.metadata = tree.metadata or []
     entry = next((entry for entry in tree.metadata if entry.name == METADATA.encode()), None)
     if entry is None:

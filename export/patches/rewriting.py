@@ -29,7 +29,7 @@ def rewritten(model: bytes, plan: Patched, tensors: Sequence[int]) -> bytes:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    tree = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
+    tree = rewrite.tree_of(model)
     _Rewriter(schema, tree, plan, tensors).rewrite()
     return rewrite.packed(tree)
 

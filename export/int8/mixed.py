@@ -9,7 +9,6 @@ tensor's energy is in the wide channel, and so its signal-to-noise ratio looks g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -53,7 +52,7 @@ def noise_by_layer(
       By the layer's name, the mean squared error of the logits divided by their variance, greatest
       first; infinite where a file with this layer in int8 cannot be loaded.
     """
-    calibrated = replace(calibrated, expected=None)  # the noise before it is corrected
+    calibrated = calibrated.uncorrected  # all of a layer's noise counts
     operators = layer_operators(calibrated)
     all_operators = frozenset().union(*operators.values())
     expected = Runner(calibrated.content).run(images)

@@ -11,7 +11,7 @@ Training uses `int8_form` to run a model in the form in which it would be export
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +60,11 @@ class CalibratedNetwork:
     def ranges(self) -> Mapping[str, Range]:
         """Tensor's name to its least and greatest value (method ``minmax``)."""
         return self.ranges_by_method["minmax"]
+
+    @property
+    def uncorrected(self) -> CalibratedNetwork:
+        """The same for files without bias correction."""
+        return replace(self, expected=None)
 
 
 def calibrate(

@@ -129,14 +129,28 @@ def tree_of(model: bytes) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(model))
 
 
+def constant(tree: Any, index: int, dtype: Any) -> np.ndarray:
+    """The values of a constant tensor of a `ModelT`'s first subgraph, (elements,)."""
+    return np.frombuffer(bytes(tree.buffers[tree.subgraphs[0].tensors[index].buffer].data), dtype)
+
+
 def set_constant(tree: Any, index: int, values: np.ndarray) -> None:
-    """Gives a tensor of a `ModelT`'s first subgraph values of its own, in a buffer of its own."""
+    """Gives a tensor of a `ModelT`'s first subgraph other values; no other tensor changes."""
     from ai_edge_litert import schema_py_generated as schema
 
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
-    tree.subgraphs[0].tensors[index].buffer = len(tree.buffers)
-    tree.buffers.append(buffer)
+    tensor = tree.subgraphs[0].tensors[index]
+    users = [each.buffer for graph in tree.subgraphs for each in graph.tensors]
+    if tensor.buffer == 0 or users.count(tensor.buffer) > 1:  # 0 is everybody's empty buffer
+        tensor.buffer = len(tree.buffers)
+        tree.buffers.append(schema.BufferT())
+    tree.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
+
+
+def set_scales(tree: Any, index: int, scales: np.ndarray) -> None:
+    """Gives a quantized tensor of a `ModelT`'s first subgraph as many other scales."""
+    quantization = tree.subgraphs[0].tensors[index].quantization
+    assert len(quantization.scale) == len(scales)
+    quantization.scale = np.asarray(scales, np.float32)
 
 
 def packed(tree: Any) -> bytes:

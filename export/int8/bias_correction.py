@@ -46,7 +46,7 @@ def reference(model: bytes, images: NDArray[np.float32]) -> Reference | None:
     return Reference(images, _mean_logits(model, images))
 
 
-def corrected(model: bytes, expected: Reference) -> bytes:
+def corrected(model: bytes, expected: Reference | None) -> bytes:
     """Corrects the last bias of a quantized file.
 
     Args:
@@ -55,11 +55,12 @@ def corrected(model: bytes, expected: Reference) -> bytes:
 
     Returns:
       The content of the corrected file, with the same tensors and operators. It is `model` itself
-      if the classifier has no bias in integers, for example because that layer stayed in float.
+      without a reference, or if the classifier has no bias in integers, for example because that
+      layer stayed in float.
     """
     contents = inspect.read(model)
     classifier = _classifier(contents)
-    if classifier is None:
+    if classifier is None or expected is None:
         return model
     index = classifier.inputs[2]
     bias = contents.tensors[index]
@@ -71,8 +72,7 @@ def corrected(model: bytes, expected: Reference) -> bytes:
         return model
 
     tree = rewrite.tree_of(model)
-    tensor = tree.subgraphs[0].tensors[index]
-    values = np.frombuffer(bytes(tree.buffers[tensor.buffer].data), _BIAS_TYPES[bias.type])
+    values = rewrite.constant(tree, index, _BIAS_TYPES[bias.type])
     steps = np.rint(shift / np.array(bias.scales)).astype(values.dtype)
     rewrite.set_constant(tree, index, values - steps)
     return rewrite.packed(tree)

@@ -22,8 +22,9 @@ from tqdm import tqdm
 from efficientnet_elite import registry
 from efficientnet_elite.export import inspect, layers
 
+from . import bias_correction, rounding
 from .choices import CALIBRATION_METHODS
-from .post_training import INPUT_RANGE, Range
+from .post_training import INPUT_RANGE, Observed, Range
 
 METHODS = CALIBRATION_METHODS
 MOMENTUM = 0.9  # of the moving average, which each image updates once
@@ -47,9 +48,9 @@ class Collector(Protocol):
         """The range that the method chooses from the values of all images."""
 
 
-def activation_ranges(
+def observe(
     model: bytes, images: NDArray[np.float32], methods: Sequence[str]
-) -> dict[str, dict[str, Range]]:
+) -> tuple[dict[str, dict[str, Range]], Observed]:
     """Finds the ranges of all activations by one or more methods in one pass over the images.
 
     Args:
@@ -59,7 +60,7 @@ def activation_ranges(
 
     Returns:
       Method to tensor's name to range; that of the input, also padded or moved, is always
-      `INPUT_RANGE`.
+      `INPUT_RANGE`. And what else `post_training` wants to know.
 
     Raises:
       ValueError: a method is unknown.
@@ -71,8 +72,10 @@ def activation_ranges(
             )
     makers = {name: registry.resolve(METHODS[name].collector) for name in methods}
     collectors: dict[str, dict[str, Collector]] = {name: {} for name in methods}
-    activations = layers.activations(model, images)
-    for values in tqdm(activations, "calibrate", len(images), disable=None, leave=False):
+    sample = rounding.PositionSample(model)
+    progress = tqdm(images, "calibrate", disable=None, leave=False)
+    for image, values in zip(progress, layers.activations(model, images), strict=True):
+        sample.add(image, values)
         for tensor, value in values.items():
             extremes = float(value.min()), float(value.max())
             for method, make in makers.items():
@@ -80,10 +83,11 @@ def activation_ranges(
                     collectors[method][tensor] = make(len(images))
                 collectors[method][tensor].add(value.ravel(), extremes)
     pinned = dict.fromkeys(_of_input(inspect.read(model)), INPUT_RANGE)
-    return {
+    ranges = {
         method: {tensor: collector.range() for tensor, collector in by_tensor.items()} | pinned
         for method, by_tensor in collectors.items()
     }
+    return ranges, Observed(sample.inputs(), bias_correction.reference(model, images))
 
 
 def _of_input(contents: inspect.Contents) -> list[str]:

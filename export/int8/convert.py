@@ -22,8 +22,8 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.formats import FLOAT32, INT8, Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
-from . import bias_correction, post_training
-from .calibration import activation_ranges
+from . import post_training
+from .calibration import observe
 from .choices import OUTPUTS
 
 if TYPE_CHECKING:
@@ -73,12 +73,11 @@ def to_tflite_formats(
     with _saved(model) as folder:
         files = {form: _convert(folder, form) for form in converted}
     if calibration is not None and not files.keys() >= set(formats):
-        ranges = activation_ranges(files[FLOAT32], calibration, ["minmax"])["minmax"]
-        with_ranges = post_training.with_ranges(files[FLOAT32], ranges)
-        expected = bias_correction.reference(files[FLOAT32], calibration)
+        ranges, observed = observe(files[FLOAT32], calibration, ["minmax"])
+        with_ranges = post_training.with_ranges(files[FLOAT32], ranges["minmax"])
         for form in formats:
             if form.needs_calibration:
-                files[form] = post_training.quantize_file(with_ranges, form, expected=expected)
+                files[form] = post_training.quantize_file(with_ranges, form, observed=observed)
     return [files[form] for form in formats]
 
 

@@ -9,7 +9,8 @@ The tensors for which this holds are found in any functional model:
 
 - Factors pass unchanged through positively homogeneous layers: ReLU, PReLU, pooling, dropout,
   padding. All inputs and the output of a residual addition share their factors.
-- Factors begin and end at convolutions, depthwise convolutions and dense layers.
+- Factors begin and end at convolutions, depthwise convolutions and dense layers. These may also
+  read a concatenation; then each part of it has factors of its own.
 - Factors cannot pass swish, hard-swish, sigmoid or ReLU6 (its clip at 6 would have to differ by
   channel, which TFLite cannot express), nor the image or the logits.
 
@@ -24,6 +25,8 @@ Two things differ from Nagel et al., because TFLite's weights have one scale per
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -70,12 +73,11 @@ def equalize(model: keras.Model, images: np.ndarray) -> keras.Model:
     groups = _groups(folded)
     ranges = channel_ranges(folded, [name for group in groups for name in group.tensors], images)
     for group in groups:
-        readers = [folded.get_layer(name) for name in group.readers]
-        factors = _factors([ranges[name] for name in group.tensors], readers)
-        for name in group.makers:
-            _scale_outputs(folded.get_layer(name), 1 / factors)
-        for layer in readers:
-            _scale_inputs(layer, factors)
+        factors = _factors([ranges[name] for name in group.tensors], group.readers)
+        for maker in group.makers:
+            _scale_outputs(maker, 1 / factors)
+        for reader in group.readers:
+            _scale_inputs(reader, factors)
     return folded
 
 
@@ -100,21 +102,29 @@ def channel_ranges(
     return ranges
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """A linear layer, and where the channels that it reads begin among all of its inputs."""
+
+    layer: keras.Layer
+    first: int = 0
+
+
 class _Group:
     """Tensors that must have the same factor for each channel.
 
     Attributes:
       tensors: the tensors, each as the name of the layer that computes it.
-      makers: names of the linear layers that make these tensors; they are divided by the factors.
-      readers: names of the linear layers that read them; they are multiplied by the factors.
+      makers: the linear layers that make these tensors; they are divided by the factors.
+      readers: the linear layers that read them; they are multiplied by the factors.
       fixed: whether the tensors cannot be scaled, because a layer that factors cannot pass makes or
         reads one of them.
     """
 
     def __init__(self, tensor: str):
         self.tensors = [tensor]
-        self.makers: list[str] = []
-        self.readers: list[str] = []
+        self.makers: list[keras.Layer] = []
+        self.readers: list[_Reader] = []
         self.fixed = False
 
     def merge(self, other: _Group) -> None:
@@ -146,10 +156,20 @@ def _groups(model: keras.Model) -> list[_Group]:
             for source in sources:
                 join(layer.name, source)
         elif _linear(layer):
-            group_of[layer.name].makers.append(layer.name)
-            group_of[sources[0]].readers.append(layer.name)
-            if getattr(layer, "groups", 1) > 1 and not isinstance(layer, layers.DepthwiseConv2D):
-                fix(sources[0])  # a grouped kernel has no axis with all input channels
+            group_of[layer.name].makers.append(layer)
+            group_of[sources[0]].readers.append(_Reader(layer))
+            if _has_split_kernel(layer):
+                fix(sources[0])
+        elif _concatenates_channels(layer) and all(
+            _linear(reader) and not _has_split_kernel(reader)
+            for reader in wiring.consumers[layer.name]
+        ):
+            first = 0
+            for source, tensor in zip(sources, layer.input, strict=True):
+                for reader in wiring.consumers[layer.name]:
+                    group_of[source].readers.append(_Reader(reader, first))
+                first += tensor.shape[-1]
+            fix(layer.name)  # it has no factors of its own: those of its parts reach the readers
         elif isinstance(layer, layers.Multiply) and (indices := _map_and_gate(layer)):
             feature_map, gate = (sources[index] for index in indices)
             join(layer.name, feature_map)
@@ -182,6 +202,16 @@ def _linear(layer: keras.Layer) -> bool:
     )
 
 
+def _has_split_kernel(layer: keras.Layer) -> bool:
+    """Whether no axis of a layer's kernel has all input channels, as of grouped convolutions."""
+    return getattr(layer, "groups", 1) > 1 and not isinstance(layer, layers.DepthwiseConv2D)
+
+
+def _concatenates_channels(layer: keras.Layer) -> bool:
+    """Whether a layer puts the channels of its inputs one behind the other."""
+    return isinstance(layer, layers.Concatenate) and layer.axis in (-1, len(layer.output.shape) - 1)
+
+
 def _map_and_gate(layer: keras.Layer) -> tuple[int, int] | None:
     """Indices of a squeeze-excite product's inputs: the feature map and its (1, 1, channels) gate.
 
@@ -193,7 +223,7 @@ def _map_and_gate(layer: keras.Layer) -> tuple[int, int] | None:
     return areas.index(max(areas)), areas.index(1)
 
 
-def _factors(activations: list[np.ndarray], readers: list[keras.Layer]) -> np.ndarray:
+def _factors(activations: list[np.ndarray], readers: list[_Reader]) -> np.ndarray:
     """The factors of one group, (channels,).
 
     They make the range of each channel and the range of the weights that read it equal, both as
@@ -204,7 +234,12 @@ def _factors(activations: list[np.ndarray], readers: list[keras.Layer]) -> np.nd
       readers: the linear layers that read the tensors.
     """
     activation = np.max([ranges / max(ranges.max(), _TINY) for ranges in activations], 0)
-    weights = [_input_ranges(layer) for layer in readers if type(layer) in _MIXING]
+    channels = len(activation)
+    weights = [
+        _input_ranges(reader.layer)[reader.first : reader.first + channels]
+        for reader in readers
+        if type(reader.layer) in _MIXING
+    ]
     weight = np.max(weights, 0) if weights else np.ones_like(activation)
     usable = (activation > _TINY) & (weight > _TINY)
     # If all readers are depthwise, the ranges of the weights cost nothing, and the activation's
@@ -234,7 +269,10 @@ def _scale_outputs(layer: keras.Layer, factors: np.ndarray) -> None:
     layer.set_weights([kernel * shaped, *(values * factors for values in bias)])
 
 
-def _scale_inputs(layer: keras.Layer, factors: np.ndarray) -> None:
+def _scale_inputs(reader: _Reader, factors: np.ndarray) -> None:
     """Multiplies the weights that read each input channel by factors (channels,)."""
-    kernel, *bias = layer.get_weights()  # the last axis but one of all kernels is the inputs'
-    layer.set_weights([kernel * factors.reshape(-1, 1), *bias])
+    kernel, *bias = reader.layer.get_weights()
+    inputs = kernel.shape[-2]  # of all kernels this axis is the inputs'
+    all_factors = np.ones((inputs, 1))
+    all_factors[reader.first : reader.first + len(factors), 0] = factors
+    reader.layer.set_weights([kernel * all_factors, *bias])

@@ -52,7 +52,7 @@ def noise_by_layer(
       By the layer's name, the mean squared error of the logits divided by their variance, greatest
       first; infinite where a file with this layer in int8 cannot be loaded.
     """
-    calibrated = calibrated.uncorrected  # all of a layer's noise counts
+    calibrated = calibrated.plain  # all of a layer's noise counts
     operators = layer_operators(calibrated)
     all_operators = frozenset().union(*operators.values())
     expected = Runner(calibrated.content).run(images)

@@ -6,24 +6,39 @@ the input. The converter then records the range of the output as that of the inp
 branch that is added to a residual gets the range of the sum, and is therefore quantized more
 coarsely than necessary. Here `calibration` finds the ranges with an interpreter that keeps all
 tensors, and this module writes them into the file and quantizes it. With the converter's ranges,
-the quantized files would compute exactly what the converter's files compute.
+the quantized files would compute exactly what the converter's files compute. After that `rounding`
+and `bias_correction` choose weights and biases that lose less.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import rewrite
 from efficientnet_elite.export.formats import Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
-from . import bias_correction
+from . import bias_correction, rounding
 
 Range = tuple[float, float]  # the least and the greatest value of a tensor
 # The float input is pixel / 128 - 1. With this range the int8 input has scale 1/128 and zero point
 # 0, so that it is pixel - 128: an integer offset, without any rounding.
 INPUT_RANGE: Range = (-1.0, 127 / 128)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a float32 file does with the representative data set, which int8 files shall do, too.
+
+    Attributes:
+      inputs: what `rounding.PositionSample` collected.
+      logits: what `bias_correction.reference` returned.
+    """
+
+    inputs: Mapping[str, rounding.LayerInputs]
+    logits: bias_correction.Reference | None
 
 
 def with_ranges(model: bytes, ranges: Mapping[str, Range]) -> bytes:
@@ -51,7 +66,7 @@ def quantize_file(
     model: bytes,
     form: Format,
     keep_float: Collection[str] = (),
-    expected: bias_correction.Reference | None = None,
+    observed: Observed | None = None,
 ) -> bytes:
     """Quantizes a float32 file that contains the ranges of its activations.
 
@@ -60,7 +75,7 @@ def quantize_file(
       form: int8 or int16x8.
       keep_float: names of the output tensors of operators that stay in float32, between a
         DEQUANTIZE and a QUANTIZE; for int8 only.
-      expected: what the float32 file computes, for `bias_correction`; None for no correction.
+      observed: for weights and biases that keep the layers' outputs; None for the quantizer's own.
 
     Returns:
       The content of the quantized file.
@@ -75,8 +90,9 @@ def quantize_file(
             content = (
                 _int16x8(model) if form.weights == "int16x8" else _int8(model, form, keep_float)
             )
-            if expected is not None:
-                content = bias_correction.corrected(bytes(content), expected)
+            if observed is not None:
+                content = rounding.rounded(bytes(content), model, observed.inputs)
+                content = bias_correction.corrected(content, observed.logits)
             return bytes(deduplicate_readonly_buffers(content))
         except Exception as error:  # the quantizers' errors have no common base class
             reason = " ".join(f"{error} {messages()}".split())

@@ -23,9 +23,9 @@ from efficientnet_elite.export.inspect import DEGENERATE_SCALE
 from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
-from . import bias_correction, convert, post_training
-from .calibration import METHODS, activation_ranges
-from .post_training import Range
+from . import convert, post_training
+from .calibration import METHODS, observe
+from .post_training import Observed, Range
 
 if TYPE_CHECKING:
     import keras
@@ -47,14 +47,13 @@ class CalibratedNetwork:
       ranges_by_method: method of `calibration.METHODS` to tensor's name to range, for the input and
         for each activation.
       operators: names of the tensors that the operators compute, in the order of execution.
-      expected: what the network computes for the representative data set, for `bias_correction`;
-        None for files without this correction.
+      observed: for weights and biases that keep the layers' outputs; None for the quantizer's own.
     """
 
     content: bytes
     ranges_by_method: Mapping[str, Mapping[str, Range]]
     operators: tuple[str, ...]
-    expected: bias_correction.Reference | None = None
+    observed: Observed | None = None
 
     @property
     def ranges(self) -> Mapping[str, Range]:
@@ -62,9 +61,9 @@ class CalibratedNetwork:
         return self.ranges_by_method["minmax"]
 
     @property
-    def uncorrected(self) -> CalibratedNetwork:
-        """The same for files without bias correction."""
-        return replace(self, expected=None)
+    def plain(self) -> CalibratedNetwork:
+        """The same for files with the weights and biases that the quantizer itself chooses."""
+        return replace(self, observed=None)
 
 
 def calibrate(
@@ -91,9 +90,8 @@ def calibrate_file(
     contents = inspect.read(content)
     operators = (contents.tensors[i].name for step in contents.steps for i in step.outputs)
     names = tuple(dict.fromkeys(("minmax", *methods)))
-    ranges = activation_ranges(content, images, names)
-    expected = bias_correction.reference(content, images)
-    return CalibratedNetwork(content, ranges, tuple(operators), expected)
+    ranges, observed = observe(content, images, names)
+    return CalibratedNetwork(content, ranges, tuple(operators), observed)
 
 
 def quantize(
@@ -120,7 +118,7 @@ def quantize(
     """
     all_ranges = {**calibrated.ranges, **(ranges or {})}
     content = post_training.with_ranges(calibrated.content, all_ranges)
-    return post_training.quantize_file(content, form, keep_float, calibrated.expected)
+    return post_training.quantize_file(content, form, keep_float, calibrated.observed)
 
 
 def widen_empty_ranges(ranges: Mapping[str, Range]) -> dict[str, Range]:

@@ -271,8 +271,8 @@ def fine_tuning_trials(best: Quantization, context: Context) -> Trials:
     steps = max(_QAT_EPOCHS * steps_per_epoch, _QAT_MIN_STEPS)
     model, learned = qat.fine_tune(best.model, batches, context.images, steps=steps)
     start = context.calibrate(model)
-    # The rounded network was trained; the float one is no reference for its logits any more.
-    start = replace(start, calibrated=start.calibrated.uncorrected)
+    # The rounded network was trained; the float one is no reference any more.
+    start = replace(start, calibrated=start.calibrated.plain)
     yield "qat", _widened(start, ranges_by_tensor(start.calibrated, learned))
 
 

@@ -33,7 +33,7 @@ def shift(content: bytes, calibrated: quantizer.CalibratedNetwork, images) -> np
 
 @pytest.mark.parametrize("form", [Format("int8", "float32"), INT8])
 def test_the_mean_logits_are_those_of_float32(form, calibrated, images):
-    plain = quantizer.quantize(calibrated.uncorrected, form=form)
+    plain = quantizer.quantize(calibrated.plain, form=form)
     before = np.abs(shift(plain, calibrated, images))
     after = np.abs(shift(quantizer.quantize(calibrated, form=form), calibrated, images))
     assert after.max() < before.max() / 2
@@ -49,12 +49,10 @@ def test_int16x8_is_corrected_too(calibrated, images):
 
 
 def test_only_the_last_bias_changes(calibrated):
-    plain, corrected = (
-        inspect.read(quantizer.quantize(c)) for c in (calibrated.uncorrected, calibrated)
-    )
+    plain, corrected = (inspect.read(quantizer.quantize(c)) for c in (calibrated.plain, calibrated))
     assert plain.tensors == corrected.tensors
     assert plain.steps == corrected.steps
-    sizes = [len(quantizer.quantize(c)) for c in (calibrated.uncorrected, calibrated)]
+    sizes = [len(quantizer.quantize(c)) for c in (calibrated.plain, calibrated)]
     assert abs(sizes[1] - sizes[0]) < 200
 
 
@@ -62,7 +60,7 @@ def test_a_shift_that_int8_did_not_cause_is_taken_away_too(calibrated, images):
     """The reference decides: with a mean moved by one, every logit of the file moves by one."""
     assert calibrated.expected is not None
     moved = bias_correction.Reference(images, calibrated.expected.mean_logits + 1)
-    plain = quantizer.quantize(calibrated.uncorrected, form=Format("int8", "float32"))
+    plain = quantizer.quantize(calibrated.plain, form=Format("int8", "float32"))
     content = bias_correction.corrected(plain, moved)
     np.testing.assert_allclose(shift(content, calibrated, images), 1, atol=0.15)
 
@@ -87,5 +85,5 @@ def test_a_network_without_a_fully_connected_end_stays_as_it_is(images):
 
 def test_a_classifier_in_float_stays_as_it_is(calibrated):
     last = calibrated.operators[-1]
-    files = [quantizer.quantize(c, keep_float=[last]) for c in (calibrated, calibrated.uncorrected)]
+    files = [quantizer.quantize(c, keep_float=[last]) for c in (calibrated, calibrated.plain)]
     assert files[0] == files[1]

@@ -144,4 +144,4 @@ def test_one_pass_gives_what_a_histogram_of_all_values_gives(calibrated, values)
 
 def test_an_unknown_method_is_refused(calibrated, images):
     with pytest.raises(ValueError, match="'octav': choose from minmax, moving_average"):
-        calibration.activation_ranges(calibrated.content, images, ["octav"])
+        calibration.observe(calibrated.content, images, ["octav"])

@@ -194,7 +194,7 @@ def test_a_rounded_layer_is_the_int8_kernel_within_a_step(kind):
     images = (random.integers(0, 256, (16, 8, 8, 3)) / 128 - 1).astype(np.float32)
     twin, calibrated = qat.Twin(model, images), quantizer.calibrate(model, images)
     ranges = remedies.ranges_by_tensor(calibrated, twin.read_back())
-    content = quantizer.quantize(calibrated.uncorrected, ranges=ranges)
+    content = quantizer.quantize(calibrated.plain, ranges=ranges)
     (output,) = inspect.read(content).outputs
     steps = (logits(twin.student, images) - runtime.run(content, images)) / output.scales[0]
     assert np.abs(steps).max() < 1.01

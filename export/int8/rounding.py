@@ -1,0 +1,318 @@
+"""Rounds weights to int8 so that the outputs of each layer change as little as possible.
+
+TFLite's quantizers round each weight to the nearest of 255 steps. What counts is the error of a
+layer's output, though. It depends on how often and how strongly each input is active, and on which
+inputs are active together: the rounding error of one weight can be made good by the others. After
+`PositionSample` has seen the inputs of all layers on the representative data set, `rounded` chooses
+the integers of a quantized file anew:
+
+- Weights are rounded one after the other, and the error of each is spread over those that follow,
+  by the covariance of the inputs (GPTQ, Frantar et al. 2022, arXiv 2210.17323, section 3).
+- The steps of an output channel may be finer than its greatest weight allows. That weight is then
+  clipped, and the others make good for it. A few large weights on inputs that are nearly always
+  zero thus no longer make all others coarse.
+- The bias takes up the mean of what remains.
+
+The file keeps its operators, types and size. Only constants change: weights, their scales, biases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from efficientnet_elite.export import inspect, rewrite
+
+Array = NDArray[np.float64]
+
+# A sample of positions suffices: neighbours see nearly the same, and 200 images give 25,600.
+_POSITIONS = 128  # of an image
+_CLIPS = np.array([1.0, 0.9, 0.8, 0.65, 0.5, 0.35])  # of a channel's greatest weight
+_DAMPING = 0.01  # share of the inputs' mean variance that is added to each, as in the paper
+_BLOCK = 64  # columns after which the errors reach all further ones
+_GREATEST = 127  # TFLite's weights do without -128
+_BIAS_TYPES = {"INT32": np.int32, "INT64": np.int64}
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What the weights of one operator meet on the representative data set.
+
+    Attributes:
+      mean: (groups, size). A convolution has one group, whose size is the number of weights of an
+        output channel; a depthwise convolution has a group for each channel.
+      covariance: (groups, size, size).
+    """
+
+    mean: Array
+    covariance: Array
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """A convolution, depthwise convolution or fully connected layer of a file.
+
+    Attributes:
+      kind: its name in the TFLite schema.
+      step: its tensors' indices.
+      options: ``Conv2DOptionsT``, ``DepthwiseConv2DOptionsT`` or ``FullyConnectedOptionsT``.
+      filter_shape, input_shape, output_shape: shapes of tensors.
+    """
+
+    kind: str
+    step: inspect.Step
+    options: Any
+    filter_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
+    def rows(self, weights: NDArray[Any]) -> NDArray[Any]:
+        """Weights of the filter's shape as (groups, output channels of a group, size)."""
+        if self.kind == "DEPTHWISE_CONV_2D":
+            return weights.reshape(-1, weights.shape[-1]).T[:, None, :]
+        return weights.reshape(1, weights.shape[0], -1)
+
+    def filter(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """The inverse of `rows`."""
+        if self.kind == "DEPTHWISE_CONV_2D":
+            return rows[:, 0, :].T.reshape(self.filter_shape)
+        return rows.reshape(self.filter_shape)
+
+    def patches(self, inputs: NDArray[np.float32], random: np.random.Generator) -> Array:
+        """What the weights meet at some positions of one image, (groups, positions, size)."""
+        if self.kind == "FULLY_CONNECTED":
+            return inputs.reshape(1, -1, self.filter_shape[-1]).astype(np.float64)
+        height, width = self.filter_shape[1:3]
+        windows = self._windows(inputs[0])  # (rows, columns, channels, height, width)
+        count = windows.shape[0] * windows.shape[1]
+        chosen = random.permutation(count)[:_POSITIONS]
+        taken = windows[chosen // windows.shape[1], chosen % windows.shape[1]].astype(np.float64)
+        if self.kind == "DEPTHWISE_CONV_2D":
+            return taken.reshape(len(taken), -1, height * width).swapaxes(0, 1)
+        return taken.transpose(0, 2, 3, 1).reshape(1, len(taken), -1)
+
+    def _windows(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the filter sees at each position: (rows, columns, channels, height, width)."""
+        padding, views = [], []
+        for axis, step, dilation in (
+            (0, self.options.strideH, self.options.dilationHFactor),
+            (1, self.options.strideW, self.options.dilationWFactor),
+        ):
+            reach = (self.filter_shape[1 + axis] - 1) * dilation + 1
+            missing = (self.output_shape[1 + axis] - 1) * step + reach - image.shape[axis]
+            missing = max(missing, 0)  # without padding (VALID) nothing is missing
+            padding.append((missing // 2, missing - missing // 2))
+            views.append((reach, step, dilation))
+        padded = np.pad(image, [*padding, (0, 0)])
+        reaches = tuple(reach for reach, _, _ in views)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, reaches, axis=(0, 1))
+        (_, row, tall), (_, column, wide) = views
+        return windows[::row, ::column, :, ::tall, ::wide]
+
+
+def _operators(model: bytes) -> dict[str, _Operator]:
+    """The operators of a file whose weights can be rounded, by the name of their output."""
+    contents, tree = inspect.read(model), rewrite.tree_of(model)
+    tensors, found = contents.tensors, {}
+    for step, written in zip(contents.steps, tree.subgraphs[0].operators, strict=True):
+        if step.operator not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            continue
+        if len(step.inputs) < 3 or step.inputs[2] < 0:
+            continue
+        source, weights, bias = (tensors[index] for index in step.inputs)
+        output = tensors[step.outputs[0]]
+        channels = source.shape[-1]
+        grouped = step.operator == "CONV_2D" and weights.shape[-1] != channels
+        multiplied = step.operator == "DEPTHWISE_CONV_2D" and weights.shape[-1] != channels
+        if weights.constant and bias.constant and not grouped and not multiplied:
+            found[output.name] = _Operator(
+                step.operator,
+                step,
+                written.builtinOptions,
+                weights.shape,
+                source.shape,
+                output.shape,
+            )
+    return found
+
+
+class PositionSample:
+    """Collects the inputs of all layers of a float32 file, image by image."""
+
+    def __init__(self, model: bytes):
+        """Reads the file's operators."""
+        self._operators = _operators(model)
+        tensors = inspect.read(model).tensors
+        self._source = {
+            name: tensors[operator.step.inputs[0]].name
+            for name, operator in self._operators.items()
+        }
+        self._random = np.random.default_rng(0)
+        self._counts: dict[str, int] = {}
+        self._sums: dict[str, Array] = {}
+        self._products: dict[str, Array] = {}
+
+    def add(self, image: NDArray[np.float32], values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Adds an image (height, width, channels) and the activations that it causes, by name."""
+        for name, operator in self._operators.items():
+            inputs = values.get(self._source[name])
+            if inputs is None:  # only the image itself is not computed by any operator
+                inputs = image[None]
+            patches = operator.patches(inputs, self._random)
+            self._counts[name] = self._counts.get(name, 0) + patches.shape[1]
+            self._sums[name] = self._sums.get(name, 0) + patches.sum(1)
+            product = patches.swapaxes(1, 2) @ patches
+            self._products[name] = self._products.get(name, 0) + product
+
+    def inputs(self) -> dict[str, LayerInputs]:
+        """What was collected, by the name of the operator's output."""
+        found = {}
+        for name, count in self._counts.items():
+            mean = self._sums[name] / count
+            square = mean[:, :, None] * mean[:, None, :]
+            found[name] = LayerInputs(mean, self._products[name] / count - square)
+        return found
+
+
+def rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) -> bytes:
+    """Chooses the integer weights of a quantized file anew.
+
+    Args:
+      model: the content of an int8 or int16x8 file.
+      original: the content of the float32 file that it was made from.
+      inputs: what `PositionSample` collected from `original`.
+
+    Returns:
+      The content of the file with other weights, scales of weights, and biases. Layers that stayed
+      in float, grouped convolutions and layers without a bias keep theirs.
+    """
+    float_tree, float_operators = rewrite.tree_of(original), _operators(original)
+    tree, contents = rewrite.tree_of(model), inspect.read(model)
+    for name, operator in _operators(model).items():
+        known = float_operators.get(name)
+        _, index, bias_index = operator.step.inputs
+        weights, bias = contents.tensors[index], contents.tensors[bias_index]
+        if known is None or weights.type != "INT8" or bias.type not in _BIAS_TYPES:
+            continue
+        wanted, wanted_bias = (
+            rewrite.constant(float_tree, i, np.float32).astype(np.float64)
+            for i in known.step.inputs[1:]
+        )
+        rows = operator.rows(wanted.reshape(operator.filter_shape))
+        groups, channels, _ = rows.shape
+        scales = np.array(weights.scales)
+        shaped = np.broadcast_to(scales, groups * channels).reshape(groups, channels)
+        integers = rewrite.constant(tree, index, np.int8).reshape(operator.filter_shape)
+        taken, finer = _round(
+            rows, shaped, operator.rows(integers), inputs[name], one_scale=len(scales) == 1
+        )
+
+        missed = rows - taken * finer[..., None]
+        mean_error = (missed @ inputs[name].mean[..., None])[..., 0].ravel()
+        input_scale = np.array(bias.scales) / scales
+        all_scales = finer.ravel()[: len(scales)]
+        bias_scales = np.broadcast_to(input_scale * all_scales, len(wanted_bias))
+        steps = np.rint((wanted_bias + mean_error) / bias_scales)
+        limits = np.iinfo(_BIAS_TYPES[bias.type])
+        steps = np.clip(steps, limits.min, limits.max).astype(limits.dtype)
+        rewrite.set_constant(tree, index, operator.filter(taken).astype(np.int8))
+        rewrite.set_constant(tree, bias_index, steps)
+        rewrite.set_scales(tree, index, all_scales)
+        rewrite.set_scales(tree, bias_index, input_scale * all_scales)
+    return rewrite.packed(tree)
+
+
+def _round(
+    weights: Array,
+    scales: Array,
+    nearest: NDArray[np.int8],
+    inputs: LayerInputs,
+    *,
+    one_scale: bool,
+) -> tuple[Array, Array]:
+    """Rounds the weights of an operator.
+
+    Args:
+      weights: (groups, channels, size), what the integers shall stand for.
+      scales: (groups, channels), the quantizer's own.
+      nearest: the quantizer's own integers, like `weights`.
+      inputs: what the weights meet.
+      one_scale: whether all channels have one scale, so that all are clipped alike or not at all.
+
+    Returns:
+      The integers, as floating-point numbers, and the scales. Where nothing is better than the
+      quantizer's own, these are they.
+    """
+    covariance = inputs.covariance
+
+    def loss(integers: Array, scale: Array) -> Array:
+        """Mean squared error of the outputs, (groups, channels)."""
+        missed = integers * scale[..., None] - weights
+        return np.einsum("gcs,gcs->gc", missed @ covariance, missed)
+
+    # The inputs that vary most come first: later ones can still make good for their errors.
+    order = np.argsort(-np.diagonal(covariance, axis1=1, axis2=2), axis=1)
+    sorted_covariance = np.take_along_axis(covariance, order[:, :, None], 1)
+    upper = _compensation(np.take_along_axis(sorted_covariance, order[:, None, :], 2))
+    sorted_weights = np.take_along_axis(weights, order[:, None, :], 2)
+    back = np.argsort(order, axis=1)[:, None, :]
+    candidates = [(nearest.astype(np.float64), scales)]
+    for clip in _CLIPS:
+        integers = _spread(sorted_weights, scales * clip, upper)
+        candidates.append((np.take_along_axis(integers, back, 2), scales * clip))
+    losses = np.stack([loss(*candidate) for candidate in candidates])
+    if one_scale:
+        losses = np.broadcast_to(losses.sum((1, 2), keepdims=True), losses.shape)
+    best = losses.argmin(0)
+    all_integers, all_scales = (np.stack(each) for each in zip(*candidates, strict=True))
+    return (
+        np.take_along_axis(all_integers, best[None, ..., None], 0)[0],
+        np.take_along_axis(all_scales, best[None], 0)[0],
+    )
+
+
+def _compensation(covariance: Array) -> Array:
+    """How the error of each weight is spread: the upper triangular factor of the inverse.
+
+    Args:
+      covariance: (groups, size, size).
+
+    Returns:
+      U, (groups, size, size), with U^T U the inverse of the damped covariance.
+    """
+    size = covariance.shape[-1]
+    mean = np.trace(covariance, axis1=1, axis2=2) / size
+    damping = np.maximum(_DAMPING * mean, np.finfo(np.float64).tiny ** 0.25)
+    damped = covariance + damping[:, None, None] * np.eye(size)
+    return np.linalg.cholesky(np.linalg.inv(damped)).swapaxes(1, 2)
+
+
+def _spread(weights: Array, scales: Array, upper: Array) -> Array:
+    """Rounds weight after weight, and adds the error of each to those that follow.
+
+    Args:
+      weights: (groups, channels, size).
+      scales: (groups, channels).
+      upper: of `_compensation`.
+
+    Returns:
+      Integers between -127 and 127, as floating-point numbers, like `weights`.
+    """
+    remaining, step = weights.copy(), scales[..., None]
+    size = weights.shape[-1]
+    integers = np.empty_like(weights)
+    for first in range(0, size, _BLOCK):
+        last = min(first + _BLOCK, size)
+        errors = np.empty_like(weights[..., first:last])
+        for i in range(first, last):
+            column = remaining[..., i : i + 1]
+            integers[..., i : i + 1] = np.clip(np.rint(column / step), -_GREATEST, _GREATEST)
+            error = (column - integers[..., i : i + 1] * step) / upper[:, None, i : i + 1, i]
+            remaining[..., i:last] -= error * upper[:, None, i, i:last]
+            errors[..., i - first : i - first + 1] = error
+        remaining[..., last:] -= errors @ upper[:, first:last, last:]
+    return integers

@@ -74,14 +74,15 @@ def observe(
     collectors: dict[str, dict[str, Collector]] = {name: {} for name in methods}
     sample = rounding.PositionSample(model)
     progress = tqdm(images, "calibrate", disable=None, leave=False)
-    for image, values in zip(progress, layers.activations(model, images), strict=True):
-        sample.add(image, values)
-        for tensor, value in values.items():
-            extremes = float(value.min()), float(value.max())
-            for method, make in makers.items():
-                if tensor not in collectors[method]:
-                    collectors[method][tensor] = make(len(images))
-                collectors[method][tensor].add(value.ravel(), extremes)
+    with rounding.one_thread():
+        for image, values in zip(progress, layers.activations(model, images), strict=True):
+            sample.add(image, values)
+            for tensor, value in values.items():
+                extremes = float(value.min()), float(value.max())
+                for method, make in makers.items():
+                    if tensor not in collectors[method]:
+                        collectors[method][tensor] = make(len(images))
+                    collectors[method][tensor].add(value.ravel(), extremes)
     pinned = dict.fromkeys(_of_input(inspect.read(model)), INPUT_RANGE)
     ranges = {
         method: {tensor: collector.range() for tensor, collector in by_tensor.items()} | pinned

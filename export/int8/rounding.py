@@ -24,16 +24,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from efficientnet_elite.export import inspect, rewrite
 
 Array = NDArray[np.float64]
 
-# A sample of positions suffices: neighbours see nearly the same, and 200 images give 6,400.
-_POSITIONS = 32  # of an image
+# A sample of positions suffices, as neighbours see nearly the same: 200 images give 6,400.
+_POSITIONS = 64  # of an image
+_EVERY = 2  # of the images gives positions; of a vector all are needed
 _PENDING = 512  # positions that are multiplied at once, which is faster than image by image
-_CLIPS = np.array([1.0, 0.9, 0.8, 0.65, 0.5, 0.35])  # of a channel's greatest weight
+_CLIPS = np.array([1.0, 0.85, 0.7, 0.55, 0.4])  # of a channel's greatest weight
 _DAMPING = 0.01  # share of the inputs' mean variance that is added to each, as in the paper
+_LEAST_DAMPING = 1e-12  # where no input ever changes
 _BLOCK = 64  # columns after which the errors reach all further ones
 _GREATEST = 127  # TFLite's weights do without -128
 _BIAS_TYPES: dict[str, Any] = {"INT32": np.int32, "INT64": np.int64}
@@ -90,6 +93,11 @@ class _Operator:
         if self.kind == "FULLY_CONNECTED":
             return inputs.reshape(1, -1, self.filter_shape[-1])
         height, width = self.filter_shape[1:3]
+        strides = self.options.strideH, self.options.strideW
+        if self.kind == "CONV_2D" and (height, width, *strides) == (1, 1, 1, 1):
+            pixels = inputs.reshape(-1, inputs.shape[-1])
+            chosen = random.choice(len(pixels), min(len(pixels), _POSITIONS), replace=False)
+            return pixels[chosen][None]
         windows = self._windows(inputs[0])  # (rows, columns, channels, height, width)
         count = windows.shape[0] * windows.shape[1]
         chosen = random.choice(count, min(count, _POSITIONS), replace=False)
@@ -155,14 +163,21 @@ class PositionSample:
             for name, operator in self._operators.items()
         }
         self._random = np.random.default_rng(0)
+        self._images = 0
         self._pending: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self._source}
         self._counts = dict.fromkeys(self._source, 0)
         self._sums: dict[str, Array] = {}
         self._products: dict[str, Array] = {}
 
     def add(self, image: NDArray[np.float32], values: Mapping[str, NDArray[np.float32]]) -> None:
-        """Adds an image (height, width, channels) and the activations that it causes, by name."""
+        """Adds an image (height, width, channels) and the activations that it causes, by name.
+
+        Call it in a context of `one_thread`.
+        """
+        self._images += 1
         for name, operator in self._operators.items():
+            if self._images % _EVERY == 0 and operator.kind != "FULLY_CONNECTED":
+                continue
             inputs = values.get(self._source[name])
             if inputs is None:  # only the image itself is not computed by any operator
                 inputs = image[None]
@@ -205,6 +220,11 @@ def rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) ->
       The content of the file with other weights, scales of weights, and biases. Layers that stayed
       in float, grouped convolutions and layers without a bias keep theirs.
     """
+    with one_thread():
+        return _rounded(model, original, inputs)
+
+
+def _rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) -> bytes:
     float_tree, float_operators = rewrite.tree_of(original), _operators(original)
     tree, contents = rewrite.tree_of(model), inspect.read(model)
     for name, operator in _operators(model).items():
@@ -241,6 +261,11 @@ def rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) ->
     return rewrite.packed(tree)
 
 
+def one_thread() -> threadpool_limits:
+    """Context in which linear algebra has one thread: more would wait longer than they compute."""
+    return threadpool_limits(1, "blas")
+
+
 def _round(
     weights: Array,
     scales: Array,
@@ -262,32 +287,59 @@ def _round(
       The integers, as floating-point numbers, and the scales. Where nothing is better than the
       quantizer's own, these are they.
     """
-    covariance = inputs.covariance
-
-    def loss(integers: Array, scale: Array) -> Array:
-        """Mean squared error of the outputs, (groups, channels)."""
-        missed = integers * scale[..., None] - weights
-        return np.einsum("gcs,gcs->gc", missed @ covariance, missed)
-
-    # The inputs that vary most come first: later ones can still make good for their errors.
-    order = np.argsort(-np.diagonal(covariance, axis1=1, axis2=2), axis=1)
-    sorted_covariance = np.take_along_axis(covariance, order[:, :, None], 1)
-    upper = _compensation(np.take_along_axis(sorted_covariance, order[:, None, :], 2))
-    sorted_weights = np.take_along_axis(weights, order[:, None, :], 2)
-    back = np.argsort(order, axis=1)[:, None, :]
-    candidates = [(nearest.astype(np.float64), scales)]
-    for clip in _CLIPS:
-        integers = _spread(sorted_weights, scales * clip, upper)
-        candidates.append((np.take_along_axis(integers, back, 2), scales * clip))
-    losses = np.stack([loss(*candidate) for candidate in candidates])
+    all_scales = np.concatenate([scales[None], _CLIPS[:, None, None] * scales])
+    spread = _spread(weights, all_scales[1:], inputs.covariance)
+    integers = np.concatenate([nearest[None], spread])
+    missed = integers * all_scales[..., None] - weights
+    losses = ((missed @ inputs.covariance) * missed).sum(-1)  # (candidates, groups, channels)
     if one_scale:
         losses = np.broadcast_to(losses.sum((1, 2), keepdims=True), losses.shape)
-    best = losses.argmin(0)
-    all_integers, all_scales = (np.stack(each) for each in zip(*candidates, strict=True))
+    best = losses.argmin(0)[None]
     return (
-        np.take_along_axis(all_integers, best[None, ..., None], 0)[0],
-        np.take_along_axis(all_scales, best[None], 0)[0],
+        np.take_along_axis(integers, best[..., None], 0)[0],
+        np.take_along_axis(all_scales, best, 0)[0],
     )
+
+
+def _spread(weights: Array, scales: Array, covariance: Array) -> Array:
+    """Rounds weight after weight, and adds the error of each to those that follow.
+
+    Args:
+      weights: (groups, channels, size).
+      scales: (candidates, groups, channels).
+      covariance: (groups, size, size), of what the weights meet.
+
+    Returns:
+      Integers between -127 and 127, as floating-point numbers, (candidates, groups, channels,
+      size).
+    """
+    candidates, (groups, channels, size) = len(scales), weights.shape
+    # The inputs that vary most come first: later ones can still make good for their errors.
+    order = np.argsort(-np.diagonal(covariance, axis1=1, axis2=2), axis=1)
+    upper = _compensation(
+        np.take_along_axis(
+            np.take_along_axis(covariance, order[:, :, None], 1), order[:, None, :], 2
+        )
+    )
+    # All candidates at once, a weight's values in one row: (groups, size, candidates * channels).
+    sorted_weights = np.take_along_axis(weights, order[:, None, :], 2).swapaxes(1, 2)
+    remaining = np.tile(sorted_weights, (1, 1, candidates))
+    steps = scales.swapaxes(0, 1).reshape(groups, 1, -1)
+    integers = np.empty_like(remaining)
+    for first in range(0, size, _BLOCK):
+        last = min(first + _BLOCK, size)
+        errors = np.empty((groups, last - first, remaining.shape[-1]))
+        for i in range(first, last):
+            row = remaining[:, i : i + 1]
+            rounded_row = np.clip(np.rint(row / steps), -_GREATEST, _GREATEST)
+            error = (row - rounded_row * steps) / upper[:, i : i + 1, i : i + 1]
+            remaining[:, i + 1 : last] -= upper[:, i, i + 1 : last, None] * error
+            integers[:, i : i + 1] = rounded_row
+            errors[:, i - first : i - first + 1] = error
+        remaining[:, last:] -= upper[:, first:last, last:].swapaxes(1, 2) @ errors
+    back = np.argsort(order, axis=1)[:, :, None]
+    unsorted = np.take_along_axis(integers, back, 1).reshape(groups, size, candidates, channels)
+    return unsorted.transpose(2, 0, 3, 1)
 
 
 def _compensation(covariance: Array) -> Array:
@@ -301,33 +353,6 @@ def _compensation(covariance: Array) -> Array:
     """
     size = covariance.shape[-1]
     mean = np.trace(covariance, axis1=1, axis2=2) / size
-    damping = np.maximum(_DAMPING * mean, np.finfo(np.float64).tiny ** 0.25)
+    damping = np.maximum(_DAMPING * mean, _LEAST_DAMPING)
     damped = covariance + damping[:, None, None] * np.eye(size)
     return np.linalg.cholesky(np.linalg.inv(damped)).swapaxes(1, 2)
-
-
-def _spread(weights: Array, scales: Array, upper: Array) -> Array:
-    """Rounds weight after weight, and adds the error of each to those that follow.
-
-    Args:
-      weights: (groups, channels, size).
-      scales: (groups, channels).
-      upper: of `_compensation`.
-
-    Returns:
-      Integers between -127 and 127, as floating-point numbers, like `weights`.
-    """
-    remaining, step = weights.copy(), scales[..., None]
-    size = weights.shape[-1]
-    integers = np.empty_like(weights)
-    for first in range(0, size, _BLOCK):
-        last = min(first + _BLOCK, size)
-        errors = np.empty_like(weights[..., first:last])
-        for i in range(first, last):
-            column = remaining[..., i : i + 1]
-            integers[..., i : i + 1] = np.clip(np.rint(column / step), -_GREATEST, _GREATEST)
-            error = (column - integers[..., i : i + 1] * step) / upper[:, None, i : i + 1, i]
-            remaining[..., i:last] -= error * upper[:, None, i, i:last]
-            errors[..., i - first : i - first + 1] = error
-        remaining[..., last:] -= errors @ upper[:, first:last, last:]
-    return integers

@@ -228,10 +228,12 @@ def _rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) -
     float_tree, float_operators = rewrite.tree_of(original), _operators(original)
     tree, contents = rewrite.tree_of(model), inspect.read(model)
     for name, operator in _operators(model).items():
-        known = float_operators.get(name)
+        known, seen = float_operators.get(name), inputs.get(name)
         _, index, bias_index = operator.step.inputs
         weights, bias = contents.tensors[index], contents.tensors[bias_index]
-        if known is None or weights.type != "INT8" or bias.type not in _BIAS_TYPES:
+        if known is None or seen is None:
+            continue
+        if weights.type != "INT8" or bias.type not in _BIAS_TYPES:  # it stayed in float
             continue
         wanted, wanted_bias = (
             rewrite.constant(float_tree, i, np.float32).astype(np.float64)
@@ -243,11 +245,11 @@ def _rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) -
         shaped = np.broadcast_to(scales, groups * channels).reshape(groups, channels)
         integers = rewrite.constant(tree, index, np.int8).reshape(operator.filter_shape)
         taken, finer = _round(
-            rows, shaped, operator.rows(integers), inputs[name], one_scale=len(scales) == 1
+            rows, shaped, operator.rows(integers), seen, one_scale=len(scales) == 1
         )
 
         missed = rows - taken * finer[..., None]
-        mean_error = (missed @ inputs[name].mean[..., None])[..., 0].ravel()
+        mean_error = (missed @ seen.mean[..., None])[..., 0].ravel()
         input_scale = np.array(bias.scales) / scales
         all_scales = finer.ravel()[: len(scales)]
         bias_scales = np.broadcast_to(input_scale * all_scales, len(wanted_bias))

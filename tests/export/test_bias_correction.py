@@ -22,7 +22,10 @@ def images() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def calibrated(images) -> quantizer.CalibratedNetwork:
-    return quantizer.calibrate(tiny_tflite.model(), images)
+    """Without the inputs of the layers, so that nothing but the last bias is corrected."""
+    network = quantizer.calibrate(tiny_tflite.model(), images)
+    assert network.observed is not None
+    return replace(network, observed=replace(network.observed, inputs={}))
 
 
 def shift(content: bytes, calibrated: quantizer.CalibratedNetwork, images) -> np.ndarray:
@@ -43,8 +46,9 @@ def test_the_mean_logits_are_those_of_float32(form, calibrated, images):
 
 def test_int16x8_is_corrected_too(calibrated, images):
     form = Format("int16x8")
-    expected = bias_correction.Reference(images, calibrated.expected.mean_logits + 1)
-    content = quantizer.quantize(replace(calibrated, expected=expected), form=form)
+    expected = bias_correction.Reference(images, calibrated.observed.logits.mean_logits + 1)
+    observed = replace(calibrated.observed, logits=expected)
+    content = quantizer.quantize(replace(calibrated, observed=observed), form=form)
     np.testing.assert_allclose(shift(content, calibrated, images), 1, atol=0.01)
 
 
@@ -58,8 +62,7 @@ def test_only_the_last_bias_changes(calibrated):
 
 def test_a_shift_that_int8_did_not_cause_is_taken_away_too(calibrated, images):
     """The reference decides: with a mean moved by one, every logit of the file moves by one."""
-    assert calibrated.expected is not None
-    moved = bias_correction.Reference(images, calibrated.expected.mean_logits + 1)
+    moved = bias_correction.Reference(images, calibrated.observed.logits.mean_logits + 1)
     plain = quantizer.quantize(calibrated.plain, form=Format("int8", "float32"))
     content = bias_correction.corrected(plain, moved)
     np.testing.assert_allclose(shift(content, calibrated, images), 1, atol=0.15)
@@ -67,10 +70,10 @@ def test_a_shift_that_int8_did_not_cause_is_taken_away_too(calibrated, images):
 
 def test_a_softmax_behind_the_classifier_does_not_hide_the_logits(calibrated, images):
     soft = convert.with_output(tiny_tflite.model(), "softmax")
-    expected = quantizer.calibrate(soft, images).expected
-    assert expected is not None and calibrated.expected is not None
+    expected = quantizer.calibrate(soft, images).observed.logits
+    assert expected is not None
     np.testing.assert_allclose(
-        expected.mean_logits, calibrated.expected.mean_logits, rtol=1e-4, atol=1e-4
+        expected.mean_logits, calibrated.observed.logits.mean_logits, rtol=1e-4, atol=1e-4
     )
 
 
@@ -79,7 +82,7 @@ def test_a_network_without_a_fully_connected_end_stays_as_it_is(images):
     maps = keras.layers.Conv2D(4, 3, strides=4)(image)
     model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(maps))
     calibrated = quantizer.calibrate(model, images)
-    assert calibrated.expected is None
+    assert calibrated.observed.logits is None
     assert quantizer.quantize(calibrated) == convert.to_tflite(model, calibration=images)
 
 

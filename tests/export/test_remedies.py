@@ -155,10 +155,28 @@ def test_equalisation_undoes_a_rescaling_and_saves_int8():
     expected = logits(model, images)
 
     def noise(each: keras.Model) -> float:
-        content = quantizer.quantize(quantizer.calibrate(each, images))
+        content = quantizer.quantize(quantizer.calibrate(each, images).plain)
         return float(np.square(runtime.run(content, images) - expected).mean() / expected.var())
 
     assert noise(equalization.equalize(model, images)) < 0.05 < 0.3 < noise(model)
+
+
+def test_factors_reach_through_a_concatenation():
+    """A classifier that reads several stages: each part of its inputs has factors of its own."""
+    image = keras.Input((SIDE, SIDE, 3))
+    first = layers.Conv2D(4, 3, strides=2, activation="relu", name="first")(image)
+    second = layers.Conv2D(6, 3, strides=2, activation="relu", name="second")(first)
+    pooled = [layers.GlobalAveragePooling2D()(x) for x in (second, first)]
+    logits_ = layers.Dense(3, name="predictions")(layers.Concatenate()(pooled))
+    model = keras.Model(image, logits_)
+    for name, scales in (("first", np.logspace(-1, 1, 4)), ("second", np.logspace(1, -1, 6))):
+        kernel, bias = model.get_layer(name).get_weights()
+        model.get_layer(name).set_weights([kernel * scales, bias + 0.1 * scales])
+    images = (np.random.default_rng(0).integers(0, 256, (20, SIDE, SIDE, 3)) / 128 - 1).astype("f")
+    equal = equalization.equalize(model, images)
+    assert_same_function(model, equal, images)
+    for name in ("first", "second"):
+        assert unevenness(equal, name, images) < 0.7 * unevenness(model, name, images)
 
 
 def test_dead_channels_do_no_harm():
@@ -252,8 +270,8 @@ def test_fine_tuning_lowers_the_noise_of_int8():
     expected = logits(model, images)
     stream = repeat(images)
     tuned, learned = qat.fine_tune(model, stream, images, steps=40)
-    plain = quantizer.quantize(quantizer.calibrate(model, images))
-    calibrated = quantizer.calibrate(tuned, images)
+    plain = quantizer.quantize(quantizer.calibrate(model, images).plain)
+    calibrated = quantizer.calibrate(tuned, images).plain
     better = quantizer.quantize(calibrated, ranges=remedies.ranges_by_tensor(calibrated, learned))
 
     def divergence(content: bytes) -> float:

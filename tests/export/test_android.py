@@ -15,7 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats, rewrite
 from efficientnet_elite.export.int8 import convert
-from efficientnet_elite.export.packages import android, packages
+from efficientnet_elite.export.packages import android_metadata, packages
 from efficientnet_elite.export.runtimes import runtime, verify
 from tests.support import tiny_tflite
 
@@ -24,7 +24,7 @@ TAKEN = pytest.mark.parametrize("form", [formats.FLOAT32, tiny_tflite.UINT8], id
 
 
 def with_metadata(form: formats.Format) -> bytes:
-    return android.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=LABELS)
+    return android_metadata.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=LABELS)
 
 
 def images() -> np.ndarray:
@@ -78,12 +78,14 @@ def test_the_metadata_names_what_goes_in_and_out(form):
 
 def test_adding_twice_is_adding_once():
     once = with_metadata(tiny_tflite.UINT8)
-    assert android.with_metadata(once, name="tiny", labels=LABELS) == once
+    assert android_metadata.with_metadata(once, name="tiny", labels=LABELS) == once
 
 
 def test_other_labels_replace_the_earlier_ones():
     labels = [f"Zahl {index}" for index in range(10)]
-    again = android.with_metadata(with_metadata(formats.FLOAT32), name="tiny", labels=labels)
+    again = android_metadata.with_metadata(
+        with_metadata(formats.FLOAT32), name="tiny", labels=labels
+    )
     with zipfile.ZipFile(io.BytesIO(again)) as archive:
         assert archive.read("labels.txt").decode().splitlines() == labels
 
@@ -97,7 +99,7 @@ def test_other_labels_replace_the_earlier_ones():
 )
 def test_what_mediapipe_could_not_use_is_refused(form, labels, message):
     with pytest.raises(UserError, match=message):
-        android.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=labels)
+        android_metadata.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=labels)
 
 
 def test_the_package_of_a_file(tmp_path):
@@ -117,7 +119,7 @@ def test_the_package_of_a_file(tmp_path):
     }
     content = (made.folder / "tiny.tflite").read_bytes()
     network = rewrite.with_probabilities(tiny_tflite.converted()[tiny_tflite.UINT8], 1.0)
-    assert content == android.with_metadata(network, name="tiny", labels=LABELS)
+    assert content == android_metadata.with_metadata(network, name="tiny", labels=LABELS)
     assert made.model_bytes == len(content)
     for path in made.folder.glob("*.kt"):
         assert "tiny.tflite" in path.read_text()

@@ -18,7 +18,7 @@ from efficientnet_elite.export.confidence import Confidence
 from efficientnet_elite.export.packages import android
 from efficientnet_elite.export.packages.names import identifier
 from efficientnet_elite.export.pixel_rule import ELITE, PixelRule
-from tests.support import kotlin_programs, tiny_masks, tiny_tflite
+from tests.support import kotlin_programs, tiny_grey, tiny_masks, tiny_tflite
 
 pytestmark = [pytest.mark.slow, kotlin_programs.needs_kotlin]
 
@@ -61,6 +61,7 @@ PACKAGES = {
         Packaged("bytes", tiny_tflite, tiny_tflite.UINT8, "litert2"),
         Packaged("floats", tiny_tflite, formats.FLOAT32, "litert1", IMAGENET),
         Packaged("masks", tiny_masks, tiny_masks.UINT8, "litert1"),
+        Packaged("grey", tiny_grey, formats.FLOAT32, "litert2"),
         Packaged("planes", tiny_masks, formats.FLOAT32, "litert2"),
     )
 }
@@ -176,6 +177,15 @@ def test_floats_are_those_of_the_pixel_rule(folder):
     assert line == taken.astype("=f4").tobytes().hex() + "\tdigit 2 100 %"
 
 
+def test_grey_networks_take_the_brightness(folder):
+    upright = photo(np.random.default_rng(4), 50, 81)
+    _, line = run(folder, "grey", gives(np.array([0.0, 1.0])), frame(upright, 0, 3))
+    numbers, answer = line.split("\t")
+    brightness = square(upright, channels=1) / np.float32(128) - 1
+    np.testing.assert_array_equal(np.array(numbers.split(), np.float32), brightness.reshape(-1))
+    assert answer == "bright 100 %"
+
+
 @pytest.mark.parametrize("name", ["masks", "planes"])
 def test_each_pixel_gets_the_class_with_the_greatest_logit(folder, name):
     logits = np.zeros((SIDE, SIDE, 3))
@@ -206,4 +216,5 @@ def test_the_golden_files_hold_the_networks_outputs(folder):
         masks = packaged.network is tiny_masks
         elements = len(packaged.network.LABELS) * (SIDE * SIDE if masks else 1)
         assert images == 3 and tolerance > 0
-        assert len(content) == 8 + images * (3 * SIDE * SIDE + 4 * elements)
+        channels = 1 if packaged.network is tiny_grey else 3
+        assert len(content) == 8 + images * (channels * SIDE * SIDE + 4 * elements)

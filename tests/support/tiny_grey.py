@@ -24,6 +24,7 @@ SPEC = ArchSpec(
 @functools.cache
 def converted() -> dict[formats.Format, bytes]:
     """The float32 file."""
-    images = np.random.default_rng(0).uniform(-1, 1, (8, SIDE, SIDE, 1)).astype(np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, SIDE, SIDE, 1))
+    images = (pixels / 128 - 1).astype(np.float32)
     (content,) = convert.to_tflite_formats(build(SPEC), images, [formats.FLOAT32])
     return {formats.FLOAT32: content}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -163,6 +164,9 @@ def test_no_placeholder_is_left_and_all_versions_are_pinned(tmp_path, form):
         assert "latest" not in text and '+")' not in text, path
     used = set(re.findall(r'mplementation"?\("([\w.:-]+)"\)', "".join(texts.values())))
     assert len(used) == 11 and all(re.search(r":\d+\.\d+(\.\d+)?$", each) for each in used)
+    manifest = ElementTree.fromstring(texts[folder / "app/src/main/AndroidManifest.xml"])
+    (permission,) = (each.attrib.values() for each in manifest.iter("uses-permission"))
+    assert list(permission) == ["android.permission.CAMERA"]
     build = texts[folder / "network/build.gradle.kts"]
     assert 'namespace = "elite.net_tiny_1"' in build
     readme = texts[folder / "README.md"]

@@ -5,10 +5,10 @@ package androidx.test.platform.app
 import android.content.Context
 
 /** Stands for android.app.Instrumentation. */
-interface Instrumentation {
-    val context: Context // public Context getContext(): that of the tests
-    val targetContext: Context // public Context getTargetContext(): that of the app
-}
+class Instrumentation(
+    val context: Context, // public Context getContext(): that of the tests
+    val targetContext: Context, // public Context getTargetContext(): that of the app
+)
 
 class InstrumentationRegistry {
     companion object {

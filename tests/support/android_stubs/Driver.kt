@@ -7,7 +7,9 @@
 //   f width height rotation pad pixels   a frame of CameraX with `pad` more pixels in its rows
 //                                        than its width; the input of the network, then its answer
 //   p width height rotation side channels crop pixels   Preprocessing; the square
-//   o count values                       what the network gives from now on
+//   o count values                       what the network gives in one run more; the last one
+//                                        again from then on
+//   g                                    runs GoldenTest; its assets are in the second argument
 package elite.net_name
 
 import android.content.Context
@@ -15,6 +17,8 @@ import android.content.res.AssetManager
 import android.graphics.Bitmap
 import androidx.camera.core.ImageInfo
 import androidx.camera.core.ImageProxy
+import androidx.test.platform.app.Instrumentation
+import androidx.test.platform.app.InstrumentationRegistry
 import elite.fake.FakeNetwork
 import java.io.DataInputStream
 import java.io.File
@@ -72,8 +76,14 @@ fun main(arguments: Array<String>) {
                     println("passed")
                 }
                 'o'.code -> {
-                    FakeNetwork.output = FloatArray(commands.readInt()) { commands.readFloat() }
-                    println(FakeNetwork.output.size)
+                    FakeNetwork.outputs += FloatArray(commands.readInt()) { commands.readFloat() }
+                    println(FakeNetwork.outputs.size)
+                }
+                'g'.code -> {
+                    val (app, tests) = arguments.map { Files(File(it)) }
+                    InstrumentationRegistry.registered = Instrumentation(tests, app)
+                    GoldenTest().outputsAreThoseOfTheExport()
+                    println("passed")
                 }
                 'b'.code -> {
                     val (width, height) = commands.readInt() to commands.readInt()

@@ -1,11 +1,13 @@
 package elite.fake
 
-/** What the runtimes of these stubs compute: they keep what they are given, and give `output`. */
+/** What the runtimes of these stubs compute: they keep what they are given, and give `outputs`. */
 object FakeNetwork {
     /** The bytes or the floats of the last input; the other one is null. */
     var bytes: ByteArray? = null
     var floats: FloatArray? = null
 
-    /** The elements of the output: numbers, or the values of unsigned bytes. */
-    var output = FloatArray(0)
+    /** One for each run, and the last one again: numbers, or the values of unsigned bytes. */
+    val outputs = ArrayDeque<FloatArray>()
+
+    fun output(): FloatArray = if (outputs.size > 1) outputs.removeFirst() else outputs.first()
 }

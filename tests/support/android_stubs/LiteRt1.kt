@@ -28,7 +28,7 @@ class Interpreter(byteBuffer: ByteBuffer, options: Options) : AutoCloseable {
         val given = ByteArray(input.remaining())
         input.duplicate().get(given)
         FakeNetwork.bytes = given
-        val elements = FakeNetwork.output
+        val elements = FakeNetwork.output()
         if (output.remaining() == elements.size) {
             for (element in elements) output.put(element.toInt().toByte())
         } else {

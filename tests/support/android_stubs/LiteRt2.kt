@@ -23,12 +23,13 @@ class TensorBuffer internal constructor() : AutoCloseable {
 
     fun readInt8(): ByteArray { // fun readInt8(): ByteArray
         check(!closed)
-        return ByteArray(FakeNetwork.output.size) { FakeNetwork.output[it].toInt().toByte() }
+        val output = FakeNetwork.output()
+        return ByteArray(output.size) { output[it].toInt().toByte() }
     }
 
     fun readFloat(): FloatArray { // fun readFloat(): FloatArray
         check(!closed)
-        return FakeNetwork.output.clone()
+        return FakeNetwork.output().clone()
     }
 
     override fun close() { // override final fun close(), of JniHandle

@@ -23,7 +23,7 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.export import classifier as classifiers
 from efficientnet_elite.export.confidence import calibrated
-from efficientnet_elite.export.packages import android
+from efficientnet_elite.export.packages import android_metadata
 from efficientnet_elite.export.pixel_rule import PixelRule
 from efficientnet_elite.export.runtimes import runtime
 from tests.support.exporting import digits
@@ -206,7 +206,7 @@ def test_a_file_alone_must_say_what_it_takes(exported, images, tmp_path, capsys)
     names = [f"digit {number}" for number in range(10)]
     content = (exported / f"{NAME}.int8.uint8.tflite").read_bytes()
     alone = tmp_path / "described.tflite"
-    alone.write_bytes(android.with_metadata(content, name="net", labels=names))
+    alone.write_bytes(android_metadata.with_metadata(content, name="net", labels=names))
     model = classifiers.load(alone)
     assert model.labels == tuple(names)
     square = classifiers.load(exported / f"{NAME}.int8.uint8.tflite").square(image.read_bytes())

@@ -149,11 +149,10 @@ def of_model(model: bytes, folder: Path) -> Golden:
 
     Args:
       model: content of an int8 .tflite file with a square image as input, pixel - 128.
-      folder: folder of the export. Its ``predictions.npz`` gives test images; without it, or where
-        the network's input is larger than the images there, they are made up.
+      folder: folder of the export, see `images_for`.
     """
     contents = inspect.read(model)
-    images = _images(folder, inspect.image_shape(contents))
+    images = images_for(folder, inspect.image_shape(contents))
     pixels = (images.astype(np.int16) - 128).astype(np.int8)
     if tflm.available():
         outputs = tflm.outputs(model, pixels)
@@ -163,8 +162,15 @@ def of_model(model: bytes, folder: Path) -> Golden:
     return Golden(images, outputs, "LiteRT's reference kernels", _LITERT_STEPS)
 
 
-def _images(folder: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    stored = predictions.read(folder)
+def images_for(folder: Path | None, shape: tuple[int, int, int]) -> np.ndarray:
+    """Images for a network: (`IMAGES` at most, side, side, channels) uint8.
+
+    Args:
+      folder: folder of the export. Its ``predictions.npz`` gives test images; without it, or where
+        the images there have another shape, they are made up.
+      shape: height, width and channels of the network's input.
+    """
+    stored = None if folder is None else predictions.read(folder)
     if stored is not None and stored.copies.shape[1:] == shape:
         of_test = [stored.part[row] == "test" for row in stored.shown]
         if any(of_test):

@@ -201,6 +201,7 @@ def write_android(source: Source) -> Package:
         name=source.name,
         labels=source.labels,
         out_dir=source.folder,
+        export=source.export,
         crop_fraction=source.crop_fraction,
         rule=_rule(source),
         confidence=source.confidence,

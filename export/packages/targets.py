@@ -125,7 +125,7 @@ TARGETS = registry.table(
     ),
     Target(
         "android",
-        "a .tflite file with metadata, and Kotlin code that uses it",
+        "a Gradle project: the network as a Kotlin library, and an app with a camera",
         Format("int8", "uint8"),
         f"{_PACKAGES}:write_android",
     ),

@@ -20,7 +20,7 @@ import numpy as np
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, metadata
-from efficientnet_elite.export.packages import android
+from efficientnet_elite.export.packages import android_metadata
 from efficientnet_elite.export.pixel_rule import ELITE, PixelRule
 
 REFERENCE_KERNELS = "reference kernels"
@@ -265,10 +265,10 @@ def described(model: bytes, rule: PixelRule) -> bytes:
     """A model with the metadata that MediaPipe needs, with numbers as the names of the classes.
 
     Raises:
-      UserError: MediaPipe could not use the model, see `android.with_metadata`.
+      UserError: MediaPipe could not use the model, see `android_metadata.with_metadata`.
     """
     labels = [str(index) for index in range(inspect.read(model).outputs[0].shape[-1])]
-    return android.with_metadata(model, name="model", labels=labels, rule=rule)
+    return android_metadata.with_metadata(model, name="model", labels=labels, rule=rule)
 
 
 def _classifier(tasks: Any, base: Any) -> Any:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import struct
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,7 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats, rewrite
 from efficientnet_elite.export.int8 import convert
-from efficientnet_elite.export.packages import android, packages
+from efficientnet_elite.export.packages import android, android_metadata, packages
 from efficientnet_elite.export.runtimes import runtime, verify
 from tests.support import tiny_tflite
 
@@ -24,7 +28,7 @@ TAKEN = pytest.mark.parametrize("form", [formats.FLOAT32, tiny_tflite.UINT8], id
 
 
 def with_metadata(form: formats.Format) -> bytes:
-    return android.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=LABELS)
+    return android_metadata.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=LABELS)
 
 
 def images() -> np.ndarray:
@@ -78,12 +82,14 @@ def test_the_metadata_names_what_goes_in_and_out(form):
 
 def test_adding_twice_is_adding_once():
     once = with_metadata(tiny_tflite.UINT8)
-    assert android.with_metadata(once, name="tiny", labels=LABELS) == once
+    assert android_metadata.with_metadata(once, name="tiny", labels=LABELS) == once
 
 
 def test_other_labels_replace_the_earlier_ones():
     labels = [f"Zahl {index}" for index in range(10)]
-    again = android.with_metadata(with_metadata(formats.FLOAT32), name="tiny", labels=labels)
+    again = android_metadata.with_metadata(
+        with_metadata(formats.FLOAT32), name="tiny", labels=labels
+    )
     with zipfile.ZipFile(io.BytesIO(again)) as archive:
         assert archive.read("labels.txt").decode().splitlines() == labels
 
@@ -97,7 +103,7 @@ def test_other_labels_replace_the_earlier_ones():
 )
 def test_what_mediapipe_could_not_use_is_refused(form, labels, message):
     with pytest.raises(UserError, match=message):
-        android.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=labels)
+        android_metadata.with_metadata(tiny_tflite.converted()[form], name="tiny", labels=labels)
 
 
 def test_the_package_of_a_file(tmp_path):
@@ -111,17 +117,81 @@ def test_the_package_of_a_file(tmp_path):
     assert "87.5% of the shorter side" in (made.folder / "README.md").read_text()
     assert made.name == "tiny"
     assert made.folder == tmp_path / "android"
-    assert {path.name for path in made.folder.iterdir()} == {
-        *("tiny.tflite", "labels.txt", "README.md"),
-        *("LiteRtClassifier.kt", "MediaPipeClassifier.kt"),
+    paths = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*.*")}
+    sources = "network/src/main"
+    assert paths == {
+        *("README.md", "settings.gradle.kts", "build.gradle.kts", "gradle.properties"),
+        *("app/build.gradle.kts", "app/src/main/AndroidManifest.xml"),
+        *("app/src/main/kotlin/MainActivity.kt", "network/build.gradle.kts"),
+        *(f"{sources}/assets/net_tiny/{name}" for name in ("tiny.tflite", "labels.txt")),
+        *(
+            f"{sources}/kotlin/{name}.kt"
+            for name in ("LiteRtClassifier", "Network", "Preprocessing", "Squares", "Tensors")
+        ),
+        *(f"network/src/{runtime}/kotlin/Runner.kt" for runtime in ("litert1", "litert2")),
+        *("network/src/test/kotlin/PreprocessingTest.kt", "mediapipe/MediaPipeClassifier.kt"),
+        "network/src/test/resources/preprocessing.bin",
+        *(
+            "network/src/androidTest/kotlin/GoldenTest.kt",
+            "network/src/androidTest/assets/golden.bin",
+        ),
     }
-    content = (made.folder / "tiny.tflite").read_bytes()
+    content = (made.folder / sources / "assets/net_tiny/tiny.tflite").read_bytes()
     network = rewrite.with_probabilities(tiny_tflite.converted()[tiny_tflite.UINT8], 1.0)
-    assert content == android.with_metadata(network, name="tiny", labels=LABELS)
+    assert content == android_metadata.with_metadata(network, name="tiny", labels=LABELS)
     assert made.model_bytes == len(content)
-    for path in made.folder.glob("*.kt"):
-        assert "tiny.tflite" in path.read_text()
-        assert path.read_text().count("{") == path.read_text().count("}")
+
+
+def package(tmp_path, form: formats.Format, **given) -> Path:
+    folder = tmp_path / "package"
+    network = {"name": "Tiny-1", "labels": LABELS, "out_dir": folder, **given}
+    android.write_android_package(tiny_tflite.converted()[form], **network)
+    return folder
+
+
+@TAKEN
+def test_no_placeholder_is_left_and_all_versions_are_pinned(tmp_path, form):
+    folder = package(tmp_path, form)
+    texts = {
+        path: path.read_text()
+        for path in folder.rglob("*.*")
+        if path.suffix in (".kt", ".kts", ".md", ".xml", ".properties")
+    }
+    assert len(texts) == 18
+    for path, text in texts.items():
+        assert "net_name" not in text, path
+        assert path.suffix == ".kt" or "$" not in text, path
+        assert "latest" not in text and '+")' not in text, path
+    used = set(re.findall(r'mplementation"?\("([\w.:-]+)"\)', "".join(texts.values())))
+    assert len(used) == 11 and all(re.search(r":\d+\.\d+(\.\d+)?$", each) for each in used)
+    manifest = ElementTree.fromstring(texts[folder / "app/src/main/AndroidManifest.xml"])
+    (permission,) = (each.attrib.values() for each in manifest.iter("uses-permission"))
+    assert list(permission) == ["android.permission.CAMERA"]
+    build = texts[folder / "network/build.gradle.kts"]
+    assert 'namespace = "elite.net_tiny_1"' in build
+    readme = texts[folder / "README.md"]
+    named = re.findall(r"`(com[\w.]+:[\w-]+:[\w.]+)`", readme)
+    assert len(named) == 2 and all(f'("{each}")' in build for each in named)
+    assert "minSdk = 24" in build and "minSdk 24, compileSdk 37" in readme
+    (plugin,) = set(re.findall(r'version "(.*)"', texts[folder / "build.gradle.kts"]))
+    assert f"Android Gradle plugin {plugin}." in readme
+
+
+@TAKEN
+def test_golden_outputs_are_those_of_the_file(tmp_path, form):
+    folder = package(tmp_path, form)
+    content = (folder / "network/src/main/assets/net_tiny_1/Tiny-1.tflite").read_bytes()
+    data = (folder / "network/src/androidTest/assets/golden.bin").read_bytes()
+    count, tolerance = struct.unpack_from(">if", data)
+    side = tiny_tflite.SIDE
+    row = np.dtype([("pixels", np.uint8, (side, side, 3)), ("outputs", ">f4", 10)])
+    rows = np.frombuffer(data, row, offset=8)
+    assert count == len(rows) == 3
+    expected = runtime.run(content, tiny_tflite.normalised(rows["pixels"]))
+    np.testing.assert_array_equal(rows["outputs"], expected)
+    np.testing.assert_allclose(expected.sum(-1), 1, rtol=1e-5)
+    assert len({tuple(each) for each in expected.tolist()}) == 3
+    assert tolerance == pytest.approx(0.05 if form == tiny_tflite.UINT8 else 0.001)
 
 
 def test_a_package_names_the_pretrained_weights(tmp_path):

@@ -301,15 +301,16 @@ def test_the_android_package(export, tmp_path, form, head):
     """Its file gives the probabilities; the Kotlin classes only compare them."""
     exported = export(form, head)
     folder = packages.of_file(exported.model, "android", out_dir=tmp_path / "app").folder
-    inside = classifiers.in_this_process(prediction.load(folder / "tiny.tflite"))
+    model = folder / "network/src/main/assets/net_tiny/tiny.tflite"
+    inside = classifiers.in_this_process(prediction.load(model))
     scores = inside.probabilities(pictures())
     sure = scores.max(-1)
     names = np.where(sure < exported.threshold, UNKNOWN, np.array(LABELS)[scores.argmax(-1)])
     exported.check(list(zip(names.tolist(), sure.tolist(), strict=True)))
-    for kind, unknown in (("LiteRt", len(LABELS)), ("MediaPipe", '"unknown"')):
-        text = (folder / f"{kind}Classifier.kt").read_text()
-        assert f"const val UNKNOWN = {unknown}\n" in text
-        assert f"const val THRESHOLD = {np.float32(exported.threshold)!s}f\n" in text
+    text = (folder / "network/src/main/kotlin/Network.kt").read_text()
+    assert f"const val CLASSES = {len(LABELS)}\n" in text
+    assert 'const val UNKNOWN = "unknown"\n' in text
+    assert f"const val THRESHOLD = {np.float32(exported.threshold)!s}f\n" in text
 
 
 # In a process of its own: MediaPipe and TensorFlow bring their own copies of the same libraries.
@@ -342,7 +343,10 @@ def test_mediapipes_own_threshold_finds_the_unknown_ones(export, tmp_path):
         exported = export(form, head)
         app = tmp_path / str(number)
         packages.of_file(exported.model, "android", out_dir=app)
-        arguments += [str(app / "tiny.tflite"), str(exported.threshold)]
+        arguments += [
+            str(app / "network/src/main/assets/net_tiny/tiny.tflite"),
+            str(exported.threshold),
+        ]
     done = subprocess.run(
         [sys.executable, "-c", MEDIAPIPE, *arguments], capture_output=True, check=True
     )

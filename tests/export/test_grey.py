@@ -152,13 +152,15 @@ def test_the_c_package_computes_what_litert_does(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_android_package_computes_brightness(trained, tmp_path):
+def test_the_android_package_takes_one_channel(trained, tmp_path):
     _, folder = trained
     model = folder / f"{folder.name}.float32.tflite"
     android = tmp_path / "android"
     packages.of_file(model, "android", out_dir=android)
-    assert not (android / "MediaPipeClassifier.kt").exists()
-    assert "channel in 0 until 1" in (android / "LiteRtClassifier.kt").read_text()
+    assert not (android / "mediapipe").exists()
+    assert "MediaPipe" not in (android / "README.md").read_text()
+    network = (android / "network/src/main/kotlin/Network.kt").read_text()
+    assert "const val CHANNELS = 1\n" in network
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")

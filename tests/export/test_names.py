@@ -73,9 +73,10 @@ def test_a_package_of_a_file_of_an_odd_name(tmp_path):
     (tmp_path / "labels.txt").write_bytes("\ufeffdark\nbright\n\n".encode())
     made = packages.of_file(model, "android")
     name = names.plain(beside.network_name(model))
-    assert (made.folder / f"{name}.tflite").is_file()
-    assert f'openFd("{name}.tflite")' in (made.folder / "LiteRtClassifier.kt").read_text()
-    assert listing.read_labels(made.folder / "labels.txt") == ["dark", "bright"]
+    sources, net = made.folder / "network/src/main", names.identifier(name)
+    assert (sources / f"assets/{net}/{name}.tflite").is_file()
+    assert f'FILE = "{net}/{name}.tflite"' in (sources / "kotlin/Network.kt").read_text()
+    assert listing.read_labels(sources / f"assets/{net}/labels.txt") == ["dark", "bright"]
     (tmp_path / "labels.txt").write_text("dark\n\nbright\n")
     with pytest.raises(UserError, match="has a blank line between others"):
         packages.of_file(model, "android")

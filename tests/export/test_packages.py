@@ -134,7 +134,8 @@ def test_packages_of_a_champion(searched, tmp_path, capsys):
 
     again = package("android")
     assert set(again) - set(exported) == {f"{champion}.int8.uint8.tflite"}
-    (image,) = inspect.read((folder / "android" / f"{champion}.tflite").read_bytes()).inputs
+    (packaged,) = (folder / "android").rglob(f"{champion}.tflite")
+    (image,) = inspect.read(packaged.read_bytes()).inputs
     assert image.type == "UINT8"
     assert package("web") == again
     assert (folder / "web" / f"{champion}.int8.tflite").read_bytes() == model

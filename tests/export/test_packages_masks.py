@@ -112,16 +112,13 @@ def test_the_android_package_is_a_segmenters(tmp_path, form):
     model = model_file(tmp_path / "models", form)
     folder = tmp_path / "package"
     android.write_android_package(model.read_bytes(), name="tiny", labels=LABELS, out_dir=folder)
-    assert {path.name for path in folder.iterdir()} == {
-        *("tiny.tflite", "labels.txt", "README.md"),
-        *("LiteRtSegmenter.kt", "MediaPipeSegmenter.kt"),
-    }
-    text = "".join(path.read_text() for path in folder.iterdir() if path.suffix != ".tflite")
-    assert "$" not in text
-    assert text.count("{") == text.count("}")
+    kotlin = {path.name: path.read_text() for path in folder.rglob("*.kt")}
+    assert {"LiteRtSegmenter.kt", "MediaPipeSegmenter.kt", "Network.kt"} <= kotlin.keys()
+    text = "".join([*kotlin.values(), (folder / "README.md").read_text()])
     assert not re.search("classif", text, re.IGNORECASE)
+    assert "const val OUTPUT_ELEMENTS = SIDE * SIDE * CLASSES\n" in text
     images = tiny_masks.scenes()[0]
-    content = (folder / "tiny.tflite").read_bytes()
+    content = (folder / "network/src/main/assets/net_tiny/tiny.tflite").read_bytes()
     np.testing.assert_array_equal(
         runtime.run(content, images), runtime.run(model.read_bytes(), images)
     )
@@ -134,7 +131,13 @@ def test_mediapipe_gives_the_mask_of_python(tmp_path):
     image = tiny_masks.scenes()[0][0]
     np.save(tmp_path / "pixels.npy", np.rint((image + 1) * 128).astype(np.uint8))
     done = subprocess.run(
-        [sys.executable, "-c", SEGMENT, folder / "tiny.tflite", tmp_path / "pixels.npy"],
+        [
+            sys.executable,
+            "-c",
+            SEGMENT,
+            folder / "network/src/main/assets/net_tiny/tiny.tflite",
+            tmp_path / "pixels.npy",
+        ],
         capture_output=True,
         check=True,
     )

@@ -21,7 +21,7 @@ import tensorflow as tf
 from keras import layers
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from efficientnet_elite.export.packages import android
+from efficientnet_elite.export.packages import android_metadata
 from efficientnet_elite.export.pixel_rule import PixelRule
 
 SIDE = 32
@@ -101,7 +101,7 @@ def converted(model, rule: str = "01", weights: str = "", io: str = "", brightes
 def files() -> dict[str, bytes]:
     """Name to content."""
     plain = converted(network("01"))
-    described = android.with_metadata(
+    described = android_metadata.with_metadata(
         converted(network("01", "softmax")), name="bright", labels=LABELS,
         rule=PixelRule.normalising([0.0], [255.0]),
     )  # fmt: skip

@@ -1,0 +1,63 @@
+// The classifier with MediaPipe Tasks in place of LiteRT. Copy this file to
+// network/src/main/kotlin and add to the dependencies in network/build.gradle.kts:
+// implementation("com.google.mediapipe:tasks-vision:1.0.0")
+package elite.net_name
+
+import android.content.Context
+import android.graphics.Bitmap
+import androidx.camera.core.ImageProxy
+import com.google.mediapipe.framework.image.BitmapImageBuilder
+import com.google.mediapipe.tasks.core.BaseOptions
+import com.google.mediapipe.tasks.vision.imageclassifier.ImageClassifier
+
+/** Says what an image shows. Calls from several threads wait for each other. */
+class MediaPipeClassifier(context: Context) : AutoCloseable {
+    private val classifier = ImageClassifier.createFromOptions(
+        context,
+        ImageClassifier.ImageClassifierOptions.builder()
+            .setBaseOptions(BaseOptions.builder().setModelAssetPath(Network.FILE).build())
+            .setMaxResults(1)
+            .build())
+    private val squares = Squares()
+
+    /**
+     * Returns the name of the most likely class and its probability. Where this is below THRESHOLD,
+     * UNKNOWN takes the place of the name.
+     *
+     * @param bitmap the upright image; the network sees its centred square.
+     */
+    @Synchronized
+    fun classify(bitmap: Bitmap): Pair<String, Float> = best(squares.of(bitmap))
+
+    /** The same of a frame of CameraX's ImageAnalysis in RGBA_8888, whatever its rotation. */
+    @Synchronized
+    fun classify(image: ImageProxy): Pair<String, Float> = best(squares.of(image))
+
+    private fun best(square: ByteArray): Pair<String, Float> {
+        // MediaPipe stretches an image to the network's input; this one has its size.
+        val result = classifier.classify(BitmapImageBuilder(bitmapOf(square)).build())
+        val best = result.classificationResult().classifications()[0].categories()[0]
+        return (if (best.score() < THRESHOLD) UNKNOWN else best.categoryName()) to best.score()
+    }
+
+    /** Releases the network's memory; the classifier cannot be used afterwards. */
+    @Synchronized
+    override fun close() = classifier.close()
+
+    companion object {
+        /** The answer where no class is probable enough. */
+        const val UNKNOWN = Network.UNKNOWN
+
+        /** The probability below which an answer is unknown; 0 where none was chosen. */
+        const val THRESHOLD = Network.THRESHOLD
+    }
+}
+
+/** The bitmap of the bytes red, green, blue of a square. */
+internal fun bitmapOf(square: ByteArray): Bitmap {
+    fun at(i: Int) = square[i].toInt() and 255
+    val pixels = IntArray(Network.SIDE * Network.SIDE) {
+        255 shl 24 or (at(3 * it) shl 16) or (at(3 * it + 1) shl 8) or at(3 * it + 2)
+    }
+    return Bitmap.createBitmap(pixels, Network.SIDE, Network.SIDE, Bitmap.Config.ARGB_8888)
+}

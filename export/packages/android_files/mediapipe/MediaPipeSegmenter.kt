@@ -1,0 +1,60 @@
+// The segmenter with MediaPipe Tasks in place of LiteRT. Copy this file to
+// network/src/main/kotlin and add to the dependencies in network/build.gradle.kts:
+// implementation("com.google.mediapipe:tasks-vision:1.0.0")
+package elite.net_name
+
+import android.content.Context
+import android.graphics.Bitmap
+import androidx.camera.core.ImageProxy
+import com.google.mediapipe.framework.image.BitmapImageBuilder
+import com.google.mediapipe.framework.image.ByteBufferExtractor
+import com.google.mediapipe.tasks.core.BaseOptions
+import com.google.mediapipe.tasks.vision.imagesegmenter.ImageSegmenter
+import java.nio.ByteBuffer
+
+/** Says what each pixel of an image shows. Calls from several threads wait for each other. */
+class MediaPipeSegmenter(context: Context) : AutoCloseable {
+    private val segmenter = ImageSegmenter.createFromOptions(
+        context,
+        ImageSegmenter.ImageSegmenterOptions.builder()
+            .setBaseOptions(BaseOptions.builder().setModelAssetPath(Network.FILE).build())
+            .setOutputCategoryMask(true)
+            .setOutputConfidenceMasks(false)
+            .build())
+    private val squares = Squares()
+
+    /** Names of the classes. */
+    val labels: List<String> = segmenter.labels
+
+    /**
+     * Returns one byte for each pixel of the square that the network sees, row by row: an index
+     * into labels.
+     *
+     * @param bitmap the upright image; the network sees its centred square.
+     */
+    @Synchronized
+    fun segment(bitmap: Bitmap): ByteBuffer = mask(squares.of(bitmap))
+
+    /** The same of a frame of CameraX's ImageAnalysis in RGBA_8888, whatever its rotation. */
+    @Synchronized
+    fun segment(image: ImageProxy): ByteBuffer = mask(squares.of(image))
+
+    private fun mask(square: ByteArray): ByteBuffer {
+        // MediaPipe stretches an image to the network's input; this one has its size.
+        val result = segmenter.segment(BitmapImageBuilder(bitmapOf(square)).build())
+        return ByteBufferExtractor.extract(result.categoryMask().get())
+    }
+
+    /** Releases the network's memory; the segmenter cannot be used afterwards. */
+    @Synchronized
+    override fun close() = segmenter.close()
+}
+
+/** The bitmap of the bytes red, green, blue of a square. */
+internal fun bitmapOf(square: ByteArray): Bitmap {
+    fun at(i: Int) = square[i].toInt() and 255
+    val pixels = IntArray(Network.SIDE * Network.SIDE) {
+        255 shl 24 or (at(3 * it) shl 16) or (at(3 * it + 1) shl 8) or at(3 * it + 2)
+    }
+    return Bitmap.createBitmap(pixels, Network.SIDE, Network.SIDE, Bitmap.Config.ARGB_8888)
+}

@@ -1,0 +1,29 @@
+package elite.net_name
+
+import java.io.DataInputStream
+import org.junit.Assert.assertArrayEquals
+import org.junit.Assert.assertEquals
+import org.junit.Test
+
+/** Runs on the developer's machine: `gradle :network:test`. */
+class PreprocessingTest {
+    /** Images of preprocessing.bin and the squares that the evaluation in Python sees of them. */
+    @Test
+    fun squaresAreThoseOfTheEvaluation() {
+        val stream = javaClass.getResourceAsStream("/preprocessing.bin")!!
+        DataInputStream(stream.buffered()).use { file ->
+            val cases = file.readInt()
+            for (case in 0 until cases) {
+                val (width, height, rotation) = Triple(file.readInt(), file.readInt(), file.readInt())
+                val (side, channels, crop) = Triple(file.readInt(), file.readInt(), file.readDouble())
+                val pixels = IntArray(width * height) { file.readInt() }
+                val expected = ByteArray(side * side * channels)
+                file.readFully(expected)
+                val square = Preprocessing(side, channels, crop)
+                    .square(pixels, width, height, rotation = rotation)
+                assertArrayEquals("image $case", expected, square)
+            }
+            assertEquals("nothing is left", -1, file.read())
+        }
+    }
+}

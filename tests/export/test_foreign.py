@@ -191,11 +191,18 @@ def test_no_target_packs_what_it_could_not_run(tmp_path, target, name):
 )
 def test_metadata_say_what_the_file_takes(tmp_path, name, takes, mean, deviation):
     packages.of_file(path(name), "android", takes=takes, out_dir=tmp_path)
-    content = (tmp_path / f"{name}.tflite").read_bytes()
+    (packaged,) = tmp_path.rglob(f"{name}.tflite")
+    content = packaged.read_bytes()
     for found, expected in zip(metadata.normalisation(content), (mean, deviation), strict=True):
         assert found == pytest.approx(expected)
-    kotlin = (tmp_path / "LiteRtClassifier.kt").read_text()
-    assert kotlin.count("putFloat((value - mean[channel]) / deviation[channel])") == 1
+    (constants,) = tmp_path.rglob("Network.kt")
+    for constant, wanted in (
+        ("SCALE", 128 / np.array(deviation)),
+        ("OFFSET", (128 - np.array(mean)) / np.array(deviation)),
+    ):
+        (line,) = re.findall(rf"{constant} = floatArrayOf\((.*)\)", constants.read_text())
+        values = [float(value.rstrip("f")) for value in line.split(",")]
+        np.testing.assert_allclose(values, np.broadcast_to(wanted, 3), rtol=1e-6, atol=1e-7)
     # One ended in a softmax already.
     assert inspect.last_operator(inspect.read(content)) == "SOFTMAX"
     assert inspect.operators(content)["SOFTMAX"] == 1

@@ -173,7 +173,7 @@ def _export(arguments: Arrays) -> Arrays:
         method=request.method,
         patches=patch_request.request(request.patches, request.max_arena_kb, request.arena),
     )
-    return {"sidecar": np.array(exported.sidecar_path.read_text())}
+    return {"sidecar": np.array(exported.sidecar_path.read_text(encoding="utf-8"))}
 
 
 def _check_classifier(model: keras.Model, request: Request) -> None:

@@ -51,7 +51,7 @@ def written_out(setting: str) -> str:
 
 
 def _read(path: Path) -> dict[str, float]:
-    text = path.read_text("utf-8")
+    text = path.read_text(encoding="utf-8")
     if path.suffix.lower() == ".json":
         pairs = list(json.loads(text).items())
     else:

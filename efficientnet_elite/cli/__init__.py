@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.cli.scratch import temporary_files
-from efficientnet_elite.errors import UserError
+from efficientnet_elite.errors import UserError, as_user_error
 
 COMMANDS = {
     "models": "list networks with their parameters, MACs and cost groups",
@@ -239,4 +239,9 @@ def _dispatch(command: str, module: object, arguments: list[str]) -> int:
             return module.run(flags, positional) or 0  # type: ignore[attr-defined]
     except UserError as error:
         print(f"elite {command}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (missing := as_user_error(error)) is None:
+            raise
+        print(f"elite {command}: {missing}", file=sys.stderr)
         return 1

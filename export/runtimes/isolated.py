@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from efficientnet_elite.errors import UserError
+from efficientnet_elite.errors import UserError, as_user_error
 from efficientnet_elite.text import signal_name
 
 # Arguments and results of functions that run in a process of their own, by name.
@@ -143,7 +143,8 @@ def _child(function: str, memory: str, folder: str) -> None:
     except UserError as error:
         result = {_ERROR: str(error)}
     except Exception as error:
-        result = {_ERROR: traceback.format_exception_only(error)[-1]}
+        missing = as_user_error(error) if isinstance(error, ModuleNotFoundError) else None
+        result = {_ERROR: str(missing or traceback.format_exception_only(error)[-1])}
     np.savez(Path(folder, "answer.npz"), **result)
 
 

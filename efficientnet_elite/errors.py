@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 # What the extra `train` of pyproject.toml brings, by the names that are imported.
-_OF_TRAINING = frozenset(
-    "h5py importlib_resources keras matplotlib scipy sklearn tensorflow tensorflow_datasets "
-    "threadpoolctl yaml".split()
-)
+_OF_TRAINING = {
+    *("h5py", "importlib_resources", "keras", "matplotlib", "scipy", "sklearn", "tensorflow"),
+    *("tensorflow_datasets", "threadpoolctl", "yaml"),
+}
 
 
 class UserError(Exception):

@@ -253,7 +253,7 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
         formats=asked,
         method=options.get("calibration", "minmax"),
         max_accuracy_drop=options.get("max_accuracy_drop"),
-        remedies=tuple(options.get("remedies", choices.default_remedies())),
+        remedies=_remedies(path, options),
         details=details,
         **_patches(options),
     )
@@ -265,6 +265,15 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
     model = Path(request.out_dir, request.name, file)
     package = packages.of_file(model, target, **_accelerator(options))
     return ExportResult(sidecars=(sidecar,), packages=(package,))
+
+
+def _remedies(path: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The remedies to try; none for a SavedModel, which has no layers that they could change."""
+    if not path.is_dir():
+        return tuple(options.get("remedies", choices.default_remedies()))
+    if options.get("remedies"):
+        raise UserError("remedies change Keras layers, and a SavedModel has none: leave them out")
+    return ()
 
 
 def _images(

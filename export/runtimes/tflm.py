@@ -192,7 +192,8 @@ def _works(model: bytes, image: np.ndarray, arena: int) -> bool:
     It is tried in a copy of this process, because TFLM may crash if the arena is slightly too small
     for planning.
     """
-    assert sys.platform != "win32", "TFLM's package is for Linux alone"
+    if sys.platform == "win32":
+        raise NotImplementedError("TFLM's package is for Linux alone")
     child = os.fork()
     if child == 0:
         status = 1

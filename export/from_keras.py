@@ -1,4 +1,4 @@
-"""Exports `.keras` files and SavedModels from other sources; each is loaded and converted in a child process.
+"""Exports `.keras` files and SavedModels from elsewhere, each in a child process.
 
 Only arrays and text pass between the two processes, so that a harmful or damaged file cannot affect
 the parent process.

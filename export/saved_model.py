@@ -6,7 +6,7 @@ numbers. `load` makes the graph of its signature a layer of a Keras model, which
 of any `.keras` file. The graph is opaque there: its normalisation is not found and stays operators,
 and remedies that change layers have nothing to change.
 
-Both run in a process of their own (`runtimes.isolated`), as they need TensorFlow.
+`load` runs in a process of its own (`runtimes.isolated`).
 """
 
 from __future__ import annotations
@@ -15,14 +15,10 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from efficientnet_elite.errors import UserError
 
 from . import files
 from .inspect import MAX_SIDE
-from .runtimes import isolated
-from .runtimes.isolated import Arrays
 
 if TYPE_CHECKING:
     import keras
@@ -34,7 +30,7 @@ _TENSORS = frozenset(
     """
     Abs Add AddN AddV2 ArgMax AvgPool BatchMatMul BatchMatMulV2 BatchToSpaceND BiasAdd BroadcastTo
     Cast Ceil ClipByValue Concat ConcatV2 Const Conv2D Conv2DBackpropInput DepthToSpace
-    DepthwiseConv2dNative Div DivNoNan Einsum Elu Equal Erf Exp ExpandDims Fill Floor FloorDiv
+    DepthwiseConv2dNative Div DivNoNan Einsum Elu Equal Erf Erfc Exp ExpandDims Fill Floor FloorDiv
     FloorMod FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 Gather GatherV2 Greater GreaterEqual
     Identity IdentityN LeakyRelu Less LessEqual Log LogSoftmax MatMul Max MaxPool Maximum Mean Min
     Minimum MirrorPad Mul Neg OnesLike Pack Pad PadV2 Placeholder Pow Prod Range Rank RealDiv Relu
@@ -43,11 +39,13 @@ _TENSORS = frozenset(
     SquaredDifference Squeeze StopGradient StridedSlice Sub Sum Tanh Tile Transpose Unpack ZerosLike
     """.split()  # noqa: SIM905  (a list of a hundred lines says no more)
 )
-# What a SavedModel consists of besides: variables, functions, and how variables are stored.
+_CALLS = frozenset({"NoOp", "PartitionedCall", "StatefulPartitionedCall"})
+# What a SavedModel consists of besides: variables, functions, and how variables are stored. None of
+# it is left in the function that runs.
 _FRAME = frozenset(
     """
-    AssignVariableOp MergeV2Checkpoints NoOp PartitionedCall ReadVariableOp RestoreV2 SaveV2
-    ShardedFilename StatefulPartitionedCall StaticRegexFullMatch StringJoin VarHandleOp
+    AssignVariableOp DisableCopyOnRead MergeV2Checkpoints ReadVariableOp RestoreV2 SaveV2 Select
+    ShardedFilename StaticRegexFullMatch StringJoin VarHandleOp VarIsInitializedOp
     """.split()  # noqa: SIM905
 )
 
@@ -71,10 +69,9 @@ def check(path: Path) -> tuple[int, ...]:
     for part in (path / "variables").glob("*"):
         files.check_model_file(part)
     try:
-        answer = isolated.call(_described, {"path": str(path.absolute())})
+        return _described((path / GRAPH).read_bytes())
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    return tuple(map(int, answer["shape"]))
 
 
 def digest(path: Path) -> str:
@@ -100,8 +97,10 @@ def load(path: Path) -> keras.Model:
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     try:
-        signature = tf.saved_model.load(str(path)).signatures[_SIGNATURE]
-        frozen = convert_variables_to_constants_v2(signature)
+        loaded = tf.saved_model.load(str(path))  # holds the variables
+        frozen = convert_variables_to_constants_v2(loaded.signatures[_SIGNATURE])
+        if foreign := _operations(frozen.graph.as_graph_def()) - _TENSORS - _CALLS:
+            raise UserError(f"the signature runs the operation {min(foreign)}")
         image, logits = frozen.inputs[0], _before_softmax(frozen.outputs[0])
         function = tf.compat.v1.wrap_function(
             lambda: tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name=""), []
@@ -132,24 +131,23 @@ def _before_softmax(tensor: Any) -> Any:
     return tensor.op.inputs[0] if tensor.op.type == "Softmax" else tensor
 
 
-def _described(arguments: Arrays) -> Arrays:
-    """What `check` has done in a process of its own."""
+def _described(content: bytes) -> tuple[int, ...]:
+    """The shape of the input of a graph file, which is parsed as data; UserError as `check`."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     description = saved_model_pb2.SavedModel()
     try:
-        description.ParseFromString(Path(str(arguments["path"]), GRAPH).read_bytes())
+        description.ParseFromString(content)
     except DecodeError as error:
         raise UserError(f"{GRAPH} is damaged: save or copy the model again") from error
     graphs = [graph for graph in description.meta_graphs if "serve" in graph.meta_info_def.tags]
     if len(graphs) != 1:
         raise UserError(f"it has {len(graphs)} graphs for inference instead of one: save it anew")
     (graph,) = graphs
-    used = {node.op for node in graph.graph_def.node}
-    used |= {node.op for function in graph.graph_def.library.function for node in function.node_def}
-    own = {function.signature.name for function in graph.graph_def.library.function}
-    if foreign := used - own - _TENSORS - _FRAME:
+    if not graph.HasField("object_graph_def"):  # loading it would run what it names
+        raise UserError("it was saved by TensorFlow 1: load it in Python and save it anew")
+    if foreign := _operations(graph.graph_def) - _TENSORS - _CALLS - _FRAME:
         raise UserError(
             f"it has the operation {min(foreign)}, which is none that computes a network's layers: "
             "save the network without it, such as without reading and decoding of files"
@@ -163,10 +161,18 @@ def _described(arguments: Arrays) -> Arrays:
             f"its signature has {len(inputs)} inputs and {len(outputs)} outputs: expected one "
             "image and one vector of logits or probabilities"
         )
-    return {"shape": _image_shape(inputs[0])}
+    return _image_shape(inputs[0])
 
 
-def _image_shape(info: Any) -> np.ndarray:
+def _operations(graph: Any) -> set[str]:
+    """The operations of a graph and its functions, without calls of these functions by name."""
+    functions = graph.library.function
+    used = {node.op for node in graph.node}
+    used |= {node.op for function in functions for node in function.node_def}
+    return used - {function.signature.name for function in functions}
+
+
+def _image_shape(info: Any) -> tuple[int, ...]:
     """(height, width, channels) of a signature's input; UserError if it is no square image."""
     from tensorflow.core.framework import types_pb2
 
@@ -180,4 +186,4 @@ def _image_shape(info: Any) -> np.ndarray:
             f"its input is {kind} {shape} instead of float (batch, side, side, 3) or (batch, side, "
             "side, 1): save it for square images of one size"
         )
-    return np.array(shape[1:])
+    return height, width, channels

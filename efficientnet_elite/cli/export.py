@@ -42,8 +42,9 @@ absl_flags.DEFINE_string(
 absl_flags.DEFINE_string(
     "model",
     None,
-    "Keras file (.keras or .h5) or SavedModel folder to export; or, with --target, .tflite file to make a package of. "
-    "Android needs a uint8 or float file, the web takes any, all other targets need int8.",
+    "Keras file (.keras or .h5) or SavedModel folder to export; or, with --target, .tflite file to "
+    "make a package of. Android needs a uint8 or float file, the web takes any, all other targets "
+    "need int8.",
     flag_values=FLAGS,
 )
 absl_flags.register_multi_flags_validator(

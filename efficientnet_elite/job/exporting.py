@@ -154,7 +154,8 @@ def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
     if _is_keras(options):
         if options.get("dataset") is None:
             _refuse(given - _WITHOUT_IMAGES, "needs images, which --dataset names")
-        return options.get("dataset") is not None
+        # A SavedModel is described in TensorFlow's own format.
+        return options.get("dataset") is not None or Path(options["model"]).expanduser().is_dir()
     if not options.get("target"):
         raise UserError("--model is a file already: say what to make of it with --target")
     _refuse(

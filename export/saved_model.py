@@ -176,12 +176,14 @@ def _image_shape(info: Any) -> tuple[int, ...]:
     """(height, width, channels) of a signature's input; UserError if it is no square image."""
     from tensorflow.core.framework import types_pb2
 
-    shape = [None if side.size < 0 else side.size for side in info.tensor_shape.dim]
+    shape: list[int | None] = [
+        None if side.size < 0 else side.size for side in info.tensor_shape.dim
+    ]
     kind = types_pb2.DataType.Name(info.dtype).removeprefix("DT_").lower()
     _, height, width, channels = shape if len(shape) == 4 else (None, 0, None, None)
     batch = shape[0] if shape else 0
-    fits = height is not None and 0 < height <= MAX_SIDE and height == width
-    if not fits or channels not in (1, 3) or batch not in (None, 1) or kind != "float":
+    fits = channels in (1, 3) and batch in (None, 1) and kind == "float" and height == width
+    if not (height and width and channels and fits and height <= MAX_SIDE):
         raise UserError(
             f"its input is {kind} {shape} instead of float (batch, side, side, 3) or (batch, side, "
             "side, 1): save it for square images of one size"

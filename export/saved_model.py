@@ -44,7 +44,7 @@ _CALLS = frozenset({"NoOp", "PartitionedCall", "StatefulPartitionedCall"})
 # it is left in the function that runs.
 _FRAME = frozenset(
     """
-    AssignVariableOp DisableCopyOnRead MergeV2Checkpoints ReadVariableOp RestoreV2 SaveV2 Select
+    AssignVariableOp DisableCopyOnRead MergeV2Checkpoints ReadVariableOp RestoreV2 SaveV2
     ShardedFilename StaticRegexFullMatch StringJoin VarHandleOp VarIsInitializedOp
     """.split()  # noqa: SIM905
 )
@@ -121,7 +121,7 @@ def load(path: Path) -> keras.Model:
             return keras.KerasTensor((None, *logits.shape[1:]), "float32")
 
     images = keras.Input(tuple(image.shape[1:]), name="image")
-    return keras.Model(images, SavedGraph(name=path.stem)(images), name="saved_model")
+    return keras.Model(images, SavedGraph(name="graph")(images), name="saved_model")
 
 
 def _before_softmax(tensor: Any) -> Any:

@@ -44,7 +44,8 @@ def _own_folder(place: Path) -> Iterator[Path]:
     if home.is_symlink() or home.stat().st_uid != user:
         raise PermissionError(f"{home} belongs to another user")
     with FileLock(home / "lock"):  # a folder is not removed before it is locked
-        for old in [path for path in home.iterdir() if path.is_dir()]:
+        for name in {path.stem for path in home.iterdir()} - {"lock"}:
+            old = home / name
             with suppress(OSError):
                 with _lock_of(old).acquire(timeout=0):
                     shutil.rmtree(old, ignore_errors=True)

@@ -114,10 +114,10 @@ def elsewhere(tmp_path):
 
 def test_help_and_networks_without_posix(elsewhere):
     assert elsewhere("--help").startswith("usage: elite COMMAND")
-    for command in ("search", "train", "predict", "benchmark"):
+    for command in ("search", "predict"):
         assert elsewhere(command, "--help").startswith(f"elite {command}: ")
     pool = json.loads(elsewhere("models", "--pool=mobilenetv1", "--format=json"))
-    assert any(network["name"].startswith("mobilenetv1-0.25@") for network in pool)
+    assert pool and all(network["name"].startswith("mobilenetv1") for network in pool)
     assert "\n" in elsewhere("devices")
 
 

@@ -89,7 +89,7 @@ def test_a_saved_model_goes_the_way_of_a_keras_file(model, pixels, tmp_path, bat
     np.testing.assert_allclose(tf.nn.softmax(logits), probabilities, atol=1e-4)
     contents = inspect.read((tmp_path / "out/net/net.int8.tflite").read_bytes())
     inspect.check_pixel_classifier(contents, CLASSES)
-    with pytest.raises(UserError, match=r"but with SavedGraph 'net': say with --input"):
+    with pytest.raises(UserError, match=r"but with SavedGraph 'graph': say with --input"):
         from_keras.export_file(
             folder, from_keras.Request("net", str(tmp_path / "other"), LABELS), images
         )

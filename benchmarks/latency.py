@@ -242,7 +242,7 @@ def cpu_name(root: Path = Path("/")) -> str:
 def _read(path: Path) -> str:
     """Returns the text of a file, or an empty text if it cannot be read."""
     try:
-        return path.read_text(errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
@@ -257,10 +257,10 @@ def _runtime_version() -> str:
 
 
 def _peak_rss_mb() -> float | None:
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # Linux reports KiB, macOS bytes
 

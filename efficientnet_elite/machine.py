@@ -11,27 +11,28 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 _GROUPS = Path("/sys/fs/cgroup")
 _MEMORY_SHARE = 0.6  # of the memory; the rest is for the system, images and other programs
 
 
 def processors() -> int | None:
     """Processors that this process may use; None if unknown."""
-    try:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count()
+    return os.cpu_count()
 
 
 def memory_bytes() -> int | None:
     """Memory of this machine, or the limit of its container if that is lower; None if unknown."""
-    known = []
-    with contextlib.suppress(AttributeError, ValueError, OSError):  # not on Windows
-        known.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    known: list[int] = []
+    with contextlib.suppress(OSError, psutil.Error):
+        known.append(psutil.virtual_memory().total)
     for folder in _control_groups():
         for name in ("memory.max", "memory.limit_in_bytes"):  # of versions 2 and 1
             with contextlib.suppress(OSError, ValueError):  # "max" is no limit
-                known.append(int((folder / name).read_text()))
+                known.append(int((folder / name).read_text(encoding="utf-8")))
     return min(known, default=None)
 
 
@@ -53,19 +54,15 @@ def memory_budget(gigabytes: float | None, processes: int = 1) -> float:
 
 
 def used_bytes() -> int:
-    """Memory of this process that cannot be given back, without files mapped; 0 if unknown."""
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:  # not Linux
-        return 0
-    sizes = dict(line.split(":", 1) for line in status.splitlines())
-    return 1024 * int(sizes.get("RssAnon", "0 kB").split()[0])
+    """Memory of this process, on Linux without the files that are mapped into it."""
+    used = psutil.Process().memory_info()
+    return int(used.rss - getattr(used, "shared", 0))
 
 
 def free_memory() -> None:
     """Frees objects that refer to each other, and gives what is free back to the system."""
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -78,7 +75,7 @@ def processes_killed_for_memory() -> int | None:
     counters = [folder / name for folder in _control_groups() for name in names]
     for path in (*counters, Path("/proc/vmstat")):
         with contextlib.suppress(OSError, ValueError):
-            numbers = dict(line.split() for line in path.read_text().splitlines())
+            numbers = dict(line.split() for line in path.read_text(encoding="utf-8").splitlines())
             if "oom_kill" in numbers:
                 return int(numbers["oom_kill"])
     return None
@@ -97,17 +94,15 @@ def replace_durably(temporary: Path, path: Path) -> None:
     Raises:
       OSError: the file cannot be written, for example because the disk is full.
     """
-    _flush(temporary)
+    with temporary.open("r+b") as file:  # Windows flushes no file that was opened to read
+        os.fsync(file.fileno())
     temporary.replace(path)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with contextlib.suppress(PermissionError):  # Windows opens no folder; its journal has the name
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def versions() -> dict[str, str]:
@@ -124,8 +119,9 @@ def versions() -> dict[str, str]:
 
 def start_of_system() -> str:
     """A name of this start of the machine that no other start has; ``unknown`` if unknown."""
+    # Not the time of the start, which moves when the clock is set.
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:  # not Linux
         return "unknown"
 
@@ -133,7 +129,7 @@ def start_of_system() -> str:
 def _control_groups() -> Iterator[Path]:
     """Folders of the control groups that limit this process, the narrowest first."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controllers, name = line.split(":", 2)
             root = _GROUPS / "memory" if controllers == "memory" else _GROUPS
             if controllers in ("", "memory"):

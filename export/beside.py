@@ -30,7 +30,7 @@ def sidecar_of(model: Path) -> dict[str, Any]:
     """The sidecar of a model file; empty if there is none. UserError if it is damaged."""
     path = model.with_name(f"{network_name(model)}.json")
     try:
-        sidecar = json.loads(path.read_text("utf-8"))
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(sidecar, dict):
             raise ValueError("not an object")
         return sidecar

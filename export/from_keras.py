@@ -1,4 +1,4 @@
-"""Exports `.keras` files from other sources; each is loaded and converted in a child process.
+"""Exports `.keras` files and SavedModels from elsewhere, each in a child process.
 
 Only arrays and text pass between the two processes, so that a harmful or damaged file cannot affect
 the parent process.
@@ -18,7 +18,7 @@ import numpy as np
 from efficientnet_elite import machine
 from efficientnet_elite.errors import UserError
 
-from . import keras_file
+from . import keras_file, saved_model
 from .formats import FLOAT32, Format
 from .patches import request as patch_request
 from .runtimes import isolated
@@ -147,7 +147,7 @@ def _export(arguments: Arrays) -> Arrays:
     difference = _difference(original, absorbed, pixels, takes)
     details = {
         **(request.details or {}),
-        "keras_file": {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "keras_file": {"name": path.name, "sha256": _sha256(path)},
         "normalisation": {"input": takes, "absorbed": absorbed.how, "max_difference": difference},
     }
     if "calibration" not in arguments:
@@ -173,7 +173,14 @@ def _export(arguments: Arrays) -> Arrays:
         method=request.method,
         patches=patch_request.request(request.patches, request.max_arena_kb, request.arena),
     )
-    return {"sidecar": np.array(exported.sidecar_path.read_text())}
+    return {"sidecar": np.array(exported.sidecar_path.read_text(encoding="utf-8"))}
+
+
+def _sha256(path: Path) -> str:
+    """Of a file, or of a SavedModel folder."""
+    if path.is_dir():
+        return saved_model.digest(path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _check_classifier(model: keras.Model, request: Request) -> None:

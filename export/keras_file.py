@@ -7,6 +7,8 @@ classes and functions that Keras looks up and calls. `check` therefore passes on
 and this project's, and none that holds Python code. After that `load` reads the file with Keras in
 safe mode, in a process of its own (see `runtimes.isolated`).
 
+Folders are SavedModels, which `saved_model` checks and loads.
+
 `.h5` files of Keras 2 and 3 hold the same architecture as an attribute. `.keras` files of Keras 2
 spell some settings in another way, which `load` translates.
 """
@@ -26,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from efficientnet_elite.errors import UserError
 
-from . import files
+from . import files, saved_model
 from .inspect import MAX_SIDE
 from .runtimes import isolated
 from .runtimes.isolated import Arrays
@@ -111,10 +113,7 @@ def check(path: Path) -> tuple[int, ...]:
         layers that are not Keras' own.
     """
     if path.is_dir():
-        raise UserError(
-            f"{path} is a folder: of a SavedModel, load the Keras model in Python and save it as a "
-            ".keras file, or convert it to .tflite"
-        )
+        return saved_model.check(path)
     files.check_model_file(path)
     try:
         return _check(path)
@@ -135,6 +134,8 @@ def load(path: Path) -> keras.Model:
     Raises:
       UserError: Keras cannot load the file; the message has the first line of Keras' own.
     """
+    if path.is_dir():
+        return saved_model.load(path)
     import keras
 
     import efficientnet_elite.networks.build  # noqa: F401  (registers this project's layers)

@@ -97,7 +97,7 @@ class Measurer:
 
 
 def _read(path: Path) -> dict[str, float]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 _CALIBRATION_IMAGES = 2

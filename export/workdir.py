@@ -346,7 +346,7 @@ def _unknown(folder: str, fraction: float, side: int, channels: int) -> Iterator
 def read_sidecars(workdir: Path) -> list[dict[str, Any]]:
     """Sidecars of all exported networks, in the order of ``champions.json`` or ``train.json``."""
     paths = [_sidecar_path(workdir, entry["name"]) for entry in networks(workdir)]
-    return [json.loads(path.read_text()) for path in paths if path.is_file()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
 
 
 def _sidecar_path(workdir: Path, name: str) -> Path:
@@ -360,7 +360,7 @@ _UNUSABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
 def _last_export(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
     """Settings and formats of a network's last export; the defaults if there was none."""
     try:
-        sidecar = json.loads(_sidecar_path(workdir, name).read_text())
+        sidecar = json.loads(_sidecar_path(workdir, name).read_text(encoding="utf-8"))
         details, exported_formats = (
             sidecar["details"],
             set(map(formats_lib.from_name, sidecar["files"])),
@@ -379,7 +379,7 @@ def _is_sound(workdir: Path, name: str) -> bool:
     """Whether the checkpoint and the files still have the hashes in the sidecar."""
     path = _sidecar_path(workdir, name)
     try:
-        sidecar = json.loads(path.read_text())
+        sidecar = json.loads(path.read_text(encoding="utf-8"))
         digests = {checkpoint_path(workdir, name): sidecar["details"]["checkpoint_sha256"]}
         sidecar["details"]["crop_fraction"], sidecar["int8_layers"]  # KeyError for older versions
         made = [*sidecar["files"].values(), *([sidecar["keras"]] if sidecar.get("keras") else [])]

@@ -8,6 +8,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.support import tiny_tflite
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,7 +60,9 @@ def test_one_top_level_package(wheel):
 def test_installs_and_exports_outside_the_checkout(wheel, tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "-q", wheel], check=True, cwd=tmp_path)
+    subprocess.run(
+        [python, "-m", "pip", "install", "-q", f"{wheel}[train]"], check=True, cwd=tmp_path
+    )
 
     def elite(*arguments: str) -> str:
         return subprocess.run(
@@ -86,3 +91,57 @@ def test_installs_and_exports_outside_the_checkout(wheel, tmp_path):
     exported = tmp_path / "run/export" / champion["name"]
     assert (exported / f"{champion['name']}.int8.tflite").read_bytes()[4:8] == b"TFL3"
     assert "<html" in (tmp_path / "run/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_light_install_runs_networks(wheel, tmp_path):
+    """Without the extra `train`: predictions, latencies and counts, and one line about the rest."""
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    done = subprocess.run(
+        [python, "-m", "pip", "install", wheel], cwd=tmp_path, capture_output=True, text=True
+    )
+    if done.returncode != 0 and "Could not find a version" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+
+    def elite(*arguments: str | Path, status: int = 0) -> str:
+        done = subprocess.run(
+            [tmp_path / "env/bin/elite", *map(str, arguments)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout if status == 0 else done.stderr
+
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True
+    ).stdout
+    assert not {"tensorflow", "keras", "scipy"} & {entry["name"] for entry in json.loads(listed)}
+
+    (tmp_path / "net.tflite").write_bytes(tiny_tflite.pair()[1])
+    (tmp_path / "labels.txt").write_text("\n".join(tiny_tflite.LABELS))
+    pixels, _ = tiny_tflite.digits()
+    Image.fromarray(pixels[0]).save(tmp_path / "digit.png")
+    (row,) = json.loads(
+        elite("predict", "net.tflite", "digit.png", "--input=elite", "--format=json")
+    )
+    assert row["class"] in tiny_tflite.LABELS and 0.1 < row["probability"] <= 1
+    elite("benchmark", "net.tflite", "--runs=5", "--warmup=1", "--json=rows.json")
+    (measured,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert measured["median_ms"] > 0
+    assert len(json.loads(elite("models", "--pool=elite", "--format=json"))) == 64
+    assert "teensy-4.1" in elite("devices")
+
+    wanted = (
+        "this needs the package keras, which comes with what trains and exports: "
+        'pip install "efficientnet-elite[train]"\n'
+    )
+    for command in (("search", "--config=quick"), ("train", "mobilenetv1-0.25@16")):
+        said = elite(*command, "--workdir=run", status=1)
+        assert said == f"elite {command[0]}: {wanted}"
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "net.keras").write_bytes(tiny_tflite.keras_file())
+    said = elite("predict", "net.keras", "digit.png", status=1)
+    assert said == f"elite predict: net.keras: {wanted}"

@@ -292,7 +292,7 @@ def with_latency(row: Row, latencies: Mapping[str, RelativeLatency]) -> Row:
 def _results(study: Study, network: MatchedNetwork, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Returns the results that the work directory contains."""
     paths = [study.result_path(network.run_name(seed)) for seed in seeds]
-    return [json.loads(path.read_text()) for path in paths if path.is_file()]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
 
 
 def main() -> None:

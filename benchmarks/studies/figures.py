@@ -33,7 +33,7 @@ def int8_figures(spec: ArchSpec, folder: Path, seed: int = 0) -> dict[str, Any]:
 
     path = measure.int8_file(spec, folder, seed)
     record = path.with_suffix(".json")
-    recorded = json.loads(record.read_text()) if record.is_file() else {}
+    recorded = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     figures = dict(recorded)
     if not figures:
         content = path.read_bytes()

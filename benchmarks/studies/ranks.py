@@ -86,7 +86,7 @@ def main(files: list[str]) -> None:
     if len(files) != 1:
         raise UserError("give one file of benchmarks.studies.transfer")
     try:
-        rows = json.loads(Path(files[0]).read_text())
+        rows = json.loads(Path(files[0]).read_text(encoding="utf-8"))
         table = cells(rows)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(

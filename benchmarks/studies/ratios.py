@@ -53,5 +53,5 @@ def relative_latencies(
 def _read_record(record: Path) -> dict[str, RelativeLatency]:
     if not record.is_file():
         return {}
-    rows = json.loads(record.read_text())["rows"]
+    rows = json.loads(record.read_text(encoding="utf-8"))["rows"]
     return {Path(row["model"]).name: RelativeLatency(row["ratio"], row["error"]) for row in rows}

@@ -118,7 +118,7 @@ def train(values: flags.FlagValues, variant: str, seed: int) -> dict[str, Any]:
         export=False,
         progress=False,
     )
-    used = json.loads((workdir / "train_settings.json").read_text())["train"]
+    used = json.loads((workdir / "train_settings.json").read_text(encoding="utf-8"))["train"]
     return {
         "network": result.network,
         "resolution": result.resolution,
@@ -157,7 +157,7 @@ def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
 def main() -> None:
     """Trains what is missing and prints a table of all rows of the file."""
     path = Path(FLAGS.json)
-    rows = json.loads(path.read_text()) if path.is_file() else []
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     about = {"network": FLAGS.network, "resolution": FLAGS.resolution}
     for variant in FLAGS.variants:
         config_of(FLAGS, variant)

@@ -130,7 +130,7 @@ class Study:
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps(compute(), indent=2) + "\n")
             temporary.replace(path)
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
 
     def train(self, spec: ArchSpec, seed: int, run: str) -> Trainer:
         """Trains a network with the whole recipe; continues from its checkpoint if there is one.

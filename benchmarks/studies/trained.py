@@ -140,7 +140,9 @@ def measured_export(arguments: Arrays) -> Mapping[str, float]:
         test_batches=((images[i : i + _BATCH_SIZE], classes[i : i + _BATCH_SIZE]) for i in starts),
         details={},
     )
-    (peak_kib,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    (peak_kib,) = re.findall(
+        r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8")
+    )
     return {
         "seconds": exported.seconds,
         "memory": int(peak_kib) * 1024,

@@ -227,7 +227,7 @@ class Study:
         if not self.path.is_file():
             return []
         try:
-            rows = json.loads(self.path.read_text())
+            rows = json.loads(self.path.read_text(encoding="utf-8"))
             if isinstance(rows, list) and all("settings" in row for row in rows):
                 return rows
         except (ValueError, TypeError):
@@ -349,7 +349,7 @@ class _Times:
         self._path = path
         self.cpu = self.wall = self.start = 0.0
         if path.is_file():
-            self.cpu, self.wall, self.start = json.loads(path.read_text())
+            self.cpu, self.wall, self.start = json.loads(path.read_text(encoding="utf-8"))
         self._clocks = time.process_time(), time.perf_counter()
 
     def add(self, start: float = 0.0) -> None:

@@ -8,6 +8,7 @@ that returns; none imports another.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.cli.scratch import temporary_files
-from efficientnet_elite.errors import UserError
+from efficientnet_elite.errors import UserError, as_user_error
 
 COMMANDS = {
     "models": "list networks with their parameters, MACs and cost groups",
@@ -63,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``elite``; returns the exit status: 0, 1 for a user's error, 2 for wrong usage."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = " ".join(["elite", *arguments[:1]])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Windows' encodings of files and pipes lack signs that names of classes may have.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _signals_end_like_ctrl_c():
             status = _run(arguments)
@@ -152,7 +156,7 @@ def _drop_output() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError:
-        with Path(os.devnull).open("w") as nowhere:
+        with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
@@ -235,4 +239,9 @@ def _dispatch(command: str, module: object, arguments: list[str]) -> int:
             return module.run(flags, positional) or 0  # type: ignore[attr-defined]
     except UserError as error:
         print(f"elite {command}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (missing := as_user_error(error)) is None:
+            raise
+        print(f"elite {command}: {missing}", file=sys.stderr)
         return 1

@@ -287,7 +287,7 @@ def _silent_stderr() -> Iterator[None]:
     # The file descriptor, not sys.stderr: TensorFlow writes from C++ before its log is set up.
     sys.stderr.flush()
     original = os.dup(2)
-    with Path(os.devnull).open("w") as nowhere:
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
     try:
         yield

@@ -7,7 +7,8 @@ file that --model names.
 
 With --model=FILE.keras it exports a Keras model like a champion. The file is loaded in safe mode in
 a separate process, and its normalisation is folded into the first convolution. --dataset gives the
-images for calibration and verification.
+images for calibration and verification. A SavedModel folder goes the same way; --input says which
+pixels it takes.
 
   elite export --workdir=runs/digits
   elite export --workdir=runs/digits elite9
@@ -41,8 +42,9 @@ absl_flags.DEFINE_string(
 absl_flags.DEFINE_string(
     "model",
     None,
-    "Keras file (.keras or .h5) to export; or, with --target, .tflite file to make a package of. "
-    "Android needs a uint8 or float file, the web takes any, all other targets need int8.",
+    "Keras file (.keras or .h5) or SavedModel folder to export; or, with --target, .tflite file to "
+    "make a package of. Android needs a uint8 or float file, the web takes any, all other targets "
+    "need int8.",
     flag_values=FLAGS,
 )
 absl_flags.register_multi_flags_validator(

@@ -5,7 +5,7 @@ follow images, folders of images, or a camera. Where an export has chosen a thre
 
 Images are prepared as the evaluation does, which the sidecar of an export says. Of a .tflite file
 from elsewhere, the quantization of its input, metadata or --input say which pixel values it takes.
-.tflite files need the packages ai-edge-litert, numpy, pillow and absl-py alone. Images that cannot
+.tflite files need no TensorFlow: the package without its extra `train`. Images that cannot
 be read are named and skipped, and the exit status is then 1.
 
   elite predict runs/photos holiday/*.jpg --top=3

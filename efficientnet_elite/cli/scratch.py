@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
-_LOCK = "lock"  # in the folder of each command, held as long as its process lives
+from filelock import FileLock
 
 
 @contextmanager
@@ -40,27 +38,32 @@ def temporary_files() -> Iterator[None]:
 @contextmanager
 def _own_folder(place: Path) -> Iterator[Path]:
     """A new folder that no other process removes; OSError where none can be made."""
-    home = place / f"efficientnet-elite-{os.getuid()}"
+    user = os.getuid() if hasattr(os, "getuid") else 0  # as the files of Windows have it
+    home = place / f"elite-temporary-{user}"
     home.mkdir(mode=0o700, exist_ok=True)
-    if home.is_symlink() or home.stat().st_uid != os.getuid():
+    if home.is_symlink() or home.stat().st_uid != user:
         raise PermissionError(f"{home} belongs to another user")
-    with _locked(home / _LOCK):  # a folder is not removed before it is locked
-        for old in [path for path in home.iterdir() if path.is_dir()]:
-            with suppress(OSError), _locked(old / _LOCK, wait=False):
-                shutil.rmtree(old, ignore_errors=True)
+    with FileLock(home / "lock"):  # a folder is not removed before it is locked
+        for name in {path.stem for path in home.iterdir()} - {"lock"}:
+            old = home / name
+            with suppress(OSError):
+                with _lock_of(old).acquire(timeout=0):
+                    shutil.rmtree(old, ignore_errors=True)
+                Path(_lock_of(old).lock_file).unlink()
         folder = Path(tempfile.mkdtemp(dir=home))
-        lock = (folder / _LOCK).open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = _lock_of(folder).acquire()
     with lock:
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # Windows removes no file that another process looks at
+        Path(_lock_of(folder).lock_file).unlink()
 
 
-@contextmanager
-def _locked(path: Path, *, wait: bool = True) -> Iterator[IO[str]]:
-    """Holds a lock file; BlockingIOError where another process holds it and none is to wait."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield file
+def _lock_of(folder: Path) -> FileLock:
+    """The lock of a command's folder, held as long as its process lives.
+
+    It stands beside the folder: Windows removes no folder that holds an open file.
+    """
+    return FileLock(folder.with_suffix(".lock"))

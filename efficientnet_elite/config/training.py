@@ -17,6 +17,7 @@ LAST, STAGES = "last", "stages"  # values of TrainConfig.teacher_reads
 # Values of TrainConfig.pretrained that name no weights; AUTO, a preset too, lets the job choose.
 AUTO, NONE = "auto", "none"
 BALANCED = "balanced"  # a value of TrainConfig.class_weights and of TrainConfig.score
+OVERSAMPLE = "oversample"  # a value of TrainConfig.class_weights
 SCORES = ("top-1", BALANCED)
 FLOAT32 = "float32"
 PRECISIONS = (AUTO, FLOAT32, "bfloat16", "float16")
@@ -120,7 +121,8 @@ class TrainConfig:
         NONE,
         "Weights of the classes in the loss. balanced: each class counts the same, however few "
         "images it has; none: each image counts the same; or a JSON or CSV file with the weight of "
-        "classes by their names, others have 1.",
+        "classes by their names, others have 1. oversample: none, but each class is drawn equally "
+        "often in each epoch, its images in turn; for classification only.",
     )
     batch_norm_momentum: float = setting(
         0.99,

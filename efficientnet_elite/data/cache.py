@@ -16,7 +16,6 @@ a checksum of all three.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -368,6 +368,5 @@ def _write_to_stderr(text: str) -> None:
 def _exclusive(directory: Path) -> Iterator[None]:
     """Lets one process at a time write files. The kernel releases the lock when a process ends."""
     directory.mkdir(parents=True, exist_ok=True)
-    with (directory / "lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(directory / "lock"):
         yield

@@ -140,7 +140,7 @@ def read_labels(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path} is missing: give the path of a file with one label on each line")
     try:
-        lines = path.read_text("utf-8-sig").rstrip().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text: save it in that encoding") from None
     if "" in map(str.strip, lines):

@@ -150,6 +150,10 @@ class IndexedPart:
 
         return tf.data.Dataset.range(first_batch, ENDLESS).map(keys_of_batch).unbatch()
 
+    def balanced(self) -> BalancedPart:
+        """Returns a part with the same images, which draws all classes equally often."""
+        return BalancedPart(self._store, self._labels, self._indices)
+
     def repeated(self, size: int) -> IndexedPart:
         """Returns a part with the same images, each as often as needed for ``size`` or more."""
         indices = np.tile(self._indices, -(-size // self.size))
@@ -174,6 +178,55 @@ class IndexedPart:
         positions = class_balanced_sample(self._labels[self._indices], count, seed)
         numbers = self._indices[positions]
         return self._keys(numbers), numbers
+
+
+class BalancedPart(IndexedPart):
+    """A part from which trainings draw all classes that it has equally often, and at random.
+
+    The images of a class come in turn, each again only after the others: so all images are seen,
+    those of large classes over some epochs, and those of small ones several times in one. Where
+    the draws of an epoch are no multiple of the classes, a few images miss a turn.
+    """
+
+    def training_keys(
+        self, seed: int, first_batch: int, steps: int, batch_size: int
+    ) -> tf.data.Dataset:
+        """Returns an endless stream of keys, see `Part.training_keys`."""
+        labels = self._labels[self._indices]
+        by_class = np.argsort(labels, kind="stable")
+        present, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+        indices = tf.constant(self._indices[by_class])
+        classes = tf.constant(present)
+        firsts, sizes = (tf.constant(column, tf.int64) for column in (starts, counts))
+        drawn = steps * batch_size  # in an epoch
+        turns = -(-drawn // len(present))  # of each class in an epoch, or one less
+
+        def keys_of_batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            epoch = step // steps
+            # Every draw of an epoch is a class and its turn; their order is shuffled.
+            draw = tf.random.experimental.index_shuffle(
+                (step % steps) * batch_size + tf.range(batch_size, dtype=tf.int64),
+                tf.stack([np.int64(seed), epoch]),
+                np.int64(drawn - 1),
+            )
+            # The classes with a turn less are others in each epoch.
+            number = (draw + epoch) % len(present)
+            turn = epoch * turns + draw // len(present)
+            size = tf.gather(sizes, number)
+            # All images of a class, then all of them again in another order.
+            # `index_shuffle` itself, which pads seeds of several permutations on the wrong side.
+            image = tf.raw_ops.RandomIndexShuffle(
+                index=turn % size,
+                seed=tf.stack(
+                    [tf.fill([batch_size], np.int64(seed)), turn // size, number], axis=1
+                ),
+                max_index=size - 1,
+                rounds=4,
+            )
+            chosen = tf.gather(indices, tf.gather(firsts, number) + image)
+            return chosen, tf.gather(classes, number)
+
+        return tf.data.Dataset.range(first_batch, ENDLESS).map(keys_of_batch).unbatch()
 
 
 def class_balanced_sample(labels: NDArray[np.int32], count: int, seed: int) -> NDArray[np.int64]:

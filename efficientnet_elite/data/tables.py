@@ -62,7 +62,7 @@ def _rows(table: Path) -> Iterator[tuple[str, str, str]]:
             f"{table} is missing: give a CSV file with a line PATH,LABEL for each image"
         )
     try:
-        lines = table.read_text("utf-8-sig").splitlines()
+        lines = table.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"{table} is not UTF-8 text: save it in that encoding") from None
     columns: Sequence[str] = _COLUMNS

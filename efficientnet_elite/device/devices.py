@@ -62,7 +62,7 @@ class Device:
 
 
 def _read() -> list[Device]:
-    text = resources.files(__package__).joinpath("devices.csv").read_text()
+    text = resources.files(__package__).joinpath("devices.csv").read_text(encoding="utf-8")
     return [
         Device(
             name=row["name"],

@@ -50,7 +50,7 @@ def _rows(path: Path) -> dict[_Key, list[float]]:
     """Network and input to the milliseconds of its rows; rows of failed runs are left out."""
     milliseconds: dict[_Key, list[float]] = {}
     try:
-        for row in json.loads(path.read_text())["rows"]:
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
             key, median = _key(row), row.get("median_ms")
             if median is not None:
                 milliseconds.setdefault(key, []).append(_milliseconds(median))

@@ -145,6 +145,6 @@ def _name(source: str, argument: str) -> str:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # made by hand, or damaged: another one is used
         return None

@@ -154,7 +154,8 @@ def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
     if _is_keras(options):
         if options.get("dataset") is None:
             _refuse(given - _WITHOUT_IMAGES, "needs images, which --dataset names")
-        return options.get("dataset") is not None
+        # A SavedModel is described in TensorFlow's own format.
+        return options.get("dataset") is not None or Path(options["model"]).expanduser().is_dir()
     if not options.get("target"):
         raise UserError("--model is a file already: say what to make of it with --target")
     _refuse(
@@ -253,7 +254,7 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
         formats=asked,
         method=options.get("calibration", "minmax"),
         max_accuracy_drop=options.get("max_accuracy_drop"),
-        remedies=tuple(options.get("remedies", choices.default_remedies())),
+        remedies=_remedies(path, options),
         details=details,
         **_patches(options),
     )
@@ -265,6 +266,15 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
     model = Path(request.out_dir, request.name, file)
     package = packages.of_file(model, target, **_accelerator(options))
     return ExportResult(sidecars=(sidecar,), packages=(package,))
+
+
+def _remedies(path: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The remedies to try; none for a SavedModel, which has no layers that they could change."""
+    if not path.is_dir():
+        return tuple(options.get("remedies", choices.default_remedies()))
+    if options.get("remedies"):
+        raise UserError("remedies change Keras layers, and a SavedModel has none: leave them out")
+    return ()
 
 
 def _images(

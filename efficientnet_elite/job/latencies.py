@@ -69,7 +69,7 @@ def _exported_files(workdir: Path) -> list[str]:
     paths: list[str] = []
     for sidecar in sorted((workdir / beside.FOLDER).glob("*/*.json")):
         try:
-            entries = json.loads(sidecar.read_text())["files"].values()
+            entries = json.loads(sidecar.read_text(encoding="utf-8"))["files"].values()
             paths += [str(sidecar.with_name(entry["file"])) for entry in entries]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             again = f"run `elite export --workdir={workdir}`"

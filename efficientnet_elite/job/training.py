@@ -311,7 +311,7 @@ def _records(workdir: Path) -> dict[str, dict[str, Any]]:
     path = results_path(workdir)
     if not path.is_file():
         return {}
-    return {record["network"]: record for record in json.loads(path.read_text())}
+    return {record["network"]: record for record in json.loads(path.read_text(encoding="utf-8"))}
 
 
 def _finished(
@@ -352,7 +352,7 @@ class _Recorded:
         """
         path = settings_path(workdir)
         if path.is_file():
-            settings = json.loads(path.read_text())
+            settings = json.loads(path.read_text(encoding="utf-8"))
             train = {**asdict(TrainConfig()), **BEFORE, **settings["train"]}
             return cls({"channels": 3, "classifier_reads": LAST, **settings, "train": train})
         if has_checkpoints(workdir):

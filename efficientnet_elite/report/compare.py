@@ -163,7 +163,7 @@ def _network(run: str, entry: Mapping[str, Any], exported: artefacts.Artefacts) 
 def _settings(folder: Path) -> dict[str, Any]:
     """Dotted name to value of what a run was asked for, and its images and start."""
     if holds_trainings(folder):
-        recorded = json.loads(settings_path(folder).read_text())
+        recorded = json.loads(settings_path(folder).read_text(encoding="utf-8"))
         config = {k: recorded[k] for k in ("train", "data", "base_resolution", "seed")
                   if k in recorded}  # fmt: skip
         images, start = recorded.get("images"), recorded.get("start")

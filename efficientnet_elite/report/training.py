@@ -122,7 +122,7 @@ def gather(workdir: Path) -> TrainingContents:
     exported = artefacts_lib.read(workdir, results)
     return TrainingContents(
         workdir=workdir,
-        settings=json.loads(settings_path(workdir).read_text()),
+        settings=json.loads(settings_path(workdir).read_text(encoding="utf-8")),
         trainings=[
             Trained(
                 name=name,
@@ -144,7 +144,7 @@ def _epochs(workdir: Path) -> dict[tuple[str, int], list[Epoch]]:
     found: dict[tuple[str, int], list[Epoch]] = {}
     if not path.is_file():
         return found
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             epoch = Epoch(
                 int(row["epoch"]),

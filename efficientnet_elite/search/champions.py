@@ -80,7 +80,10 @@ def read_champions(workdir: Path) -> list[dict[str, Any]]:
     """Entries of ``champions.json``; UserError where there are none yet."""
     path = champions_path(workdir)
     try:
-        return [{**entry, "name": str(entry["name"])} for entry in json.loads(path.read_text())]
+        return [
+            {**entry, "name": str(entry["name"])}
+            for entry in json.loads(path.read_text(encoding="utf-8"))
+        ]
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: let `elite search --workdir={workdir}` come to its end first"

@@ -70,7 +70,7 @@ def read_trained(workdir: Path) -> list[dict[str, Any]]:
     """
     path = results_path(workdir)
     try:
-        records = json.loads(path.read_text())
+        records = json.loads(path.read_text(encoding="utf-8"))
         return [entry for record in records for entry in _entries(workdir, record)]
     except FileNotFoundError:
         raise UserError(
@@ -125,7 +125,7 @@ def read_settings(workdir: Path) -> Recorded:
     path = settings_path(workdir)
     sides = [entry["resolution"] for entry in read_trained(workdir)]
     try:
-        settings = json.loads(path.read_text())
+        settings = json.loads(path.read_text(encoding="utf-8"))
         base = settings["base_resolution"]
         known = {"train", "base_resolution", "seed", "data", "classifier_reads"} & settings.keys()
         values = {"group_by": SearchConfig().group_by, **{name: settings[name] for name in known}}
@@ -151,7 +151,11 @@ def write_epochs(workdir: Path, name: tuple[str, int], rows: Sequence[Mapping[st
     """
     network, seed = name
     path = epochs_path(workdir)
-    before = list(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
+    before = (
+        list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        if path.is_file()
+        else []
+    )
     others = [
         row for row in before if (row.get("network"), row.get("seed")) != (network, str(seed))
     ]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from efficientnet_elite import machine
 from efficientnet_elite.errors import UserError
 
-_WORKERS_LOCK = "workers.lock"
+_WORKERS = "workers"  # folder of locks, one of each worker
 _WORKERS_END_SECONDS = 60.0  # local workers end at once with their driver; those on a cluster later
 
 
@@ -62,28 +64,29 @@ def clear_temporary(workdir: Path) -> None:
 
 
 @contextmanager
-def shared_lock(workdir: Path) -> Iterator[None]:
+def worker_lock(workdir: Path) -> Iterator[None]:
     """Held by every worker process, for as long as it may write checkpoints.
 
     A worker may live a moment longer than its driver; `lock` waits for that moment to pass.
     """
-    with (workdir / _WORKERS_LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+    folder = workdir / _WORKERS
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{socket.gethostname()}-{os.getpid()}.lock"):
         yield
 
 
 def _wait_for_workers(workdir: Path) -> None:
     deadline = time.monotonic() + _WORKERS_END_SECONDS
-    with (workdir / _WORKERS_LOCK).open("a") as file:
-        while True:
-            try:
-                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise UserError(
-                        f"worker processes of an earlier run still write to {workdir}: end them"
-                    ) from None
-            time.sleep(0.05)
+    for path in (workdir / _WORKERS).glob("*.lock"):
+        try:
+            with FileLock(path, timeout=max(0.0, deadline - time.monotonic())):
+                pass
+        except Timeout:
+            raise UserError(
+                f"worker processes of an earlier run still write to {workdir}: end them"
+            ) from None
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager
@@ -97,26 +100,32 @@ def lock(workdir: Path) -> Iterator[str | None]:
       UserError: another process holds it, or workers of an earlier one do not end.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = file.readline().strip() or "unknown"
-            raise UserError(
-                f"{workdir} is in use by another search (process {owner}): "
-                "wait for it, stop it, or choose another --workdir"
-            ) from None
-        file.seek(0)
-        killed = _killed_text(file.read().split())
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n{_kills()}\n")
-        file.flush()
+    owner = workdir / "owner"  # beside the lock, which Windows lets nobody else read
+    held = FileLock(workdir / "lock", timeout=0)
+    try:
+        held.acquire()
+    except Timeout:
+        number, *_ = _words(owner) or ["unknown"]
+        raise UserError(
+            f"{workdir} is in use by another search (process {number}): "
+            "wait for it, stop it, or choose another --workdir"
+        ) from None
+    with held:
+        killed = _killed_text(_words(owner))
+        owner.write_text(f"{os.getpid()}\n{_kills()}\n", encoding="utf-8")
         _wait_for_workers(workdir)
         try:
             yield killed
         finally:
-            file.truncate(0)  # what a killed process leaves says so
+            owner.unlink(missing_ok=True)  # what a killed process leaves says so
+
+
+def _words(path: Path) -> list[str]:
+    """The words of a file; none where there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return []
 
 
 def _kills() -> str:
@@ -125,8 +134,8 @@ def _kills() -> str:
 
 
 def _killed_text(left: Sequence[str]) -> str | None:
-    """What became of a process, from what it left in the lock file: its number and `_kills`."""
-    if len(left) < 3:  # nothing, or the process number alone, as earlier versions left it
+    """What became of a process, from what it left: its number and `_kills`."""
+    if len(left) < 3:  # nothing: it ended by itself
         return None
     before, start = left[1:3]
     now, start_now = _kills().split()

@@ -2,6 +2,9 @@
 
 A weight multiplies the loss of each image (or pixel) of its class. Weights are scaled so that they
 are 1 on average over the training part: the learning rate keeps its meaning.
+
+Oversampling is the other way to the same end: all classes are drawn equally often. Both together
+would favour rare classes twice, so that they are values of one setting.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from efficientnet_elite.config.training import BALANCED, NONE
+from efficientnet_elite.config.training import BALANCED, NONE, OVERSAMPLE
 from efficientnet_elite.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,13 +37,13 @@ def written_out(setting: str) -> str:
     Raises:
       UserError: the file is missing or no table of names and weights.
     """
-    if setting in (NONE, BALANCED) or setting.startswith("{"):
+    if setting in (NONE, BALANCED, OVERSAMPLE) or setting.startswith("{"):
         return setting
     path = Path(setting).expanduser()
     if not path.is_file():
         raise UserError(
-            f"class_weights={setting}: use {BALANCED}, {NONE}, or a JSON or CSV file with the "
-            "weight of each class by its name"
+            f"class_weights={setting}: use {BALANCED}, {OVERSAMPLE}, {NONE}, or a JSON or CSV file "
+            "with the weight of each class by its name"
         )
     try:
         return json.dumps(_read(path), ensure_ascii=False)
@@ -51,7 +55,7 @@ def written_out(setting: str) -> str:
 
 
 def _read(path: Path) -> dict[str, float]:
-    text = path.read_text("utf-8")
+    text = path.read_text(encoding="utf-8")
     if path.suffix.lower() == ".json":
         pairs = list(json.loads(text).items())
     else:
@@ -89,7 +93,7 @@ def class_weights(
     Raises:
       UserError: a class is unknown, all weights are 0, or images cannot be counted.
     """
-    if setting == NONE:
+    if setting in (NONE, OVERSAMPLE):
         return None
     counts = pixels() if data.masks else data.class_counts("train")
     if setting != BALANCED:
@@ -106,6 +110,26 @@ def class_weights(
     if not mean > 0:
         raise UserError("class_weights: all classes with images have the weight 0")
     return (weights / mean).astype(np.float32)
+
+
+def as_drawn(setting: str, data: ImageData) -> ImageData:
+    """The data set whose training part draws images as a setting says; the same one mostly.
+
+    Raises:
+      UserError: images are to be drawn by their class, and have none that is known.
+    """
+    if setting != OVERSAMPLE:
+        return data
+    from efficientnet_elite.data.parts import IndexedPart  # TensorFlow, which settings do without
+
+    part = data.parts["train"]
+    if data.masks or not isinstance(part, IndexedPart):
+        reason = "labels are masks" if data.masks else "it is read as a stream"
+        raise UserError(
+            f"class_weights={OVERSAMPLE} draws images by their class, which {data.name} does not "
+            f"tell ({reason}): use weights"
+        )
+    return replace(data, parts={**data.parts, "train": part.balanced()})
 
 
 def _by_name(given: Mapping[str, Any], labels: Sequence[str]) -> NDArray[np.float64]:
@@ -126,6 +150,7 @@ def check(setting: str, data: ImageData) -> str | None:
     Raises:
       UserError: as `class_weights`.
     """
+    as_drawn(setting, data)
     class_weights(setting, data, lambda: np.ones(data.num_classes, np.int64))
     counts = data.class_counts("train")
     if setting != NONE or counts is None:
@@ -136,5 +161,5 @@ def check(setting: str, data: ImageData) -> str | None:
     return (
         f"classes are uneven: {counts[rare]:,} training images of {data.labels[rare]}, "
         f"{counts[common]:,} of {data.labels[common]}: --class_weights={BALANCED} lets all classes "
-        "count the same"
+        f"count the same, --class_weights={OVERSAMPLE} shows them equally often"
     )

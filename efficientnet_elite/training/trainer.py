@@ -37,7 +37,7 @@ from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training import mixing, start
 from efficientnet_elite.training.checkpoint import Checkpoint, check_arrays
-from efficientnet_elite.training.class_weights import class_weights
+from efficientnet_elite.training.class_weights import as_drawn, class_weights
 from efficientnet_elite.training.distillation import Distillation, check_settings
 from efficientnet_elite.training.graphs import (
     out_of_memory_as_training_error,
@@ -109,6 +109,7 @@ class Trainer:
         self._steps = data_lib.steps_per_epoch(data, config.batch_size)
         self._epoch = RunningEpoch(checkpoint, config.checkpoint_minutes)
         weights = class_weights(config.class_weights, data, self._pixels_by_class)
+        self._drawn = as_drawn(config.class_weights, data)
         self._task = task_for(spec, data, weights, config.score)
         check_settings(config, data)
         mixing.check_settings(config, data)
@@ -249,7 +250,7 @@ class Trainer:
         if batches is None:
             self._continue_within_epoch()
             stream, _ = data_lib.train_batches(
-                self._data,
+                self._drawn,
                 resolution=self.spec.resolution,
                 batch_size=self.config.batch_size,
                 seed=self._seed,

@@ -122,7 +122,7 @@ def compile_model(model: bytes, accelerator: str = ACCELERATOR) -> tuple[bytes, 
             raise UserError(
                 f"Vela cannot compile the model: {output[-1] if output else 'no reason given'}"
             )
-        with summaries[0].open() as file:
+        with summaries[0].open(encoding="utf-8") as file:
             (row,) = csv.DictReader(file)
         content = result.read_bytes()
     return content, _report(accelerator, row, content)

@@ -154,7 +154,7 @@ def write_micro_package(
     for part in parts:
         values[part] = Template(getattr(task, part)).substitute(values)
     texts = {
-        str(path.relative_to(FILES)).replace("NET", net): path.read_text()
+        str(path.relative_to(FILES)).replace("NET", net): path.read_text(encoding="utf-8")
         for path in sorted(FILES.rglob("*"))
         if path.is_file()
     }
@@ -191,7 +191,7 @@ def renamed_kernels(net: str) -> dict[str, str]:
     names = ["nn_arithmetic.h", "nn_kernels.h", "nn_image.c", "nn_elementwise.c", "nn_pool.c"]
     renamed = {}
     for name in names:
-        text = (_KERNELS / name).read_text()
+        text = (_KERNELS / name).read_text(encoding="utf-8")
         text = re.sub(r"\bNN_", f"{net.upper()}_NN_", text)
         renamed[f"{net}_{name}"] = re.sub(r"\bnn_", f"{net}_nn_", text)
     return renamed

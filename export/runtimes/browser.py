@@ -14,6 +14,7 @@ import queue
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -55,7 +56,12 @@ _FLAGS = (
 
 
 def program() -> str | None:
-    """Path of an installed Chromium or Chrome; None if there is none."""
+    """Path of an installed Chromium or Chrome; None if there is none, and on Windows.
+
+    There its processes could not be ended together (`_running`).
+    """
+    if sys.platform == "win32":
+        return None
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
@@ -75,7 +81,7 @@ def ask(files: Mapping[str, bytes], page: str, *, timeout: float, isolated: bool
       UserError: no browser is installed, it ended without an answer, or it took too long.
     """
     browser = program()
-    if browser is None:
+    if browser is None or sys.platform == "win32":
         raise UserError(
             f"no browser is installed: none of {', '.join(PROGRAMS)} is found; install Chromium"
         )
@@ -106,7 +112,7 @@ def _wait(
         with contextlib.suppress(queue.Empty):
             return answers.get(timeout=min(_POLL_SECONDS, left))
         if process.poll() is not None:
-            lines = log.read_text(errors="replace").split("\n")
+            lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
             printed = (line.strip() for line in reversed(lines) if line.strip())
             last = next(printed, "it printed no reason")
             raise UserError(f"the browser ended with status {process.returncode}: {last}")
@@ -116,6 +122,8 @@ def _wait(
 @contextlib.contextmanager
 def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Runs a process that ends with the context, together with its children."""
+    if sys.platform == "win32":
+        raise NotImplementedError("see `program`")
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,

@@ -132,7 +132,7 @@ class CompiledC:
         net = identifier(_NAME)
         texts = package.package_files(program, model, _NAME)
         for file, text in texts.items():
-            (folder / file).write_text(text)
+            (folder / file).write_text(text, encoding="utf-8")
         macros = {
             "NET_HEADER": f'"{net}.h"',
             "NET_RUN": f"{net}_run",

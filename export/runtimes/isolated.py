@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from efficientnet_elite.errors import UserError
+from efficientnet_elite.errors import UserError, as_user_error
 from efficientnet_elite.text import signal_name
 
 # Arguments and results of functions that run in a process of their own, by name.
@@ -53,7 +53,7 @@ def call(
         name.
       arguments: values that numpy can turn into arrays; give bytes as `np.frombuffer` does.
       timeout: seconds after which the process is killed; None for no limit.
-      memory: bytes of address space that the process may use.
+      memory: bytes of address space that the process may use; a limit on Linux alone.
       quiet: whether to suppress what it writes to stderr, such as progress bars.
 
     Raises:
@@ -106,7 +106,7 @@ def captured() -> Iterator[Callable[[], str]]:
             os.dup2(sink.fileno(), 1)
             os.dup2(sink.fileno(), 2)
         try:
-            yield lambda: log.read_text(errors="replace")
+            yield lambda: log.read_text(encoding="utf-8", errors="replace")
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -128,10 +128,14 @@ def _child(function: str, memory: str, folder: str) -> None:
       memory: bytes of address space, as text.
       folder: the folder with the arguments, where the result is written.
     """
-    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
-    limit = int(memory) if hard_limit == resource.RLIM_INFINITY else min(int(memory), hard_limit)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "win32":  # which has no such limits
+        with contextlib.suppress(ImportError, ValueError):  # macOS refuses to set them
+            import resource
+
+            _, hard = resource.getrlimit(resource.RLIMIT_AS)
+            limit = int(memory) if hard == resource.RLIM_INFINITY else min(int(memory), hard)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # end at once at Ctrl-C; the caller reports it
     module, _, name = function.partition(":")
     try:
@@ -139,7 +143,8 @@ def _child(function: str, memory: str, folder: str) -> None:
     except UserError as error:
         result = {_ERROR: str(error)}
     except Exception as error:
-        result = {_ERROR: traceback.format_exception_only(error)[-1]}
+        missing = as_user_error(error) if isinstance(error, ModuleNotFoundError) else None
+        result = {_ERROR: str(missing or traceback.format_exception_only(error)[-1])}
     np.savez(Path(folder, "answer.npz"), **result)
 
 
@@ -150,12 +155,19 @@ if __name__ == "__main__":
 def fresh_memory() -> int:
     """Resets the peak of this process's memory, and returns its resident bytes now."""
     with contextlib.suppress(OSError):  # some containers forbid it
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return memory("VmRSS")
 
 
 def memory(key: str) -> int:
-    """Resident bytes of this process, now (VmRSS) or at their peak (VmHWM)."""
+    """Resident bytes of this process, now (VmRSS) or at their peak (VmHWM).
+
+    Elsewhere than on Linux the peak is not known, and what is resident now stands for it.
+    """
     # Not getrusage, whose peak includes the parent's memory from before this program started.
-    (line,) = re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        return int(psutil.Process().memory_info().rss)
+    (line,) = re.findall(rf"{key}:\s+(\d+) kB", status)
     return int(line) * 1024

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -191,6 +192,8 @@ def _works(model: bytes, image: np.ndarray, arena: int) -> bool:
     It is tried in a copy of this process, because TFLM may crash if the arena is slightly too small
     for planning.
     """
+    if sys.platform == "win32":
+        raise NotImplementedError("TFLM's package is for Linux alone")
     child = os.fork()
     if child == 0:
         status = 1

@@ -47,7 +47,7 @@ def test_the_next_command_clears_what_a_killed_one_has_left(tmp_path, monkeypatc
 
 
 def test_without_a_place_for_a_folder_nothing_changes(tmp_path, monkeypatch):
-    (tmp_path / f"efficientnet-elite-{os.getuid()}").write_text("a file")
+    (tmp_path / f"elite-temporary-{os.getuid()}").write_text("a file")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with temporary_files():
         assert tempfile.gettempdir() == str(tmp_path)

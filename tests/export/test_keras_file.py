@@ -316,7 +316,7 @@ def test_an_h5_file_is_checked_before_keras_reads_it(tmp_path):
     with pytest.raises(UserError, match="is no Keras model") as caught:
         keras_file.check(tmp_path / "text.h5")
     assert one_line(caught.value)
-    with pytest.raises(UserError, match="is a folder: of a SavedModel, load the Keras model"):
+    with pytest.raises(UserError, match=r"is a folder without saved_model.pb"):
         keras_file.check(tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import subprocess
 import sys
@@ -156,9 +155,6 @@ def test_a_run_that_was_killed_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "start_of_system", lambda: "another")
     with lock(tmp_path) as line:
         assert "restarted" in line
-    (tmp_path / "lock").write_text(str(os.getpid()))  # as earlier versions left it
-    with lock(tmp_path) as line:
-        assert line is None
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):

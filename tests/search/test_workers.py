@@ -25,7 +25,7 @@ from efficientnet_elite.search.executors import pool as pool_module
 from efficientnet_elite.search.executors.pool import LOG_FILE, ProcessPool
 from efficientnet_elite.search.ledger import FILE_NAME, Ledger
 from efficientnet_elite.search.work_queue import WorkQueue
-from efficientnet_elite.search.workdir import lock, shared_lock
+from efficientnet_elite.search.workdir import lock, worker_lock
 from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
 from tests.support.invented import Invented, Simulated, ledger_of, score
 from tests.support.searches import CONFIG, GROUPS, outcome
@@ -131,7 +131,7 @@ def test_how_a_worker_ended(status, words):
 
 def test_workers_end_with_their_driver(tmp_path):
     """However it ends; meanwhile they keep the work directory from the next one."""
-    with shared_lock(tmp_path):
+    with worker_lock(tmp_path):
         started = time.monotonic()
         command = [sys.executable, "-c", DRIVER, str(tmp_path)]
         driver = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -66,3 +68,11 @@ def converted() -> dict[formats.Format, bytes]:
 def pair() -> tuple[bytes, bytes]:
     """The float32 and the int8 file."""
     return converted()[formats.FLOAT32], converted()[formats.INT8]
+
+
+def keras_file() -> bytes:
+    """The same network as a ``.keras`` file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tiny.keras")
+        model().save(path)
+        return path.read_bytes()

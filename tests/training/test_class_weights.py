@@ -79,7 +79,7 @@ def test_files_that_hold_no_weights(tmp_path, content, message):
 
 
 def test_other_wrong_weights():
-    with pytest.raises(UserError, match="class_weights=ballanced: use balanced, none, or a JSON"):
+    with pytest.raises(UserError, match="=ballanced: use balanced, oversample, none, or a JSON"):
         written_out("ballanced")
     with pytest.raises(UserError, match=r"'mouse', which is no class .* cat, dog"):
         of('{"mouse": 2}', images([1, 1]))
@@ -95,7 +95,7 @@ def test_users_are_told_of_uneven_classes():
     assert check("balanced", images([100, 20])) is None
     assert check("none", images([100, 20])) == (
         "classes are uneven: 20 training images of dog, 100 of cat: --class_weights=balanced lets "
-        "all classes count the same"
+        "all classes count the same, --class_weights=oversample shows them equally often"
     )
 
 

@@ -41,7 +41,7 @@ class Origin:
         """
         path = folder / RECORD
         try:
-            values = json.loads(path.read_text())
+            values = json.loads(path.read_text(encoding="utf-8"))
             texts = {name: values[name] for name in cls.__dataclass_fields__}
             if not all(isinstance(text, str) for text in texts.values()):
                 raise ValueError("an entry that is no text")

@@ -191,7 +191,7 @@ def describe(path: Path) -> dict[str, Any]:
     config = path.with_name("config.json")
     try:
         if config.is_file():
-            description = json.loads(config.read_text("utf-8"))
+            description = json.loads(config.read_text(encoding="utf-8"))
         elif path.suffix == ".safetensors":
             description = _safetensors_metadata(path)
         else:

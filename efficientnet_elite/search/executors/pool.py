@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search.workdir import shared_lock
+from efficientnet_elite.search.workdir import worker_lock
 from efficientnet_elite.text import signal_name
 
 from .protocol import Event, Executor, Lost, OnEvent, WorkItem
@@ -29,7 +30,7 @@ _SPAWN = multiprocessing.get_context("spawn")  # TensorFlow does not survive a f
 @dataclass(frozen=True)
 class _Worker:
     process: SpawnProcess
-    pipe: Connection
+    pipe: Any  # a Connection; Windows has another class
 
 
 def _nothing() -> None:
@@ -43,7 +44,7 @@ class ProcessPool:
       make: called in each worker with its slot; returns the executor (of a single slot, number 0)
         that trains there. It must be possible to pickle it.
       workers: number of processes.
-      workdir: work directory; workers hold its `shared_lock` and write their log into it.
+      workdir: work directory; workers hold its `worker_lock` and write their log into it.
       begin: called in each worker first, before ``make`` is unpickled, which imports modules.
     """
 
@@ -134,7 +135,7 @@ class ProcessPool:
 
 
 def _ended(status: int | None) -> str:
-    if status == -signal.SIGKILL:
+    if status == -9:  # SIGKILL, which Windows does not have
         return "killed, out of memory?"
     if status is not None and status < 0:
         return f"ended by {signal_name(-status)}"
@@ -147,14 +148,14 @@ def _serve(
     """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
-    with (workdir / LOG_FILE).open("a") as log:
+    with (workdir / LOG_FILE).open("a", encoding="utf-8") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
 
     def send(_: int, event: Event) -> None:
         pipe.send(event)
 
-    with shared_lock(workdir):
+    with worker_lock(workdir):
         # Only now is it certain that no other driver comes in between.
         driver = multiprocessing.parent_process()
         if driver is None or not driver.is_alive():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search.workdir import shared_lock
+from efficientnet_elite.search.workdir import worker_lock
 
 from .pool import portable
 from .protocol import EpochDone, Event, Executor, Finished, Lost, OnEvent, Ready, Stepped, WorkItem
@@ -32,7 +32,7 @@ class RayCluster:
         that trains there.
       workers: number of actors; None for one per CPU of the cluster. Actors for which there is no
         room wait until there is.
-      workdir: work directory, at the same path on every node; the actors hold its `shared_lock`.
+      workdir: work directory, at the same path on every node; the actors hold its `worker_lock`.
       address: address of the cluster; None for one that runs on this machine, or else a new one.
 
     Raises:
@@ -137,7 +137,7 @@ class _Worker:
         self._held = ExitStack()  # until the process ends
 
     def prepare(self, make: Callable[[int], Executor], slot: int, workdir: Path) -> None:
-        self._held.enter_context(shared_lock(workdir))
+        self._held.enter_context(worker_lock(workdir))
         self._executor = make(slot)
 
     def run(self, item: WorkItem) -> list[Event]:

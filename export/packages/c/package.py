@@ -143,6 +143,9 @@ def package_files(
         usage = Template(_CLASSIFY).substitute(values, **_FORMATS[channels])
     return {
         **sources.files(program, name, hashlib.sha256(model).hexdigest(), classifier),
-        **{path.name: path.read_text() for path in sorted(KERNELS.glob("nn_*.[ch]"))},
+        **{
+            path.name: path.read_text(encoding="utf-8")
+            for path in sorted(KERNELS.glob("nn_*.[ch]"))
+        },
         "README.md": Template(README).substitute(values, usage=usage),
     }

@@ -101,7 +101,7 @@ class CompiledC:
             binary = self.build(program, model, folder)
             inputs = runtime.quantize_images(images, image)
             (folder / "images.bin").write_bytes(inputs.tobytes())
-            printed = self._run(binary, _RUNNING_SHARE * timeout)
+            printed = self.run(binary, _RUNNING_SHARE * timeout)
             outputs = np.fromfile(folder / "outputs.bin", np.int8)
             size = int(np.prod(logits.shape))
             count = len(outputs) // size
@@ -163,7 +163,7 @@ class CompiledC:
             raise UserError(f"{self.compiler[0]} fails: {reason or done.stderr[-200:]}")
         return binary
 
-    def _run(self, binary: Path, seconds: float) -> list[float]:
+    def run(self, binary: Path, seconds: float) -> list[float]:
         """Runs the program, and returns the numbers that it printed until time was up."""
         command = [*self.command, str(binary)]
         try:

@@ -45,7 +45,7 @@ class _Layer:
     """An operator that calls a kernel.
 
     Attributes:
-      operator: the operator; its tensors are those in whose memory the values lie.
+      operator: the operator.
       table: whether its result goes through a table of 256 values.
     """
 
@@ -114,44 +114,45 @@ _APPLYING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"
 
 def _layers(program: Program) -> list[_Layer]:
     """The operators that call kernels: tables joined to convolutions, no changes of shape."""
-    same_as: dict[int, int] = {}
+    same_as: dict[int, int] = {}  # tensor: the one in whose memory it lies
     tables: dict[int, tuple[int, int]] = {}  # tensor: the one it is a function of, position
     kept: list[tuple[int, _Layer]] = []
     for position, operator in enumerate(program.operators):
         inputs = tuple(same_as.get(tensor, tensor) for tensor in operator.inputs)
-        operator = replace(operator, inputs=inputs)
         if operator.kind == "RESHAPE":
             same_as[operator.output] = inputs[0]
-        elif (source := _function_of(program, operator, tables)) is not None:
+        elif (source := _function_of(program, operator, inputs, tables)) is not None:
             tables[operator.output] = source, position
         else:
             kept.append((position, _Layer(operator)))
     last = program.operators[-1].output
-    needed = {tensor for _, layer in kept for tensor in layer.operator.inputs}
-    needed |= {same_as.get(last, last)}
+    read = [tensor for _, layer in kept for tensor in layer.operator.inputs]
+    needed = {same_as.get(tensor, tensor) for tensor in (*read, last)}
     made = {tensor: entry for tensor, entry in tables.items() if tensor in needed}
     sources = [source for source, _ in made.values()]
     for tensor, (source, position) in made.items():
         writers = (i for i, (_, layer) in enumerate(kept) if layer.operator.output == source)
         at = next(writers, None) if source not in needed and sources.count(source) == 1 else None
         if at is not None and kept[at][1].operator.kind in _APPLYING:
-            joined = replace(kept[at][1].operator, output=tensor)
-            kept[at] = (kept[at][0], _Layer(joined, table=True))
+            kept[at] = kept[at][0], _Layer(kept[at][1].operator, table=True)
         else:
             kept.append((position, _Layer(Operator(_TABLE, (source,), tensor))))
     return [layer for _, layer in sorted(kept, key=lambda entry: entry[0])]
 
 
 def _function_of(
-    program: Program, operator: Operator, tables: Mapping[int, tuple[int, int]]
+    program: Program,
+    operator: Operator,
+    inputs: Sequence[int],
+    tables: Mapping[int, tuple[int, int]],
 ) -> int | None:
     """The only tensor whose single values give those of the output; None if there is none."""
     if operator.kind not in (*_UNARY, *_BINARY):
         return None
     if any(constant.values != 1 for constant in operator.constants):
         return None
-    sizes = {prod(program.shapes[tensor]) for tensor in (*operator.inputs, operator.output)}
-    roots = {tables[t][0] if t in tables else t for t in operator.inputs}
+    sizes = {prod(program.shapes[tensor]) for tensor in (*inputs, operator.output)}
+    roots = {tables[tensor][0] if tensor in tables else tensor for tensor in inputs}
     return roots.pop() if len(roots) == len(sizes) == 1 else None
 
 
@@ -198,22 +199,26 @@ def _gathered(layer: _Layer, image: Shape, result: Shape, window: Window, depth:
     """The call of nn_conv whose filters read ``depth`` channels of the image."""
     groups, taps = image[-1] // depth, _taps(image, result, window)
     pixels, filters = prod(result[:-1]), result[-1] // groups
-    fours = outside = singles = 0
+    by_words = words = singles = outside = 0
     for number, inside in enumerate(taps):
         # A word is read at once where the place of its values is a multiple of four.
         quick = depth // 4 if number * depth % 4 == 0 else 0
-        fours += inside * quick
+        by_words += inside if quick else 0
+        words += inside * quick
         singles += inside * (depth - 4 * quick)
         outside += (pixels - inside) * depth
-    pairs = -(-pixels // 2) * groups
-    blocks = pairs * -(-filters // 2)
+    pairs = -(-pixels // 2)
+    blocks = pairs * groups * -(-filters // 2)
     return Call(
         "nn_conv",
         {
             "pairs of pixels": pairs,
+            "groups of pairs": pairs * groups,
             "gathered pixels": pixels * groups,
+            "gathered rows": pixels * groups * window.kernel[0],
             "gathered positions": pixels * groups * len(taps),
-            "gathered words": fours * groups,
+            "positions by words": by_words * groups,
+            "gathered words": words * groups,
             "gathered values": singles * groups,
             "gathered padding": outside * groups,
             "blocks of 2x2": blocks,
@@ -274,7 +279,12 @@ def _pool(shapes: Sequence[Shape], layer: _Layer) -> list[Call]:
 
 def _reduction(shapes: Sequence[Shape], layer: _Layer) -> list[Call]:
     terms, values = (prod(shapes[t]) for t in (layer.operator.inputs[0], layer.operator.output))
-    return [Call("nn_reduce", {"values": values, "terms": terms})]
+    # The compiler's code for a single term is another one.
+    return [
+        Call(
+            "nn_reduce", {"single values" if terms == values else "values": values, "terms": terms}
+        )
+    ]
 
 
 def _pair(shapes: Sequence[Shape], layer: _Layer) -> list[Call]:
@@ -340,7 +350,8 @@ def _values(kernel: str) -> Callable[[Sequence[Shape], _Layer], list[Call]]:
     """Calls of a kernel that does the same for each value of its output."""
 
     def of(shapes: Sequence[Shape], layer: _Layer) -> list[Call]:
-        return [Call(kernel, {"values": prod(shapes[layer.operator.output])})]
+        result = shapes[layer.operator.output]
+        return [Call(kernel, {"pixels": prod(result[:-1]), "values": prod(result)})]
 
     return of
 

@@ -161,7 +161,7 @@ def fitted(networks: Iterable[Counted]) -> Fit:
 
 
 def estimated(network: Counted, fit: Fit) -> float | None:
-    """The instructions of a network by a fit; None if it has a kernel or loop that was not in it."""
+    """The instructions of a network by a fit; None if it has a kernel or loop without figures."""
     try:
         return sum(instructions.instructions(call, fit[call.kernel]) for call in network.calls)
     except (KeyError, ValueError):
@@ -185,7 +185,12 @@ def rows(networks: Sequence[Counted], fit: Fit) -> list[list[str]]:
     lines = []
     for network, other in zip(networks, held_out(networks), strict=True):
         real = sum(network.counts)
-        cells = [network.name, str(network.pixels), f"{network.macs / 1e6:.2f}", f"{real / 1e6:.2f}"]
+        cells = [
+            network.name,
+            str(network.pixels),
+            f"{network.macs / 1e6:.2f}",
+            f"{real / 1e6:.2f}",
+        ]
         for value in (estimated(network, fit), other):
             if value is None:
                 cells += ["-", "-"]

@@ -74,9 +74,7 @@ def _instructions(spec: ArchSpec) -> float:
     try:
         return instructions.estimate(_program(spec))
     except ValueError as error:
-        raise UserError(
-            f"the instructions of {spec.name} cannot be estimated: {error}"
-        ) from error
+        raise UserError(f"the instructions of {spec.name} cannot be estimated: {error}") from error
 
 
 def _peak(spec: ArchSpec) -> float:

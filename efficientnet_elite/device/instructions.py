@@ -3,9 +3,8 @@
 ``elite export --target=c`` makes of each operator a call of a kernel (``export/packages/c``). How
 often the loops of a kernel run follows from the shapes: `calls` says so. What a turn of each loop
 takes was measured in an emulator, layer by layer, and fitted: ``cortex_m4.json`` holds these
-instructions by kernel and loop, and the command that wrote it (`benchmarks/studies/instructions.py`;
-docs/firmware.md has the errors). The values of weights and images hardly matter; the estimate does
-not know them.
+instructions by kernel and loop, and the command that wrote it. docs/firmware.md has the errors.
+The values of weights and images hardly matter, and the estimate does not know them.
 """
 
 from __future__ import annotations

@@ -161,9 +161,12 @@ def _function_of(
 def _inside(size: int, out: int, window: Window, axis: int) -> list[int]:
     """For each row (axis 0) or column (1) of a kernel: at how many positions it is in the image."""
     stride, before = window.stride[axis], window.before[axis]
-    starts = [position * stride - before for position in range(out)]
-    offsets = (k * window.dilation[axis] for k in range(window.kernel[axis]))
-    return [sum(0 <= start + offset < size for start in starts) for offset in offsets]
+    counts = []
+    for place in range(window.kernel[axis]):
+        outside = before - place * window.dilation[axis]
+        first, last = max(0, -(-outside // stride)), min(out - 1, (size - 1 + outside) // stride)
+        counts.append(max(0, last - first + 1))
+    return counts
 
 
 def _taps(image: Shape, result: Shape, window: Window) -> list[int]:
@@ -220,6 +223,7 @@ def _gathered(layer: _Layer, image: Shape, result: Shape, window: Window, depth:
             "gathered words": words * groups,
             "gathered values": singles * groups,
             "gathered padding": outside * groups,
+            "gathered zeros": pixels * groups * (-depth * len(taps) % 4),
             "blocks of 2x2": blocks,
             "products of 2x2x4": blocks * -(-depth * len(taps) // 4),
             **_finished(layer, prod(result)),

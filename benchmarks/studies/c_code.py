@@ -3,10 +3,13 @@
     python -m benchmarks.studies.c_code elite9 elite9-relu6-nose --base_resolution=96 --classes=10
 
 Each network is converted to int8 without training, compiled to C, and run on two images of noise by
-an emulated Cortex-M4. Its logits must equal those of TFLM, otherwise the program stops.
+an emulated Cortex-M4. Its logits must equal those of TFLM, otherwise the program stops. With
+--by_kernel it prints which kernels the instructions are spent in instead.
 """
 
 from __future__ import annotations
+
+from collections import Counter
 
 import numpy as np
 from absl import flags
@@ -15,7 +18,7 @@ from efficientnet_elite.benchmarks.studies import command, tables
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import measure
 from efficientnet_elite.export.packages.c.program import compiled
-from efficientnet_elite.export.runtimes import compiled_c, tflm, verify
+from efficientnet_elite.export.runtimes import c_steps, compiled_c, tflm, verify
 from efficientnet_elite.networks.names import spec_by_name
 
 FLAGS = flags.FlagValues()
@@ -26,6 +29,9 @@ flags.DEFINE_enum(
     [form for form in tables.FORMATS if form != "json"],
     "Output format.",
     flag_values=FLAGS,
+)
+flags.DEFINE_boolean(
+    "by_kernel", False, "Print the instructions of each kernel instead.", flag_values=FLAGS
 )
 
 _HEADS = ("network", "pixels", "arena B", "bound B", "TFLM B", "share", "M instructions",
@@ -59,11 +65,34 @@ def cells(name: str) -> list[str]:
     ]
 
 
+_KERNEL_HEADS = ("network", "kernel", "calls", "M instructions", "share")
+
+
+def kernel_cells(name: str) -> list[list[str]]:
+    """A row for each kernel of a network, the one with most instructions first."""
+    spec = spec_by_name(name, classes=FLAGS.classes, base_resolution=FLAGS.base_resolution)
+    steps = c_steps.step_instructions(measure.int8_bytes(spec))
+    calls = Counter(kernel for kernel, _ in steps)
+    counts: Counter[str] = Counter()
+    for kernel, count in steps:
+        counts[kernel] += count
+    total = counts.total()
+    return [
+        [name, kernel, str(calls[kernel]), f"{count / 1e6:.2f}", f"{count / total:.1%}"]
+        for kernel, count in counts.most_common()
+    ]
+
+
 def main(networks: list[str]) -> None:
-    """Prints a line for each network."""
+    """Prints a line for each network, or for each of its kernels."""
     if reason := compiled_c.CORTEX_M4.missing():
         raise UserError(reason)
-    rows = [cells(name) for name in networks or ["elite9", "elite9-relu6-nose"]]
+    names = networks or ["elite9", "elite9-relu6-nose"]
+    if FLAGS.by_kernel:
+        by_kernel = [row for name in names for row in kernel_cells(name)]
+        print(tables.text(FLAGS.format, _KERNEL_HEADS, by_kernel, left=2), end="")
+        return
+    rows = [cells(name) for name in names]
     print(tables.text(FLAGS.format, _HEADS, rows), end="")
 
 

@@ -33,6 +33,11 @@ SUITABLE = "-relu6-nose"
 """Ending of the pools that suit microcontrollers: swish and squeeze-excite take most of their time
 there, and gain little accuracy in int8."""
 
+SMALL_KB = 800.0
+SMALLER_POOLS = "mnasnet-small-relu6-nose,mobilenetv3-small-minimalistic"
+"""What joins the pool where files may have fewer kB than this: eLite's smallest network without
+squeeze-excite takes about 780 kB with ten classes, those of these pools 340 kB and more."""
+
 
 @dataclass(frozen=True)
 class Device:

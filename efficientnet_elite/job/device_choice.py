@@ -13,6 +13,8 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import settings
 from efficientnet_elite.search.candidates import pool_members
 
+_CLASSES = 10  # for which networks are counted, before the images are known
+
 
 def expanded(
     options: Mapping[str, Any], config: SearchConfig, in_file: Collection[str] = ()
@@ -37,6 +39,11 @@ def expanded(
         chosen |= device.limits()
         if device.is_microcontroller and config.pool == SearchConfig().pool:
             chosen["pool"] = f"{config.pool}{devices.SUITABLE}"
+            size_kb = options.get("max_size_kb")
+            if size_kb is None:
+                size_kb = config.limits.size_kb or chosen["max_size_kb"]
+            if settings.checked(size_kb, float, "max_size_kb") < devices.SMALL_KB:
+                chosen["pool"] += f",{devices.SMALLER_POOLS}"
     options = {**options, **_by_target(options, config, in_file, device)}
     table = settings.options()
     given = {option for option, value in options.items() if value is not None}
@@ -62,9 +69,9 @@ def _by_target(
             return {}
     target = latency_target(str(name))
     limit: dict[str, Any] = {}
-    if target.metric != "latency_ms":
+    if target.metric == "cortex_m4_instructions":
         limit = _instructions(options, in_file, device, str(name))
-    elif not table:
+    elif target.metric == "latency_ms" and not table:
         raise UserError(f"latency_target={name} needs --metric_table=FILE")
     if options.get("group_by") is not None or "group_by" in in_file:
         return limit
@@ -104,6 +111,8 @@ def _instructions(
 def announcement(name: str, config: SearchConfig) -> str:
     """What a device means for a pool, in a line: its limits, and how many networks exceed each.
 
+    The classes of the images are not known yet: networks with ten are counted.
+
     Args:
       name: of the device.
       config: the settings, with those that the device chose.
@@ -120,6 +129,7 @@ def announcement(name: str, config: SearchConfig) -> str:
             for member in pool_members(
                 config.pool,
                 base_resolution=config.base_resolution,
+                classes=_CLASSES,
                 channels=config.data.input_channels,
             )
         ]
@@ -133,8 +143,8 @@ def announcement(name: str, config: SearchConfig) -> str:
     parts.append(f"groups by {' and '.join(costs.METRICS[m].title for m in config.group_by)}")
     line = (
         f"{name} ({device.core}, {device.clock_mhz} MHz, {device.flash_kib:,} KiB of flash, "
-        f"{device.ram_kib:,} KiB of RAM), {config.pool} at {config.base_resolution} px: "
-        + ", ".join(parts)
+        f"{device.ram_kib:,} KiB of RAM), {config.pool} at {config.base_resolution} px "
+        f"with {_CLASSES} classes: " + ", ".join(parts)
     )
     if speed := device.million_instructions_a_second:
         line += f"; networks in C run at about {speed:.0f} M instructions a second, an estimate"

@@ -11,6 +11,7 @@ import pytest
 from efficientnet_elite.device.devices import DEVICES, RAM_SHARE, TFLM_KB
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import device_choice, request
+from efficientnet_elite.search.candidates import select
 from tests.support.command import elite
 
 NANO = "arduino-nano-33-ble"
@@ -36,7 +37,11 @@ def test_a_quarter_is_left_for_the_application():
 def test_a_device_sets_limits_and_a_pool():
     config = request.search_request({"device": NANO}, "quick").config
     assert config.limits.arena_kb == 196 and config.limits.size_kb == 641
-    assert config.pool == "elite-relu6-nose"
+    smaller = "elite-relu6-nose,mnasnet-small-relu6-nose,mobilenetv3-small-minimalistic"
+    assert config.pool == smaller  # eLite's smallest network has 780 kB
+    large = request.search_request({"device": NANO, "max_size_kb": 900}, "quick").config
+    assert large.pool == request.search_request({"device": "rp2350"}, "quick").config.pool
+    assert large.pool == "elite-relu6-nose"
     trained = request.training_request({"device": NANO}, "auto")
     assert trained.config.limits == config.limits and "limits.arena_kb" in trained.given
     phone = request.search_request({"device": "pixel-8"}, "quick").config
@@ -49,6 +54,17 @@ def test_what_the_user_says_stays(tmp_path):
     asked = request.search_request({"device": NANO, "max_arena_kb": 99.0}, file)
     limits = asked.config.limits
     assert (limits.arena_kb, limits.size_kb, asked.config.pool) == (99, 300, "elite")
+
+
+@pytest.mark.parametrize("name", [n for n, d in DEVICES.items() if d.is_microcontroller])
+def test_a_device_has_networks_that_fit(name):
+    config = request.search_request({"device": name}, "quick").config
+    asked = {"base_resolution": 96, "classes": 10, "limits": config.limits}
+    if name == "stm32f411":  # 248 kB are too few for all but SqueezeNet
+        with pytest.raises(UserError, match="no candidate is within the limits"):
+            select(config.pool, **asked)
+        return
+    assert select(config.pool, **asked).candidates
 
 
 def test_a_line_says_which_limits_bind():
@@ -86,7 +102,7 @@ def test_milliseconds_become_instructions_where_a_core_is_known():
     limits = asked.config.limits
     assert limits.latency_ms is None and "limits.latency_ms" not in asked.given
     assert limits.cortex_m4_instructions_m == pytest.approx(700 * 64 / 1.4 / 1000)
-    assert re.search(r"--max_cortex_m4_instructions_m=32 excludes \d+ of 64", asked.message)
+    assert re.search(r"--max_cortex_m4_instructions_m=32 excludes \d+ of 192", asked.message)
     assert "groups by parameters and Cortex-M4 instructions; networks in C" in asked.message
     assert "about 46 M instructions a second, an estimate" in asked.message
     trained = request.training_request({"device": NANO, "max_latency_ms": 700}, "auto")

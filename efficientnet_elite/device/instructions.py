@@ -124,7 +124,7 @@ def _layers(program: Program) -> list[_Layer]:
             tables[operator.output] = source, position
         else:
             kept.append((position, _Layer(operator)))
-    last = program.operators[-1].output
+    last = len(program.shapes) - 1  # the tensor that the last operator writes
     read = [tensor for _, layer in kept for tensor in layer.operator.inputs]
     needed = {same_as.get(tensor, tensor) for tensor in (*read, last)}
     made = {tensor: entry for tensor, entry in tables.items() if tensor in needed}

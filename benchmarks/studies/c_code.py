@@ -3,8 +3,8 @@
     python -m benchmarks.studies.c_code elite9 elite9-relu6-nose --base_resolution=96 --classes=10
 
 Each network is converted to int8 without training, compiled to C, and run on two images of noise by
-an emulated Cortex-M4. Its logits must equal those of TFLM, otherwise the program stops. With
---by_kernel it prints which kernels the instructions are spent in instead.
+an emulated Cortex-M4 or M55. Its logits must equal those of TFLM, otherwise the program stops. With
+--by_kernel it prints which kernels the instructions are spent in instead, on the M4.
 """
 
 from __future__ import annotations
@@ -33,6 +33,13 @@ flags.DEFINE_enum(
 flags.DEFINE_boolean(
     "by_kernel", False, "Print the instructions of each kernel instead.", flag_values=FLAGS
 )
+flags.DEFINE_enum(
+    "processor",
+    "m4",
+    ["m4", "m55"],
+    "The emulated Cortex-M. The board with the m55 has 512 KiB for code and constants.",
+    flag_values=FLAGS,
+)
 
 _HEADS = ("network", "pixels", "arena B", "bound B", "TFLM B", "share", "M instructions",
           "flash kB", "constants kB", "stack B")  # fmt: skip
@@ -47,7 +54,8 @@ def cells(name: str) -> list[str]:
     shape = (2, spec.resolution, spec.resolution, 3)
     images = np.random.default_rng(0).uniform(-1, 127 / 128, shape).astype(np.float32)
     expected = verify.RUNTIMES["TFLM"].run_images(model, images, _SECONDS)["logits"]
-    answer = compiled_c.CORTEX_M4.run_images(model, images, _SECONDS)
+    board = {"m4": compiled_c.CORTEX_M4, "m55": compiled_c.CORTEX_M55}[FLAGS.processor]
+    answer = board.run_images(model, images, _SECONDS)
     if not np.array_equal(answer["logits"], expected[: len(answer["logits"])]):
         raise UserError(f"{name}: the logits differ from those of TFLM")
     arena = tflm.arena_bytes(model)
@@ -58,7 +66,7 @@ def cells(name: str) -> list[str]:
         f"{program.bound_bytes:,}",
         f"{arena:,}",
         f"{program.arena_bytes / arena:.2f}",
-        f"{np.median(answer['instructions']) / 1e6:.1f}",
+        f"{np.median(answer['instructions']) / 1e6:.2f}",
         f"{int(answer['flash']) / 1e3:.0f}",
         f"{program.constant_bytes / 1e3:.0f}",
         f"{int(answer['stack'])}",

@@ -1,6 +1,6 @@
 """Counts the instructions of each layer of a network in C, on an emulated Cortex-M4.
 
-The counts of a layer are in steps of `compiled_c.INSTRUCTIONS_PER_TICK`, and contain a few
+The counts of a layer are in steps of 40, a tick of the emulated board, and contain a few
 instructions of the call.
 """
 
@@ -61,5 +61,5 @@ def step_instructions(model: bytes, seed: int = 0) -> list[tuple[str, int]]:
         ticks = counted.run(binary, _SECONDS)[: len(program.steps)]
     if len(ticks) < len(program.steps):
         raise UserError("the network does not run to its end within the time limit")
-    counts = (int(tick) * compiled_c.INSTRUCTIONS_PER_TICK for tick in ticks)
+    counts = (round(tick * counted.instructions_per_tick) for tick in ticks)
     return list(zip((step.kernel for step in program.steps), counts, strict=True))

@@ -24,7 +24,9 @@ def network(name: str, kind: str, seed: int, kernels=("nn_add", "nn_table")) -> 
             count = sum(n * TRUTH[kernel][loop] for loop, n in counts.items())
             layers.append((Call(kernel, counts), round(count)))
     total = sum(count for _, count in layers)
-    return study.Counted(name, 32, 1000 + seed, kind, tuple(c for c, _ in layers), tuple(layers), total)
+    return study.Counted(
+        name, 32, 1000 + seed, kind, tuple(c for c, _ in layers), tuple(layers), total
+    )
 
 
 def test_a_fit_finds_what_a_turn_takes():

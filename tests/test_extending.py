@@ -19,11 +19,13 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, Limits, SearchConfig, TrainConfig
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.device import costs, limits
+from efficientnet_elite.device.latency_targets import LATENCY_TARGETS, LatencyTarget
 from efficientnet_elite.device.lowering import lower
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.int8 import convert
 from efficientnet_elite.export.runtimes import verify
+from efficientnet_elite.job import request
 from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES
@@ -197,6 +199,16 @@ def test_a_metric_its_limit_and_groups_by_it(add):
     assert limits.ceilings(config.limits) == {"size_bytes": 900e3, "operations": 75}
     with pytest.raises(UserError, match="max_operations=0: must be a number above 0"):
         Limits.of({"operations": 0})
+
+
+def test_a_latency_target(add):
+    add(costs.METRICS, outside.METRIC)
+    add(LATENCY_TARGETS, LatencyTarget("graph", "operations of the graph", "operations"))
+    asked = request.search_request({"latency_target": "graph", "max_latency_ms": 3.0}, "quick")
+    assert asked.config.group_by == ("params", "operations")
+    assert asked.config.limits.latency_ms == 3  # measured here: no clock is known of a graph
+    with pytest.raises(UserError, match="graph: operations of the graph"):
+        request.search_request({"latency_target": "grape"}, "quick")
 
 
 def test_limits_of_older_ledgers_are_read():

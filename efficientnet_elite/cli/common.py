@@ -19,12 +19,11 @@ from efficientnet_elite.config import (
     ENGINES,
     DataConfig,
     EngineConfig,
-    Limits,
     SearchConfig,
 )
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.int8.choices import INPUTS
-from efficientnet_elite.job import config_file, request, settings
+from efficientnet_elite.job import config_file, device_choice, request, settings
 from efficientnet_elite.job.arguments import data_set, default_workdir
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.request import Request
@@ -128,7 +127,7 @@ def define_pool(flags: absl_flags.FlagValues) -> None:
 
 def define_grouping(flags: absl_flags.FlagValues) -> None:
     """Flags for how candidates are put into cost groups."""
-    define_options(flags, "groups", "group_by", "group_method")
+    define_options(flags, "groups", "group_by", "group_method", "latency_target")
 
 
 def define_limits(flags: absl_flags.FlagValues) -> None:
@@ -136,9 +135,10 @@ def define_limits(flags: absl_flags.FlagValues) -> None:
     define_options(flags, *settings.names_of("limits"), "metric_table")
 
 
-def limits_of(flags: Any) -> Limits:
-    """The limits that were set."""
-    return settings.limits_of(values(flags))
+def device_options(flags: Any) -> dict[str, Any]:
+    """The limits and groups that were set, with those that --device and --latency_target choose."""
+    names = (*settings.names_of("limits"), "metric_table", "device", "group_by", "latency_target")
+    return device_choice.expanded(values(flags, *names), SearchConfig())
 
 
 def metric_table(flags: Any) -> str | None:

@@ -6,7 +6,12 @@ With limits, such as --max_size_kb=900, candidates that exceed a limit have no g
 says which limit they exceed. Cost metrics that must be measured, such as latency, are measured on
 untrained networks. These and the measured values are stored in --workdir.
 
+With --device, the limits are those that the device sets in `elite search`, and where its core is a
+Cortex-M4 or M33, a column shows the milliseconds of the network in C: an estimate from instructions
+and clock.
+
   elite models --pool=elite --metrics=size_bytes,arena_bytes --max_size_kb=2000
+  elite models --pool=elite-relu6-nose --base_resolution=96 --device=rp2350
 """
 
 from __future__ import annotations
@@ -19,7 +24,9 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
 from efficientnet_elite.device import costs, limits
+from efficientnet_elite.device.devices import DEVICES
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job import settings
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
 from efficientnet_elite.networks.names import MEMBERS
 from efficientnet_elite.search.candidates import (
@@ -29,6 +36,8 @@ from efficientnet_elite.search.candidates import (
     pool_members,
     select,
 )
+
+_MILLISECONDS = "estimated_ms"
 
 FLAGS = absl_flags.FlagValues()
 common.define_pool(FLAGS)
@@ -58,6 +67,12 @@ absl_flags.DEFINE_list(
 absl_flags.DEFINE_string(
     "workdir", None, "Folder that stores measured costs and untrained networks.", flag_values=FLAGS
 )
+absl_flags.DEFINE_string(
+    "device",
+    None,
+    "A board or phone of `elite devices`: sets its limits, and shows estimated milliseconds.",
+    flag_values=FLAGS,
+)
 common.define_grouping(FLAGS)
 common.define_limits(FLAGS)
 
@@ -75,7 +90,9 @@ def run(flags: Any, arguments: list[str]) -> None:
 
 def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
     """A row for each candidate, in the pool's order."""
-    bounds = limits.ceilings(common.limits_of(flags))
+    chosen = common.device_options(flags)
+    bounds = limits.ceilings(settings.limits_of(chosen))
+    speed = flags.device and DEVICES[flags.device].million_instructions_a_second
     size = {
         "base_resolution": flags.base_resolution,
         "classes": flags.classes,
@@ -85,9 +102,9 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
         pool,
         **size,
         groups=flags.groups,
-        metrics=tuple(flags.group_by or PAPER_METRICS),
+        metrics=tuple(chosen["group_by"] or PAPER_METRICS),
         method=flags.group_method,
-        limits=common.limits_of(flags),
+        limits=settings.limits_of(chosen),
         shown=flags.metrics,
         measure=_measure(flags),
     )
@@ -98,6 +115,8 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
         row = {**_row(candidate), "group": groups.get(candidate.name)}
         for metric in shown:
             row[metric] = _cost(candidate, metric, selected.measured)
+        if speed:
+            row[_MILLISECONDS] = costs.of(candidate.spec, "cortex_m4_instructions") / speed / 1000
         if bounds:
             row["excluded"] = selected.excluded.get(candidate.name)
         rows.append(row)
@@ -153,9 +172,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
             return "" if key == "excluded" else "-"
         if key in ("params", "macs"):
             return f"{value / 1e6:.3f} M" if key == "params" else f"{value / 1e6:.2f} M"
+        if key == _MILLISECONDS:
+            return f"{value:,.0f} ms"
         return costs.METRICS[key].text(value) if key in costs.METRICS else str(value)
 
     titles = {"paper_top1": "top-1 % (paper)", "excluded": "not trained because"}
+    titles[_MILLISECONDS] = "estimated time"
     titles |= {name: metric.title for name, metric in costs.METRICS.items() if name in rows[0]}
     titles |= {"params": "params", "macs": "macs"}
     cells = [[titles.get(key, key) for key in rows[0]]]

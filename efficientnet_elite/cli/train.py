@@ -36,7 +36,7 @@ common.define_config(FLAGS)
 common.define_data(FLAGS)
 common.define_training(FLAGS)
 common.define_limits(FLAGS)
-common.define_options(FLAGS, "device")
+common.define_options(FLAGS, "device", "latency_target")
 absl_flags.DEFINE_integer(
     "seeds",
     1,

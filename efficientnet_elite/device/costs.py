@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from efficientnet_elite import registry
-from efficientnet_elite.device import memory, patch_choice
+from efficientnet_elite.device import instructions, memory, patch_choice
 from efficientnet_elite.device.lowering import Program, lower
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
@@ -68,6 +68,13 @@ def _program(spec: ArchSpec) -> Program:
         raise UserError(
             f"the memory and size of {spec.name} cannot be estimated: {error}"
         ) from error
+
+
+def _instructions(spec: ArchSpec) -> float:
+    try:
+        return instructions.estimate(_program(spec))
+    except ValueError as error:
+        raise UserError(f"the instructions of {spec.name} cannot be estimated: {error}") from error
 
 
 def _peak(spec: ArchSpec) -> float:
@@ -129,6 +136,16 @@ METRICS = registry.table(
         f"--patches) with at most {patch_choice.MOST_OVERHEAD:.0%} more MACs, estimated",
         lambda spec: patch_choice.arena_bytes(_program(spec)),
         limit="patched_arena_kb",
+    ),
+    Metric(
+        "cortex_m4_instructions",
+        "Cortex-M4 instructions",
+        "M",
+        1e6,
+        "Instructions of one inference of the network in C (elite export --target=c) on a "
+        "Cortex-M4, estimated",
+        _instructions,
+        limit="cortex_m4_instructions_m",
     ),
     Metric(
         "tflm_arena_bytes",

@@ -19,9 +19,24 @@ RAM_SHARE = FLASH_SHARE = 0.75
 TFLM_KB = 145.0
 """Flash in kB that TensorFlow Lite Micro, its kernels and parts of the C library take at most."""
 
+COUNTED_CORES = ("Cortex-M4", "Cortex-M7", "Cortex-M33")
+"""Cores on which networks in C execute the instructions that are counted on a Cortex-M4: those with
+the DSP extension and without vectors."""
+
+CYCLES_PER_INSTRUCTION = {"Cortex-M4": 1.4, "Cortex-M33": 1.4}
+"""By core, an assumption. The inner loop of nn_conv has 20 instructions and takes 27 to 29 cycles
+by the table in Arm's reference manual of the Cortex-M4, if memory never makes it wait; flash memory
+does. A Cortex-M33 is taken to be as fast. A Cortex-M7 depends on its caches and executes up to two
+instructions at once: of that nothing is assumed."""
+
 SUITABLE = "-relu6-nose"
 """Ending of the pools that suit microcontrollers: swish and squeeze-excite take most of their time
 there, and gain little accuracy in int8."""
+
+SMALL_KB = 800.0
+SMALLER_POOLS = "mnasnet-small-relu6-nose,mobilenetv3-small-minimalistic"
+"""What joins the pool where files may have fewer kB than this: eLite's smallest network without
+squeeze-excite takes about 780 kB with ten classes, those of these pools 340 kB and more."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,17 @@ class Device:
     def is_microcontroller(self) -> bool:
         """Whether the network lies in flash memory and runs without an operating system."""
         return self.flash_kib is not None
+
+    @property
+    def latency_target(self) -> str | None:
+        """The name of the latency target that stands for this device; None if none does."""
+        return "m4" if self.core in COUNTED_CORES else None
+
+    @property
+    def million_instructions_a_second(self) -> float | None:
+        """How fast a network in C runs, estimated; None where nothing is assumed of the core."""
+        cycles = CYCLES_PER_INSTRUCTION.get(self.core)
+        return None if cycles is None else self.clock_mhz / cycles
 
     def limits(self) -> dict[str, float]:
         """Limits by the name of their option, in whole kB; none where memory is no matter."""

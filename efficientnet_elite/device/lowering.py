@@ -97,6 +97,8 @@ class Operator:
       channels: number of output channels with a requantization factor of their own.
       macs: multiply-accumulates of one inference.
       window: which part of its inputs it reads for a part of its output; None if it must read all.
+      whole: whether it must know all of its input although it has a window: an average over borders
+        counts the positions inside.
     """
 
     kind: str
@@ -108,6 +110,7 @@ class Operator:
     channels: int = 0
     macs: int = 0
     window: Window | None = None
+    whole: bool = False
 
 
 @dataclass
@@ -389,9 +392,8 @@ def _(op: ops.MaxPool, site: _Site) -> int:
 
 @_lower.register
 def _(op: ops.AveragePool, site: _Site) -> int:
-    # With padding, an average counts the positions inside of the whole map.
-    window = None if op.padding == "same" else site.sliding(op, op.padding)
-    return site.emit("AVERAGE_POOL_2D", window=window)
+    whole = op.padding == "same"
+    return site.emit("AVERAGE_POOL_2D", window=site.sliding(op, op.padding), whole=whole)
 
 
 @_lower.register

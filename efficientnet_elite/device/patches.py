@@ -122,7 +122,9 @@ def patchable(program: Program) -> int:
 def _keeps_places(program: Program, operator: Operator) -> bool:
     """Whether a part of the output can be computed from parts of the inputs."""
     shapes = [program.shapes[t] for t in (*operator.inputs, operator.output)]
-    if operator.window is None or not operator.inputs or any(len(shape) != 3 for shape in shapes):
+    if operator.window is None or operator.whole or not operator.inputs:
+        return False
+    if any(len(shape) != 3 for shape in shapes):
         return False
     return len({shape[:2] for shape in shapes[:-1]}) == 1
 

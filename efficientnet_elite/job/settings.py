@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite import registry
 from efficientnet_elite.config import (
     PARTS,
     DataConfig,
@@ -25,6 +26,7 @@ from efficientnet_elite.config import (
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES, with_absolute_policy
 from efficientnet_elite.device import costs, limits
+from efficientnet_elite.device.latency_targets import LATENCY_TARGETS
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import value_type
 from efficientnet_elite.job.recipes import PRESETS
@@ -76,7 +78,18 @@ _FOR_OTHERS = (
         "The board or phone that the network is for, a name of `elite devices`. It sets "
         "--max_size_kb and --max_arena_kb by the device's memory, leaving a quarter for the "
         "application, and on a microcontroller --pool to networks without swish and "
-        "squeeze-excite; these flags override it.",
+        "squeeze-excite and --latency_target to the estimate for its core, if there is one; these "
+        "flags override it.",
+        (),
+    ),
+    Option(
+        "latency_target",
+        str,
+        (),
+        "Where latency counts. Candidates are grouped by parameters and by this, in place of "
+        f"MACs, unless --group_by says otherwise. {registry.described(LATENCY_TARGETS.values())}. "
+        "With m4 and a --device with a Cortex-M4 or M33, --max_latency_ms becomes a limit of "
+        "instructions.",
         (),
     ),
 )
@@ -375,7 +388,7 @@ def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> Da
     return search_config(part, SearchConfig(data=data or DataConfig())).data
 
 
-TRAINING_OPTIONS = ("base_resolution", "device", "metric_table", "seed")
+TRAINING_OPTIONS = ("base_resolution", "device", "latency_target", "metric_table", "seed")
 """Options of trainings of single networks, besides those of the recipe, images and limits."""
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from efficientnet_elite.config import WITHOUT_EFFECT
 from efficientnet_elite.device import costs
+from efficientnet_elite.device.devices import CYCLES_PER_INSTRUCTION
 from efficientnet_elite.export import beside
 from efficientnet_elite.export.predictions import FILE as PREDICTIONS
 from efficientnet_elite.networks.spec import ArchSpec
@@ -28,6 +29,8 @@ from efficientnet_elite.search.workdir import write_bytes
 from efficientnet_elite.text import percent
 
 FILE = "MODEL_CARD.md"
+_SHOWN = ("params", "macs", "arena_bytes", "cortex_m4_instructions")  # computed costs
+_MEGAHERTZ = 100  # the clock for which a time is estimated
 FEW_IMAGES = 50
 """A class with fewer test images has an accuracy that is known to about 14 points at best."""
 
@@ -273,9 +276,14 @@ def _devices(
     if "spec" in details:
         spec = ArchSpec.from_json(json.dumps(details["spec"]))
         known = costs.computed(spec)
-        for metric in (costs.METRICS[n] for n in ("params", "macs", "arena_bytes") if n in known):
+        for metric in (costs.METRICS[n] for n in _SHOWN if n in known):
             value = known[metric.name] / metric.factor
             rows.append([metric.title, f"{value:,.2f} {metric.unit} ({metric.description})"])
+        if (count := known.get("cortex_m4_instructions")) is not None:
+            cycles = CYCLES_PER_INSTRUCTION["Cortex-M4"]
+            text = f"about {count * cycles / _MEGAHERTZ / 1000:,.0f} ms at {_MEGAHERTZ} MHz"
+            text += f" (an estimate: {cycles} cycles an instruction, memory that never waits)"
+            rows.append(["time on a Cortex-M4 or M33", text])
     patches = sidecar.get("patches") or {}
     if patches.get("grid"):
         grid = "x".join(map(str, patches["grid"]))

@@ -18,6 +18,7 @@ _CHANGES_NOTHING = (
     "data.data_dir",
     *(f"train.{name}" for name in WITHOUT_EFFECT),
 )
+_BY_DEVICE = ("params", "cortex_m4_instructions")  # the groups that --device may choose
 # Those that say where the images lie. The fingerprint tells whether they are the same images.
 _PLACES = ("data.dataset", "data.unlabelled", "data.labels")
 
@@ -33,6 +34,10 @@ def check_settings(ledger: Ledger, asked: SearchConfig) -> None:
     meta = ledger.meta()
     recorded = with_rule_defaults(SearchConfig.from_dict(meta["config"]))
     config = with_rule_defaults(as_begun(asked, recorded))
+    before_groups = "cortex_m4_instructions_m" not in meta["config"].get("limits", {})
+    if before_groups and config.group_by == _BY_DEVICE:
+        # A device chose no groups in the version that began it.
+        config = replace(config, group_by=recorded.group_by)
     for name in ("round_epochs", "first_elimination"):
         if getattr(asked, name) is None:  # the defaults of the version that began it stand
             config = replace(config, **{name: getattr(recorded, name)})

@@ -2,7 +2,7 @@
 
 Each network becomes a program that reads images and writes outputs, a process of its own. The
 emulator is QEMU, which counts instructions: with ``-icount shift=0`` one instruction takes one
-nanosecond of the board's time, which the processor's SysTick measures in cycles of 40 ns.
+nanosecond of the board's time, which the processor's SysTick measures in cycles of the board.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ _NAME = "network"
 _BUILD_SECONDS = 300
 # Share of a runtime's time limit in which images may run; the rest is for compiling.
 _RUNNING_SHARE = 0.8
-INSTRUCTIONS_PER_TICK = 40  # of SysTick: the emulated board has 25 MHz
-
 INSTALL_EMULATOR = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 
 
@@ -46,6 +44,7 @@ class CompiledC:
       libraries: arguments for the linker.
       command: what runs the compiled file, which follows it.
       install: the command that installs compiler and emulator.
+      instructions_per_tick: nanoseconds of a cycle of the emulated board; 0 if none is emulated.
     """
 
     name: str
@@ -55,6 +54,7 @@ class CompiledC:
     libraries: tuple[str, ...]
     command: tuple[str, ...]
     install: str
+    instructions_per_tick: float = 0.0
     reference: str = "LiteRT reference kernels"
     steps: int = 2  # as TFLM, to which the C code is equal
     tolerance: float = 0.0
@@ -101,7 +101,7 @@ class CompiledC:
             binary = self.build(program, model, folder)
             inputs = runtime.quantize_images(images, image)
             (folder / "images.bin").write_bytes(inputs.tobytes())
-            printed = self._run(binary, _RUNNING_SHARE * timeout)
+            printed = self.run(binary, _RUNNING_SHARE * timeout)
             outputs = np.fromfile(folder / "outputs.bin", np.int8)
             size = int(np.prod(logits.shape))
             count = len(outputs) // size
@@ -118,7 +118,7 @@ class CompiledC:
             stack = printed[count] if len(printed) > count else 0
             return {
                 **answer,
-                "instructions": numbers * INSTRUCTIONS_PER_TICK,
+                "instructions": numbers * self.instructions_per_tick,
                 "flash": np.array(self._flash(binary)),
                 "stack": np.array(stack),
             }
@@ -159,11 +159,11 @@ class CompiledC:
         if done.returncode:
             reason = next((line for line in done.stderr.splitlines() if "error" in line), "")
             if re.search("will not fit|overflowed", done.stderr):
-                reason = "the network does not fit into the 4 MB of the emulated board"
+                reason = "the network does not fit into the memory of the emulated board"
             raise UserError(f"{self.compiler[0]} fails: {reason or done.stderr[-200:]}")
         return binary
 
-    def _run(self, binary: Path, seconds: float) -> list[float]:
+    def run(self, binary: Path, seconds: float) -> list[float]:
         """Runs the program, and returns the numbers that it printed until time was up."""
         command = [*self.command, str(binary)]
         try:
@@ -199,21 +199,33 @@ HOST = CompiledC(
     command=(),
     install="apt-get install gcc",
 )
-CORTEX_M4 = CompiledC(
-    "c (Cortex-M4, emulated)",
-    "the network compiled to C, in QEMU, which counts instructions",
-    compiler=(
-        "arm-none-eabi-gcc", "-std=c99", *_WARNINGS, "-O2", "-mcpu=cortex-m4", "-mthumb",
-        "-mfloat-abi=soft", "-ffunction-sections", "-nostartfiles",
-    ),
-    main="cortex_m.c",
-    libraries=(
-        "-T", str(_PROGRAMS / "board.ld"), "-Wl,--gc-sections", "--specs=nosys.specs", "-lm",
-    ),
-    command=(
-        "qemu-system-arm", "-M", "mps2-an386", "-display", "none", "-monitor", "none",
-        "-serial", "none", "-semihosting-config", "enable=on,target=native",
-        "-icount", "shift=0", "-kernel",
-    ),
-    install=INSTALL_EMULATOR,
-)  # fmt: skip
+
+
+def _emulated(processor: str, board: str, megahertz: int, kib: int) -> CompiledC:
+    """A Cortex-M on one of Arm's boards, which has so many KiB for code and as many for data."""
+    core = processor.replace("cortex-m", "Cortex-M")
+    return CompiledC(
+        f"c ({core}, emulated)",
+        "the network compiled to C, in QEMU, which counts instructions",
+        compiler=(
+            "arm-none-eabi-gcc", "-std=c99", *_WARNINGS, "-O2", f"-mcpu={processor}", "-mthumb",
+            "-mfloat-abi=soft", "-ffunction-sections", "-nostartfiles",
+        ),
+        main="cortex_m.c",
+        libraries=(
+            f"-Wl,--defsym=board_bytes={kib * 1024}", "-T", str(_PROGRAMS / "board.ld"),
+            "-Wl,--gc-sections", "--specs=nosys.specs", "-lm",
+        ),
+        command=(
+            "qemu-system-arm", "-M", board, "-display", "none", "-monitor", "none",
+            "-serial", "none", "-semihosting-config", "enable=on,target=native",
+            "-icount", "shift=0", "-kernel",
+        ),
+        install=INSTALL_EMULATOR,
+        instructions_per_tick=1000 / megahertz,
+    )  # fmt: skip
+
+
+CORTEX_M4 = _emulated("cortex-m4", "mps2-an386", 25, 4096)
+# Without Helium, which the kernels do not use, and with little memory for code.
+CORTEX_M55 = _emulated("cortex-m55", "mps3-an547", 32, 512)

@@ -122,6 +122,23 @@ def test_an_emulated_processor_computes_the_same(tmp_path):
     assert 100 < answer["stack"] < 2000
 
 
+@needs_emulator
+def test_a_cortex_m55_executes_what_a_cortex_m4_does():
+    model = tiny_tflite.pair()[INT8]
+    images = tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1403])
+    m4, m55 = (
+        board.run_images(model, images, 120)
+        for board in (compiled_c.CORTEX_M4, compiled_c.CORTEX_M55)
+    )
+    np.testing.assert_array_equal(m4["logits"], m55["logits"])
+    # Other code of the compiler, but no vectors.
+    np.testing.assert_allclose(m55["instructions"], m4["instructions"], rtol=0.03)
+    assert (m55["instructions"] != m4["instructions"]).all()
+    large = measure.int8_bytes(spec_by_name("elite9", classes=10, base_resolution=32))
+    with pytest.raises(UserError, match="does not fit into the memory of the emulated board"):
+        compiled_c.CORTEX_M55.run_images(large, noise(32, 1), 120)
+
+
 @needs_compiler
 def test_verify_has_the_runtime(tmp_path):
     pixels, classes = tiny_tflite.digits()

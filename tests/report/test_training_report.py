@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from efficientnet_elite import report
+from efficientnet_elite.device import costs
 from efficientnet_elite.export import predictions
 from efficientnet_elite.job.finishing import finish
+from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.report import artefacts, card, mistakes, training, training_page
 from efficientnet_elite.report.training_page import TrainingFigures
 from tests.report.test_mistakes import invented
@@ -146,6 +148,10 @@ def test_a_card_says_what_the_files_are(trained):
     assert f"| 7 | {counts['train'][7]} | {counts['validation'][7]} | {counts['test'][7]} |" in text
     assert "It began from random weights." in text
     assert "| epochs trained | 6 |" in text and "| arena |" in text
+    spec = ArchSpec.from_json(json.dumps(content["details"]["spec"]))
+    milliseconds = costs.of(spec, "cortex_m4_instructions") * 1.4 / 100e3
+    assert milliseconds > 1
+    assert f"| about {milliseconds:,.0f} ms at 100 MHz (an estimate: 1.4 cycles " in text
     assert "Every image gets one of the 10 classes" in text
     assert f"Divide the logits by {content['confidence']['temperature']:.3f}" in text
 

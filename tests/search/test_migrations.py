@@ -33,7 +33,7 @@ from efficientnet_elite.search.rules import RULES
 from efficientnet_elite.search.summary import summarize
 from efficientnet_elite.training.outcome import EpochResult
 from tests.support.invented import ledger_of
-from tests.support.ledgers import CONFIG, train
+from tests.support.ledgers import CONFIG, start, train
 
 DUMPS = Path(__file__).parent.parent / "support" / "format4"
 
@@ -166,6 +166,19 @@ def test_rounds_of_the_race_keep_their_eliminations(tmp_path, before, rounds, fi
     wanted = [max(round(0.4 * before), min(4, before)) + n * step for n in range(2)]
     if schedule is not None:
         assert [schedule.elimination_epoch(n) for n in (1, 2)] == wanted
+
+
+def test_groups_that_a_device_chooses_now_do_not_stop_an_older_search(tmp_path):
+    counted = ("params", "cortex_m4_instructions")
+    with Ledger(restore(tmp_path, "begun")) as ledger:
+        recorded = SearchConfig.from_dict(ledger.meta()["config"])
+        assert recorded.group_by != counted
+        check_settings(ledger, replace(recorded, group_by=counted))
+        with pytest.raises(UserError, match="group_by"):
+            check_settings(ledger, replace(recorded, group_by=("macs",)))
+    ledger, _ = start(tmp_path / "new", {0: "ab"})
+    with ledger, pytest.raises(UserError, match="group_by"):
+        check_settings(ledger, replace(CONFIG, group_by=counted))
 
 
 def test_the_first_write_migrates_and_a_failure_leaves_everything(tmp_path, monkeypatch):

@@ -7,53 +7,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from efficientnet_elite.device.dimensions import MOST_COPIED, MOST_PAIRED, merged, strides
 from efficientnet_elite.errors import UserError
 
 from . import arithmetic as exact
 from .graph import Graph, Operator
 from .simplify import activation_range, sum_factors
 from .steps import STEPS, Array, Field, Step, bits, operand
-
-_MOST_COPY_DIMENSIONS, _MOST_PAIR_DIMENSIONS = 5, 4  # see nn_kernels.h
-
-
-def merged(
-    shape: Sequence[int], steps: Sequence[Sequence[int]], most: int, what: str
-) -> tuple[list[int], list[list[int]]]:
-    """Merges dimensions along which arrays are stepped through together.
-
-    Args:
-      shape: numbers of elements along the dimensions, the first one first.
-      steps: for each array its step along each dimension.
-      most: greatest number of dimensions that may remain.
-      what: the operator, for messages.
-
-    Returns:
-      The shape and the steps, the last dimension first, filled up to `most` dimensions.
-    """
-    counts: list[int] = []
-    strides: list[list[int]] = [[] for _ in steps]
-    for axis in reversed(range(len(shape))):
-        if shape[axis] == 1:
-            continue
-        here = [step[axis] for step in steps]
-        if counts and all(
-            s == stride[-1] * counts[-1] for s, stride in zip(here, strides, strict=True)
-        ):
-            counts[-1] *= shape[axis]
-            continue
-        counts.append(shape[axis])
-        for stride, s in zip(strides, here, strict=True):
-            stride.append(s)
-    if len(counts) > most:
-        raise UserError(f"{what} of the shape {tuple(shape)} has too many dimensions")
-    rest = most - len(counts)
-    return counts + [1] * rest, [stride + [0] * rest for stride in strides]
-
-
-def strides(shape: Sequence[int]) -> list[int]:
-    """The steps of an array that lies in memory without gaps."""
-    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _copy(
@@ -67,9 +27,7 @@ def _copy(
 ) -> Step:
     """A step that moves an array of a shape, see ``nn_copy_layer``."""
     # The innermost block comes first if both arrays have its bytes side by side.
-    counts, (source_steps, target_steps) = merged(
-        shape, steps, _MOST_COPY_DIMENSIONS + 1, operator.kind
-    )
+    counts, (source_steps, target_steps) = merged(shape, steps, MOST_COPIED + 1, operator.kind)
     block = 1
     if counts[0] == 1 or (source_steps[0], target_steps[0]) == (1, 1):
         block = counts[0]
@@ -82,9 +40,9 @@ def _copy(
         "block": block,
         "from_start": starts[0],
         "to_start": starts[1],
-        "count": counts[:_MOST_COPY_DIMENSIONS],
-        "from": source_steps[:_MOST_COPY_DIMENSIONS],
-        "to": target_steps[:_MOST_COPY_DIMENSIONS],
+        "count": counts[:MOST_COPIED],
+        "from": source_steps[:MOST_COPIED],
+        "to": target_steps[:MOST_COPIED],
     }
     return Step("nn_copy", "nn_copy_layer", fields, (source,), output)
 
@@ -116,7 +74,7 @@ def pair(graph: Graph, operator: Operator) -> list[Step]:
     for tensor in (one, other):
         shape = (1,) * (rank - len(tensor.shape)) + tensor.shape
         steps.append([0 if n == 1 else s for n, s in zip(shape, strides(shape), strict=True)])
-    counts, (a, b) = merged(output.shape, steps, _MOST_PAIR_DIMENSIONS, kind)
+    counts, (a, b) = merged(output.shape, steps, MOST_PAIRED, kind)
     least, greatest = activation_range(operator, output)
     factors = [(0, 0)] * 3
     if kind in ("ADD", "SUB"):

@@ -1,0 +1,151 @@
+"""Instructions on a Cortex-M4: the estimate, and what an emulator counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from efficientnet_elite.config import Limits
+from efficientnet_elite.device import costs, instructions
+from efficientnet_elite.device.lowering import POINT, Constant, Program, Window, lower
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.export import measure
+from efficientnet_elite.export.runtimes import c_steps, compiled_c
+from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.networks.names import spec_by_name
+from efficientnet_elite.search.candidates import pool_members, select
+from tests.support.c_programs import needs_emulator
+from tests.support.command import elite
+
+METRIC = "cortex_m4_instructions"
+FITTED = json.loads(Path(instructions.__file__).with_name(instructions.FITTED).read_text())
+
+
+def counted(name: str, pixels: int) -> tuple[float, list[tuple[str, int]], bytes]:
+    """The estimate of a network, the counts of its layers, and its file."""
+    spec = spec_by_name(name, classes=10, base_resolution=pixels)
+    model = measure.int8_bytes(spec)
+    return costs.of(spec, METRIC), c_steps.step_instructions(model), model
+
+
+@needs_emulator
+def test_a_network_that_was_not_fitted_to():
+    estimate, steps, _ = counted("mobilenetv3-small-w3d4r4", 32)
+    assert estimate == pytest.approx(sum(count for _, count in steps), rel=0.01)
+    spec = spec_by_name("mobilenetv3-small-w3d4r4", classes=10, base_resolution=32)
+    calls = instructions.calls(lower(spec.graph))
+    assert [call.kernel for call in calls] == [kernel for kernel, _ in steps]
+
+
+@needs_emulator
+@pytest.mark.slow
+def test_layers_make_the_network_and_images_hardly_matter():
+    estimate, steps, model = counted("elite-w4d4r3", 48)
+    count = sum(count for _, count in steps)
+    assert estimate == pytest.approx(count, rel=0.01)
+    other = sum(count for _, count in c_steps.step_instructions(model, seed=1))
+    assert other == pytest.approx(count, rel=0.002)
+    side = spec_by_name("elite-w4d4r3", base_resolution=48).resolution
+    noise = np.random.default_rng(0).uniform(-1, 0.99, (1, side, side, 3)).astype(np.float32)
+    answer = compiled_c.CORTEX_M4.run_images(model, noise, 120)
+    assert answer["instructions"][0] == pytest.approx(count, rel=0.002)
+
+
+@needs_emulator
+@pytest.mark.slow
+def test_a_network_for_masks():
+    estimate, steps, _ = counted("espnetv2-seg-w3d4r4", 48)  # PReLU, groups of one channel
+    assert estimate == pytest.approx(sum(count for _, count in steps), rel=0.03)
+
+
+@pytest.mark.parametrize("pool", [*FAMILIES, *segmentation.FAMILIES])
+def test_every_family_has_an_estimate(pool):
+    spec = pool_members(pool, base_resolution=96, classes=10)[-1].spec
+    # No network was ever measured below 1.7 instructions a multiplication: two for each SMLAD.
+    assert costs.of(spec, METRIC) > 1.5 * spec.macs
+
+
+def test_kernels_are_those_of_the_package():
+    assert FITTED["kernels"].keys() <= {*c_steps.kernels()}
+    for loops in FITTED["kernels"].values():
+        assert "call" in loops and all(value >= 0 for value in loops.values())
+        assert any(value > 0 for value in loops.values())
+
+
+def test_what_becomes_a_table_is_no_layer_of_its_own():
+    def kernels(name):
+        spec = spec_by_name(name, classes=10, base_resolution=32)
+        return [call.kernel for call in instructions.calls(lower(spec.graph))]
+
+    swish, rectified = kernels("elite9-nose"), kernels("elite9-relu6-nose")
+    assert swish == rectified  # swish costs no kernel in C, where TFLM has LOGISTIC and MUL
+    assert costs.of(spec_by_name("elite9-nose"), METRIC) > costs.of(
+        spec_by_name("elite9-relu6-nose"), METRIC
+    )
+    assert "nn_mul" in kernels("elite9")  # the gates of squeeze-excite
+
+
+def test_loops_of_a_convolution_with_padding():
+    program = Program()
+    image = program.add_tensor((4, 4, 3))
+    window = Window.same((4, 4, 3), (2, 2, 5), (3, 3), (2, 2), (1, 1))
+    constants = Constant(3 * 3 * 3 * 5, 1, 5), Constant(5, 4, 5)
+    program.emit("CONV_2D", (image,), (2, 2, 5), *constants, window=window, fused="relu6")
+    (call,) = instructions.calls(program)
+    counts = call.counts
+    assert call.kernel == "nn_conv" and counts["values clamped"] == 20
+    assert counts["gathered pixels"] == 4 and counts["gathered positions"] == 36
+    # One row and one column of padding: 6 of the 36 positions in each, 1 in both.
+    assert counts["gathered padding"] == 11 * 3
+    # Words begin at the multiples of four, but three values are no word.
+    assert counts["gathered words"] == 0 and counts["gathered values"] == 25 * 3
+    assert counts["blocks of 2x2"] == 2 * 3  # two pairs of pixels, five filters in three pairs
+    assert counts["products of 2x2x4"] == 6 * 7  # 27 values are seven fours
+
+
+def test_no_number_without_a_measurement(monkeypatch):
+    program = Program()
+    program.emit("CUMSUM", (program.add_tensor((4,)),), (4,), window=POINT)
+    with pytest.raises(ValueError, match="no instructions are known for CUMSUM"):
+        instructions.estimate(program)
+    spec = spec_by_name("shufflenet-g3-w4d4r3", base_resolution=64)
+    kernels = {name: loops for name, loops in FITTED["kernels"].items() if name != "nn_copy"}
+    monkeypatch.setattr(instructions, "_fitted", lambda: kernels)
+    message = f"the instructions of {spec.name} cannot be estimated: .*nn_copy were not measured"
+    with pytest.raises(UserError, match=message):
+        costs.of(spec, METRIC)
+    assert METRIC not in costs.computed(spec) and "arena_bytes" in costs.computed(spec)
+    kernels["nn_copy"] = {"call": 3.0, "rows": 1.0}
+    with pytest.raises(UserError, match="'single bytes' in nn_copy were not measured"):
+        costs.of(spec, METRIC)
+
+
+def test_limits_and_groups():
+    pools = "elite,mobilenetv3-small-minimalistic"
+    size = {"base_resolution": 64, "classes": 10}
+    everything = [member.spec for member in pool_members(pools, **size)]
+    bound = sorted(costs.of(spec, METRIC) for spec in everything)[60]
+    metrics = (METRIC,)
+    chosen = select(
+        pools, **size, metrics=metrics, groups=4,
+        limits=Limits(cortex_m4_instructions_m=bound / 1e6),
+    )  # fmt: skip
+    assert len(chosen.candidates) == 61 and len(chosen.excluded) == len(everything) - 61
+    assert all(reason.startswith("Cortex-M4 instructions ") for reason in chosen.excluded.values())
+    heaviest_first = sorted(chosen.candidates, key=lambda c: -costs.of(c.spec, METRIC))
+    assert [c.group for c in heaviest_first] == sorted(c.group for c in chosen.candidates)
+    # MACs would put the networks into another order: gates and tables are no MACs.
+    by_macs = sorted(chosen.candidates, key=lambda c: -c.spec.macs)
+    assert [c.group for c in by_macs] != [c.group for c in heaviest_first]
+
+
+def test_the_command_lists_them():
+    done = elite(
+        "models", "--pool=hf", "--base_resolution=64", "--classes=10", "--format=json",
+        f"--metrics={METRIC}", f"--group_by=params,{METRIC}", "--max_cortex_m4_instructions_m=30",
+    )  # fmt: skip
+    rows = json.loads(done.stdout)
+    assert rows and all((row[METRIC] > 30e6) == bool(row["excluded"]) for row in rows)

@@ -11,12 +11,14 @@ from two runs with different numbers of inferences.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ class FailedAlone(Exception):
     """The model cannot be run; the message says why."""
 
 
-def needs_of(path: Path, threads: int, seed: int) -> dict[str, float | None]:
+def needs_of(path: Path, threads: int, seed: int) -> dict[str, Any]:
     """Runs a model alone, in another process.
 
     Returns:
@@ -101,12 +103,10 @@ def _memory(field: str) -> int | None:
 def main(argv: Sequence[str]) -> None:
     """Runs the model and prints the line."""
     path, (threads, seed, inferences) = Path(argv[1]), map(int, argv[2:])
-    from ai_edge_litert import interpreter as _  # its memory and time are not the model's
+    import_module("ai_edge_litert.interpreter")  # its memory and time are not the model's
 
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    except OSError:
-        pass
     before = _memory("VmRSS")
     try:
         started = time.perf_counter()
@@ -120,11 +120,11 @@ def main(argv: Sequence[str]) -> None:
     for _ in range(inferences - 1):
         interpreter.invoke()
     after = _memory("VmHWM")
-    known = before is not None and after is not None
+    grown = None if before is None or after is None else max(0, after - before) / 1e6
     answer = {
         "initialisation_ms": 1e3 * (loaded - started),
         "first_ms": 1e3 * (ran - loaded),
-        "rss_mb": max(0, after - before) / 1e6 if known else None,
+        "rss_mb": grown,
     }
     print(json.dumps(answer))
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import importlib.util
 import io
 import json
 import os
@@ -80,6 +81,7 @@ class Row:
       first_ms: milliseconds of the first inference there.
       rss_mb: peak resident memory there in megabytes (10^6 bytes), without Python and the runtime.
       sustained_ms: median of each second while the model runs without a pause.
+      instructions: of one inference, where an emulator counts them; then there is no latency.
     """
 
     model: str
@@ -99,6 +101,7 @@ class Row:
     first_ms: float | None = None
     rss_mb: float | None = None
     sustained_ms: tuple[float, ...] | None = None
+    instructions: float | None = None
 
 
 def measure_latencies(
@@ -172,7 +175,7 @@ def measure_all(
     The arguments and the result are those of `measure_latencies`.
     """
     rows = [Row(model=path) for path in paths]
-    needs: dict[int, dict[str, float | None]] = {}
+    needs: dict[int, dict[str, Any]] = {}
     for index, path in enumerate(paths):
         try:
             needs[index] = alone.needs_of(Path(path), options.threads, options.seed)
@@ -303,20 +306,16 @@ def main(argv: Sequence[str]) -> int:
         print(f"{argv[0]}: {error} (--help lists the flags)", file=sys.stderr)
         return 2
 
-    names = [field.name for field in dataclasses.fields(Options)]
-    options = Options(**{name: settings[name].value for name in names})
+    options = Options(
+        settings.runs, settings.warmup, settings.threads, settings.seed, settings.sustained
+    )
     progress = _show_progress if sys.stderr.isatty() else lambda done, total: None
-    try:
-        import ai_edge_litert as _
-
-        before = host.state()
-        rows = measure_all(models, options, progress)
-        after = host.state()
-    except ModuleNotFoundError as error:
-        if error.name != "ai_edge_litert":
-            raise
+    if importlib.util.find_spec("ai_edge_litert") is None:
         print(f"{argv[0]}: needs LiteRT: pip install ai-edge-litert", file=sys.stderr)
         return 1
+    before = host.state()
+    rows = measure_all(models, options, progress)
+    after = host.state()
 
     failed = [row for row in rows if row.error is not None]
     for row in failed:

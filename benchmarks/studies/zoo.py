@@ -21,7 +21,6 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from efficientnet_elite.benchmarks import latency
 from efficientnet_elite.benchmarks.host import Host, describe_host
 from efficientnet_elite.benchmarks.studies import command, figures, ratios, tables
 from efficientnet_elite.benchmarks.studies.ratios import RelativeLatency

@@ -117,6 +117,7 @@ export function report(network, host, options, {times, calls, step}) {
       first_ms: null,
       rss_mb: null,
       sustained_ms: null,
+      instructions: null,
     }],
   };
 }

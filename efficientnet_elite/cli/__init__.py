@@ -40,6 +40,7 @@ COMMANDS = {
     "export": "export champions or a Keras model, verify them, and make packages for devices",
     "verify": "run a .tflite file in every installed runtime and compare the results",
     "benchmark": "measure the latency of .tflite models or of a search's champions",
+    "boards": "measure .tflite models on several boards and phones, or in emulators",
     "report": "write report.html of a search or training again, or its data as JSON or CSV",
     "compare": "compare searches and trainings: settings, accuracies, sizes, latencies",
     "replay": "compare rules of elimination on learning curves, or audit a search's decisions",

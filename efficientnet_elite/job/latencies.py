@@ -51,7 +51,7 @@ def measure_exported(workdir: Path, options: Sequence[str] = ()) -> Measurement:
     Raises:
       UserError: nothing has been exported yet, or a sidecar is damaged.
     """
-    files = _exported_files(workdir)
+    files = exported_files(workdir)
     if not files:
         raise UserError(f"nothing is exported in {workdir}: run `elite export --workdir={workdir}`")
     outputs = [f"--json={workdir / 'benchmark.json'}", f"--csv={workdir / 'benchmark.csv'}"]
@@ -64,7 +64,7 @@ def measure_exported(workdir: Path, options: Sequence[str] = ()) -> Measurement:
     return measurement
 
 
-def _exported_files(workdir: Path) -> list[str]:
+def exported_files(workdir: Path) -> list[str]:
     """The files that the sidecars name; other files beside them are of an earlier export."""
     paths: list[str] = []
     for sidecar in sorted((workdir / beside.FOLDER).glob("*/*.json")):

@@ -178,9 +178,7 @@ def test_latency_here_is_measured_once(tmp_path):
     (file,) = tmp_path.glob("*.tflite")
     # A device that ran this very file: its table has the row under the file's name.
     rows = latency.measure_latencies([file], latency.Options(runs=2, warmup=0))
-    (tmp_path / "pi.json").write_text(
-        latency.as_json(rows, latency.Options(), describe_host())
-    )
+    (tmp_path / "pi.json").write_text(latency.as_json(rows, latency.Options(), describe_host()))
     there = Measurer(tmp_path, tmp_path / "pi.json")("latency_ms", SPECS[-1:])
     assert there == {SPECS[-1].name: rows[0].median_ms}
 

@@ -1,18 +1,22 @@
 """Runs one model in a process of its own, and prints what it needs as a line of JSON.
 
-    python alone.py MODEL.tflite THREADS SEED INFERENCES
+    python alone.py MODEL.tflite THREADS SEED [INFERENCES]
 
 The fields are ``initialisation_ms`` (reading the file and planning its memory), ``first_ms`` (the
 first inference) and ``rss_mb`` (peak resident memory in 10^6 bytes, less what Python and the
 runtime took before; None where Linux does not tell), or ``error`` alone. A file that crashes the
-runtime ends only this process. An emulator that counts instructions gets those of one inference
-from two runs with different numbers of inferences.
+runtime ends only this process.
+
+With a number of inferences it runs those and prints an empty object: an emulator that counts
+instructions gets those of one inference from two runs with different numbers, and what is printed
+must not depend on the time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -40,7 +44,7 @@ def needs_of(path: Path, threads: int, seed: int) -> dict[str, Any]:
     Raises:
       FailedAlone: the model cannot be run, or its process ended.
     """
-    program = [sys.executable, str(Path(__file__)), str(path), str(threads), str(seed), "1"]
+    program = [sys.executable, str(Path(__file__)), str(path), str(threads), str(seed)]
     done = subprocess.run(program, capture_output=True, text=True)
     if done.returncode < 0:
         raise FailedAlone(f"its process was ended by {signal.Signals(-done.returncode).name}")
@@ -66,7 +70,8 @@ def load(path: Path, threads: int, seed: int) -> Any:
         raise FileNotFoundError("no such file")
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
-    rng = np.random.default_rng(seed)
+    # Not NumPy's random numbers: on import they take entropy of the system, and counts would vary.
+    rng = random.Random(seed)
     for detail in interpreter.get_input_details():
         interpreter.set_tensor(
             detail["index"], _random_input(rng, detail["shape"], detail["dtype"])
@@ -74,14 +79,14 @@ def load(path: Path, threads: int, seed: int) -> Any:
     return interpreter
 
 
-def _random_input(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> np.ndarray:
+def _random_input(rng: random.Random, shape: Sequence[int], dtype: Any) -> np.ndarray:
     """Returns random pixels; zeros for types whose values may be indices rather than pixels."""
-    kind = np.dtype(dtype)
+    kind, count = np.dtype(dtype), int(np.prod(shape))
     if kind.kind == "f":
-        return rng.uniform(-1, 1, shape).astype(kind)
+        pixels = np.frombuffer(rng.randbytes(count), np.uint8)
+        return (pixels / 127.5 - 1).astype(kind).reshape(shape)
     if kind.kind in "iu" and kind.itemsize <= 2:
-        limits = np.iinfo(kind)
-        return rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+        return np.frombuffer(rng.randbytes(count * kind.itemsize), kind).reshape(shape)
     return np.zeros(shape, kind)
 
 
@@ -102,31 +107,41 @@ def _memory(field: str) -> int | None:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the model and prints the line."""
-    path, (threads, seed, inferences) = Path(argv[1]), map(int, argv[2:])
+    path, threads, seed = Path(argv[1]), int(argv[2]), int(argv[3])
     import_module("ai_edge_litert.interpreter")  # its memory and time are not the model's
 
+    try:
+        if argv[4:]:
+            answer = _counted(path, threads, seed, int(argv[4]))
+        else:
+            answer = _timed(path, threads, seed)
+    except LOAD_ERRORS as error:
+        answer = {"error": one_line(error)}
+    print(json.dumps(answer))
+
+
+def _counted(path: Path, threads: int, seed: int, inferences: int) -> dict[str, Any]:
+    interpreter = load(path, threads, seed)
+    for _ in range(inferences):
+        interpreter.invoke()
+    return {}
+
+
+def _timed(path: Path, threads: int, seed: int) -> dict[str, Any]:
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _memory("VmRSS")
-    try:
-        started = time.perf_counter()
-        interpreter = load(path, threads, seed)
-        loaded = time.perf_counter()
-        interpreter.invoke()
-        ran = time.perf_counter()
-    except LOAD_ERRORS as error:
-        print(json.dumps({"error": one_line(error)}))
-        return
-    for _ in range(inferences - 1):
-        interpreter.invoke()
+    started = time.perf_counter()
+    interpreter = load(path, threads, seed)
+    loaded = time.perf_counter()
+    interpreter.invoke()
+    ran = time.perf_counter()
     after = _memory("VmHWM")
-    grown = None if before is None or after is None else max(0, after - before) / 1e6
-    answer = {
+    return {
         "initialisation_ms": 1e3 * (loaded - started),
         "first_ms": 1e3 * (ran - loaded),
-        "rss_mb": grown,
+        "rss_mb": None if before is None or after is None else max(0, after - before) / 1e6,
     }
-    print(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -89,13 +89,17 @@ def _costs(rows: Sequence[Row], boards: Sequence[str], models: Sequence[str]) ->
 def _by_board(
     known: Mapping[tuple[str, str], tuple[float, str] | None], models: Sequence[str], unit: str
 ) -> Figure | None:
-    """A marker for each model and board, on a logarithmic axis."""
+    """A marker for each model and board."""
     boards = list(dict.fromkeys(b for (b, _), found in known.items() if found and found[1] == unit))
     shown = [m for m in models if any(known.get((board, m)) for board in boards)]
     if not shown:
         return None
 
+    costs = [found[0] for (board, _), found in known.items() if found and board in boards]
+
     def draw(ax: Axes) -> None:
+        from matplotlib.ticker import LogLocator, NullLocator
+
         for place, board in enumerate(boards):
             points = [(found[0], y) for y, model in enumerate(shown)
                       if (found := known.get((board, model)))]  # fmt: skip
@@ -106,8 +110,16 @@ def _by_board(
                 color=LIGHT[SERIES[place % len(SERIES)]],
                 label=board,
             )
-        ax.set_xscale("log")
-        ax.set_xlabel(f"{unit} (logarithmic)")
+        low, high = min(costs), max(costs)
+        if high > 10 * low:
+            ax.set_xscale("log")
+            ax.set_xlim(low / 2, high * 2)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_minor_locator(NullLocator())
+        else:
+            ax.set_xlim(0, 1.1 * high)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlabel(f"{unit} (logarithmic)" if high > 10 * low else unit)
         # Names stand inside: beside the axis a long one would not fit.
         ax.set_yticks(range(len(shown)), [""] * len(shown))
         for y, model in enumerate(shown):

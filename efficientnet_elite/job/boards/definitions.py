@@ -52,6 +52,7 @@ class Kind:
         how to measure, and an empty folder, and returns one row for each file. Raises UserError
         where the board fails.
       here: whether it takes time of this machine, so that such boards must wait for each other.
+      reads: whether it only reads figures that were measured before, which are read each time.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Kind:
     check: Callable[[Board], str] | str
     measure: Callable[[Board, Sequence[Path], Options, Path], Result] | str
     here: bool = False
+    reads: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,9 @@ def add(path: Path, name: str, kind: str, given: Sequence[str], kinds: Mapping[s
     before = path.read_text("utf-8") if path.exists() else ""
     if before and name in (board.name for board in parsed(before, path, kinds)):
         raise UserError(f"{path} has a board {name} already")
-    types = {setting.name: setting.type for entry in kinds.values() for setting in entry.settings}
+    types = (
+        {setting.name: setting.type for setting in kinds[kind].settings} if kind in kinds else {}
+    )
     lines = [f"[{name}]", f'kind = "{kind}"']
     for text in given:
         key, equals, value = text.partition("=")

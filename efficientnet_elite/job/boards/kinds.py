@@ -76,5 +76,6 @@ KINDS = registry.table(
         (Setting("results", "files of the page's measurements", list, required=True),),
         check=f"{_HERE}.browser:check",
         measure=f"{_HERE}.browser:measure",
+        reads=True,
     ),
 )

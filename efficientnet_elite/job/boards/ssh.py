@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import shlex
 import subprocess
 import tarfile
@@ -37,12 +38,12 @@ def check(board: Board) -> str:
 def measure(board: Board, models: Sequence[Path], options: Options, scratch: Path) -> Result:
     """See `Kind.measure`."""
     found = _probe(board)
-    needed = sum(model.stat().st_size for model in models) / 1e6
+    needed = 1 + math.ceil(sum(model.stat().st_size for model in models) / 1e6)
     if not found["ready"]:
         needed += _ENVIRONMENT_MB
     if int(found["free"]) < needed:
         raise UserError(
-            f"only {found['free']} MB are free there, and {needed:.0f} MB are needed: make room or "
+            f"only {found['free']} MB are free there, and {needed} MB are needed: make room or "
             "set `folder` to another disk"
         )
     # Numbered folders, because models of the same name may come from different ones here.
@@ -165,6 +166,8 @@ def _ssh(board: Board, script: str, stdin: bytes = b"") -> subprocess.CompletedP
     except FileNotFoundError as error:
         raise UserError("ssh is not installed: apt-get install openssh-client") from error
     output, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    if done.returncode == _SSH_FAILED and not errors.strip():
+        raise UserError("the connection broke, or a signal ended its shell")
     if done.returncode == _SSH_FAILED:
         raise UserError(f"no connection: {program.last_line(errors).rstrip('.')}")
     return subprocess.CompletedProcess(command, done.returncode, output, errors)

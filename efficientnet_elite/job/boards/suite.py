@@ -53,7 +53,8 @@ def run(
     hashes = [_hash(model) for model in models]
 
     def one(board: Board) -> Result:
-        result = None if fresh else _kept(board, models, hashes, options, folder)
+        again = fresh or board.kind.reads
+        result = None if again else _kept(board, models, hashes, options, folder)
         if result is not None:
             on_message(f"{board.name}: measured already, at {result['measured_at']}")
             return result

@@ -71,9 +71,10 @@ def measure(board: Board, models: Sequence[Path], options: Options, scratch: Pat
         for index, model in enumerate(models)
     ]
     sound = [index for index in range(len(models)) if index not in faults]
+    about = _host(board, scratch / "before")
     _shell(board, f"rm -rf {shlex.quote(folder)}")
     return {
-        "host": asdict(_host(board, scratch / "before")),
+        "host": asdict(about),
         "conditions": asdict(host.conditions(before, after, scratch / "after")),
         "options": asdict(options),
         "rows": [
@@ -201,7 +202,8 @@ def _adb(board: Board, *arguments: str) -> str:
     """Calls adb; UserError with the last line that it prints where it fails."""
     done = _call(board, *arguments)
     if done.returncode:
-        raise UserError(f"adb: {program.last_line(done.stderr or done.stdout)}")
+        fault = program.last_line(done.stderr or done.stdout)
+        raise UserError(f"adb: {fault.removeprefix('adb: ').removeprefix('error: ')}")
     return done.stdout
 
 

@@ -75,10 +75,10 @@ def test_an_emulated_cortex_m4(here, capsys):
 @needs_gcc
 @needs_native
 def test_the_plugin_counts_instructions(tmp_path):
-    plugin = qemu._compiled(tmp_path)
+    qemu._compile(tmp_path)
 
     def count(*command: str) -> int:
-        emulator = [NATIVE, "-plugin", str(plugin), *command]
+        emulator = [NATIVE, "-plugin", str(tmp_path / "instructions.so"), *command]
         done = subprocess.run(emulator, capture_output=True, text=True, check=True)
         (found,) = re.findall(r"^instructions=(\d+)$", done.stderr, re.M)
         return int(found)
@@ -171,3 +171,7 @@ def test_an_emulated_cortex_a(here, capsys):
         for board in json.loads(Path("a.json").read_text())["boards"]
     ]
     assert counts[0] > counts[1] > 10_000
+    elsewhere = shutil.copy(light, here / "of-another-name.tflite")
+    elite(capsys, "run", elsewhere, "--only=cortex-a76", "--json=b.json")
+    (board,) = json.loads(Path("b.json").read_text())["boards"]
+    assert board["rows"][0]["instructions"] == pytest.approx(counts[1], rel=1e-4)

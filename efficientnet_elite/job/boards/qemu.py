@@ -30,6 +30,7 @@ from efficientnet_elite.text import signal_name
 EMULATOR = "qemu-aarch64"
 _INSTALL = "apt-get install qemu-user gcc"
 _PLUGIN = Path(__file__).with_name("instructions.c")
+_LIBRARY, _PROGRAM, _MODEL = "instructions.so", "alone.py", "model.tflite"
 _FIRST_OF_NEW_PLUGINS = 9  # QEMU from this version on has version 2 of the interface
 _FEW, _MANY = 2, 10  # inferences of the two runs
 
@@ -71,13 +72,14 @@ def check(board: Board) -> str:
 def measure(board: Board, models: Sequence[Path], options: Options, scratch: Path) -> Result:
     """See `Kind.measure`."""
     emulation = _emulation(board)
-    plugin = _compiled(scratch)
+    _compile(scratch)
+    shutil.copy(alone.__file__, scratch / _PROGRAM)
     _describe(board.path("root"), board.settings["cpu"])
     rows = []
     for model in models:
-        row = Row(model=str(model), error="cannot be read")
         try:
-            row = _row(emulation, plugin, model, options)
+            shutil.copy(model, scratch / _MODEL)
+            row = _row(emulation, scratch, model, options)
         except (UserError, OSError) as error:
             row = Row(model=str(model), error=str(error))
         rows.append(asdict(row))
@@ -94,10 +96,8 @@ def measure(board: Board, models: Sequence[Path], options: Options, scratch: Pat
     return {"host": asdict(about), "conditions": {}, "options": done, "rows": rows}
 
 
-def _row(emulation: _Emulation, plugin: Path, model: Path, options: Options) -> Row:
-    few, many = (
-        _counted(emulation, plugin, model, options.seed, inferences) for inferences in (_FEW, _MANY)
-    )
+def _row(emulation: _Emulation, folder: Path, model: Path, options: Options) -> Row:
+    few, many = (_counted(emulation, folder, options.seed, n) for n in (_FEW, _MANY))
     tensors = inspect.read(inspect.load(model)).inputs
     shapes = [f"{'x'.join(map(str, tensor.shape))} {tensor.type.lower()}" for tensor in tensors]
     return Row(
@@ -110,11 +110,15 @@ def _row(emulation: _Emulation, plugin: Path, model: Path, options: Options) -> 
     )
 
 
-def _counted(emulation: _Emulation, plugin: Path, model: Path, seed: int, inferences: int) -> int:
-    """Instructions of a whole process that loads the model and runs it some times."""
-    script = [str(Path(alone.__file__)), str(model.resolve()), "1", str(seed), str(inferences)]
+def _counted(emulation: _Emulation, folder: Path, seed: int, inferences: int) -> int:
+    """Instructions of a whole process that loads the model of a folder and runs it some times.
+
+    All its arguments are of the same length, as the place of the memory depends on that.
+    """
     emulator, *arguments = emulation.command
-    done = _run([emulator, "-plugin", str(plugin), *arguments, *script], emulation)
+    script = [_PROGRAM, _MODEL, "1", str(seed), f"{inferences:02}"]
+    command = [emulator, "-plugin", str(folder / _LIBRARY), *arguments, *script]
+    done = _run(command, emulation, folder)
     lines = done.stdout.splitlines()
     if done.returncode or not lines:
         if done.returncode < 0:
@@ -153,10 +157,16 @@ def _emulation(board: Board) -> _Emulation:
     return _Emulation(command, environment, f"ai-edge-litert {version}")
 
 
-def _run(command: list[str], emulation: _Emulation) -> subprocess.CompletedProcess[str]:
-    program_path = shutil.which(command[0]) or command[0]
+def _run(
+    command: list[str], emulation: _Emulation, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    emulator = shutil.which(command[0]) or command[0]
     return subprocess.run(
-        [program_path, *command[1:]], capture_output=True, text=True, env=emulation.environment
+        [emulator, *command[1:]],
+        capture_output=True,
+        text=True,
+        env=emulation.environment,
+        cwd=folder,
     )
 
 
@@ -167,21 +177,19 @@ def _version() -> str:
     return f"QEMU {found[1]}" if found else "QEMU"
 
 
-def _compiled(folder: Path) -> Path:
-    """The plugin, compiled for this machine."""
-    plugin = folder / "instructions.so"
+def _compile(folder: Path) -> None:
+    """Compiles the plugin for this machine."""
     major = re.search(r"\d+", _version())
     version = 2 if major and int(major[0]) >= _FIRST_OF_NEW_PLUGINS else 1
     command = ["gcc", "-shared", "-fPIC", "-O2", f"-DPLUGIN_VERSION={version}"]
     try:
         done = subprocess.run(
-            [*command, "-o", str(plugin), str(_PLUGIN)], capture_output=True, text=True
+            [*command, "-o", str(folder / _LIBRARY), str(_PLUGIN)], capture_output=True, text=True
         )
     except FileNotFoundError as error:
         raise UserError(f"gcc is not installed: {_INSTALL}") from error
     if done.returncode:
         raise UserError(f"the plugin cannot be compiled: {program.last_line(done.stderr)}")
-    return plugin
 
 
 def _describe(root: Path, cpu: str) -> None:

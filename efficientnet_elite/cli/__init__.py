@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # output that cannot be written is an error like any other
         return status
     except KeyboardInterrupt as interrupt:
-        resumes = arguments[:1] in (["search"], ["train"], ["pretrain"])
+        resumes = arguments[:1] in (["search"], ["train"], ["pretrain"], ["boards"])
         hint = "; the same command goes on from here" if resumes else ""
         _let_go(interrupt)
         number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT

@@ -109,11 +109,11 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
     server.close()
 
 
-def add(server: Server, *changes: str) -> None:
+def add(server: Server, *changes: str, name: str = "pi") -> None:
     """Adds the board, with some settings changed."""
     settings = dict(text.split("=", 1) for text in (*server.settings, *changes))
     texts = [f"{key}={value}" for key, value in settings.items()]
-    definitions.add(Path("boards.toml"), "pi", "ssh", texts, KINDS)
+    definitions.add(Path("boards.toml"), name, "ssh", texts, KINDS)
 
 
 def elite(capsys, *arguments: object) -> tuple[int, str, str]:
@@ -148,6 +148,18 @@ def test_a_board_is_measured_and_not_again(server, capsys, tmp_path):
     ]
     server.close()  # what was measured needs no board
     assert "pi: measured already" in elite(capsys, "run", light, heavy, "--runs=5")[2]
+
+
+def test_two_boards_on_one_machine_follow_one_another(server, capsys, tmp_path):
+    light, _ = models(tmp_path)
+    usable = sorted(map(str, os.sched_getaffinity(0)))
+    cores = [usable[0], usable[-1]]
+    for name, core in zip(("little", "big"), cores, strict=True):
+        add(server, f"cores={core}", name=name)
+    assert elite(capsys, "run", light, "--runs=5", "--json=a.json")[0] == 0
+    boards = json.loads(Path("a.json").read_text())["boards"]
+    assert [board["conditions"]["affinity"] for board in boards] == cores
+    assert boards[0]["measured_at"] < boards[1]["measured_at"]
 
 
 def test_another_host_key(server, capsys, tmp_path):

@@ -51,7 +51,8 @@ class Kind:
       measure: measures models, in the order in which they are given. It gets the board, the files,
         how to measure, and an empty folder, and returns one row for each file. Raises UserError
         where the board fails.
-      here: whether it takes time of this machine, so that such boards must wait for each other.
+      machine: the settings that tell which machine is kept busy; without any, it is this one.
+        Boards on one machine, such as its small and its large cores, wait for each other.
       reads: whether it only reads figures that were measured before, which are read each time.
     """
 
@@ -60,7 +61,7 @@ class Kind:
     settings: tuple[Setting, ...]
     check: Callable[[Board], str] | str
     measure: Callable[[Board, Sequence[Path], Options, Path], Result] | str
-    here: bool = False
+    machine: tuple[str, ...] = ()
     reads: bool = False
 
 
@@ -90,6 +91,12 @@ class Board:
         if not path.exists():
             raise UserError(f"{setting} = {str(path)!r} does not exist")
         return path
+
+    @property
+    def machine(self) -> tuple[Any, ...]:
+        """What is equal for boards that wait for each other; see `Kind.machine`."""
+        names = self.kind.machine
+        return (self.kind.name, *(str(self.settings.get(name)) for name in names)) if names else ()
 
     def check(self) -> str:
         """See `Kind.check`."""

@@ -16,7 +16,6 @@ KINDS = registry.table(
         (CORES,),
         check=f"{_HERE}.local:check",
         measure=f"{_HERE}.local:measure",
-        here=True,
     ),
     Kind(
         "ssh",
@@ -37,6 +36,7 @@ KINDS = registry.table(
         ),
         check=f"{_HERE}.ssh:check",
         measure=f"{_HERE}.ssh:measure",
+        machine=("address", "port"),
     ),
     Kind(
         "adb",
@@ -48,6 +48,7 @@ KINDS = registry.table(
         ),
         check=f"{_HERE}.adb:check",
         measure=f"{_HERE}.adb:measure",
+        machine=("serial",),
     ),
     Kind(
         "qemu",
@@ -60,7 +61,6 @@ KINDS = registry.table(
         ),
         check=f"{_HERE}.qemu:check",
         measure=f"{_HERE}.qemu:measure",
-        here=True,
     ),
     Kind(
         "cortex-m",
@@ -68,7 +68,6 @@ KINDS = registry.table(
         (Setting("cpu", "the processor [cortex-m4]", values=("cortex-m4",)),),
         check=f"{_HERE}.cortex_m:check",
         measure=f"{_HERE}.cortex_m:measure",
-        here=True,
     ),
     Kind(
         "browser",

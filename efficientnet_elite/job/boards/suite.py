@@ -31,7 +31,7 @@ def run(
 ) -> list[Result]:
     """Measures all models on all boards.
 
-    Boards that take time of this machine follow one another; the others are measured meanwhile.
+    Boards on the same machine follow one another; different machines are busy at the same time.
     A board that was measured already, with the same files and options, is not measured again. One
     that fails costs its own rows: its result has an ``error`` in their place, and is not kept.
 
@@ -67,12 +67,13 @@ def run(
         on_message(f"{board.name}: measured")
         return result
 
-    here = [board for board in boards if board.kind.here]
-    elsewhere = [board for board in boards if not board.kind.here]
-    with ThreadPoolExecutor(max_workers=1 + len(elsewhere)) as threads:
-        remote = {board.name: threads.submit(one, board) for board in elsewhere}
-        done = {board.name: one(board) for board in here}
-        done.update({name: future.result() for name, future in remote.items()})
+    machines: dict[tuple[Any, ...], list[Board]] = {}
+    for board in boards:
+        machines.setdefault(board.machine, []).append(board)
+    done: dict[str, Result] = {}
+    with ThreadPoolExecutor(max_workers=len(machines)) as threads:
+        for found in threads.map(lambda group: [one(board) for board in group], machines.values()):
+            done.update({result["board"]: result for result in found})
     return [done[board.name] for board in boards]
 
 

@@ -6,6 +6,9 @@ import csv
 import hashlib
 import json
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -207,6 +210,29 @@ def test_what_the_program_says_when_it_fails(tmp_path):
         program.parse("", "\n/bin/python: \nNo module named benchmarks\n", 1, [tmp_path])
 
 
+def test_a_signal_ends_the_command_and_what_it_started(here, capsys):
+    _, heavy = models(here)
+    for name in ("one", "two"):
+        elite(capsys, "add", name, "local")
+    command = [sys.executable, "-m", "efficientnet_elite", "boards", "run"]
+    process = subprocess.Popen(
+        [*command, str(heavy), "--runs=1000000"], stderr=subprocess.PIPE, text=True
+    )
+    children = Path(f"/proc/{process.pid}/task")
+    deadline = time.monotonic() + 60
+    while not any((task / "children").read_text() for task in children.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started = [int(pid) for task in children.iterdir()
+               for pid in (task / "children").read_text().split()]  # fmt: skip
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert err == "\nelite boards: ended by SIGTERM; the same command goes on from here\n"
+    assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+    assert not Path("boards.results").exists()
+
+
 def test_cores_are_kept_to(here, capsys):
     light, _ = models(here)
     elite(capsys, "add", "here", "local", "cores=0")
@@ -223,7 +249,7 @@ BROWSER = {
 
 
 def test_a_browser_s_files_are_taken(here, capsys):
-    light, heavy = models(here)
+    _, heavy = models(here)
     for file, ms in ((light, 2.0), (heavy, 6.0)):
         row = {"model": file.name, "file_bytes": file.stat().st_size, "median_ms": ms,
                "input": "1x16x16x3 int8", "threads": 1, "runs": 50, "error": None}  # fmt: skip

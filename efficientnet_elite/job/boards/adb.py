@@ -210,11 +210,6 @@ def _adb(board: Board, *arguments: str) -> str:
 def _call(board: Board, *arguments: str) -> subprocess.CompletedProcess[str]:
     serial = board.settings.get("serial")
     try:
-        return subprocess.run(
-            ["adb", *(["-s", serial] if serial else []), *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
+        return program.call(["adb", *(["-s", serial] if serial else []), *arguments])
     except FileNotFoundError as error:
         raise UserError("adb is not installed: apt-get install adb") from error

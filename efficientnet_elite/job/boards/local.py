@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,5 +23,5 @@ def measure(board: Board, models: Sequence[Path], options: Options, scratch: Pat
     python = [sys.executable, "-P", "-m", "efficientnet_elite.benchmarks"]
     files = [str(model) for model in models]
     command = program.pinned(board) + program.command(python, files, options)
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = program.call(command)
     return program.parse(done.stdout, done.stderr, done.returncode, models)

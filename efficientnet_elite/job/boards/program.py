@@ -1,9 +1,16 @@
-"""The latency program, run by something that takes a command: this machine, or ssh."""
+"""The latency program, run by something that takes a command: this machine, or ssh.
+
+Also the processes that threads wait for while boards are measured: `call` starts them, and they end
+with the command.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +20,55 @@ from efficientnet_elite.job.boards.definitions import Board, Result
 from efficientnet_elite.text import signal_name
 
 PROGRAM = Path(latency.__file__).parent
+
+_running: set[subprocess.Popen[bytes]] = set()
+_interrupted = threading.Event()
+
+
+@contextlib.contextmanager
+def ended_with_the_command() -> Iterator[None]:
+    """A context that, where it is left by an exception, ends what `call` has started in threads."""
+    _interrupted.clear()
+    try:
+        yield
+    except BaseException:
+        _interrupted.set()
+        for process in list(_running):
+            process.terminate()
+        raise
+
+
+def call(
+    command: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end.
+
+    Args:
+      command: program and arguments.
+      stdin: what it reads.
+      environment: its variables; without, those of this process.
+      folder: where it runs.
+
+    Raises:
+      FileNotFoundError: there is no such program.
+      UserError: the command was interrupted, and nothing is to be started any more.
+    """
+    if _interrupted.is_set():
+        raise UserError("interrupted")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=folder
+    ) as process:
+        _running.add(process)
+        try:
+            output, errors = (part.decode(errors="replace") for part in process.communicate(stdin))
+        finally:
+            _running.discard(process)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def sources() -> list[Path]:

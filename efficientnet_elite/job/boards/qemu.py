@@ -161,13 +161,7 @@ def _run(
     command: list[str], emulation: _Emulation, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     emulator = shutil.which(command[0]) or command[0]
-    return subprocess.run(
-        [emulator, *command[1:]],
-        capture_output=True,
-        text=True,
-        env=emulation.environment,
-        cwd=folder,
-    )
+    return program.call([emulator, *command[1:]], environment=emulation.environment, folder=folder)
 
 
 def _version() -> str:

@@ -162,12 +162,11 @@ def _ssh(board: Board, script: str, stdin: bytes = b"") -> subprocess.CompletedP
         command += ["-i", str(board.path("identity")), "-oIdentitiesOnly=yes"]
     command += ["--", settings["address"], f"exec sh -c {shlex.quote(script)}"]
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True)
+        done = program.call(command, stdin=stdin)
     except FileNotFoundError as error:
         raise UserError("ssh is not installed: apt-get install openssh-client") from error
-    output, errors = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
-    if done.returncode == _SSH_FAILED and not errors.strip():
+    if done.returncode == _SSH_FAILED and not done.stderr.strip():
         raise UserError("the connection broke, or a signal ended its shell")
     if done.returncode == _SSH_FAILED:
-        raise UserError(f"no connection: {program.last_line(errors).rstrip('.')}")
-    return subprocess.CompletedProcess(command, done.returncode, output, errors)
+        raise UserError(f"no connection: {program.last_line(done.stderr).rstrip('.')}")
+    return done

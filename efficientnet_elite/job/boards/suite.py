@@ -15,7 +15,7 @@ from typing import Any
 from efficientnet_elite.benchmarks.latency import Options
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
-from efficientnet_elite.job.boards import results
+from efficientnet_elite.job.boards import program, results
 from efficientnet_elite.job.boards.definitions import Board, Result
 from efficientnet_elite.search.workdir import write_bytes
 
@@ -71,7 +71,11 @@ def run(
     for board in boards:
         machines.setdefault(board.machine, []).append(board)
     done: dict[str, Result] = {}
-    with ThreadPoolExecutor(max_workers=len(machines)) as threads:
+    # Left first, the inner context ends the processes that the threads wait for.
+    with (
+        ThreadPoolExecutor(max_workers=len(machines)) as threads,
+        program.ended_with_the_command(),
+    ):
         for found in threads.map(lambda group: [one(board) for board in group], machines.values()):
             done.update({result["board"]: result for result in found})
     return [done[board.name] for board in boards]

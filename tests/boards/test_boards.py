@@ -249,7 +249,7 @@ BROWSER = {
 
 
 def test_a_browser_s_files_are_taken(here, capsys):
-    _, heavy = models(here)
+    light, heavy = models(here)
     for file, ms in ((light, 2.0), (heavy, 6.0)):
         row = {"model": file.name, "file_bytes": file.stat().st_size, "median_ms": ms,
                "input": "1x16x16x3 int8", "threads": 1, "runs": 50, "error": None}  # fmt: skip

@@ -75,6 +75,9 @@ def _run(flags: Any, arguments: list[str]) -> int:
     outputs = [path for path in (flags.json, flags.csv, flags.html) if path]
     if len(set(outputs)) < len(outputs):
         raise UserError("--json, --csv and --html must name different files")
+    for path in outputs:
+        if Path(path).expanduser().is_dir():
+            raise UserError(f"{path} is a folder: name a file to write")
     boards = _chosen(flags)
     options = latency.Options(flags.runs, flags.warmup, flags.threads, flags.seed, flags.sustained)
     found = suite.run(

@@ -93,6 +93,13 @@ def test_wrong_calls_change_nothing(here, capsys):
     assert elite(capsys, "run")[2] == "elite boards: name .tflite files, or give --workdir\n"
     both = elite(capsys, "run", "a.tflite", "--json=x", "--html=x")
     assert both[2] == "elite boards: --json, --csv and --html must name different files\n"
+    folder = elite(capsys, "run", "a.tflite", f"--csv={here}")
+    assert folder[2] == f"elite boards: {here} is a folder: name a file to write\n"
+    assert elite(capsys, "run", "--workdir=work")[2] == (
+        "elite boards: nothing is exported in work: run `elite export --workdir=work`\n"
+    )
+    missing = elite(capsys, "run", "nothing.tflite")
+    assert missing[2].startswith("elite boards: nothing.tflite is missing: ")
 
 
 def test_every_kind_is_listed_with_its_settings(here, capsys):

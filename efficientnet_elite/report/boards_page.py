@@ -44,6 +44,7 @@ def render(rows: Sequence[Row]) -> str:
     sections = (
         _costs(rows, boards, models),
         _spread(rows),
+        _sustained(rows),
         *(_accuracies(rows, board) for board in boards),
         _boards(rows, boards),
     )
@@ -80,8 +81,10 @@ def _costs(rows: Sequence[Row], boards: Sequence[str], models: Sequence[str]) ->
         framed(heads("Model", *columns), lines),
         note(
             "Counts of instructions repeat and are no latency: they say nothing about caches, "
-            "pipelines and clocks. Milliseconds of one board can be compared with each other."
-        ),
+            "pipelines and clocks."
+        )
+        if any(row["instructions"] is not None for row in rows)
+        else None,
         tag("div", *(_shown(figure) for figure in drawings if figure), class_="pair"),
     )
 
@@ -133,7 +136,14 @@ def _by_board(
                 color=LIGHT["muted"],
             )
         ax.set_ylim(len(shown) - 0.3, -0.7)
-        ax.legend(fontsize=7.5, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=3)
+        ax.legend(
+            fontsize=7.5,
+            frameon=False,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=3,
+            labelcolor=LIGHT["ink"],
+        )
 
     title = f"{unit.split(',')[0]} of each model by board"
     name = f"boards-{unit.split(',')[0].replace(' ', '-')}"
@@ -165,6 +175,39 @@ def _spread(rows: Sequence[Row]) -> Html | None:
             "is alone, without Python and the runtime."
         ),
     )
+
+
+def _sustained(rows: Sequence[Row]) -> Html | None:
+    """How latency changes while a model runs without a pause, by that of the first second."""
+    curves = {
+        f"{row['board']}: {_short(row['model'])}": list(map(float, row["sustained_ms"].split()))
+        for row in rows
+        if row["sustained_ms"]
+    }
+    if not curves:
+        return None
+
+    def draw(ax: Axes) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for place, (name, times) in enumerate(curves.items()):
+            ax.plot(
+                range(1, 1 + len(times)),
+                [100 * ms / times[0] for ms in times],
+                color=LIGHT[SERIES[place % len(SERIES)]],
+                marker=_MARKERS[place % len(_MARKERS)],
+                markersize=3,
+                label=name,
+            )
+        ax.set_xlabel("second")
+        ax.set_ylabel("median, % of the first second")
+        ax.set_ylim(0, 110 * max(max(times) / times[0] for times in curves.values()))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.legend(fontsize=7.5, frameon=False, loc="lower left", labelcolor=LIGHT["ink"])
+
+    title = "Latency without a pause"
+    figure = figures.drawn("boards-sustained", title, title, (4.7, 3.15), draw)
+    return tag("section", tag("h2", title), _shown(figure))
 
 
 def _accuracies(rows: Sequence[Row], board: str) -> Html | None:

@@ -240,12 +240,15 @@ def test_a_signal_ends_the_command_and_what_it_started(here, capsys):
     assert not Path("boards.results").exists()
 
 
-def test_cores_are_kept_to(here, capsys):
+def test_cores_are_kept_to_and_models_run_without_a_pause(here, capsys):
     light, _ = models(here)
     elite(capsys, "add", "here", "local", "cores=0")
-    assert elite(capsys, "run", light, "--runs=2", "--json=a.json")[0] == 0
+    run = ("run", light, "--runs=2", "--sustained=2", "--json=a.json", "--html=a.html")
+    assert elite(capsys, *run)[0] == 0
     (board,) = json.loads(Path("a.json").read_text())["boards"]
     assert board["conditions"]["affinity"] == "0"
+    assert len(board["rows"][0]["sustained_ms"]) == 2
+    assert "Latency without a pause" in Path("a.html").read_text()
 
 
 BROWSER = {

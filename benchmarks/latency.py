@@ -1,6 +1,6 @@
 """Measures the latency of TFLite models.
 
-    python latency.py MODEL.tflite ... [--json=PATH] [--csv=PATH]
+    python -m benchmarks MODEL.tflite ... [--json=PATH] [--csv=PATH]
 
 The program needs Python 3.9 or newer with ``ai-edge-litert``, ``numpy`` and ``absl-py``, and
 neither TensorFlow nor other parts of this project. To measure on a board, copy this folder to it.
@@ -12,6 +12,9 @@ followed by a timed one. Without the untimed inference the processor's caches wo
 previous model's weights, which made small models appear 1.3 to 1.6 times slower than they are when
 they run alone.
 
+Before that, each model runs once in a process of its own, which shows the time to load it, its
+first inference and its memory (alone.py).
+
 If a file cannot be loaded, the program prints one line to stderr, measures the other models and
 ends with exit status 1. Wrong flags end it with exit status 2.
 """
@@ -20,11 +23,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.metadata
+import importlib.util
 import io
 import json
 import os
-import platform
 import random
 import sys
 import time
@@ -36,6 +38,9 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from . import alone, host
+from .host import Host
+
 
 @dataclass(frozen=True)
 class Options:
@@ -46,12 +51,14 @@ class Options:
       warmup: number of untimed inferences of each model before the first timed one.
       threads: number of threads that an inference may use.
       seed: seed of the random input values and of the order of the turns.
+      sustained: seconds that each model then runs without a pause; 0 leaves that out.
     """
 
     runs: int = 100
     warmup: int = 10
     threads: int = 1
     seed: int = 0
+    sustained: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,12 +71,17 @@ class Row:
       input: shape and type of each input, such as ``1x224x224x3 int8``.
       threads: number of threads that an inference could use.
       runs: number of timed inferences.
-      median_ms, p90_ms, min_ms, mean_ms: median, 90th percentile, minimum and mean latency of one
-        inference in milliseconds.
+      median_ms, p90_ms, min_ms, mean_ms, p5_ms, p95_ms: median, 90th percentile, minimum, mean, 5th
+        and 95th percentile of the latency of one inference in milliseconds.
       ratio: this model's latency divided by that of the first model that could be run, computed
         within each round; the median over all rounds.
       error: why the model could not be run, or None. If it is set, all other fields but `model` are
         None.
+      initialisation_ms: milliseconds to load the file and plan its memory, in a process of its own.
+      first_ms: milliseconds of the first inference there.
+      rss_mb: peak resident memory there in megabytes (10^6 bytes), without Python and the runtime.
+      sustained_ms: median of each second while the model runs without a pause.
+      instructions: of one inference, where an emulator counts them; then there is no latency.
     """
 
     model: str
@@ -83,28 +95,13 @@ class Row:
     mean_ms: float | None = None
     ratio: float | None = None
     error: str | None = None
-
-
-@dataclass(frozen=True)
-class Host:
-    """The machine and the process that measured.
-
-    Attributes:
-      cpu: name of the board and the processor.
-      cores: number of logical processor cores, or None if it is unknown.
-      system: operating system, its release, and the machine type.
-      python: version of Python.
-      runtime: name and version of the LiteRT package.
-      peak_rss_mb: peak resident memory of the whole process so far in megabytes (10^6 bytes),
-        including the Python interpreter and all models; None on Windows.
-    """
-
-    cpu: str
-    cores: int | None
-    system: str
-    python: str
-    runtime: str
-    peak_rss_mb: float | None
+    p5_ms: float | None = None
+    p95_ms: float | None = None
+    initialisation_ms: float | None = None
+    first_ms: float | None = None
+    rss_mb: float | None = None
+    sustained_ms: tuple[float, ...] | None = None
+    instructions: float | None = None
 
 
 def measure_latencies(
@@ -129,9 +126,11 @@ def measure_latencies(
     interpreters: dict[int, Any] = {}
     for index, row in enumerate(rows):
         try:
-            interpreters[index] = _load_model(Path(row.model), options)
-        except (OSError, ValueError, RuntimeError) as error:  # LiteRT raises these for bad files
-            rows[index] = dataclasses.replace(row, error=" ".join(str(error).split()))
+            interpreters[index] = alone.load(Path(row.model), options.threads, options.seed)
+            interpreters[index].invoke()
+        except alone.LOAD_ERRORS as error:
+            interpreters.pop(index, None)
+            rows[index] = dataclasses.replace(row, error=alone.one_line(error))
 
     times: dict[int, list[float]] = {index: [] for index in interpreters}
     order = list(interpreters)
@@ -159,36 +158,33 @@ def measure_latencies(
             min_ms=float(milliseconds.min()),
             mean_ms=float(milliseconds.mean()),
             ratio=float(np.median(milliseconds / baseline)),
+            p5_ms=float(np.percentile(milliseconds, 5)),
+            p95_ms=float(np.percentile(milliseconds, 95)),
+            sustained_ms=_sustained(interpreters[index], options.sustained),
         )
     return rows
 
 
-def _load_model(path: Path, options: Options) -> Any:
-    """Returns an interpreter that has random input and has run once."""
-    from ai_edge_litert.interpreter import Interpreter
+def measure_all(
+    paths: Sequence[str],
+    options: Options,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Row]:
+    """Measures what models need alone, and then the latencies of those that can be run.
 
-    if not path.is_file():
-        raise FileNotFoundError("no such file")
-    interpreter = Interpreter(model_path=str(path), num_threads=options.threads)
-    interpreter.allocate_tensors()
-    rng = np.random.default_rng(options.seed)
-    for detail in interpreter.get_input_details():
-        interpreter.set_tensor(
-            detail["index"], _random_input(rng, detail["shape"], detail["dtype"])
-        )
-    interpreter.invoke()
-    return interpreter
-
-
-def _random_input(rng: np.random.Generator, shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """Returns random pixels; zeros for types whose values may be indices rather than pixels."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        return rng.uniform(-1, 1, shape).astype(kind)
-    if kind.kind in "iu" and kind.itemsize <= 2:
-        limits = np.iinfo(kind)
-        return rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
-    return np.zeros(shape, kind)
+    The arguments and the result are those of `measure_latencies`.
+    """
+    rows = [Row(model=path) for path in paths]
+    needs: dict[int, dict[str, Any]] = {}
+    for index, path in enumerate(paths):
+        try:
+            needs[index] = alone.needs_of(Path(path), options.threads, options.seed)
+        except alone.FailedAlone as error:
+            rows[index] = dataclasses.replace(rows[index], error=str(error))
+    measured = measure_latencies([paths[index] for index in needs], options, progress)
+    for index, row in zip(needs, measured):  # noqa: B905 (Python 3.9)
+        rows[index] = row if row.error else dataclasses.replace(row, **needs[index])
+    return rows
 
 
 def _time_turn(interpreter: Any) -> float:
@@ -199,6 +195,20 @@ def _time_turn(interpreter: Any) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
+def _sustained(interpreter: Any, seconds: int) -> tuple[float, ...] | None:
+    """Runs inferences without a pause; returns the median of each second in milliseconds."""
+    if not seconds:
+        return None
+    times: list[list[float]] = [[] for _ in range(seconds)]
+    start = now = time.perf_counter_ns()
+    while (second := (now - start) // 10**9) < seconds:
+        interpreter.invoke()
+        before, now = now, time.perf_counter_ns()
+        times[second].append((now - before) / 1e6)
+    # A second in which no inference began has none.
+    return tuple(float(np.median(each)) for each in times if each)
+
+
 def _describe_inputs(interpreter: Any) -> str:
     return ", ".join(
         f"{'x'.join(map(str, detail['shape']))} {np.dtype(detail['dtype']).name}"
@@ -206,87 +216,46 @@ def _describe_inputs(interpreter: Any) -> str:
     )
 
 
-def describe_host() -> Host:
-    """Returns a description of this machine and this process."""
-    return Host(
-        cpu=cpu_name(),
-        cores=os.cpu_count(),
-        system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        python=platform.python_version(),
-        runtime=_runtime_version(),
-        peak_rss_mb=_peak_rss_mb(),
-    )
+def as_json(
+    rows: Sequence[Row],
+    options: Options,
+    machine: Host,
+    conditions: host.Conditions | None = None,
+) -> str:
+    """Returns the whole result as JSON: ``{"host": ..., "options": ..., "rows": [...]}``.
 
-
-def cpu_name(root: Path = Path("/")) -> str:
-    """Returns the names of the board and the processor, as far as the system knows them.
-
-    On Arm, ``/proc/cpuinfo`` has no "model name", or one that is only the architecture. There the
-    device tree names the board ("Raspberry Pi 4 Model B Rev 1.4"), and older kernels have a field
-    "Hardware".
-
-    Args:
-      root: folder that contains ``proc/``; tests use another one than ``/``.
+    With conditions, they follow the host.
     """
-    # Strings in the device tree end with a NUL character.
-    board = _read(root / "proc/device-tree/model").strip("\0 \n")
-    fields: dict[str, str] = {}
-    for line in _read(root / "proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    processor = fields.get("model name") or fields.get("Hardware")
-    names = [name for name in (board, processor) if name]
-    return ", ".join(names) or platform.processor() or platform.machine() or "unknown"
-
-
-def _read(path: Path) -> str:
-    """Returns the text of a file, or an empty text if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def _runtime_version() -> str:
-    for name in ("ai-edge-litert", "ai-edge-litert-nightly"):
-        try:
-            return f"{name} {importlib.metadata.version(name)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "ai-edge-litert, unknown version"
-
-
-def _peak_rss_mb() -> float | None:
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # Linux reports KiB, macOS bytes
-
-
-def as_json(rows: Sequence[Row], options: Options, machine: Host) -> str:
-    """Returns the whole result as JSON: ``{"host": ..., "options": ..., "rows": [...]}``."""
     result = {
         "host": dataclasses.asdict(machine),
+        **({"conditions": dataclasses.asdict(conditions)} if conditions else {}),
         "options": dataclasses.asdict(options),
         "rows": [dataclasses.asdict(row) for row in rows],
     }
     return json.dumps(result, indent=2) + "\n"
 
 
-def as_csv(rows: Sequence[Row], machine: Host) -> str:
-    """Returns CSV with one line for each model: the fields of `Row`, then those of `Host`."""
-    columns = [field.name for kind in (Row, Host) for field in dataclasses.fields(kind)]
+def as_csv(rows: Sequence[Row], machine: Host, conditions: host.Conditions | None = None) -> str:
+    """Returns CSV with a line for each model: the fields of `Row`, `Host` and `Conditions`."""
+    about = dataclasses.asdict(machine)
+    about.update(dataclasses.asdict(conditions) if conditions else {})
+    columns = [field.name for field in dataclasses.fields(Row)] + list(about)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**dataclasses.asdict(row), **dataclasses.asdict(machine)} for row in rows)
+    for row in rows:
+        cells = {**dataclasses.asdict(row), **about}
+        if row.sustained_ms:
+            cells["sustained_ms"] = " ".join(f"{ms:.4g}" for ms in row.sustained_ms)
+        writer.writerow(cells)
     return text.getvalue()
 
 
-def as_table(rows: Sequence[Row], machine: Host) -> str:
-    """Returns a table for the terminal, without the models that could not be run."""
+def as_table(rows: Sequence[Row], machine: Host, conditions: host.Conditions) -> str:
+    """Returns a table for the terminal, without the models that could not be run.
+
+    The first line says what speaks against the figures.
+    """
     heads = ("model", "input", "kB", "median ms", "p90", "min", "mean", "ratio")
     cells = [
         (
@@ -300,7 +269,8 @@ def as_table(rows: Sequence[Row], machine: Host) -> str:
         if row.error is None
     ]
     widths = [max(map(len, column)) for column in zip(heads, *cells)]  # noqa: B905 (Python 3.9)
-    lines = [f"{machine.cpu}, {machine.cores} cores; {machine.system}; {machine.runtime}"]
+    marks = f"; {conditions.marks}" if conditions.marks else ""
+    lines = [f"{machine.cpu}, {machine.cores} cores; {machine.system}; {machine.runtime}{marks}"]
     lines += [
         "  ".join(
             cell.ljust(width) if column < 2 else cell.rjust(width)
@@ -336,31 +306,32 @@ def main(argv: Sequence[str]) -> int:
         print(f"{argv[0]}: {error} (--help lists the flags)", file=sys.stderr)
         return 2
 
-    options = Options(settings.runs, settings.warmup, settings.threads, settings.seed)
+    options = Options(
+        settings.runs, settings.warmup, settings.threads, settings.seed, settings.sustained
+    )
     progress = _show_progress if sys.stderr.isatty() else lambda done, total: None
-    try:
-        rows = measure_latencies(models, options, progress)
-    except ModuleNotFoundError as error:
-        if error.name != "ai_edge_litert":
-            raise
+    if importlib.util.find_spec("ai_edge_litert") is None:
         print(f"{argv[0]}: needs LiteRT: pip install ai-edge-litert", file=sys.stderr)
         return 1
+    before = host.state()
+    rows = measure_all(models, options, progress)
+    after = host.state()
 
     failed = [row for row in rows if row.error is not None]
     for row in failed:
         print(f"{argv[0]}: {row.model}: cannot be run: {row.error}", file=sys.stderr)
-    machine = describe_host()
+    machine, conditions = host.describe_host(), host.conditions(before, after)
     status = 1 if failed else 0
     try:
         if settings.json:
-            _write_output(settings.json, as_json(rows, options, machine))
+            _write_output(settings.json, as_json(rows, options, machine, conditions))
         if settings.csv:
-            _write_output(settings.csv, as_csv(rows, machine))
+            _write_output(settings.csv, as_csv(rows, machine, conditions))
     except OSError as error:  # such as a full disk; the table is still printed below
         print(f"{argv[0]}: {error.filename}: {error.strerror}", file=sys.stderr)
         status = 1
     if len(failed) < len(rows) and "-" not in (settings.json, settings.csv):
-        print(as_table(rows, machine), end="")
+        print(as_table(rows, machine, conditions), end="")
     return status
 
 
@@ -375,6 +346,7 @@ def new_flags() -> flags.FlagValues:
         ("warmup", Options.warmup, 0, "Number of untimed inferences of each model at the start."),
         ("threads", Options.threads, 1, "Number of threads that an inference may use."),
         ("seed", Options.seed, 0, "Seed of the random input values and of the order of turns."),
+        ("sustained", Options.sustained, 0, "Seconds that each model then runs without a pause."),
     ):
         flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
     for name, text in (

@@ -26,6 +26,7 @@ from absl import flags
 from tqdm import tqdm
 
 from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks.host import describe_host
 from efficientnet_elite.benchmarks.studies import command, figures
 from efficientnet_elite.networks.spec import ArchSpec
 
@@ -159,7 +160,7 @@ def _latency_summary(rows: list[dict[str, Any]], folder: Path) -> str:
 
     options = latency.Options(runs=FLAGS.runs, warmup=2, seed=FLAGS.seed)
     results = latency.measure_latencies([folder / row["file"] for row in rows], options)
-    host = latency.describe_host()
+    host = describe_host()
     write_bytes(folder / "latency.json", latency.as_json(results, options, host).encode())
     milliseconds = [result.median_ms or float("nan") for result in results]
     lines = [f"{host.cpu}; {host.runtime}; {FLAGS.runs} runs, one thread"]

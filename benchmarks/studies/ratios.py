@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks.host import describe_host
 from efficientnet_elite.search.workdir import write_bytes
 
 
@@ -43,7 +44,7 @@ def relative_latencies(
     if runs and (next(iter(recorded), None) != names[0] or not recorded.keys() >= set(names)):
         options = latency.Options(runs=runs, warmup=3)
         rows = latency.measure_latencies(files, options)
-        write_bytes(record, latency.as_json(rows, options, latency.describe_host()).encode())
+        write_bytes(record, latency.as_json(rows, options, describe_host()).encode())
         recorded = _read_record(record)
     if next(iter(recorded), None) != names[0]:
         return {}

@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags
 from tqdm import tqdm
 
-from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks.host import Host, describe_host
 from efficientnet_elite.benchmarks.studies import command, figures, ratios, tables
 from efficientnet_elite.benchmarks.studies.ratios import RelativeLatency
 from efficientnet_elite.device import costs
@@ -181,7 +181,7 @@ def _operators(row: Row) -> str:
 _COMMAND = "python -m benchmarks.studies.zoo --workdir=runs/zoo --format=markdown"
 
 
-def page(rows: Sequence[Row], host: latency.Host) -> str:
+def page(rows: Sequence[Row], host: Host) -> str:
     """Returns the Markdown page.
 
     Args:
@@ -233,7 +233,7 @@ def as_text(rows: Sequence[Row], form: str) -> str:
     if form == "json":
         return json.dumps([asdict(row) for row in rows], indent=2) + "\n"
     if form == "markdown":
-        return page(rows, latency.describe_host())
+        return page(rows, describe_host())
     lines = [cells(row, rows[0]) for row in rows]
     if form == "csv":
         operators = [_operators(row) for row in rows]

@@ -41,6 +41,7 @@ COMMANDS = {
     "export": "export champions or a Keras model, verify them, and make packages for devices",
     "verify": "run a .tflite file in every installed runtime and compare the results",
     "benchmark": "measure the latency of .tflite models or of a search's champions",
+    "boards": "measure .tflite models on several boards and phones, or in emulators",
     "report": "write report.html of a search or training again, or its data as JSON or CSV",
     "compare": "compare searches and trainings: settings, accuracies, sizes, latencies",
     "replay": "compare rules of elimination on learning curves, or audit a search's decisions",
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # output that cannot be written is an error like any other
         return status
     except KeyboardInterrupt as interrupt:
-        resumes = arguments[:1] in (["search"], ["train"], ["pretrain"])
+        resumes = arguments[:1] in (["search"], ["train"], ["pretrain"], ["boards"])
         hint = "; the same command goes on from here" if resumes else ""
         _let_go(interrupt)
         number = interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT

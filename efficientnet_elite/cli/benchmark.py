@@ -1,8 +1,7 @@
 """Measures latency. The models take turns in one run, so that their ratios can be trusted on a busy
 machine. With --workdir the exported champions are measured, and the result is written to
 benchmark.json and benchmark.csv in that folder, from which report.html takes it. Otherwise the
-arguments are .tflite files. To measure on a board, copy the repository's folder `benchmarks` to it
-and run `python -m benchmarks MODEL.tflite ...`, which is the same code.
+arguments are .tflite files. `elite boards` measures on boards and phones, with the same code.
 
   elite benchmark --workdir=runs/digits
   elite benchmark a.tflite b.tflite --threads=4 --json=rows.json

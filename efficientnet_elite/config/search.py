@@ -107,8 +107,8 @@ class SearchConfig:
     limits: Limits = field(default_factory=Limits)
     metric_table: str | None = setting(
         None,
-        "JSON file of latencies on a device, as `elite benchmark --json=FILE` or "
-        "`python -m benchmarks` writes it. By default latency is measured on this machine.",
+        "JSON or CSV file of latencies on a device, as `elite boards` keeps one for each board and "
+        "`elite benchmark` writes one. By default latency is measured on this machine.",
     )
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)

@@ -84,7 +84,7 @@ def instructions(call: Call, fitted: Mapping[str, float]) -> float:
 @cache
 def _fitted() -> Mapping[str, Mapping[str, float]]:
     """Kernel to loop to instructions of one turn."""
-    text = resources.files(__package__).joinpath(FITTED).read_text()
+    text = resources.files(__package__).joinpath(FITTED).read_text(encoding="utf-8")
     return json.loads(text)["kernels"]
 
 

@@ -51,9 +51,7 @@ def measure_exported(workdir: Path, options: Sequence[str] = ()) -> Measurement:
     Raises:
       UserError: nothing has been exported yet, or a sidecar is damaged.
     """
-    files = _exported_files(workdir)
-    if not files:
-        raise UserError(f"nothing is exported in {workdir}: run `elite export --workdir={workdir}`")
+    files = exported_files(workdir)
     outputs = [f"--json={workdir / 'benchmark.json'}", f"--csv={workdir / 'benchmark.csv'}"]
     started = time.perf_counter()
     measurement = measure_files(files, [*outputs, *options])
@@ -64,8 +62,12 @@ def measure_exported(workdir: Path, options: Sequence[str] = ()) -> Measurement:
     return measurement
 
 
-def _exported_files(workdir: Path) -> list[str]:
-    """The files that the sidecars name; other files beside them are of an earlier export."""
+def exported_files(workdir: Path) -> list[str]:
+    """The files that the sidecars name; other files beside them are of an earlier export.
+
+    Raises:
+      UserError: nothing has been exported yet, or a sidecar is damaged.
+    """
     paths: list[str] = []
     for sidecar in sorted((workdir / beside.FOLDER).glob("*/*.json")):
         try:
@@ -74,6 +76,8 @@ def _exported_files(workdir: Path) -> list[str]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             again = f"run `elite export --workdir={workdir}`"
             raise UserError(f"{sidecar} is damaged: {again}") from error
+    if not paths:
+        raise UserError(f"nothing is exported in {workdir}: run `elite export --workdir={workdir}`")
     return sorted(paths)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from efficientnet_elite.benchmarks.latency import cpu_name
+from efficientnet_elite.benchmarks.host import cpu_name
 from efficientnet_elite.config import EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import automatic as choices

@@ -25,7 +25,7 @@ _SECONDS = 300  # time limit of the emulation
 
 def kernels() -> list[str]:
     """Names of the C functions that compute layers."""
-    header = (KERNELS / "nn_kernels.h").read_text()
+    header = (KERNELS / "nn_kernels.h").read_text(encoding="utf-8")
     return re.findall(r"^void (nn_\w+)\(const nn_\w+_layer \*", header, re.M)
 
 

@@ -19,7 +19,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
-from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks import host, latency
 from efficientnet_elite.benchmarks.latency import Options, measure_latencies
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.int8.convert import to_tflite
@@ -82,9 +82,11 @@ def bad(models, tmp_path) -> dict[str, Path]:
     return paths
 
 
-def program(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, FOLDER / "latency.py", *arguments]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+def program(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd=FOLDER.parent
+    )
 
 
 def test_rows_describe_the_models(models):
@@ -232,13 +234,14 @@ def test_json_and_csv_say_the_same(models, tmp_path):
     done = program(models["light"], models["int8"], f"--json={as_json}", f"--csv={as_csv}")
     assert done.returncode == 0, done.stderr
     result = json.loads(as_json.read_text())
-    assert result["options"] == {"runs": 100, "warmup": 10, "threads": 1, "seed": 0}
+    options = {"runs": 100, "warmup": 10, "threads": 1, "seed": 0, "sustained": 0}
+    assert result["options"] == options
     assert result["host"]["runtime"].startswith("ai-edge-litert ")
     assert result["host"]["peak_rss_mb"] > 10
     assert result["host"]["cores"] == os.cpu_count()
     lines = list(csv.DictReader(as_csv.read_text().splitlines()))
     for line, row in zip(lines, result["rows"], strict=True):
-        values = {**row, **result["host"]}
+        values = {**row, **result["host"], **result["conditions"]}
         assert line == {key: "" if value is None else str(value) for key, value in values.items()}
     head, columns, *table = done.stdout.splitlines()
     assert result["host"]["cpu"] in head
@@ -345,7 +348,7 @@ def test_help_lists_the_flags(capsys):
         (
             "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd08\n",
             b"Raspberry Pi 4 Model B Rev 1.4\0",
-            "Raspberry Pi 4 Model B Rev 1.4",
+            "Raspberry Pi 4 Model B Rev 1.4, 1x Cortex-A72",
         ),
         (
             "processor\t: 0\nmodel name\t: ARMv7 Processor rev 4 (v7l)\nHardware\t: BCM2835\n",
@@ -358,13 +361,97 @@ def test_help_lists_the_flags(capsys):
     ],
 )
 def test_cpu_name(tmp_path, monkeypatch, cpuinfo, board, name):
-    monkeypatch.setattr(latency.platform, "processor", lambda: "from platform")
+    monkeypatch.setattr(host.platform, "processor", lambda: "from platform")
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     if cpuinfo is not None:
         (tmp_path / "proc/cpuinfo").write_text(cpuinfo)
     if board is not None:
         (tmp_path / "proc/device-tree/model").write_bytes(board)
-    assert latency.cpu_name(tmp_path) == name
+    assert host.cpu_name(tmp_path) == name
+
+
+def test_what_models_need_alone_is_measured_in_processes_of_their_own(models):
+    light, heavy = latency.measure_all(
+        [str(models["light"]), str(models["heavy"])], Options(runs=3, warmup=0, sustained=1)
+    )
+    for row in (light, heavy):
+        assert row.initialisation_ms > 0 and row.first_ms > 0 and row.rss_mb > 0
+        assert row.p5_ms <= row.median_ms <= row.p95_ms
+        assert len(row.sustained_ms) == 1
+    assert heavy.first_ms > light.first_ms
+    assert heavy.sustained_ms[0] > light.sustained_ms[0]
+
+
+def test_a_model_that_crashes_its_process_costs_only_its_row(models, monkeypatch, tmp_path):
+    crashing = tmp_path / "alone.py"
+    crashing.write_text(
+        f"import runpy, signal, os, sys\n"
+        f"if 'heavy' in sys.argv[1]: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        f"runpy.run_path({latency.alone.__file__!r}, run_name='__main__')\n"
+    )
+    monkeypatch.setattr(latency.alone, "__file__", str(crashing))
+    light, heavy = latency.measure_all([str(models["light"]), str(models["heavy"])], FEW)
+    assert (light.error, heavy.error) == (None, "its process was ended by SIGSEGV")
+    assert light.median_ms > 0 and heavy.median_ms is None
+
+
+def files(root: Path, **contents: str) -> None:
+    for name, content in contents.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+CORES = [(0x41, 0xD05, 1_800_000)] * 2 + [(0x41, 0xD0B, 2_400_000), (0x99, 0x123, None)]
+
+
+def test_kinds_of_cores(tmp_path):
+    text = ""
+    for number, (implementer, part, khz) in enumerate(CORES):
+        text += f"processor\t: {number}\nCPU implementer\t: {implementer:#x}\n"
+        text += f"CPU part\t: {part:#x}\nCPU revision\t: 0\n\n"
+        if khz:
+            folder = f"sys/devices/system/cpu/cpu{number}/cpufreq"
+            files(tmp_path, **{f"{folder}/cpuinfo_max_freq": f"{khz}\n"})
+    files(tmp_path, **{"proc/cpuinfo": text})
+    assert host.clusters(tmp_path) == (
+        "2x Cortex-A55 1.80 GHz, 1x Cortex-A76 2.40 GHz, 1x part 0x123 of implementer 0x99"
+    )
+    assert host.clusters(tmp_path / "nothing") is None
+
+
+def test_conditions(tmp_path):
+    """A warm phone on battery whose fan or clock limit is in use, and then a machine that idles."""
+    cpu = "sys/devices/system/cpu/cpu0"
+    files(
+        tmp_path,
+        **{
+            "proc/cpuinfo": "processor\t: 0\nprocessor\t: 1\n",
+            "proc/loadavg": "1.50 1.00 0.50 2/99 1234\n",
+            f"{cpu}/cpufreq/scaling_cur_freq": "1200000\n",
+            "sys/devices/system/cpu/cpu1/cpufreq/scaling_cur_freq": "1800000\n",
+            f"{cpu}/cpufreq/scaling_governor": "schedutil\n",
+            "sys/class/thermal/thermal_zone0/temp": "61500\n",
+            "sys/class/thermal/thermal_zone1/temp": "-274000\n",
+            "sys/class/thermal/cooling_device0/type": "cpufreq-cpu0\n",
+            "sys/class/thermal/cooling_device0/cur_state": "2\n",
+            "sys/class/power_supply/battery/status": "Discharging\n",
+        },
+    )
+    before = host.state(tmp_path)
+    assert before == host.State(1500.0, 61.5, 0.75, True, None, True)
+    warm = host.conditions(before, before, tmp_path)
+    assert (warm.governor, warm.throttled, warm.on_battery) == ("schedutil", True, True)
+    assert warm.marks == "load of 0.75 a core; throttled; on battery"
+    idle = host.State(2400.0, 40.0, 0.1, False, 7, None)
+    assert host.conditions(idle, idle, tmp_path).marks == ""
+    counted = host.State(2400.0, 40.0, 0.1, False, 8, None)
+    assert host.conditions(idle, counted, tmp_path).marks == "throttled"
+    firmware = "sys/devices/platform/soc/soc:firmware/get_throttled"
+    files(tmp_path, **{firmware: "50005\n", "sys/class/thermal/cooling_device0/cur_state": "0"})
+    assert host.state(tmp_path).limited is True
+    files(tmp_path, **{firmware: "50000\n"})  # it was throttled once, and is not now
+    assert host.state(tmp_path).limited is False
 
 
 def test_sources_are_python_3_9():
@@ -393,18 +480,18 @@ def test_on_a_machine_without_tensorflow(models, tmp_path):
 
     shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__", "studies"))
     install("absl-py", "numpy")
-    done = run("benchmarks/latency.py", models["light"])
+    done = run("-m", "benchmarks", models["light"])
     assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        "benchmarks/latency.py: needs LiteRT: pip install ai-edge-litert"
-    ]
+    assert done.stderr.endswith("__main__.py: needs LiteRT: pip install ai-edge-litert\n")
+    assert done.stderr.count("\n") == 1
 
     install("ai-edge-litert")
     for absent in ("tensorflow", "keras", "efficientnet_elite"):
         assert f"No module named '{absent}'" in run("-c", f"import {absent}").stderr
-    for start in (["benchmarks/latency.py"], ["-m", "benchmarks"]):
-        done = run(*start, models["light"], models["int8"], "--runs=5", "--json=result.json")
-        assert done.returncode == 0, done.stderr
-        rows = json.loads((folder.parent / "result.json").read_text())["rows"]
-        assert [row["input"] for row in rows] == ["1x16x16x3 float32", "1x16x16x3 int8"]
-        assert all(row["median_ms"] > 0 for row in rows)
+    done = run(
+        "-m", "benchmarks", models["light"], models["int8"], "--runs=5", "--json=result.json"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((folder.parent / "result.json").read_text())["rows"]
+    assert [row["input"] for row in rows] == ["1x16x16x3 float32", "1x16x16x3 int8"]
+    assert all(row["median_ms"] > 0 for row in rows)

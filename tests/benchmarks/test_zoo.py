@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks.host import Host
 from efficientnet_elite.benchmarks.studies import figures, zoo
 from efficientnet_elite.benchmarks.studies.zoo import (
     VARIANTS,
@@ -23,7 +24,7 @@ from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 
-HOST = latency.Host("board", 2, "Linux", "3.11", "ai-edge-litert 2", None)
+HOST = Host("board", 2, "Linux", "3.11", "ai-edge-litert 2", None)
 ROW = Row(
     "elite9", 132, 1_339_528, 74_561_616, 1_715_000, 1.0, 512_345.0, 498_765.0, {"CONV_2D": 9}, ""
 )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.benchmarks import latency
+from efficientnet_elite.benchmarks.host import describe_host
 from efficientnet_elite.config import Limits, SearchConfig
 from efficientnet_elite.device import costs, limits, metric_table
 from efficientnet_elite.errors import UserError
@@ -125,7 +126,7 @@ def table(path: Path, *rows: tuple[str, str, float | None]) -> Path:
         latency.Row(model=model, input=shape, median_ms=ms, error=None if ms else "broken")
         for model, shape, ms in rows
     ]
-    path.write_text(latency.as_json(found, latency.Options(), latency.describe_host()))
+    path.write_text(latency.as_json(found, latency.Options(), describe_host()))
     return path
 
 
@@ -177,9 +178,7 @@ def test_latency_here_is_measured_once(tmp_path):
     (file,) = tmp_path.glob("*.tflite")
     # A device that ran this very file: its table has the row under the file's name.
     rows = latency.measure_latencies([file], latency.Options(runs=2, warmup=0))
-    (tmp_path / "pi.json").write_text(
-        latency.as_json(rows, latency.Options(), latency.describe_host())
-    )
+    (tmp_path / "pi.json").write_text(latency.as_json(rows, latency.Options(), describe_host()))
     there = Measurer(tmp_path, tmp_path / "pi.json")("latency_ms", SPECS[-1:])
     assert there == {SPECS[-1].name: rows[0].median_ms}
 

@@ -83,6 +83,8 @@ export async function describeHost(runtime) {
     python: "none",
     runtime,
     peak_rss_mb: null,
+    clusters: null,
+    libc: null,
     browser: browser ? `${browser.brand} ${browser.version}` : navigator.userAgent,
     device_memory_gb: navigator.deviceMemory ?? null,
     user_agent: navigator.userAgent,
@@ -94,7 +96,9 @@ export function report(network, host, options, {times, calls, step}) {
   const median = percentile(times, 50);
   return {
     host,
-    options: {...options, threads: 1, seed: 0, inferences_per_run: calls, clock_step_ms: step},
+    options: {
+      ...options, threads: 1, seed: 0, sustained: 0, inferences_per_run: calls, clock_step_ms: step,
+    },
     rows: [{
       model: network.file,
       file_bytes: network.bytes,
@@ -107,6 +111,13 @@ export function report(network, host, options, {times, calls, step}) {
       mean_ms: times.reduce((sum, time) => sum + time) / times.length,
       ratio: 1,
       error: null,
+      p5_ms: percentile(times, 5),
+      p95_ms: percentile(times, 95),
+      initialisation_ms: null,
+      first_ms: null,
+      rss_mb: null,
+      sustained_ms: null,
+      instructions: null,
     }],
   };
 }

@@ -118,7 +118,7 @@ def write_android_package(
     net, left_out = identifier(name), "Classifier.kt" if masks else "Segmenter.kt"
     assets = f"network/src/main/assets/{net}"
     contents_by_path = {
-        path: FILES.joinpath(path).read_text("utf-8").replace(_NAME, net).encode()
+        path: FILES.joinpath(path).read_text(encoding="utf-8").replace(_NAME, net).encode()
         for path in _paths()
         if not path.endswith(left_out) and (mediapipe or not path.startswith("mediapipe/"))
     }
@@ -268,7 +268,7 @@ MediaPipe's guide asks for minSdk 28; its maintainers state that it supports pag
 def _readme(*, masks: bool, mediapipe: bool, **values: object) -> bytes:
     """``README.md``, whose placeholders are the values here and in the tables above."""
     words = _SEGMENTER if masks else _CLASSIFIER
-    template = FILES.joinpath(_README).read_text("utf-8")
+    template = FILES.joinpath(_README).read_text(encoding="utf-8")
     values |= {"net": identifier(str(values["name"])), "mediapipe": _MEDIAPIPE * mediapipe}
     # The texts of the tables have placeholders themselves.
     for _ in range(2):

@@ -59,7 +59,7 @@ def _read(board: Board) -> list[Result]:
     for name in board.settings["results"]:
         path = board.folder / Path(name).expanduser()
         try:
-            result = json.loads(path.read_text("utf-8"))
+            result = json.loads(path.read_text(encoding="utf-8"))
             for row in result["rows"]:
                 float(row["median_ms"]), int(row["file_bytes"]), str(row["model"])
             str(result["host"]["cpu"]), str(result["host"]["runtime"]), result["options"]

@@ -114,7 +114,7 @@ def read(path: Path, kinds: Mapping[str, Kind]) -> list[Board]:
       UserError: there is no such file, or something in it is wrong.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise UserError(
             f"there is no {path}: `elite boards add NAME KIND setting=value ...` makes it, with a "
@@ -178,7 +178,7 @@ def add(path: Path, name: str, kind: str, given: Sequence[str], kinds: Mapping[s
     Raises:
       UserError: the file or the new board is wrong; then the file stays as it is.
     """
-    before = path.read_text("utf-8") if path.exists() else ""
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
     if before and name in (board.name for board in parsed(before, path, kinds)):
         raise UserError(f"{path} has a board {name} already")
     types = (

@@ -192,7 +192,8 @@ def _describe(root: Path, cpu: str) -> None:
     (root / "proc").mkdir(exist_ok=True)
     (root / "proc/cpuinfo").write_text(
         f"processor\t: 0\nFeatures\t: {features}\nCPU implementer\t: 0x41\n"
-        f"CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: {part:#x}\nCPU revision\t: 0\n\n"
+        f"CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: {part:#x}\nCPU revision\t: 0\n\n",
+        encoding="utf-8",
     )
     folder = root / "sys/devices/system/cpu"
     folder.mkdir(parents=True, exist_ok=True)

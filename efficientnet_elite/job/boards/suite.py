@@ -126,7 +126,7 @@ def _kept(
 ) -> Result | None:
     """What the board gave before for the same files, by their present names."""
     try:
-        result: Result = json.loads((folder / f"{board.name}.json").read_text("utf-8"))
+        result: Result = json.loads((folder / f"{board.name}.json").read_text(encoding="utf-8"))
         if result["key"] != _key(board, hashes, options):
             return None
         rows = [

@@ -3,7 +3,8 @@
     python -m benchmarks.studies.calibration --dataset=digits --checkpoints=a.ckpt,b.ckpt
 
 Prints for each network, number of calibration images and method the signal-to-noise ratio of the
-int8 logits and the top-1 accuracy. The networks are evaluated on the validation part, because the
+int8 logits and the top-1 accuracy, and both with weights that are merely rounded to the nearest
+step, without `int8.rounding` and `int8.bias_correction`. The networks are evaluated on the validation part, because the
 study is there to choose a method, and the test part must not be used for choices.
 """
 
@@ -34,7 +35,10 @@ def comparison_rows() -> Iterator[list[str]]:
     from efficientnet_elite.export.int8 import quantizer
     from efficientnet_elite.export.runtimes import runtime
 
-    yield ["network", "images", "method", "SNR dB", "int8 top-1", "float top-1"]
+    yield [
+        *("network", "images", "method", "SNR dB", "int8 top-1"),
+        *("nearest: SNR dB", "int8 top-1", "float top-1"),
+    ]
     for network in trained.networks(FLAGS):
         all_calibration_images = network.calibration_images()
         images, classes = network.part("validation")
@@ -43,16 +47,12 @@ def comparison_rows() -> Iterator[list[str]]:
         for count in map(int, FLAGS.counts):
             calibrated = quantizer.calibrate(network.model, all_calibration_images[:count])
             for method, ranges in calibrated.ranges_by_method.items():
-                int8_logits = runtime.run(quantizer.quantize(calibrated, ranges=ranges), images)
-                int8_accuracy = (int8_logits.argmax(-1) == classes).mean()
-                yield [
-                    network.name,
-                    str(count),
-                    method,
-                    f"{signal_to_noise(float_logits, int8_logits):.1f}",
-                    f"{int8_accuracy:.2%}",
-                    f"{float_accuracy:.2%}",
-                ]
+                row = [network.name, str(count), method]
+                for each in (calibrated, calibrated.plain):
+                    int8_logits = runtime.run(quantizer.quantize(each, ranges=ranges), images)
+                    row.append(f"{signal_to_noise(float_logits, int8_logits):.1f}")
+                    row.append(f"{(int8_logits.argmax(-1) == classes).mean():.2%}")
+                yield [*row, f"{float_accuracy:.2%}"]
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ settings.load_profile("repeatable")
 
 # In the background of a script Ctrl-C is ignored, and so it would be by all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores
 
 
 @pytest.fixture(scope="session")

@@ -155,15 +155,15 @@ def blown_up() -> tuple[keras.Model, np.ndarray]:
 @pytest.mark.slow
 def test_an_export_takes_the_cheapest_sufficient_remedy(tmp_path):
     model, images = blown_up()
-    exported = export(model, images, tmp_path, choices.default_remedies())
+    exported = export(model, images, tmp_path, choices.default_remedies(), max_drop=2.0)
     record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
     assert record["taken"] == record["attempts"][-1]["trial"] == "equalization: minmax"
-    assert record["needed_accuracy"] == 0.99
+    assert record["needed_accuracy"] == 0.98
     assert exported.remedy == record["taken"]
     tried = [attempt["remedy"] for attempt in record["attempts"]]
     assert tried == ["plain", "calibration", "calibration", "equalization"]
     accuracies = [attempt["accuracy"] for attempt in record["attempts"]]
-    assert max(accuracies[:-1]) < 0.99 <= accuracies[-1] == exported.int8_accuracy
+    assert max(accuracies[:-1]) < 0.98 <= accuracies[-1] == exported.int8_accuracy
     inspect.check_pixel_classifier(inspect.read(exported.int8_path.read_bytes()), 4)
     # The float file is the network's own.
     np.testing.assert_allclose(
@@ -303,7 +303,7 @@ def test_a_method_of_calibration_costs_no_second_conversion(tmp_path, calls, met
 
 def test_remedies_that_leave_the_weights_cost_no_second_conversion(tmp_path, calls):
     model, images = blown_up()
-    exported = export(model, images, tmp_path, ["calibration", "mixed"])
+    exported = export(model, images, tmp_path, ["calibration", "mixed"], max_drop=10.0)
     record = json.loads(exported.sidecar_path.read_text())["int8_remedies"]
     tried = {attempt["remedy"] for attempt in record["attempts"]}
     assert tried == {"plain", "calibration", "mixed"}

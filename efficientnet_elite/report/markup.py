@@ -109,7 +109,7 @@ th,td{padding:7px 0 7px 16px;text-align:right;vertical-align:baseline;white-spac
 th:first-child,td:first-child{padding-left:0;text-align:left;position:sticky;left:0;
   background:var(--surface)}
 tbody th:first-child,tbody td:first-child{white-space:normal;min-width:11ch}
-thead th{font-weight:600;color:var(--muted);font-size:13px;vertical-align:bottom;
+thead th{font-weight:600;white-space:normal;color:var(--muted);font-size:13px;vertical-align:bottom;
   border-bottom:1.5px solid var(--faint)}
 thead small{display:block;font-size:12px;font-weight:400}
 thead tr:not(:last-child) th{border-bottom:0;padding-bottom:0;color:var(--ink)}

@@ -4,8 +4,9 @@
 
 Prints for each network, number of calibration images and method the signal-to-noise ratio of the
 int8 logits and the top-1 accuracy, and both with weights that are merely rounded to the nearest
-step, without `int8.rounding` and `int8.bias_correction`. The networks are evaluated on the validation part, because the
-study is there to choose a method, and the test part must not be used for choices.
+step, without `int8.rounding` and `int8.bias_correction`. The networks are evaluated on the
+validation part, because the study is there to choose a method, and the test part must not be used
+for choices.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ that clip, and what they shift reaches the logits anyway.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,11 +40,26 @@ class Reference:
     mean_logits: NDArray[np.float64]
 
 
-def reference(model: bytes, images: NDArray[np.float32]) -> Reference | None:
-    """Runs a float32 file; None if the network does not end in a fully connected layer."""
-    if _classifier(inspect.read(model)) is None:
-        return None
-    return Reference(images, _mean_logits(model, images))
+class MeanLogits:
+    """Collects the logits of a float32 file, image by image."""
+
+    def __init__(self, model: bytes):
+        """Finds the classifier; a network that does not end in one has no reference."""
+        contents = inspect.read(model)
+        classifier = _classifier(contents)
+        self._name = None if classifier is None else contents.tensors[classifier.outputs[0]].name
+        self._logits: list[NDArray[np.float32]] = []
+
+    def add(self, values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Adds the activations that an image causes, by the tensor's name."""
+        if self._name is not None:
+            self._logits.append(values[self._name].ravel())
+
+    def reference(self, images: NDArray[np.float32]) -> Reference | None:
+        """What was collected, of these images; None without a classifier."""
+        if not self._logits:
+            return None
+        return Reference(images, np.mean(self._logits, axis=0, dtype=np.float64))
 
 
 def corrected(model: bytes, expected: Reference | None) -> bytes:
@@ -51,7 +67,7 @@ def corrected(model: bytes, expected: Reference | None) -> bytes:
 
     Args:
       model: the content of an int8 or int16x8 file.
-      expected: what `reference` returned for the float32 file.
+      expected: what `MeanLogits` collected from the float32 file.
 
     Returns:
       The content of the corrected file, with the same tensors and operators. It is `model` itself

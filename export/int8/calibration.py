@@ -72,11 +72,12 @@ def observe(
             )
     makers = {name: registry.resolve(METHODS[name].collector) for name in methods}
     collectors: dict[str, dict[str, Collector]] = {name: {} for name in methods}
-    sample = rounding.PositionSample(model)
+    sample, logits = rounding.PositionSample(model), bias_correction.MeanLogits(model)
     progress = tqdm(images, "calibrate", disable=None, leave=False)
     with rounding.one_thread():
         for image, values in zip(progress, layers.activations(model, images), strict=True):
             sample.add(image, values)
+            logits.add(values)
             for tensor, value in values.items():
                 extremes = float(value.min()), float(value.max())
                 for method, make in makers.items():
@@ -88,7 +89,7 @@ def observe(
         method: {tensor: collector.range() for tensor, collector in by_tensor.items()} | pinned
         for method, by_tensor in collectors.items()
     }
-    return ranges, Observed(sample.inputs(), bias_correction.reference(model, images))
+    return ranges, Observed(sample.inputs(), logits.reference(images))
 
 
 def _of_input(contents: inspect.Contents) -> list[str]:

@@ -34,7 +34,7 @@ class Observed:
 
     Attributes:
       inputs: what `rounding.PositionSample` collected.
-      logits: what `bias_correction.reference` returned.
+      logits: what `bias_correction.MeanLogits` collected.
     """
 
     inputs: Mapping[str, rounding.LayerInputs]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,9 @@ _CLIPS = np.array([1.0, 0.85, 0.7, 0.55, 0.4])  # of a channel's greatest weight
 _DAMPING = 0.01  # share of the inputs' mean variance that is added to each, as in the paper
 _LEAST_DAMPING = 1e-12  # where no input ever changes
 _BLOCK = 64  # columns after which the errors reach all further ones
+# Above that many weights an output channel, covariances take too much memory and time; such layers
+# flatten maps, or are larger than those of networks for small devices.
+_MOST_WEIGHTS = 2048
 _GREATEST = 127  # TFLite's weights do without -128
 _BIAS_TYPES: dict[str, Any] = {"INT32": np.int32, "INT64": np.int64}
 
@@ -138,8 +142,10 @@ def _operators(model: bytes) -> dict[str, _Operator]:
         output = tensors[step.outputs[0]]
         channels = source.shape[-1]
         grouped = step.operator == "CONV_2D" and weights.shape[-1] != channels
-        multiplied = step.operator == "DEPTHWISE_CONV_2D" and weights.shape[-1] != channels
-        if weights.constant and bias.constant and not grouped and not multiplied:
+        depthwise = step.operator == "DEPTHWISE_CONV_2D"
+        multiplied = depthwise and weights.shape[-1] != channels
+        large = not depthwise and prod(weights.shape[1:]) > _MOST_WEIGHTS
+        if weights.constant and bias.constant and not (grouped or multiplied or large):
             found[output.name] = _Operator(
                 step.operator,
                 step,
@@ -218,7 +224,7 @@ def rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) ->
 
     Returns:
       The content of the file with other weights, scales of weights, and biases. Layers that stayed
-      in float, grouped convolutions and layers without a bias keep theirs.
+      in float, grouped convolutions, very large layers and those without a bias keep theirs.
     """
     with one_thread():
         return _rounded(model, original, inputs)

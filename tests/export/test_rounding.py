@@ -147,6 +147,16 @@ def test_layers_in_float_keep_their_weights():
     np.testing.assert_array_equal(*(Runner(content).run(new) for content in files))
 
 
+def test_layers_that_are_too_large_keep_their_weights(monkeypatch):
+    """All of the network but the bias of a classifier, which this one does not have."""
+    monkeypatch.setattr(rounding, "_MOST_WEIGHTS", 3 * 3 * 3 - 1)
+    calibrated = quantizer.calibrate(network("conv"), images(20))
+    assert not calibrated.observed.inputs
+    files = [quantizer.quantize(c, form=FLOAT_LOGITS) for c in (calibrated, calibrated.plain)]
+    new = images(3, seed=4)
+    np.testing.assert_array_equal(*(Runner(content).run(new) for content in files))
+
+
 def test_weights_with_one_scale_for_all_channels():
     """As older quantizers wrote dense layers: whatever the steps, all channels share them."""
     random = np.random.default_rng(2)

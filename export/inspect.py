@@ -207,6 +207,12 @@ def check_full_int8(contents: Contents, *, floats: bool = False) -> None:
             )
 
 
+def shared(contents: Contents) -> set[int]:
+    """Indices of the tensors that several operators read."""
+    reads = Counter(index for step in contents.steps for index in step.inputs)
+    return {index for index, count in reads.items() if count > 1}
+
+
 def last_operator(contents: Contents) -> str | None:
     """The operator that computes the outputs, such as ``SOFTMAX`` or ``LOGISTIC`` (a sigmoid)."""
     computing = [step.operator for step in contents.steps if step.operator not in _CASTS]

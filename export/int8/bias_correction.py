@@ -100,7 +100,8 @@ def _classifier(contents: inspect.Contents) -> inspect.Step | None:
     last = steps[-1] if steps else None
     if last is None or last.operator != "FULLY_CONNECTED" or len(last.inputs) < 3:
         return None
-    return last if last.inputs[2] >= 0 else None
+    bias = last.inputs[2]
+    return last if bias >= 0 and bias not in inspect.shared(contents) else None
 
 
 def _mean_logits(model: bytes, images: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -132,12 +132,12 @@ class _Operator:
 def _operators(model: bytes) -> dict[str, _Operator]:
     """The operators of a file whose weights can be rounded, by the name of their output."""
     contents, tree = inspect.read(model), rewrite.tree_of(model)
-    tensors, found = contents.tensors, {}
+    tensors, shared, found = contents.tensors, inspect.shared(contents), {}
     for step, written in zip(contents.steps, tree.subgraphs[0].operators, strict=True):
         if step.operator not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             continue
-        if len(step.inputs) < 3 or step.inputs[2] < 0:
-            continue
+        if len(step.inputs) < 3 or step.inputs[2] < 0 or shared & set(step.inputs[1:]):
+            continue  # shared weights would have to suit the inputs of several operators
         source, weights, bias = (tensors[index] for index in step.inputs)
         output = tensors[step.outputs[0]]
         channels = source.shape[-1]
@@ -224,7 +224,8 @@ def rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) ->
 
     Returns:
       The content of the file with other weights, scales of weights, and biases. Layers that stayed
-      in float, grouped convolutions, very large layers and those without a bias keep theirs.
+      in float, grouped convolutions, very large layers, those that share weights and those without
+      a bias keep theirs.
     """
     with one_thread():
         return _rounded(model, original, inputs)

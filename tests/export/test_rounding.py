@@ -157,6 +157,16 @@ def test_layers_that_are_too_large_keep_their_weights(monkeypatch):
     np.testing.assert_array_equal(*(Runner(content).run(new) for content in files))
 
 
+def test_weights_that_two_layers_share_stay_as_they_are():
+    image = keras.Input((SIDE, SIDE, 3))
+    twice = layers.Conv2D(3, 3, padding="same", activation="relu", name="twice")
+    model = keras.Model(image, layers.Flatten()(twice(twice(image))))
+    calibrated = quantizer.calibrate(model, images(20))
+    files = [quantizer.quantize(c, form=FLOAT_LOGITS) for c in (calibrated, calibrated.plain)]
+    new = images(3, seed=4)
+    np.testing.assert_array_equal(*(Runner(content).run(new) for content in files))
+
+
 def test_weights_with_one_scale_for_all_channels():
     """As older quantizers wrote dense layers: whatever the steps, all channels share them."""
     random = np.random.default_rng(2)

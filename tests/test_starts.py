@@ -241,6 +241,7 @@ def tiny(monkeypatch):
     return weights
 
 
+@pytest.mark.slow
 def test_a_search_from_pretrained_weights(tiny, tmp_path, capsys, monkeypatch):
     """It says so in its records, and is continued with the same weights only."""
     workdir = f"--workdir={tmp_path / 'run'}"

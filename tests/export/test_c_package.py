@@ -122,6 +122,7 @@ def test_an_emulated_processor_computes_the_same(tmp_path):
     assert 100 < answer["stack"] < 2000
 
 
+@pytest.mark.slow
 @needs_emulator
 def test_a_cortex_m55_executes_what_a_cortex_m4_does():
     model = tiny_tflite.pair()[INT8]

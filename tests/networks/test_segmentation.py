@@ -316,6 +316,7 @@ TRAIN = TrainConfig(
 )
 
 
+@pytest.mark.slow
 def test_training_resuming_and_export(masked, tmp_path):
     def trainer(name: str) -> Trainer:
         path = tmp_path / f"{name}.npz"

@@ -93,6 +93,7 @@ class Weighing:
         pass
 
 
+@pytest.mark.slow
 def test_the_least_recently_trained_are_dropped_first(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "Trainer", Weighing)
     monkeypatch.setattr(machine, "used_bytes", lambda: 100 + 10 * len(Weighing.living))
@@ -109,6 +110,7 @@ def test_the_least_recently_trained_are_dropped_first(tmp_path, monkeypatch):
     assert [after(name) for name in "aba"] == ["a", "b", "a"], "the one that trains is kept"
 
 
+@pytest.mark.slow
 def test_what_is_dropped_leaves_no_graph(digits, tmp_path):
     """Nor does a candidate that is eliminated, also with operations that have own gradients."""
 

@@ -51,6 +51,7 @@ def by_int8(tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_the_best_in_float_is_not_the_best_in_int8(by_int8):
     in_int8 = outcome(by_int8)
     after_a_round = {name: scores[1] for name, scores in in_int8["scores"].items()}
@@ -68,6 +69,7 @@ def test_the_best_in_float_is_not_the_best_in_int8(by_int8):
             assert result.float_accuracy == in_int8["scores"][name][result.epoch - 1]
 
 
+@pytest.mark.slow
 def test_the_report_shows_it(by_int8):
     found = outcome(by_int8)
     tables = json.loads(report.write_data(by_int8).read_text())["tables"]

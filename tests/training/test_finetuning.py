@@ -96,6 +96,7 @@ def test_a_classifier_of_all_stages_begins_better(digits, tmp_path, spec):
     assert begun.accuracy("validation") > plain.accuracy("validation")
 
 
+@pytest.mark.slow
 def test_continuing_is_the_same_as_not_stopping(with_unlabelled, tmp_path):
     """With AdamW, distillation of features and predictions, and unlabelled images."""
     config = replace(CONFIG, distill="features", teacher_reads="stages")

@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 # A sample of positions suffices, as neighbours see nearly the same: 200 images give 6,400.
 _POSITIONS = 64  # of an image
 _EVERY = 2  # of the images gives positions; of a vector all are needed
-_PENDING = 512  # positions that are multiplied at once, which is faster than image by image
+_PENDING = 2**20  # numbers that are multiplied at once, which is faster than image by image
 _CLIPS = np.array([1.0, 0.85, 0.7, 0.55, 0.4])  # of a channel's greatest weight
 _DAMPING = 0.01  # share of the inputs' mean variance that is added to each, as in the paper
 _LEAST_DAMPING = 1e-12  # where no input ever changes
@@ -189,7 +189,7 @@ class PositionSample:
                 inputs = image[None]
             pending = self._pending[name]
             pending.append(operator.patches(inputs, self._random))
-            if len(pending) * pending[0].shape[1] >= _PENDING:
+            if len(pending) * pending[0].size >= _PENDING:
                 self._multiply(name)
 
     def _multiply(self, name: str) -> None:

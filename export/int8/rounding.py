@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 # A sample of positions suffices, as neighbours see nearly the same: 200 images give 6,400.
 _POSITIONS = 64  # of an image
 _EVERY = 2  # of the images gives positions; of a vector all are needed
-_PENDING = 2**20  # numbers that are multiplied at once, which is faster than image by image
+_PENDING = 2**18  # numbers that are multiplied at once, which is faster than image by image
 _CLIPS = np.array([1.0, 0.85, 0.7, 0.55, 0.4])  # of a channel's greatest weight
 _DAMPING = 0.01  # share of the inputs' mean variance that is added to each, as in the paper
 _LEAST_DAMPING = 1e-12  # where no input ever changes
@@ -162,12 +162,14 @@ class PositionSample:
 
     def __init__(self, model: bytes):
         """Reads the file's operators."""
-        self._operators = _operators(model)
-        tensors = inspect.read(model).tensors
-        self._source = {
-            name: tensors[operator.step.inputs[0]].name
-            for name, operator in self._operators.items()
-        }
+        contents = inspect.read(model)
+        self._operators: dict[str, _Operator] = {}
+        self._source: dict[str, str | None] = {}  # None is the image
+        for name, operator in _operators(model).items():
+            source = contents.tensors[operator.step.inputs[0]]
+            if source in contents.inputs or source.producer:
+                self._operators[name] = operator
+                self._source[name] = None if source in contents.inputs else source.name
         self._random = np.random.default_rng(0)
         self._images = 0
         self._pending: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self._source}
@@ -184,9 +186,8 @@ class PositionSample:
         for name, operator in self._operators.items():
             if self._images % _EVERY == 0 and operator.kind != "FULLY_CONNECTED":
                 continue
-            inputs = values.get(self._source[name])
-            if inputs is None:  # only the image itself is not computed by any operator
-                inputs = image[None]
+            source = self._source[name]
+            inputs = image[None] if source is None else values[source]
             pending = self._pending[name]
             pending.append(operator.patches(inputs, self._random))
             if len(pending) * pending[0].size >= _PENDING:

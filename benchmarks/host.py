@@ -266,10 +266,9 @@ def _limited(root: Path) -> bool | None:
 
 def _affinity() -> str | None:
     """The cores that this process may use, as ranges."""
-    try:
-        cores = sorted(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
+    if not hasattr(os, "sched_getaffinity"):  # macOS, Windows
         return None
+    cores = sorted(os.sched_getaffinity(0))
     ranges = []
     for _, members in groupby(enumerate(cores), lambda pair: pair[1] - pair[0]):
         numbers = [core for _, core in members]
@@ -306,9 +305,9 @@ def _runtime_version() -> str:
 
 
 def _peak_rss_mb() -> float | None:
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # Linux reports KiB, macOS bytes

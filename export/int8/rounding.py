@@ -19,13 +19,13 @@ The file keeps its operators, types and size. Only constants change: weights, th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from efficientnet_elite.export import inspect, rewrite
 
@@ -271,8 +271,10 @@ def _rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) -
     return rewrite.packed(tree)
 
 
-def one_thread() -> threadpool_limits:
+def one_thread() -> AbstractContextManager[Any]:
     """Context in which linear algebra has one thread: more would wait longer than they compute."""
+    from threadpoolctl import threadpool_limits
+
     return threadpool_limits(1, "blas")
 
 

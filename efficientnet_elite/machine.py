@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,6 +23,17 @@ def processors() -> int | None:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
+
+
+def one_thread() -> contextlib.AbstractContextManager[Any]:
+    """Context in which linear algebra has one thread.
+
+    With small matrices, threads wait for one another longer than they compute, above all on a busy
+    machine (67 s instead of 3 s).
+    """
+    from threadpoolctl import threadpool_limits  # not in a light install
+
+    return threadpool_limits(1, "blas")
 
 
 def memory_bytes() -> int | None:

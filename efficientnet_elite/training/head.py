@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from threadpoolctl import threadpool_limits
 
 from efficientnet_elite import data as data_lib
+from efficientnet_elite import machine
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.pretrained.matching import logits_layer
@@ -52,9 +52,7 @@ def fit_logistic_regression(
     Returns:
       The classifier for features that are not standardised.
     """
-    # The matrices are small: threads of a linear algebra library would wait for one another longer
-    # than they compute, above all on a busy machine (67 s instead of 3 s).
-    with threadpool_limits(1, "blas"):
+    with machine.one_thread():
         return _fit(features, labels, classes)
 
 

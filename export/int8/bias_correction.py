@@ -22,9 +22,10 @@ from efficientnet_elite.export import inspect, rewrite
 from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
+from .rounding import BIAS_TYPES
+
 # Operators behind the classifier that change neither the order nor the number of the logits.
 _AFTER = {"QUANTIZE", "DEQUANTIZE", "SOFTMAX", "RESHAPE"}
-_BIAS_TYPES = {"INT32": np.int32, "INT64": np.int64}
 
 
 @dataclass(frozen=True)
@@ -80,15 +81,15 @@ def corrected(model: bytes, expected: Reference | None) -> bytes:
         return model
     index = classifier.inputs[2]
     bias = contents.tensors[index]
-    if bias.type not in _BIAS_TYPES or not bias.scales:
+    if bias.type not in BIAS_TYPES or not bias.scales:
         return model
     try:
-        shift = _mean_logits(model, expected.images) - expected.mean_logits
+        shift = _mean_logits(model, classifier, expected.images) - expected.mean_logits
     except UserError:  # LiteRT cannot load the file: whoever runs it next says why
         return model
 
     tree = rewrite.tree_of(model)
-    values = rewrite.constant(tree, index, _BIAS_TYPES[bias.type])
+    values = rewrite.constant(tree, index, BIAS_TYPES[bias.type])
     steps = np.rint(shift / np.array(bias.scales)).astype(values.dtype)
     rewrite.set_constant(tree, index, values - steps)
     return rewrite.packed(tree)
@@ -104,11 +105,10 @@ def _classifier(contents: inspect.Contents) -> inspect.Step | None:
     return last if bias >= 0 and bias not in inspect.shared(contents) else None
 
 
-def _mean_logits(model: bytes, images: NDArray[np.float32]) -> NDArray[np.float64]:
+def _mean_logits(
+    model: bytes, classifier: inspect.Step, images: NDArray[np.float32]
+) -> NDArray[np.float64]:
     """The mean (classes,) of what the last fully connected layer computes."""
-    contents = inspect.read(model)
-    classifier = _classifier(contents)
-    assert classifier is not None
     tree: Any = rewrite.tree_of(model)
     tree.subgraphs[0].outputs = list(classifier.outputs)
     tree.signatureDefs = []

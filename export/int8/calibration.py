@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from efficientnet_elite import registry
+from efficientnet_elite import machine, registry
 from efficientnet_elite.export import inspect, layers
 
 from . import bias_correction, rounding
@@ -74,7 +74,7 @@ def observe(
     collectors: dict[str, dict[str, Collector]] = {name: {} for name in methods}
     sample, logits = rounding.PositionSample(model), bias_correction.MeanLogits(model)
     progress = tqdm(images, "calibrate", disable=None, leave=False)
-    with rounding.one_thread():
+    with machine.one_thread():
         for image, values in zip(progress, layers.activations(model, images), strict=True):
             sample.add(image, values)
             logits.add(values)

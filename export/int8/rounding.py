@@ -19,7 +19,6 @@ The file keeps its operators, types and size. Only constants change: weights, th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from efficientnet_elite import machine
 from efficientnet_elite.export import inspect, rewrite
 
 Array = NDArray[np.float64]
@@ -43,7 +43,7 @@ _BLOCK = 64  # columns after which the errors reach all further ones
 # flatten maps, or are larger than those of networks for small devices.
 _MOST_WEIGHTS = 2048
 _GREATEST = 127  # TFLite's weights do without -128
-_BIAS_TYPES: dict[str, Any] = {"INT32": np.int32, "INT64": np.int64}
+BIAS_TYPES: dict[str, Any] = {"INT32": np.int32, "INT64": np.int64}
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,13 @@ class _Operator:
       kind: its name in the TFLite schema.
       step: its tensors' indices.
       options: ``Conv2DOptionsT``, ``DepthwiseConv2DOptionsT`` or ``FullyConnectedOptionsT``.
-      filter_shape, input_shape, output_shape: shapes of tensors.
+      filter_shape, output_shape: shapes of tensors.
     """
 
     kind: str
     step: inspect.Step
     options: Any
     filter_shape: tuple[int, ...]
-    input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
 
     def rows(self, weights: NDArray[Any]) -> NDArray[Any]:
@@ -129,9 +128,8 @@ class _Operator:
         return windows[::row, ::column, :, ::tall, ::wide]
 
 
-def _operators(model: bytes) -> dict[str, _Operator]:
+def _operators(contents: inspect.Contents, tree: Any) -> dict[str, _Operator]:
     """The operators of a file whose weights can be rounded, by the name of their output."""
-    contents, tree = inspect.read(model), rewrite.tree_of(model)
     tensors, shared, found = contents.tensors, inspect.shared(contents), {}
     for step, written in zip(contents.steps, tree.subgraphs[0].operators, strict=True):
         if step.operator not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
@@ -151,7 +149,6 @@ def _operators(model: bytes) -> dict[str, _Operator]:
                 step,
                 written.builtinOptions,
                 weights.shape,
-                source.shape,
                 output.shape,
             )
     return found
@@ -165,7 +162,7 @@ class PositionSample:
         contents = inspect.read(model)
         self._operators: dict[str, _Operator] = {}
         self._source: dict[str, str | None] = {}  # None is the image
-        for name, operator in _operators(model).items():
+        for name, operator in _operators(contents, rewrite.tree_of(model)).items():
             source = contents.tensors[operator.step.inputs[0]]
             if source in contents.inputs or source.producer:
                 self._operators[name] = operator
@@ -180,7 +177,7 @@ class PositionSample:
     def add(self, image: NDArray[np.float32], values: Mapping[str, NDArray[np.float32]]) -> None:
         """Adds an image (height, width, channels) and the activations that it causes, by name.
 
-        Call it in a context of `one_thread`.
+        Call it in a context of `machine.one_thread`.
         """
         self._images += 1
         for name, operator in self._operators.items():
@@ -228,20 +225,21 @@ def rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) ->
       in float, grouped convolutions, very large layers, those that share weights and those without
       a bias keep theirs.
     """
-    with one_thread():
+    with machine.one_thread():
         return _rounded(model, original, inputs)
 
 
 def _rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) -> bytes:
-    float_tree, float_operators = rewrite.tree_of(original), _operators(original)
+    float_tree = rewrite.tree_of(original)
+    float_operators = _operators(inspect.read(original), float_tree)
     tree, contents = rewrite.tree_of(model), inspect.read(model)
-    for name, operator in _operators(model).items():
+    for name, operator in _operators(contents, tree).items():
         known, seen = float_operators.get(name), inputs.get(name)
         _, index, bias_index = operator.step.inputs
         weights, bias = contents.tensors[index], contents.tensors[bias_index]
         if known is None or seen is None:
             continue
-        if weights.type != "INT8" or bias.type not in _BIAS_TYPES:  # it stayed in float
+        if weights.type != "INT8" or bias.type not in BIAS_TYPES:  # it stayed in float
             continue
         wanted, wanted_bias = (
             rewrite.constant(float_tree, i, np.float32).astype(np.float64)
@@ -262,20 +260,13 @@ def _rounded(model: bytes, original: bytes, inputs: Mapping[str, LayerInputs]) -
         all_scales = finer.ravel()[: len(scales)]
         bias_scales = np.broadcast_to(input_scale * all_scales, len(wanted_bias))
         steps = np.rint((wanted_bias + mean_error) / bias_scales)
-        limits: np.iinfo = np.iinfo(_BIAS_TYPES[bias.type])
+        limits: np.iinfo = np.iinfo(BIAS_TYPES[bias.type])
         steps = np.clip(steps, limits.min, limits.max).astype(limits.dtype)
         rewrite.set_constant(tree, index, operator.filter(taken).astype(np.int8))
         rewrite.set_constant(tree, bias_index, steps)
         rewrite.set_scales(tree, index, all_scales)
         rewrite.set_scales(tree, bias_index, input_scale * all_scales)
     return rewrite.packed(tree)
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Context in which linear algebra has one thread: more would wait longer than they compute."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1, "blas")
 
 
 def _round(

@@ -96,8 +96,8 @@ def test_the_sample_sees_what_the_kernel_reads(kind, monkeypatch):
         sample.add(image, values)
         outputs.append(values)
     (name,) = [n for n in sample.inputs() if "linear" in n]
-    operator = rounding._operators(content)[name]
     tree = rewrite.tree_of(content)
+    operator = rounding._operators(inspect.read(content), tree)[name]
     kernel, bias = (rewrite.constant(tree, i, np.float32) for i in operator.step.inputs[1:])
     rows = operator.rows(kernel.reshape(operator.filter_shape))
     mean = (rows @ sample.inputs()[name].mean[..., None]).ravel() + bias

@@ -64,6 +64,8 @@ def call(
         command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, cwd=folder
     ) as process:
         _running.add(process)
+        if _interrupted.is_set():  # while it started, when it was not among the running ones yet
+            process.terminate()
         try:
             output, errors = (part.decode(errors="replace") for part in process.communicate(stdin))
         finally:

@@ -93,13 +93,14 @@ class AdamW:
         # The bias correction depends on the step alone, so these powers are no state.
         exponent = tf.cast(step + 1, tf.float32)
         beta_1_power, beta_2_power = tf.pow(_BETA_1, exponent), tf.pow(_BETA_2, exponent)
+        decay = rate * self._weight_decay
         for gradient, variable, mean, mean_square in zip(
             gradients, self._trainable, self._means, self._mean_squares, strict=True
         ):
             if self._weight_decay and _is_kernel(variable):
                 tf.raw_ops.ResourceApplyGradientDescent(
                     var=variable.value.handle,
-                    alpha=rate * self._weight_decay,
+                    alpha=decay,
                     delta=variable.value.read_value(),
                 )
             tf.raw_ops.ResourceApplyAdam(

@@ -4,7 +4,7 @@
  * two output channels at a time, so that each value that is loaded is used twice. The gathered
  * values are interleaved in blocks of four: four of the first pixel, four of the second. With the
  * DSP extension they are 16-bit numbers, in the order 0, 2, 1, 3 in which SXTB16 unpacks bytes. */
-#include "nn_kernels.h"
+#include "nn_mve.h"
 
 #if NN_DSP
 typedef int16_t nn_value;
@@ -98,6 +98,150 @@ static inline void nn_products_2x2(const nn_value *values, const int8_t *weights
   sums[1][1] = sum11;
 }
 
+#if NN_MVE
+/* Gathers the inputs of one output pixel for one group of channels, as they are. */
+static void nn_gather_bytes(const nn_conv_layer *layer, const int8_t *in, int32_t pixel,
+                            int32_t group, int8_t *to) {
+  const int32_t depth = layer->in_c / layer->groups;
+  const int32_t top = pixel / layer->out_w * layer->stride_h - layer->pad_top;
+  const int32_t left = pixel % layer->out_w * layer->stride_w - layer->pad_left;
+  const int32_t row_bytes = layer->kernel_w * depth;
+  /* Whether the values of a row of the kernel lie side by side. */
+  const int32_t together = layer->groups == 1 && layer->dilation_w == 1 && left >= 0 &&
+                           left + layer->kernel_w <= layer->in_w;
+  int32_t ky, kx;
+  for (ky = 0; ky < layer->kernel_h; ++ky) {
+    const int32_t y = top + ky * layer->dilation_h;
+    const int32_t width = y >= 0 && y < layer->in_h ? layer->in_w : 0;
+    const int8_t *const row = in + y * layer->in_w * layer->in_c + group * depth;
+    if (together && width) {
+      nn_copy_bytes(to, row + left * depth, row_bytes);
+      to += row_bytes;
+      continue;
+    }
+    for (kx = 0; kx < layer->kernel_w; ++kx) {
+      const int32_t x = left + kx * layer->dilation_w;
+      if ((uint32_t)x < (uint32_t)width) {
+        nn_copy_bytes(to, row + x * layer->in_c, depth);
+      } else {
+        memset(to, layer->in_zero, (size_t)depth);
+      }
+      to += depth;
+    }
+  }
+}
+
+/* The weights of four channels, and their constants. */
+typedef struct {
+  const int8_t *row[4];
+  nn_channel4 constants;
+} nn_filters;
+
+/* Products of one pixel with the weights of four channels, added to their biases. */
+static inline int32x4_t nn_products_1x4(const int8_t *values, const nn_filters *filters,
+                                        int32_t size) {
+  const int8_t *row0 = filters->row[0], *row1 = filters->row[1];
+  const int8_t *row2 = filters->row[2], *row3 = filters->row[3];
+  int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
+  __asm__("wlstp.8 lr, %[size], 1f\n"
+          "2:\n\t"
+          "vldrb.8 q0, [%[values]], #16\n\t"
+          "vldrb.8 q1, [%[row0]], #16\n\t"
+          "vmladava.s8 %[sum0], q0, q1\n\t"
+          "vldrb.8 q2, [%[row1]], #16\n\t"
+          "vmladava.s8 %[sum1], q0, q2\n\t"
+          "vldrb.8 q1, [%[row2]], #16\n\t"
+          "vmladava.s8 %[sum2], q0, q1\n\t"
+          "vldrb.8 q2, [%[row3]], #16\n\t"
+          "vmladava.s8 %[sum3], q0, q2\n\t"
+          "letp lr, 2b\n"
+          "1:"
+          : [sum0] "+Te"(sum0), [sum1] "+Te"(sum1), [sum2] "+Te"(sum2), [sum3] "+Te"(sum3),
+            [values] "+r"(values), [row0] "+r"(row0), [row1] "+r"(row1), [row2] "+r"(row2),
+            [row3] "+r"(row3)
+          : [size] "r"(size)
+          : "q0", "q1", "q2", "lr", "memory");
+  return vaddq_s32(nn_vector4(sum0, sum1, sum2, sum3), filters->constants.bias);
+}
+
+static inline void nn_finish4(int32x4_t sums, const nn_channel4 *constants,
+                              const nn_ending *ending, int32_t count, int8_t *to) {
+  int32x4_t value = vaddq_n_s32(nn_requantized4(sums, constants), ending->zero);
+  value = vmaxq_s32(value, vdupq_n_s32(ending->least));
+  value = vminq_s32(value, vdupq_n_s32(ending->greatest));
+  if (ending->table) {
+    value = vldrbq_gather_offset_s32(ending->table, vreinterpretq_u32_s32(value));
+  }
+  if (count >= 4) {
+    vstrbq_s32(to, value);
+  } else {
+    vstrbq_p_s32(to, value, vctp32q((uint32_t)count));
+  }
+}
+
+static void nn_conv_vectors(const nn_conv_layer *layer, const int8_t *in, int8_t *out,
+                            void *scratch) {
+  const int32_t pixels = layer->out_h * layer->out_w, out_c = layer->out_c;
+  const int32_t filters = out_c / layer->groups;
+  const int32_t size = layer->kernel_h * layer->kernel_w * (layer->in_c / layer->groups);
+  const int32_t row = (size + 3) & ~(int32_t)3;
+  const int32_t pointwise = layer->kernel_h * layer->kernel_w * layer->stride_h *
+                                layer->stride_w * layer->groups == 1;
+  /* The plan of memory knows pairs of pixels. Four are as safe if all is gathered before anything
+   * is written, and their bytes take no more scratch memory. */
+  const int32_t block = layer->groups == 1 ? 4 : 2;
+  const nn_ending ending = nn_ending_of(layer);
+  const uint32x4_t offsets = nn_channel_offsets(1);
+  int8_t *const values = (int8_t *)scratch;
+  int32_t pixel, group, p, i;
+  for (pixel = 0; pixel < pixels; pixel += block) {
+    const int32_t count = pixels - pixel < block ? pixels - pixel : block;
+    for (group = 0; group < layer->groups; ++group) {
+      const int32_t end = (group + 1) * filters;
+      int32_t c;
+      if (pointwise) {
+        nn_copy_bytes(values, in + pixel * size, count * size);
+      } else {
+        for (p = 0; p < count; ++p) {
+          nn_gather_bytes(layer, in, pixel + p, group, values + p * size);
+        }
+      }
+      for (c = group * filters; c < end; c += 4) {
+        const int32_t left = end - c;
+        const int8_t *const weights = layer->weights + c * row;
+        const int8_t *from = values;
+        int8_t *to = out + pixel * out_c + c;
+        nn_filters four;
+        for (i = 0; i < 4; ++i) four.row[i] = weights + (i < left ? i : 0) * row;
+        four.constants =
+            nn_load_channels(layer->channels + c, offsets, vctp32q((uint32_t)left));
+        if (size <= 16) {
+          const mve_pred16_t lanes = vctp8q((uint32_t)size);
+          const int8x16_t row0 = vldrbq_z_s8(four.row[0], lanes);
+          const int8x16_t row1 = vldrbq_z_s8(four.row[1], lanes);
+          const int8x16_t row2 = vldrbq_z_s8(four.row[2], lanes);
+          const int8x16_t row3 = vldrbq_z_s8(four.row[3], lanes);
+          for (p = 0; p < count; ++p) {
+            const int8x16_t x = vldrbq_z_s8(from, lanes);
+            const int32x4_t sums = nn_vector4(vmladavq_s8(x, row0), vmladavq_s8(x, row1),
+                                              vmladavq_s8(x, row2), vmladavq_s8(x, row3));
+            nn_finish4(vaddq_s32(sums, four.constants.bias), &four.constants, &ending, left, to);
+            from += size;
+            to += out_c;
+          }
+        } else {
+          for (p = 0; p < count; ++p) {
+            nn_finish4(nn_products_1x4(from, &four, size), &four.constants, &ending, left, to);
+            from += size;
+            to += out_c;
+          }
+        }
+      }
+    }
+  }
+}
+#endif
+
 void nn_conv(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *scratch) {
   const int32_t pixels = layer->out_h * layer->out_w, out_c = layer->out_c;
   const int32_t filters = out_c / layer->groups;
@@ -106,6 +250,12 @@ void nn_conv(const nn_conv_layer *layer, const int8_t *in, int8_t *out, void *sc
   const int32_t twice_zero_1 = 2 * layer->out_zero + 1, plain = nn_is_plain(layer);
   nn_value *const values = (nn_value *)scratch;
   int32_t pixel, group;
+#if NN_MVE
+  if (nn_bits_are_usual(layer)) {
+    nn_conv_vectors(layer, in, out, scratch);
+    return;
+  }
+#endif
   for (pixel = 0; pixel < pixels; pixel += 2) {
     const int32_t two = pixel + 1 < pixels;
     int8_t *const to = out + pixel * out_c;

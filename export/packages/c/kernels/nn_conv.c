@@ -131,21 +131,14 @@ static void nn_gather_bytes(const nn_conv_layer *layer, const int8_t *in, int32_
   }
 }
 
-/* The weights of four channels, and their constants. */
-typedef struct {
-  const int8_t *row[4];
-  nn_channel4 constants;
-} nn_filters;
-
-/* Products of one pixel with the weights of four channels, added to their biases. */
-static inline int32x4_t nn_products_1x4(const int8_t *values, const nn_filters *filters,
-                                        int32_t size) {
-  const int8_t *row0 = filters->row[0], *row1 = filters->row[1];
-  const int8_t *row2 = filters->row[2], *row3 = filters->row[3];
+/* The products of four arrays of `size` bytes, `step` bytes apart, with another one. */
+static inline int32x4_t nn_products_4x1(const int8_t *four, const int8_t *one, int32_t size,
+                                        int32_t step) {
+  const int8_t *row1 = four + step, *row2 = row1 + step, *row3 = row2 + step;
   int32_t sum0 = 0, sum1 = 0, sum2 = 0, sum3 = 0;
   __asm__("wlstp.8 lr, %[size], 1f\n"
           "2:\n\t"
-          "vldrb.8 q0, [%[values]], #16\n\t"
+          "vldrb.8 q0, [%[one]], #16\n\t"
           "vldrb.8 q1, [%[row0]], #16\n\t"
           "vmladava.s8 %[sum0], q0, q1\n\t"
           "vldrb.8 q2, [%[row1]], #16\n\t"
@@ -157,48 +150,91 @@ static inline int32x4_t nn_products_1x4(const int8_t *values, const nn_filters *
           "letp lr, 2b\n"
           "1:"
           : [sum0] "+Te"(sum0), [sum1] "+Te"(sum1), [sum2] "+Te"(sum2), [sum3] "+Te"(sum3),
-            [values] "+r"(values), [row0] "+r"(row0), [row1] "+r"(row1), [row2] "+r"(row2),
+            [one] "+r"(one), [row0] "+r"(four), [row1] "+r"(row1), [row2] "+r"(row2),
             [row3] "+r"(row3)
           : [size] "r"(size)
           : "q0", "q1", "q2", "lr", "memory");
-  return vaddq_s32(nn_vector4(sum0, sum1, sum2, sum3), filters->constants.bias);
+  return nn_vector4(sum0, sum1, sum2, sum3);
 }
 
-static inline void nn_finish4(int32x4_t sums, const nn_channel4 *constants,
-                              const nn_ending *ending, int32_t count, int8_t *to) {
-  int32x4_t value = vaddq_n_s32(nn_requantized4(sums, constants), ending->zero);
-  value = vmaxq_s32(value, vdupq_n_s32(ending->least));
-  value = vminq_s32(value, vdupq_n_s32(ending->greatest));
-  if (ending->table) {
-    value = vldrbq_gather_offset_s32(ending->table, vreinterpretq_u32_s32(value));
-  }
-  if (count >= 4) {
-    vstrbq_s32(to, value);
+/* The outputs of one channel from the sums of four pixels. places: bytes from one to the next. */
+static inline void nn_finish_pixels(int32x4_t sums, const nn_channel *channel,
+                                    const nn_ending *ending, int8_t *to, uint32x4_t places) {
+  int32x4_t value = vaddq_n_s32(sums, channel->bias);
+  value = vqrdmlahq_n_s32(vshrq_n_s32(value, 31), value, channel->multiplier);
+  value = vrshlq_n_s32(value, nn_right(channel));
+  vstrbq_scatter_offset_s32(to, places, nn_ended4(value, ending));
+}
+
+/* All channels of a group for four pixels, whose values lie side by side. */
+static void nn_conv_pixels(const nn_conv_layer *layer, const nn_ending *ending,
+                           const int8_t *values, int32_t size, int32_t first, int8_t *to) {
+  const int32_t row = (size + 3) & ~(int32_t)3;
+  const int32_t filters = layer->out_c / layer->groups;
+  const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)layer->out_c);
+  const nn_channel *channel = layer->channels + first;
+  const int8_t *weights = layer->weights + first * row;
+  const int8_t *const end = to + filters;
+  if (size <= 16) {
+    /* All values of the pixels stay in registers. */
+    const mve_pred16_t lanes = vctp8q((uint32_t)size);
+    const int8x16_t x0 = vldrbq_z_s8(values, lanes), x1 = vldrbq_z_s8(values + size, lanes);
+    const int8x16_t x2 = vldrbq_z_s8(values + 2 * size, lanes);
+    const int8x16_t x3 = vldrbq_z_s8(values + 3 * size, lanes);
+    while (to != end) {
+      const int8x16_t w = vldrbq_z_s8(weights, lanes);
+      const int32x4_t sums = nn_vector4(vmladavq_s8(x0, w), vmladavq_s8(x1, w),
+                                        vmladavq_s8(x2, w), vmladavq_s8(x3, w));
+      nn_finish_pixels(sums, channel++, ending, to++, places);
+      weights += row;
+    }
   } else {
-    vstrbq_p_s32(to, value, vctp32q((uint32_t)count));
+    while (to != end) {
+      const int32x4_t sums = nn_products_4x1(values, weights, size, size);
+      nn_finish_pixels(sums, channel++, ending, to++, places);
+      weights += row;
+    }
+  }
+}
+
+/* All channels of a group for one pixel, four at a time, the last ones alone. */
+static void nn_conv_pixel(const nn_conv_layer *layer, const nn_ending *ending,
+                          const int8_t *values, int32_t size, int32_t first, int8_t *to) {
+  const int32_t row = (size + 3) & ~(int32_t)3;
+  const uint32x4_t offsets = nn_channel_offsets(1);
+  const nn_channel *channel = layer->channels + first;
+  const int8_t *weights = layer->weights + first * row;
+  const int8_t *const end = to + layer->out_c / layer->groups;
+  while (to != end) {
+    const int32_t count = end - to >= 4 ? 4 : 1;
+    const mve_pred16_t lanes = vctp32q((uint32_t)count);
+    const nn_channel4 four = nn_load_channels(channel, offsets, lanes);
+    int32x4_t sums = nn_products_4x1(weights, values, size, count == 4 ? row : 0);
+    sums = nn_requantized4(vaddq_s32(sums, four.bias), &four);
+    vstrbq_p_s32(to, nn_ended4(sums, ending), lanes);
+    weights += count * row;
+    channel += count;
+    to += count;
   }
 }
 
 static void nn_conv_vectors(const nn_conv_layer *layer, const int8_t *in, int8_t *out,
                             void *scratch) {
-  const int32_t pixels = layer->out_h * layer->out_w, out_c = layer->out_c;
-  const int32_t filters = out_c / layer->groups;
+  const int32_t pixels = layer->out_h * layer->out_w, filters = layer->out_c / layer->groups;
   const int32_t size = layer->kernel_h * layer->kernel_w * (layer->in_c / layer->groups);
-  const int32_t row = (size + 3) & ~(int32_t)3;
   const int32_t pointwise = layer->kernel_h * layer->kernel_w * layer->stride_h *
                                 layer->stride_w * layer->groups == 1;
   /* The plan of memory knows pairs of pixels. Four are as safe if all is gathered before anything
    * is written, and their bytes take no more scratch memory. */
   const int32_t block = layer->groups == 1 ? 4 : 2;
   const nn_ending ending = nn_ending_of(layer);
-  const uint32x4_t offsets = nn_channel_offsets(1);
   int8_t *const values = (int8_t *)scratch;
-  int32_t pixel, group, p, i;
+  int32_t pixel, group, p;
   for (pixel = 0; pixel < pixels; pixel += block) {
     const int32_t count = pixels - pixel < block ? pixels - pixel : block;
+    int8_t *const to = out + pixel * layer->out_c;
     for (group = 0; group < layer->groups; ++group) {
-      const int32_t end = (group + 1) * filters;
-      int32_t c;
+      const int32_t first = group * filters;
       if (pointwise) {
         nn_copy_bytes(values, in + pixel * size, count * size);
       } else {
@@ -206,35 +242,12 @@ static void nn_conv_vectors(const nn_conv_layer *layer, const int8_t *in, int8_t
           nn_gather_bytes(layer, in, pixel + p, group, values + p * size);
         }
       }
-      for (c = group * filters; c < end; c += 4) {
-        const int32_t left = end - c;
-        const int8_t *const weights = layer->weights + c * row;
-        const int8_t *from = values;
-        int8_t *to = out + pixel * out_c + c;
-        nn_filters four;
-        for (i = 0; i < 4; ++i) four.row[i] = weights + (i < left ? i : 0) * row;
-        four.constants =
-            nn_load_channels(layer->channels + c, offsets, vctp32q((uint32_t)left));
-        if (size <= 16) {
-          const mve_pred16_t lanes = vctp8q((uint32_t)size);
-          const int8x16_t row0 = vldrbq_z_s8(four.row[0], lanes);
-          const int8x16_t row1 = vldrbq_z_s8(four.row[1], lanes);
-          const int8x16_t row2 = vldrbq_z_s8(four.row[2], lanes);
-          const int8x16_t row3 = vldrbq_z_s8(four.row[3], lanes);
-          for (p = 0; p < count; ++p) {
-            const int8x16_t x = vldrbq_z_s8(from, lanes);
-            const int32x4_t sums = nn_vector4(vmladavq_s8(x, row0), vmladavq_s8(x, row1),
-                                              vmladavq_s8(x, row2), vmladavq_s8(x, row3));
-            nn_finish4(vaddq_s32(sums, four.constants.bias), &four.constants, &ending, left, to);
-            from += size;
-            to += out_c;
-          }
-        } else {
-          for (p = 0; p < count; ++p) {
-            nn_finish4(nn_products_1x4(from, &four, size), &four.constants, &ending, left, to);
-            from += size;
-            to += out_c;
-          }
+      if (count == 4) {
+        nn_conv_pixels(layer, &ending, values, size, first, to + first);
+      } else {
+        for (p = 0; p < count; ++p) {
+          nn_conv_pixel(layer, &ending, values + p * size, size, first,
+                        to + p * layer->out_c + first);
         }
       }
     }

@@ -36,7 +36,7 @@ static void nn_move_taps(const int8_t **tap, int32_t taps, int32_t step, const i
 }
 
 /* Products of eight channels at one tap. all: whether all lanes are on, a constant. */
-static inline int16x8_t nn_products8(const int8_t *values, const int8_t *weights, int32_t all,
+NN_ALWAYS_INLINE int16x8_t nn_products8(const int8_t *values, const int8_t *weights, int32_t all,
                                      mve_pred16_t lanes) {
   if (all) return vmulq_s16(vldrbq_s16(values), vldrbq_s16(weights));
   return vmulq_s16(vldrbq_z_s16(values, lanes), vldrbq_z_s16(weights, lanes));
@@ -46,7 +46,7 @@ static inline int16x8_t nn_products8(const int8_t *values, const int8_t *weights
  *
  * The products of two taps are added in 16 bits: weights are at least -127. Even and odd channels
  * are then in vectors of their own. */
-static inline void nn_depthwise8(const nn_conv_layer *layer, const nn_ending *ending,
+NN_ALWAYS_INLINE void nn_depthwise8(const nn_conv_layer *layer, const nn_ending *ending,
                                  const int8_t *const *tap, int32_t c, int32_t all, int8_t *out) {
   const int32_t taps = layer->kernel_h * layer->kernel_w, channels = layer->in_c;
   const uint32_t count = all ? 8 : (uint32_t)(channels - c);

@@ -11,6 +11,9 @@
 #if NN_MVE
 #include <arm_mve.h>
 
+/* For functions that are written once for all vectors and for the last, shorter ones. */
+#define NN_ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /* Factors of four values. right: the bits to shift out, negative or 0; left: those before. */
 typedef struct {
   int32x4_t multiplier, left, right;
@@ -67,12 +70,20 @@ static inline nn_channel4 nn_load_channels(const nn_channel *channel, uint32x4_t
   return four;
 }
 
+/* The same of one channel: how far to shift to the left. */
+static inline int32_t nn_right(const nn_channel *channel) {
+  int32_t bits = ~channel->bits;
+  __asm__("" : "+r"(bits)); /* GCC 12 makes three instructions of -2 - bits */
+  return bits - 1;
+}
+
 /* factor * x of four channels, without the zero point: nn_requantized for bits that are usual. */
 static inline int32x4_t nn_requantized4(int32x4_t x, const nn_channel4 *four) {
   return nn_rounded_shift4(vqrdmulhq_s32(x, four->multiplier), four->right);
 }
 
-/* How a layer's output values end: with a table, everything is 128 more, so that it is an index. */
+/* How a layer's output values end: with a table, all numbers are 128 more, so that a value is an
+ * index. */
 typedef struct {
   int32_t zero, least, greatest;
   const int8_t *table;
@@ -86,6 +97,14 @@ static inline nn_ending nn_ending_of(const nn_conv_layer *layer) {
   ending.greatest = layer->greatest + more;
   ending.table = layer->table;
   return ending;
+}
+
+/* The outputs of values without the zero point. */
+static inline int32x4_t nn_ended4(int32x4_t x, const nn_ending *ending) {
+  x = vaddq_n_s32(x, ending->zero);
+  x = vmaxq_s32(x, vdupq_n_s32(ending->least));
+  x = vminq_s32(x, vdupq_n_s32(ending->greatest));
+  return ending->table ? vldrbq_gather_offset_s32(ending->table, vreinterpretq_u32_s32(x)) : x;
 }
 
 /* Four integers in one vector. */

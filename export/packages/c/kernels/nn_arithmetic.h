@@ -16,8 +16,10 @@
 #define NN_DSP 0
 #endif
 
-/* Helium, the integer vectors of Armv8.1-M (Cortex-M55, M85); its kernels use nn_mve.h. */
-#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && !defined(NN_PORTABLE)
+/* Helium, the integer vectors of Armv8.1-M (Cortex-M55, M85); its kernels use nn_mve.h. They were
+ * tried with GCC alone; Clang compiles what the DSP extension has. */
+#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(NN_PORTABLE)
 #define NN_MVE (__ARM_FEATURE_MVE & 1)
 #else
 #define NN_MVE 0

@@ -201,20 +201,20 @@ static void nn_conv_pixels(const nn_conv_layer *layer, const nn_ending *ending,
 static void nn_conv_pixel(const nn_conv_layer *layer, const nn_ending *ending,
                           const int8_t *values, int32_t size, int32_t first, int8_t *to) {
   const int32_t row = (size + 3) & ~(int32_t)3;
-  const uint32x4_t offsets = nn_channel_offsets(1);
   const nn_channel *channel = layer->channels + first;
   const int8_t *weights = layer->weights + first * row;
   const int8_t *const end = to + layer->out_c / layer->groups;
-  while (to != end) {
-    const int32_t count = end - to >= 4 ? 4 : 1;
-    const mve_pred16_t lanes = vctp32q((uint32_t)count);
-    const nn_channel4 four = nn_load_channels(channel, offsets, lanes);
-    int32x4_t sums = nn_products_4x1(weights, values, size, count == 4 ? row : 0);
-    sums = nn_requantized4(vaddq_s32(sums, four.bias), &four);
-    vstrbq_p_s32(to, nn_ended4(sums, ending), lanes);
-    weights += count * row;
-    channel += count;
-    to += count;
+  for (; to + 4 <= end; to += 4) {
+    const int32x4_t sums = nn_products_4x1(weights, values, size, row);
+    vstrbq_s32(to, nn_ended4(nn_requantized4(sums, channel, 1, 4), ending));
+    weights += 4 * row;
+    channel += 4;
+  }
+  for (; to != end; ++to) {
+    const int32x4_t sums = nn_products_4x1(weights, values, size, 0);
+    *to = (int8_t)vgetq_lane_s32(nn_ended4(nn_requantized4(sums, channel, 1, 1), ending), 0);
+    weights += row;
+    ++channel;
   }
 }
 

@@ -35,56 +35,92 @@ static void nn_move_taps(const int8_t **tap, int32_t taps, int32_t step, const i
   }
 }
 
-/* Products of eight channels at one tap. all: whether all lanes are on, a constant. */
-NN_ALWAYS_INLINE int16x8_t nn_products8(const int8_t *values, const int8_t *weights, int32_t all,
-                                     mve_pred16_t lanes) {
-  if (all) return vmulq_s16(vldrbq_s16(values), vldrbq_s16(weights));
-  return vmulq_s16(vldrbq_z_s16(values, lanes), vldrbq_z_s16(weights, lanes));
-}
-
-/* One output pixel of eight channels from number c on, or of those of them that there are.
+/* Adds the products of pairs of taps for 16 channels to sums: of channels 0, 4, 8 and 12 to sum0,
+ * of 1, 5, 9 and 13 to sum1 and so on. The products of two taps are added in 16 bits, which
+ * suffices because weights are at least -127. The reload of a vector saves a register.
  *
- * The products of two taps are added in 16 bits: weights are at least -127. Even and odd channels
- * are then in vectors of their own. */
-NN_ALWAYS_INLINE void nn_depthwise8(const nn_conv_layer *layer, const nn_ending *ending,
-                                 const int8_t *const *tap, int32_t c, int32_t all, int8_t *out) {
-  const int32_t taps = layer->kernel_h * layer->kernel_w, channels = layer->in_c;
-  const uint32_t count = all ? 8 : (uint32_t)(channels - c);
-  const mve_pred16_t lanes = vctp16q(count);
-  const uint32x4_t offsets = nn_channel_offsets(2);
+ * PREDICATE and T: empty, or an instruction that predicates the next two, and their suffix. */
+#define NN_PAIRS_OF_TAPS(PREDICATE, T)          \
+  "wls lr, %[pairs], 1f\n"                      \
+  "2:\n\t"                                      \
+  "ldrd %[first], %[second], [%[tap]], #8\n\t" \
+  "add %[first], %[c]\n\t"                     \
+  "add %[second], %[c]\n\t" PREDICATE          \
+  "vldrb" T ".8 q0, [%[first]]\n\t"            \
+  "vldrb" T ".8 q1, [%[weights]]\n\t"          \
+  "add %[weights], %[step]\n\t"                \
+  "vmullb.s8 q2, q0, q1\n\t"                   \
+  "vmullt.s8 q0, q0, q1\n\t" PREDICATE         \
+  "vldrb" T ".8 q1, [%[second]]\n\t"           \
+  "vldrb" T ".8 q3, [%[weights]]\n\t"          \
+  "add %[weights], %[step]\n\t"                \
+  "vmullb.s8 q1, q1, q3\n\t"                   \
+  "vadd.i16 q2, q2, q1\n\t" PREDICATE          \
+  "vldrb" T ".8 q1, [%[second]]\n\t"           \
+  "vmullt" T ".s8 q1, q1, q3\n\t"              \
+  "vadd.i16 q0, q0, q1\n\t"                    \
+  "vmovlb.s16 q1, q2\n\t"                      \
+  "vadd.i32 %q[sum0], %q[sum0], q1\n\t"        \
+  "vmovlt.s16 q2, q2\n\t"                      \
+  "vadd.i32 %q[sum2], %q[sum2], q2\n\t"        \
+  "vmovlb.s16 q1, q0\n\t"                      \
+  "vadd.i32 %q[sum1], %q[sum1], q1\n\t"        \
+  "vmovlt.s16 q0, q0\n\t"                      \
+  "vadd.i32 %q[sum3], %q[sum3], q0\n\t"        \
+  "le lr, 2b\n"                                \
+  "1:"
+
+/* One output pixel of 16 channels from number c on, or of those of them that there are. all: whether
+ * there are 16, a constant. */
+NN_ALWAYS_INLINE void nn_depthwise16(const nn_conv_layer *layer, const int8_t *const *tap,
+                                     int32_t c, int32_t all, int8_t *out) {
+  const int32_t taps = layer->kernel_h * layer->kernel_w, step = layer->in_c;
+  const int32_t count = all ? 16 : step - c;
   const nn_channel *const channel = layer->channels + c;
-  const nn_channel4 even = nn_load_channels(channel, offsets, vctp32q((count + 1) / 2));
-  const nn_channel4 odd = nn_load_channels(channel + 1, offsets, vctp32q(count / 2));
-  const int8_t *weights = layer->weights + c;
-  const int8_t *const *const last = tap + (taps & ~1);
-  int32x4_t even_sum = even.bias, odd_sum = odd.bias;
-  int16x8_t value;
-  while (tap != last) {
-    int16x8_t sum = nn_products8(tap[0] + c, weights, all, lanes);
-    weights += channels;
-    sum = vaddq_s16(sum, nn_products8(tap[1] + c, weights, all, lanes));
-    weights += channels;
-    even_sum = vaddq_s32(even_sum, vmovlbq_s16(sum));
-    odd_sum = vaddq_s32(odd_sum, vmovltq_s16(sum));
-    tap += 2;
+  const int8_t *weights = layer->weights + c, *first, *second;
+  int32x4_t sum0 = vdupq_n_s32(0), sum1 = sum0, sum2 = sum0, sum3 = sum0;
+  int16x8_t even, odd;
+  int8x16_t value;
+  if (all) {
+    __asm__(NN_PAIRS_OF_TAPS("", "")
+            : [tap] "+r"(tap), [weights] "+r"(weights), [first] "=&r"(first),
+              [second] "=&r"(second), [sum0] "+w"(sum0), [sum1] "+w"(sum1), [sum2] "+w"(sum2),
+              [sum3] "+w"(sum3)
+            : [c] "r"(c), [step] "r"(step), [pairs] "r"(taps >> 1)
+            : "q0", "q1", "q2", "q3", "lr", "memory");
+  } else {
+    __asm__(NN_PAIRS_OF_TAPS("vpstt\n\t", "t")
+            : [tap] "+r"(tap), [weights] "+r"(weights), [first] "=&r"(first),
+              [second] "=&r"(second), [sum0] "+w"(sum0), [sum1] "+w"(sum1), [sum2] "+w"(sum2),
+              [sum3] "+w"(sum3)
+            : [c] "r"(c), [step] "r"(step), [pairs] "r"(taps >> 1), "Up"(vctp8q((uint32_t)count))
+            : "q0", "q1", "q2", "q3", "lr", "memory");
   }
   if (taps & 1) {
-    const int16x8_t product = nn_products8(tap[0] + c, weights, all, lanes);
-    even_sum = vaddq_s32(even_sum, vmovlbq_s16(product));
-    odd_sum = vaddq_s32(odd_sum, vmovltq_s16(product));
+    const mve_pred16_t lanes = vctp8q((uint32_t)count);
+    const int8x16_t x = all ? vldrbq_s8(*tap + c) : vldrbq_z_s8(*tap + c, lanes);
+    const int8x16_t w = all ? vldrbq_s8(weights) : vldrbq_z_s8(weights, lanes);
+    even = vmullbq_int_s8(x, w);
+    odd = vmulltq_int_s8(x, w);
+    sum0 = vaddq_s32(sum0, vmovlbq_s16(even));
+    sum2 = vaddq_s32(sum2, vmovltq_s16(even));
+    sum1 = vaddq_s32(sum1, vmovlbq_s16(odd));
+    sum3 = vaddq_s32(sum3, vmovltq_s16(odd));
   }
-  value = vqmovnbq_s32(vdupq_n_s16(0), nn_requantized4(even_sum, &even));
-  value = vqmovntq_s32(value, nn_requantized4(odd_sum, &odd));
-  value = vqaddq_n_s16(value, (int16_t)ending->zero);
-  value = vmaxq_s16(value, vdupq_n_s16((int16_t)ending->least));
-  value = vminq_s16(value, vdupq_n_s16((int16_t)ending->greatest));
-  if (ending->table) {
-    value = vldrbq_gather_offset_z_s16(ending->table, vreinterpretq_u16_s16(value), lanes);
-  }
+  sum0 = nn_requantized4(sum0, channel, 4, all ? 4 : (count + 3) >> 2);
+  sum1 = nn_requantized4(sum1, channel + 1, 4, all ? 4 : (count + 2) >> 2);
+  sum2 = nn_requantized4(sum2, channel + 2, 4, all ? 4 : (count + 1) >> 2);
+  sum3 = nn_requantized4(sum3, channel + 3, 4, all ? 4 : count >> 2);
+  even = vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(sum0), sum0), sum2);
+  odd = vqmovntq_s32(vqmovnbq_s32(vreinterpretq_s16_s32(sum1), sum1), sum3);
+  even = vqaddq_n_s16(even, (int16_t)layer->out_zero);
+  odd = vqaddq_n_s16(odd, (int16_t)layer->out_zero);
+  value = vqmovntq_s16(vqmovnbq_s16(vreinterpretq_s8_s16(even), even), odd);
+  value = nn_ended16(value, layer);
   if (all) {
-    vstrbq_s16(out, value);
+    vstrbq_s8(out, value);
   } else {
-    vstrbq_p_s16(out, value, lanes);
+    vstrbq_p_s8(out, value, vctp8q((uint32_t)count));
   }
 }
 
@@ -92,7 +128,6 @@ static void nn_depthwise_vectors(const nn_conv_layer *layer, const int8_t *in, i
                                  void *scratch) {
   const int32_t channels = layer->in_c, taps = layer->kernel_h * layer->kernel_w;
   const int32_t span = (layer->kernel_w - 1) * layer->dilation_w;
-  const nn_ending ending = nn_ending_of(layer);
   const int8_t **const tap = (const int8_t **)scratch;
   int8_t *const outside = (int8_t *)scratch + taps * (int32_t)sizeof(*tap);
   int32_t y, x, c;
@@ -106,10 +141,10 @@ static void nn_depthwise_vectors(const nn_conv_layer *layer, const int8_t *in, i
       } else {
         nn_aim(layer, in, y, x, tap, outside);
       }
-      for (c = 0; c + 8 <= channels; c += 8) {
-        nn_depthwise8(layer, &ending, tap, c, 1, out + c);
+      for (c = 0; c + 16 <= channels; c += 16) {
+        nn_depthwise16(layer, tap, c, 1, out + c);
       }
-      if (c < channels) nn_depthwise8(layer, &ending, tap, c, 0, out + c);
+      if (c < channels) nn_depthwise16(layer, tap, c, 0, out + c);
       out += channels;
     }
   }

@@ -41,12 +41,6 @@ static inline int32x4_t nn_scaled4(int32x4_t x, const nn_factors *factors) {
   return vrshlq_s32(x, factors->right);
 }
 
-/* The bytes between the constants of a channel and those of the one `step` channels on, four
- * times. */
-static inline uint32x4_t nn_channel_offsets(uint32_t step) {
-  return vmulq_n_u32(vidupq_n_u32(0, 1), step * (uint32_t)sizeof(nn_channel));
-}
-
 /* Whether no channel of a layer has a negative number of bits, which vectors do not handle. */
 static inline int32_t nn_bits_are_usual(const nn_conv_layer *layer) {
   int32_t c, all = 0;
@@ -54,32 +48,31 @@ static inline int32_t nn_bits_are_usual(const nn_conv_layer *layer) {
   return all >= 0;
 }
 
-/* The constants of four channels, the first at `channel`. */
-typedef struct {
-  int32x4_t bias, multiplier, right;
-} nn_channel4;
-
-static inline nn_channel4 nn_load_channels(const nn_channel *channel, uint32x4_t offsets,
-                                           mve_pred16_t lanes) {
-  nn_channel4 four;
-  four.bias = vldrwq_gather_offset_z_s32(&channel->bias, offsets, lanes);
-  four.multiplier = vldrwq_gather_offset_z_s32(&channel->multiplier, offsets, lanes);
-  /* -bits - 2 */
-  four.right = vsubq_n_s32(
-      vmvnq_s32(vldrwq_gather_offset_z_s32(&channel->bits, offsets, lanes)), 1);
-  return four;
-}
-
-/* The same of one channel: how far to shift to the left. */
+/* How far the bits of a channel shift to the left: -bits - 2. */
 static inline int32_t nn_right(const nn_channel *channel) {
   int32_t bits = ~channel->bits;
   __asm__("" : "+r"(bits)); /* GCC 12 makes three instructions of -2 - bits */
   return bits - 1;
 }
 
-/* factor * x of four channels, without the zero point: nn_requantized for bits that are usual. */
-static inline int32x4_t nn_requantized4(int32x4_t x, const nn_channel4 *four) {
-  return nn_rounded_shift4(vqrdmulhq_s32(x, four->multiplier), four->right);
+/* factor * (x + bias) of `count` channels, `step` apart, without the zero point: nn_requantized for
+ * bits that are usual. A count of 4 should be a constant. */
+NN_ALWAYS_INLINE int32x4_t nn_requantized4(int32x4_t x, const nn_channel *channel, uint32_t step,
+                                           int32_t count) {
+  const uint32x4_t offsets = vmulq_n_u32(vidupq_n_u32(0, 1), step * (uint32_t)sizeof(*channel));
+  const mve_pred16_t lanes = vctp32q((uint32_t)count);
+  int32x4_t bias, multiplier, bits;
+  if (count == 4) {
+    bias = vldrwq_gather_offset_s32(&channel->bias, offsets);
+    multiplier = vldrwq_gather_offset_s32(&channel->multiplier, offsets);
+    bits = vldrwq_gather_offset_s32(&channel->bits, offsets);
+  } else {
+    bias = vldrwq_gather_offset_z_s32(&channel->bias, offsets, lanes);
+    multiplier = vldrwq_gather_offset_z_s32(&channel->multiplier, offsets, lanes);
+    bits = vldrwq_gather_offset_z_s32(&channel->bits, offsets, lanes);
+  }
+  x = vqrdmulhq_s32(vaddq_s32(x, bias), multiplier);
+  return nn_rounded_shift4(x, vsubq_n_s32(vmvnq_s32(bits), 1));
 }
 
 /* How a layer's output values end: with a table, all numbers are 128 more, so that a value is an
@@ -105,6 +98,18 @@ static inline int32x4_t nn_ended4(int32x4_t x, const nn_ending *ending) {
   x = vmaxq_s32(x, vdupq_n_s32(ending->least));
   x = vminq_s32(x, vdupq_n_s32(ending->greatest));
   return ending->table ? vldrbq_gather_offset_s32(ending->table, vreinterpretq_u32_s32(x)) : x;
+}
+
+/* table[x + 128] of 16 values. */
+static inline int8x16_t nn_looked_up16(int8x16_t x, const int8_t *table) {
+  return vldrbq_gather_offset_s8(table, veorq_u8(vreinterpretq_u8_s8(x), vdupq_n_u8(128)));
+}
+
+/* The outputs of values with the zero point. */
+static inline int8x16_t nn_ended16(int8x16_t x, const nn_conv_layer *layer) {
+  x = vmaxq_s8(x, vdupq_n_s8((int8_t)layer->least));
+  x = vminq_s8(x, vdupq_n_s8((int8_t)layer->greatest));
+  return layer->table ? nn_looked_up16(x, layer->table) : x;
 }
 
 /* Four integers in one vector. */

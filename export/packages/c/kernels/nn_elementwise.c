@@ -46,23 +46,42 @@ void nn_table(const nn_table_layer *layer, const int8_t *in, int8_t *out) {
       for (i1 = 0; i1 < n[1]; ++i1) {                                                    \
         const int8_t *p = a + i3 * layer->a[3] + i2 * layer->a[2] + i1 * layer->a[1];    \
         const int8_t *q = b + i3 * layer->b[3] + i2 * layer->b[2] + i1 * layer->b[1];    \
-        for (left = n0; left > 0; left -= 4) {                                           \
+        for (left = n0; left >= 4; left -= 4) {                                          \
+          const int32x4_t x = vldrbq_gather_offset_s32(p, a_places);                     \
+          const int32x4_t y = vldrbq_gather_offset_s32(q, b_places);                     \
+          vstrbq_s32(out, VALUE);                                                        \
+          out += 4;                                                                      \
+          p += 4 * a0;                                                                   \
+          q += 4 * b0;                                                                   \
+        }                                                                                \
+        if (left) {                                                                      \
           const mve_pred16_t lanes = vctp32q((uint32_t)left);                            \
           const int32x4_t x = vldrbq_gather_offset_z_s32(p, a_places, lanes);            \
           const int32x4_t y = vldrbq_gather_offset_z_s32(q, b_places, lanes);            \
           vstrbq_p_s32(out, VALUE, lanes);                                               \
-          out += left < 4 ? left : 4;                                                    \
-          p += 4 * a0;                                                                   \
-          q += 4 * b0;                                                                   \
+          out += left;                                                                   \
         }                                                                                \
       }                                                                                  \
     }                                                                                    \
   }
 
-/* The output of values without the zero point. */
-static inline int32x4_t nn_binary_end4(int32x4_t x, const nn_binary_layer *layer) {
-  x = vmaxq_s32(vaddq_n_s32(x, layer->out_zero), vdupq_n_s32(layer->least));
-  return vminq_s32(x, vdupq_n_s32(layer->greatest));
+/* How output values end; a copy, because the compiler must read a layer again after each store. */
+typedef struct {
+  int32_t zero;
+  int32x4_t least, greatest;
+} nn_binary_ending;
+
+static inline nn_binary_ending nn_binary_ending_of(const nn_binary_layer *layer) {
+  nn_binary_ending ending;
+  ending.zero = layer->out_zero;
+  ending.least = vdupq_n_s32(layer->least);
+  ending.greatest = vdupq_n_s32(layer->greatest);
+  return ending;
+}
+
+/* The outputs of values without the zero point. */
+static inline int32x4_t nn_binary_ended4(int32x4_t x, const nn_binary_ending *ending) {
+  return vminq_s32(vmaxq_s32(vaddq_n_s32(x, ending->zero), ending->least), ending->greatest);
 }
 
 /* An input of a sum at the common scale. */
@@ -86,11 +105,13 @@ void nn_add(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8
   const nn_factors a_factors = nn_same_factors(layer->a_multiplier, layer->a_shift);
   const nn_factors b_factors = nn_same_factors(layer->b_multiplier, layer->b_shift);
   const nn_factors factors = nn_same_factors(layer->out_multiplier, layer->out_shift);
-  NN_FOR_EACH_FOUR_PAIRS(nn_binary_end4(
-      nn_scaled4(vaddq_s32(nn_term4(x, layer->a_zero, &a_factors),
-                           nn_term4(y, layer->b_zero, &b_factors)),
+  const nn_binary_ending ending = nn_binary_ending_of(layer);
+  const int32_t a_zero = layer->a_zero, b_zero = layer->b_zero;
+  NN_FOR_EACH_FOUR_PAIRS(nn_binary_ended4(
+      nn_scaled4(vaddq_s32(nn_term4(x, a_zero, &a_factors),
+                           nn_term4(y, b_zero, &b_factors)),
                  &factors),
-      layer))
+      &ending))
 #else
   NN_FOR_EACH_PAIR(NN_SUM(+))
 #endif
@@ -101,11 +122,13 @@ void nn_sub(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8
   const nn_factors a_factors = nn_same_factors(layer->a_multiplier, layer->a_shift);
   const nn_factors b_factors = nn_same_factors(layer->b_multiplier, layer->b_shift);
   const nn_factors factors = nn_same_factors(layer->out_multiplier, layer->out_shift);
-  NN_FOR_EACH_FOUR_PAIRS(nn_binary_end4(
-      nn_scaled4(vsubq_s32(nn_term4(x, layer->a_zero, &a_factors),
-                           nn_term4(y, layer->b_zero, &b_factors)),
+  const nn_binary_ending ending = nn_binary_ending_of(layer);
+  const int32_t a_zero = layer->a_zero, b_zero = layer->b_zero;
+  NN_FOR_EACH_FOUR_PAIRS(nn_binary_ended4(
+      nn_scaled4(vsubq_s32(nn_term4(x, a_zero, &a_factors),
+                           nn_term4(y, b_zero, &b_factors)),
                  &factors),
-      layer))
+      &ending))
 #else
   NN_FOR_EACH_PAIR(NN_SUM(-))
 #endif
@@ -117,10 +140,12 @@ void nn_mul(const nn_binary_layer *layer, const int8_t *a, const int8_t *b, int8
   const int32_t bits = layer->out_shift;
   const nn_factors factors =
       nn_same_factors(layer->out_multiplier, bits < 0 ? bits + 64 : -bits - 2);
-  NN_FOR_EACH_FOUR_PAIRS(nn_binary_end4(
-      nn_scaled4(vmulq_s32(vsubq_n_s32(x, layer->a_zero), vsubq_n_s32(y, layer->b_zero)),
+  const nn_binary_ending ending = nn_binary_ending_of(layer);
+  const int32_t a_zero = layer->a_zero, b_zero = layer->b_zero;
+  NN_FOR_EACH_FOUR_PAIRS(nn_binary_ended4(
+      nn_scaled4(vmulq_s32(vsubq_n_s32(x, a_zero), vsubq_n_s32(y, b_zero)),
                  &factors),
-      layer))
+      &ending))
 #else
   const int32_t multiplier = layer->out_multiplier, bits = layer->out_shift;
   const int32_t twice_zero_1 = 2 * layer->out_zero + 1;

@@ -17,9 +17,10 @@
 #endif
 
 /* Helium, the integer vectors of Armv8.1-M (Cortex-M55, M85); its kernels use nn_mve.h. They were
- * tried with GCC alone; Clang compiles what the DSP extension has. */
-#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(NN_PORTABLE)
+ * tried with GCC alone, and need more registers than there are without optimization; elsewhere the
+ * DSP extension serves. */
+#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && defined(__OPTIMIZE__) && \
+    !defined(__clang__) && !defined(NN_PORTABLE)
 #define NN_MVE (__ARM_FEATURE_MVE & 1)
 #else
 #define NN_MVE 0

@@ -20,7 +20,7 @@ PAIRED = (  # kernels that exist twice in the program: with vectors, and portabl
     *("nn_average_pool", "nn_max_pool", "nn_resize_bilinear", "nn_resize_nearest", "nn_softmax"),
 )
 TESTED = ("nn_conv", "nn_depthwise", "nn_table", "nn_add", "nn_sub", "nn_mul", "nn_reduce")
-CASES, SEEDS = 60, 4
+CASES, SEEDS = 30, 4
 
 HEADER = """
 #include "nn_kernels.h"

@@ -100,34 +100,37 @@ static inline void nn_products_2x2(const nn_value *values, const int8_t *weights
 
 #if NN_MVE
 /* Gathers the inputs of one output pixel for one group of channels, as they are. */
-static void nn_gather_bytes(const nn_conv_layer *layer, const int8_t *in, int32_t pixel,
+NN_NEVER_INLINE void nn_gather_bytes(const nn_conv_layer *layer, const int8_t *in, int32_t pixel,
                             int32_t group, int8_t *to) {
-  const int32_t depth = layer->in_c / layer->groups;
-  const int32_t top = pixel / layer->out_w * layer->stride_h - layer->pad_top;
-  const int32_t left = pixel % layer->out_w * layer->stride_w - layer->pad_left;
-  const int32_t row_bytes = layer->kernel_w * depth;
+  /* Copies, because the compiler must read a layer again after each store. */
+  const int32_t in_h = layer->in_h, in_w = layer->in_w, in_c = layer->in_c;
+  const int32_t kernel_w = layer->kernel_w;
+  const int32_t down = layer->dilation_h, right = layer->dilation_w, zero = layer->in_zero;
+  const int32_t depth = in_c / layer->groups;
+  const int32_t out_y = pixel / layer->out_w, out_x = pixel - out_y * layer->out_w;
+  const int32_t left = out_x * layer->stride_w - layer->pad_left;
   /* Whether the values of a row of the kernel lie side by side. */
-  const int32_t together = layer->groups == 1 && layer->dilation_w == 1 && left >= 0 &&
-                           left + layer->kernel_w <= layer->in_w;
-  int32_t ky, kx;
-  for (ky = 0; ky < layer->kernel_h; ++ky) {
-    const int32_t y = top + ky * layer->dilation_h;
-    const int32_t width = y >= 0 && y < layer->in_h ? layer->in_w : 0;
-    const int8_t *const row = in + y * layer->in_w * layer->in_c + group * depth;
-    if (together && width) {
-      nn_copy_bytes(to, row + left * depth, row_bytes);
-      to += row_bytes;
-      continue;
-    }
-    for (kx = 0; kx < layer->kernel_w; ++kx) {
-      const int32_t x = left + kx * layer->dilation_w;
-      if ((uint32_t)x < (uint32_t)width) {
-        nn_copy_bytes(to, row + x * layer->in_c, depth);
-      } else {
-        memset(to, layer->in_zero, (size_t)depth);
+  const int32_t together =
+      layer->groups == 1 && right == 1 && left >= 0 && left + kernel_w <= in_w;
+  int32_t y = out_y * layer->stride_h - layer->pad_top, ky, kx;
+  for (ky = layer->kernel_h; ky > 0; --ky) {
+    const int32_t inside = y >= 0 && y < in_h;
+    const int8_t *const from = in + (y * in_w + left) * in_c + group * depth;
+    if (together && inside) {
+      nn_copy_bytes(to, from, kernel_w * depth);
+      to += kernel_w * depth;
+    } else {
+      for (kx = 0; kx < kernel_w; ++kx) {
+        const int32_t x = kx * right;
+        if (inside && left + x >= 0 && left + x < in_w) {
+          nn_copy_bytes(to, from + x * in_c, depth);
+        } else {
+          nn_fill_bytes(to, zero, depth);
+        }
+        to += depth;
       }
-      to += depth;
     }
+    y += down;
   }
 }
 
@@ -157,7 +160,10 @@ static inline int32x4_t nn_products_4x1(const int8_t *four, const int8_t *one, i
   return nn_vector4(sum0, sum1, sum2, sum3);
 }
 
-/* The outputs of one channel from the sums of four pixels. places: bytes from one to the next. */
+/* The outputs of one channel from the sums of four pixels. places: bytes from one to the next.
+ *
+ * VQRDMLAH adds a product that is rounded half up to what is in its register: to -1 where the
+ * product will be negative, for the reason that nn_requantized4 gives. */
 static inline void nn_finish_pixels(int32x4_t sums, const nn_channel *channel,
                                     const nn_ending *ending, int8_t *to, uint32x4_t places) {
   int32x4_t value = vaddq_n_s32(sums, channel->bias);
@@ -167,8 +173,9 @@ static inline void nn_finish_pixels(int32x4_t sums, const nn_channel *channel,
 }
 
 /* All channels of a group for four pixels, whose values lie side by side. */
-static void nn_conv_pixels(const nn_conv_layer *layer, const nn_ending *ending,
-                           const int8_t *values, int32_t size, int32_t first, int8_t *to) {
+NN_NEVER_INLINE void nn_conv_pixels(const nn_conv_layer *layer, const int8_t *values,
+                                    int32_t size, int32_t first, int8_t *to) {
+  const nn_ending ending = nn_ending_of(layer);
   const int32_t row = (size + 3) & ~(int32_t)3;
   const int32_t filters = layer->out_c / layer->groups;
   const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), (uint32_t)layer->out_c);
@@ -185,34 +192,37 @@ static void nn_conv_pixels(const nn_conv_layer *layer, const nn_ending *ending,
       const int8x16_t w = vldrbq_z_s8(weights, lanes);
       const int32x4_t sums = nn_vector4(vmladavq_s8(x0, w), vmladavq_s8(x1, w),
                                         vmladavq_s8(x2, w), vmladavq_s8(x3, w));
-      nn_finish_pixels(sums, channel++, ending, to++, places);
+      nn_finish_pixels(sums, channel++, &ending, to++, places);
       weights += row;
     }
   } else {
     while (to != end) {
       const int32x4_t sums = nn_products_4x1(values, weights, size, size);
-      nn_finish_pixels(sums, channel++, ending, to++, places);
+      nn_finish_pixels(sums, channel++, &ending, to++, places);
       weights += row;
     }
   }
 }
 
 /* All channels of a group for one pixel, four at a time, the last ones alone. */
-static void nn_conv_pixel(const nn_conv_layer *layer, const nn_ending *ending,
-                          const int8_t *values, int32_t size, int32_t first, int8_t *to) {
+NN_NEVER_INLINE void nn_conv_pixel(const nn_conv_layer *layer, const int8_t *values,
+                                   int32_t size, int32_t first, int8_t *to) {
+  const nn_ending ending = nn_ending_of(layer);
   const int32_t row = (size + 3) & ~(int32_t)3;
   const nn_channel *channel = layer->channels + first;
   const int8_t *weights = layer->weights + first * row;
   const int8_t *const end = to + layer->out_c / layer->groups;
   for (; to + 4 <= end; to += 4) {
     const int32x4_t sums = nn_products_4x1(weights, values, size, row);
-    vstrbq_s32(to, nn_ended4(nn_requantized4(sums, channel, 1, 4), ending));
+    const int32x4_t value = nn_requantized4(sums, channel, 1, 4);
+    vstrbq_s32(to, nn_ended4(value, &ending));
     weights += 4 * row;
     channel += 4;
   }
   for (; to != end; ++to) {
     const int32x4_t sums = nn_products_4x1(weights, values, size, 0);
-    *to = (int8_t)vgetq_lane_s32(nn_ended4(nn_requantized4(sums, channel, 1, 1), ending), 0);
+    const int32x4_t value = nn_requantized4(sums, channel, 1, 1);
+    *to = (int8_t)vgetq_lane_s32(nn_ended4(value, &ending), 0);
     weights += row;
     ++channel;
   }
@@ -227,7 +237,6 @@ static void nn_conv_vectors(const nn_conv_layer *layer, const int8_t *in, int8_t
   /* The plan of memory knows pairs of pixels. Four are as safe if all is gathered before anything
    * is written, and their bytes take no more scratch memory. */
   const int32_t block = layer->groups == 1 ? 4 : 2;
-  const nn_ending ending = nn_ending_of(layer);
   int8_t *const values = (int8_t *)scratch;
   int32_t pixel, group, p;
   for (pixel = 0; pixel < pixels; pixel += block) {
@@ -243,10 +252,10 @@ static void nn_conv_vectors(const nn_conv_layer *layer, const int8_t *in, int8_t
         }
       }
       if (count == 4) {
-        nn_conv_pixels(layer, &ending, values, size, first, to + first);
+        nn_conv_pixels(layer, values, size, first, to + first);
       } else {
         for (p = 0; p < count; ++p) {
-          nn_conv_pixel(layer, &ending, values + p * size, size, first,
+          nn_conv_pixel(layer, values + p * size, size, first,
                         to + p * layer->out_c + first);
         }
       }

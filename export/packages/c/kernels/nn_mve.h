@@ -14,6 +14,9 @@
 /* For functions that are written once for all vectors and for the last, shorter ones. */
 #define NN_ALWAYS_INLINE static inline __attribute__((always_inline))
 
+/* For loops that need the registers for themselves. */
+#define NN_NEVER_INLINE static __attribute__((noinline))
+
 /* Factors of four values. right: the bits to shift out, negative or 0; left: those before. */
 typedef struct {
   int32x4_t multiplier, left, right;
@@ -26,12 +29,6 @@ static inline nn_factors nn_same_factors(int32_t multiplier, int32_t shift) {
   factors.left = vdupq_n_s32(shift > 0 ? shift : 0);
   factors.right = vdupq_n_s32(shift < 0 ? shift : 0);
   return factors;
-}
-
-/* x / 2^-right, rounded half away from zero; all elements of right are negative. VRSHL rounds half
- * up, which is the same after 1 is subtracted from what is negative. */
-static inline int32x4_t nn_rounded_shift4(int32x4_t x, int32x4_t right) {
-  return vrshlq_s32(vaddq_s32(x, vshrq_n_s32(x, 31)), right);
 }
 
 /* nn_scaled of four values. */
@@ -56,23 +53,27 @@ static inline int32_t nn_right(const nn_channel *channel) {
 }
 
 /* factor * (x + bias) of `count` channels, `step` apart, without the zero point: nn_requantized for
- * bits that are usual. A count of 4 should be a constant. */
+ * bits that are usual. A count of 4 should be a constant.
+ *
+ * VQRDMULH and VRSHL round half up. Half away from zero is the same after 1 is subtracted from
+ * what is negative. */
 NN_ALWAYS_INLINE int32x4_t nn_requantized4(int32x4_t x, const nn_channel *channel, uint32_t step,
                                            int32_t count) {
   const uint32x4_t offsets = vmulq_n_u32(vidupq_n_u32(0, 1), step * (uint32_t)sizeof(*channel));
-  const mve_pred16_t lanes = vctp32q((uint32_t)count);
   int32x4_t bias, multiplier, bits;
   if (count == 4) {
     bias = vldrwq_gather_offset_s32(&channel->bias, offsets);
     multiplier = vldrwq_gather_offset_s32(&channel->multiplier, offsets);
     bits = vldrwq_gather_offset_s32(&channel->bits, offsets);
   } else {
+    const mve_pred16_t lanes = vctp32q((uint32_t)count);
     bias = vldrwq_gather_offset_z_s32(&channel->bias, offsets, lanes);
     multiplier = vldrwq_gather_offset_z_s32(&channel->multiplier, offsets, lanes);
     bits = vldrwq_gather_offset_z_s32(&channel->bits, offsets, lanes);
   }
   x = vqrdmulhq_s32(vaddq_s32(x, bias), multiplier);
-  return nn_rounded_shift4(x, vsubq_n_s32(vmvnq_s32(bits), 1));
+  x = vaddq_s32(x, vshrq_n_s32(x, 31));
+  return vrshlq_s32(x, vsubq_n_s32(vmvnq_s32(bits), 1));
 }
 
 /* How a layer's output values end: with a table, all numbers are 128 more, so that a value is an
@@ -133,6 +134,20 @@ static inline void nn_copy_bytes(int8_t *to, const int8_t *from, int32_t count) 
       : "+r"(to), "+r"(from)
       : "r"(count)
       : "q0", "lr", "memory");
+}
+
+/* Sets bytes to a value, likewise. */
+static inline void nn_fill_bytes(int8_t *to, int32_t value, int32_t count) {
+  const int8x16_t values = vdupq_n_s8((int8_t)value);
+  __asm__ volatile(
+      "wlstp.8 lr, %1, 1f\n"
+      "2:\n\t"
+      "vstrb.8 %q2, [%0], #16\n\t"
+      "letp lr, 2b\n"
+      "1:"
+      : "+r"(to)
+      : "r"(count), "w"(values)
+      : "lr", "memory");
 }
 #endif
 

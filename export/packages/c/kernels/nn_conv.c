@@ -3,7 +3,10 @@
  * The inputs of two output pixels are gathered in scratch memory and multiplied with the weights of
  * two output channels at a time, so that each value that is loaded is used twice. The gathered
  * values are interleaved in blocks of four: four of the first pixel, four of the second. With the
- * DSP extension they are 16-bit numbers, in the order 0, 2, 1, 3 in which SXTB16 unpacks bytes. */
+ * DSP extension they are 16-bit numbers, in the order 0, 2, 1, 3 in which SXTB16 unpacks bytes.
+ *
+ * With Helium, the values of four pixels are gathered as they are, and multiplied with the weights
+ * of one channel, 16 of each at a time. */
 #include "nn_mve.h"
 
 #if NN_DSP
@@ -100,8 +103,8 @@ static inline void nn_products_2x2(const nn_value *values, const int8_t *weights
 
 #if NN_MVE
 /* Gathers the inputs of one output pixel for one group of channels, as they are. */
-NN_NEVER_INLINE void nn_gather_bytes(const nn_conv_layer *layer, const int8_t *in, int32_t pixel,
-                            int32_t group, int8_t *to) {
+NN_NEVER_INLINE void nn_gather_bytes(const nn_conv_layer *layer, const int8_t *in,
+                                     int32_t pixel, int32_t group, int8_t *to) {
   /* Copies, because the compiler must read a layer again after each store. */
   const int32_t in_h = layer->in_h, in_w = layer->in_w, in_c = layer->in_c;
   const int32_t kernel_w = layer->kernel_w;

@@ -1,13 +1,13 @@
 /* Depthwise convolutions with one output channel for each input channel.
  *
  * Positions outside of the image point to a row of zero points in scratch memory, so that all
- * positions are computed alike. Four channels are computed at a time. */
+ * positions are computed alike. Four channels are computed at a time, with Helium 16. */
 #include "nn_mve.h"
 
 #if NN_MVE
-/* Lets the taps of an output pixel point to its inputs. */
+/* Sets the taps of an output pixel to the addresses of its inputs. */
 static void nn_aim(const nn_conv_layer *layer, const int8_t *in, int32_t y, int32_t x,
-                   const int8_t **tap, const int8_t *outside) {
+                   uint32_t *tap, const int8_t *outside) {
   const int32_t top = y * layer->stride_h - layer->pad_top;
   const int32_t left = x * layer->stride_w - layer->pad_left;
   int32_t ky, kx;
@@ -17,21 +17,21 @@ static void nn_aim(const nn_conv_layer *layer, const int8_t *in, int32_t y, int3
     const int8_t *const row = in + in_y * layer->in_w * layer->in_c;
     int32_t in_x = left;
     for (kx = 0; kx < layer->kernel_w; ++kx) {
-      *tap++ = (uint32_t)in_x < (uint32_t)width ? row + in_x * layer->in_c : outside;
+      const int32_t inside = in_x >= 0 && in_x < width;
+      *tap++ = (uint32_t)(inside ? row + in_x * layer->in_c : outside);
       in_x += layer->dilation_w;
     }
   }
 }
 
 /* Moves all taps that are not outside by `step` bytes. */
-static void nn_move_taps(const int8_t **tap, int32_t taps, int32_t step, const int8_t *outside) {
-  uint32_t *at = (uint32_t *)tap;
+static void nn_move_taps(uint32_t *tap, int32_t taps, int32_t step, const int8_t *outside) {
   for (; taps > 0; taps -= 4) {
     const mve_pred16_t lanes = vctp32q((uint32_t)taps);
-    const uint32x4_t old = vldrwq_z_u32(at, lanes);
-    vstrwq_p_u32(at, vaddq_n_u32(old, (uint32_t)step),
+    const uint32x4_t old = vldrwq_z_u32(tap, lanes);
+    vstrwq_p_u32(tap, vaddq_n_u32(old, (uint32_t)step),
                  vcmpneq_m_n_u32(old, (uint32_t)outside, lanes));
-    at += 4;
+    tap += 4;
   }
 }
 
@@ -72,8 +72,8 @@ static void nn_move_taps(const int8_t **tap, int32_t taps, int32_t step, const i
 
 /* One output pixel of 16 channels from number c on, or of those of them that there are. all: whether
  * there are 16, a constant. */
-NN_ALWAYS_INLINE void nn_depthwise16(const nn_conv_layer *layer, const int8_t *const *tap,
-                                     int32_t c, int32_t all, int8_t *out) {
+NN_ALWAYS_INLINE void nn_depthwise16(const nn_conv_layer *layer, const uint32_t *tap, int32_t c,
+                                     int32_t all, int8_t *out) {
   const int32_t taps = layer->kernel_h * layer->kernel_w, step = layer->in_c;
   const int32_t count = all ? 16 : step - c;
   const nn_channel *const channel = layer->channels + c;
@@ -98,7 +98,8 @@ NN_ALWAYS_INLINE void nn_depthwise16(const nn_conv_layer *layer, const int8_t *c
   }
   if (taps & 1) {
     const mve_pred16_t lanes = vctp8q((uint32_t)count);
-    const int8x16_t x = all ? vldrbq_s8(*tap + c) : vldrbq_z_s8(*tap + c, lanes);
+    const int8_t *const last = (const int8_t *)*tap + c;
+    const int8x16_t x = all ? vldrbq_s8(last) : vldrbq_z_s8(last, lanes);
     const int8x16_t w = all ? vldrbq_s8(weights) : vldrbq_z_s8(weights, lanes);
     even = vmullbq_int_s8(x, w);
     odd = vmulltq_int_s8(x, w);
@@ -128,8 +129,8 @@ static void nn_depthwise_vectors(const nn_conv_layer *layer, const int8_t *in, i
                                  void *scratch) {
   const int32_t channels = layer->in_c, taps = layer->kernel_h * layer->kernel_w;
   const int32_t span = (layer->kernel_w - 1) * layer->dilation_w;
-  const int8_t **const tap = (const int8_t **)scratch;
-  int8_t *const outside = (int8_t *)scratch + taps * (int32_t)sizeof(*tap);
+  uint32_t *const tap = (uint32_t *)scratch;
+  int8_t *const outside = (int8_t *)(tap + taps);
   int32_t y, x, c;
   memset(outside, layer->in_zero, (size_t)channels);
   for (y = 0; y < layer->out_h; ++y) {

@@ -198,7 +198,13 @@ def differing(folder: Path, *, count: int) -> np.ndarray:
     """(seeds, kernels): how many cases of each kernel differ from the portable kernel's."""
     (folder / "vectors.h").write_text(HEADER)
     (folder / "vectors.c").write_text(SOURCE)
-    compiler = [*BOARD.compiler, f"-I{KERNELS}", "-I.", f"-DCASES={CASES}", f"-DTESTED={len(TESTED)}"]
+    compiler = [
+        *BOARD.compiler,
+        f"-I{KERNELS}",
+        "-I.",
+        f"-DCASES={CASES}",
+        f"-DTESTED={len(TESTED)}",
+    ]
     renamed = [f"-D{name}=portable_{name}" for name in PAIRED]
     objects = []
     for file in FILES:

@@ -1,12 +1,12 @@
-"""Fits the estimate of instructions on a Cortex-M4 to emulated runs, and says how good it is.
+"""Fits the estimate of instructions on a Cortex-M to emulated runs, and says how good it is.
 
-    python -m benchmarks.studies.instructions --workdir=runs/instructions --write
+    python -m benchmarks.studies.instructions --workdir=runs/instructions --core=m55 --write
 
 Each network is converted to int8 without training, compiled to C, and run on an image of noise by
-an emulated Cortex-M4, which counts the instructions of each layer. `device.instructions` knows how
-often the loops of each layer run. By least squares without negative values the program finds what a
-turn of each loop takes, kernel by kernel. To judge this it leaves out all networks of one kind of
-family at a time, fits the others, and estimates those that were left out.
+an emulated Cortex-M4 or M55, which counts the instructions of each layer. `device.instructions`
+knows how often the loops of each layer run. By least squares without negative values the program
+finds what a turn of each loop takes, kernel by kernel. To judge this it leaves out all networks of
+one kind of family at a time, fits the others, and estimates those that were left out.
 
 The arguments are NAME@PIXELS, a network and its input side at resolution coefficient 1; by default
 the smallest network of every family and those of docs/firmware.md. The counts stay in the work
@@ -43,10 +43,13 @@ from efficientnet_elite.search.workdir import write_bytes, write_json
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "Folder for the int8 files and the counts.")
 command.define_format(FLAGS)
+flags.DEFINE_enum(
+    "core", "m4", list(instructions.CORES), "The emulated Cortex-M.", flag_values=FLAGS
+)
 flags.DEFINE_boolean(
     "write",
     False,
-    f"Write the fitted instructions to efficientnet_elite/device/{instructions.FITTED}.",
+    "Write the fitted instructions to efficientnet_elite/device/, for the core.",
     flag_values=FLAGS,
 )
 
@@ -86,6 +89,10 @@ _KINDS = {
 _LEFT_OUT = ("efficientnet", "mnasnet-small")
 # A count is known to within some instructions, which small layers must not be fitted to.
 _UNCERTAIN = 400
+
+
+_BOARDS = {"m4": compiled_c.CORTEX_M4, "m55": compiled_c.CORTEX_M55}
+_RECORDS = {"m4": ".steps.json", "m55": ".m55_steps.json"}  # endings of files of counts
 
 
 @dataclass(frozen=True)
@@ -133,11 +140,11 @@ def counted(network: str, folder: Path) -> Counted:
         raise UserError(f"{network!r}: write NAME@PIXELS, such as elite9@96")
     spec = spec_by_name(name, classes=_CLASSES, base_resolution=int(pixels))
     path = measure.int8_file(spec, folder)
-    record = path.with_suffix(".steps.json")
+    record = path.with_suffix(_RECORDS[FLAGS.core])
     if not record.is_file():
-        write_json(record, c_steps.step_instructions(path.read_bytes()))
+        write_json(record, c_steps.step_instructions(path.read_bytes(), _BOARDS[FLAGS.core]))
     steps = [(kernel, count) for kernel, count in json.loads(record.read_text())]
-    calls = tuple(instructions.calls(lower(spec.graph)))
+    calls = tuple(instructions.calls(lower(spec.graph), instructions.CORES[FLAGS.core]))
     total = sum(count for _, count in steps)
     layers = tuple(paired(calls, steps))
     return Counted(name, spec.resolution, spec.macs, _kind(name), calls, layers, total)
@@ -259,7 +266,7 @@ def main(names: list[str]) -> None:
     Raises:
       UserError: the emulator is missing, or no network can be counted.
     """
-    if reason := compiled_c.CORTEX_M4.missing():
+    if reason := _BOARDS[FLAGS.core].missing():
         raise UserError(reason)
     folder = Path(FLAGS.workdir)
     networks = []
@@ -277,14 +284,16 @@ def main(names: list[str]) -> None:
         print(tables.text(FLAGS.format, _HEADS, rows(networks, fit)), end="")
         print(summary(networks, fit), end="")
     if FLAGS.write:
-        write_bytes(Path(instructions.__file__).with_name(instructions.FITTED), content(fit))
+        file = instructions.CORES[FLAGS.core].fitted
+        write_bytes(Path(instructions.__file__).with_name(file), content(fit))
 
 
 def content(fit: Fit) -> bytes:
     """The data file of a fit."""
     values = {
-        "made_by": "python -m benchmarks.studies.instructions --workdir=DIR --write",
-        "compiler": compiled_c.CORTEX_M4.version(),
+        "made_by": "python -m benchmarks.studies.instructions --workdir=DIR "
+        f"--core={FLAGS.core} --write",
+        "compiler": _BOARDS[FLAGS.core].version(),
         "kernels": fit,
     }
     return (json.dumps(values, indent=1) + "\n").encode()

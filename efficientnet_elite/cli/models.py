@@ -25,6 +25,7 @@ from absl import flags as absl_flags
 from efficientnet_elite.cli import common
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.device.devices import DEVICES
+from efficientnet_elite.device.latency_targets import latency_target
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import settings
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
@@ -92,7 +93,9 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
     """A row for each candidate, in the pool's order."""
     chosen = common.device_options(flags)
     bounds = limits.ceilings(settings.limits_of(chosen))
-    speed = flags.device and DEVICES[flags.device].million_instructions_a_second
+    device = DEVICES[flags.device] if flags.device else None
+    speed = device and device.million_instructions_a_second
+    target = str(device and device.latency_target)  # of a device with a speed
     size = {
         "base_resolution": flags.base_resolution,
         "classes": flags.classes,
@@ -116,7 +119,8 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
         for metric in shown:
             row[metric] = _cost(candidate, metric, selected.measured)
         if speed:
-            row[_MILLISECONDS] = costs.of(candidate.spec, "cortex_m4_instructions") / speed / 1000
+            count = costs.of(candidate.spec, latency_target(target).metric)
+            row[_MILLISECONDS] = count / speed / 1000
         if bounds:
             row["excluded"] = selected.excluded.get(candidate.name)
         rows.append(row)

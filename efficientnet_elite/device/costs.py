@@ -70,11 +70,24 @@ def _program(spec: ArchSpec) -> Program:
         ) from error
 
 
-def _instructions(spec: ArchSpec) -> float:
-    try:
-        return instructions.estimate(_program(spec))
-    except ValueError as error:
-        raise UserError(f"the instructions of {spec.name} cannot be estimated: {error}") from error
+def _instructions(core: instructions.Core) -> Metric:
+    def of(spec: ArchSpec) -> float:
+        try:
+            return instructions.estimate(_program(spec), core)
+        except ValueError as error:
+            reason = f"the instructions of {spec.name} cannot be estimated: {error}"
+            raise UserError(reason) from error
+
+    return Metric(
+        core.metric,
+        f"{core.description} instructions",
+        "M",
+        1e6,
+        "Instructions of one inference of the network in C (elite export --target=c) on a "
+        f"{core.description}, estimated",
+        of,
+        limit=f"{core.metric}_m",
+    )
 
 
 def _peak(spec: ArchSpec) -> float:
@@ -137,16 +150,7 @@ METRICS = registry.table(
         lambda spec: patch_choice.arena_bytes(_program(spec)),
         limit="patched_arena_kb",
     ),
-    Metric(
-        "cortex_m4_instructions",
-        "Cortex-M4 instructions",
-        "M",
-        1e6,
-        "Instructions of one inference of the network in C (elite export --target=c) on a "
-        "Cortex-M4, estimated",
-        _instructions,
-        limit="cortex_m4_instructions_m",
-    ),
+    *(_instructions(core) for core in instructions.CORES.values()),
     Metric(
         "tflm_arena_bytes",
         "TFLM arena",

@@ -19,15 +19,18 @@ RAM_SHARE = FLASH_SHARE = 0.75
 TFLM_KB = 145.0
 """Flash in kB that TensorFlow Lite Micro, its kernels and parts of the C library take at most."""
 
-COUNTED_CORES = ("Cortex-M4", "Cortex-M7", "Cortex-M33")
-"""Cores on which networks in C execute the instructions that are counted on a Cortex-M4: those with
-the DSP extension and without vectors."""
+COUNTED_CORES = {
+    **dict.fromkeys(("Cortex-M4", "Cortex-M7", "Cortex-M33"), "m4"),
+    "Cortex-M55": "m55",
+}
+"""Cores to the latency target with the instructions that networks in C execute there: those of a
+Cortex-M4 on cores with the DSP extension and without vectors."""
 
 CYCLES_PER_INSTRUCTION = {"Cortex-M4": 1.4, "Cortex-M33": 1.4}
 """By core, an assumption. The inner loop of nn_conv has 20 instructions and takes 27 to 29 cycles
 by the table in Arm's reference manual of the Cortex-M4, if memory never makes it wait; flash memory
 does. A Cortex-M33 is taken to be as fast. A Cortex-M7 depends on its caches and executes up to two
-instructions at once: of that nothing is assumed."""
+instructions at once, and an M55's vectors take several cycles: of those nothing is assumed."""
 
 SUITABLE = "-relu6-nose"
 """Ending of the pools that suit microcontrollers: swish and squeeze-excite take most of their time
@@ -69,7 +72,7 @@ class Device:
     @property
     def latency_target(self) -> str | None:
         """The name of the latency target that stands for this device; None if none does."""
-        return "m4" if self.core in COUNTED_CORES else None
+        return COUNTED_CORES.get(self.core)
 
     @property
     def million_instructions_a_second(self) -> float | None:

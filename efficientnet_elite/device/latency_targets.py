@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from efficientnet_elite import registry
+from efficientnet_elite.device.instructions import CORES
 from efficientnet_elite.errors import UserError
 
 
@@ -23,10 +24,13 @@ class LatencyTarget:
 
 
 LATENCY_TARGETS = registry.table(
-    LatencyTarget(
-        "m4",
-        "instructions on a Cortex-M4, estimated (docs/firmware.md)",
-        "cortex_m4_instructions",
+    *(
+        LatencyTarget(
+            core.name,
+            f"instructions on a {core.description}, estimated (docs/firmware.md)",
+            core.metric,
+        )
+        for core in CORES.values()
     ),
     LatencyTarget("table", "latencies measured on a device, from --metric_table", "latency_ms"),
 )

@@ -7,7 +7,8 @@ from typing import Any
 
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.device import costs, devices
-from efficientnet_elite.device.latency_targets import latency_target
+from efficientnet_elite.device.instructions import CORES
+from efficientnet_elite.device.latency_targets import LatencyTarget, latency_target
 from efficientnet_elite.device.limits import ceilings, metrics_by_limit
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import settings
@@ -69,8 +70,8 @@ def _by_target(
             return {}
     target = latency_target(str(name))
     limit: dict[str, Any] = {}
-    if target.metric == "cortex_m4_instructions":
-        limit = _instructions(options, in_file, device, str(name))
+    if target.metric in {core.metric for core in CORES.values()}:
+        limit = _instructions(options, in_file, device, target)
     elif target.metric == "latency_ms" and not table:
         raise UserError(f"latency_target={name} needs --metric_table=FILE")
     if options.get("group_by") is not None or "group_by" in in_file:
@@ -82,13 +83,17 @@ def _by_target(
 
 
 def _instructions(
-    options: Mapping[str, Any], in_file: Collection[str], device: devices.Device | None, name: str
+    options: Mapping[str, Any],
+    in_file: Collection[str],
+    device: devices.Device | None,
+    target: LatencyTarget,
 ) -> dict[str, Any]:
     """The limit of instructions that stands for one of milliseconds, if that is given."""
+    name, limit = target.name, costs.METRICS[target.metric].limit
     if "limits.latency_ms" in in_file:
         raise UserError(
             "latency_ms in the file of settings is measured on this machine, and "
-            f"latency_target={name} asks for another: replace it by cortex_m4_instructions_m"
+            f"latency_target={name} asks for another: replace it by {limit}"
         )
     if options.get("max_latency_ms") is None:
         return {}
@@ -97,15 +102,15 @@ def _instructions(
         of = f"{device.name} has a {device.core}" if device else "there is no --device"
         raise UserError(
             f"max_latency_ms with latency_target={name} needs the --device of a Cortex-M4 or M33, "
-            f"for its clock, and {of}: use --max_cortex_m4_instructions_m"
+            f"for its clock, and {of}: use --max_{limit}"
         )
-    if options.get("max_cortex_m4_instructions_m") is not None:
+    if options.get(f"max_{limit}") is not None:
         raise UserError(
-            f"max_latency_ms and max_cortex_m4_instructions_m: with latency_target={name} both "
+            f"max_latency_ms and max_{limit}: with latency_target={name} both "
             "limit instructions, use one of them"
         )
     milliseconds = settings.checked(options["max_latency_ms"], float, "max_latency_ms")
-    return {"max_latency_ms": None, "max_cortex_m4_instructions_m": milliseconds * speed / 1000}
+    return {"max_latency_ms": None, f"max_{limit}": milliseconds * speed / 1000}
 
 
 def announcement(name: str, config: SearchConfig) -> str:

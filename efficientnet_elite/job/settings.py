@@ -89,7 +89,7 @@ _FOR_OTHERS = (
         "Where latency counts. Candidates are grouped by parameters and by this, in place of "
         f"MACs, unless --group_by says otherwise. {registry.described(LATENCY_TARGETS.values())}. "
         "With m4 and a --device with a Cortex-M4 or M33, --max_latency_ms becomes a limit of "
-        "instructions.",
+        "instructions; of a Cortex-M55 no milliseconds are known.",
         (),
     ),
 )

@@ -17,6 +17,7 @@ from typing import Any
 from efficientnet_elite.config import WITHOUT_EFFECT
 from efficientnet_elite.device import costs
 from efficientnet_elite.device.devices import CYCLES_PER_INSTRUCTION
+from efficientnet_elite.device.instructions import CORES
 from efficientnet_elite.export import beside
 from efficientnet_elite.export.predictions import FILE as PREDICTIONS
 from efficientnet_elite.networks.spec import ArchSpec
@@ -29,7 +30,8 @@ from efficientnet_elite.search.workdir import write_bytes
 from efficientnet_elite.text import percent
 
 FILE = "MODEL_CARD.md"
-_SHOWN = ("params", "macs", "arena_bytes", "cortex_m4_instructions")  # computed costs
+# Computed costs.
+_SHOWN = ("params", "macs", "arena_bytes", *(core.metric for core in CORES.values()))
 _MEGAHERTZ = 100  # the clock for which a time is estimated
 FEW_IMAGES = 50
 """A class with fewer test images has an accuracy that is known to about 14 points at best."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from efficientnet_elite.config import AUTO_CHANNELS, WITHOUT_EFFECT, SearchConfig
 from efficientnet_elite.data.choices import SOURCES
+from efficientnet_elite.device.instructions import CORES
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.schedule import with_rule_defaults
@@ -18,7 +19,6 @@ _CHANGES_NOTHING = (
     "data.data_dir",
     *(f"train.{name}" for name in WITHOUT_EFFECT),
 )
-_BY_DEVICE = ("params", "cortex_m4_instructions")  # the groups that --device may choose
 # Those that say where the images lie. The fingerprint tells whether they are the same images.
 _PLACES = ("data.dataset", "data.unlabelled", "data.labels")
 
@@ -34,10 +34,11 @@ def check_settings(ledger: Ledger, asked: SearchConfig) -> None:
     meta = ledger.meta()
     recorded = with_rule_defaults(SearchConfig.from_dict(meta["config"]))
     config = with_rule_defaults(as_begun(asked, recorded))
-    before_groups = "cortex_m4_instructions_m" not in meta["config"].get("limits", {})
-    if before_groups and config.group_by == _BY_DEVICE:
-        # A device chose no groups in the version that began it.
-        config = replace(config, group_by=recorded.group_by)
+    for core in CORES.values():
+        before_groups = f"{core.metric}_m" not in meta["config"].get("limits", {})
+        if before_groups and config.group_by == ("params", core.metric):
+            # A device with this core chose no groups in the version that began it.
+            config = replace(config, group_by=recorded.group_by)
     for name in ("round_epochs", "first_elimination"):
         if getattr(asked, name) is None:  # the defaults of the version that began it stand
             config = replace(config, **{name: getattr(recorded, name)})

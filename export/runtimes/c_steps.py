@@ -1,7 +1,7 @@
-"""Counts the instructions of each layer of a network in C, on an emulated Cortex-M4.
+"""Counts the instructions of each layer of a network in C, on an emulated Cortex-M.
 
-The counts of a layer are in steps of 40, a tick of the emulated board, and contain a few
-instructions of the call.
+The counts of a layer are in steps of a tick of the emulated board, 40 instructions on that with a
+Cortex-M4 and 31 on that with an M55, and contain a few instructions of the call.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ def kernels() -> list[str]:
     return re.findall(r"^void (nn_\w+)\(const nn_\w+_layer \*", header, re.M)
 
 
-def step_instructions(model: bytes, seed: int = 0) -> list[tuple[str, int]]:
+def step_instructions(
+    model: bytes, board: compiled_c.CompiledC = compiled_c.CORTEX_M4, seed: int = 0
+) -> list[tuple[str, int]]:
     """The kernel of each layer, in the order of execution, and the instructions that it takes.
 
     Args:
       model: content of an int8 .tflite file.
+      board: the emulated board.
       seed: of the image of noise that the network runs on.
 
     Raises:
@@ -41,14 +44,14 @@ def step_instructions(model: bytes, seed: int = 0) -> list[tuple[str, int]]:
     """
     program = compiled(model)
     counted = replace(
-        compiled_c.CORTEX_M4,
+        board,
         compiler=(
-            *compiled_c.CORTEX_M4.compiler,
+            *board.compiler,
             f"-DNN_KERNELS={' '.join(f'NN_COUNTED({kernel})' for kernel in kernels())}",
         ),
         main="cortex_m_steps.c",
         libraries=(
-            *compiled_c.CORTEX_M4.libraries,
+            *board.libraries,
             *(f"-Wl,--wrap={kernel}" for kernel in kernels()),
         ),
     )

@@ -201,31 +201,56 @@ HOST = CompiledC(
 )
 
 
-def _emulated(processor: str, board: str, megahertz: int, kib: int) -> CompiledC:
-    """A Cortex-M on one of Arm's boards, which has so many KiB for code and as many for data."""
+@dataclass(frozen=True)
+class _Board:
+    """An emulated board of Arm.
+
+    Attributes:
+      name: of the machine in QEMU.
+      megahertz: of its clock, as QEMU has it.
+      kib: of memory for code, and as many for data.
+      constants: address of the memory for constants.
+      constant_kib: of this memory.
+    """
+
+    name: str
+    megahertz: int
+    kib: int
+    constants: int
+    constant_kib: int
+
+
+def _emulated(processor: str, floats: str, board: _Board) -> CompiledC:
+    """A Cortex-M on a board, and how floating-point numbers are passed."""
     core = processor.replace("cortex-m", "Cortex-M")
+    symbols = {
+        "board_bytes": board.kib * 1024,
+        "board_constants": board.constants,
+        "board_constant_bytes": board.constant_kib * 1024,
+    }
     return CompiledC(
         f"c ({core}, emulated)",
         "the network compiled to C, in QEMU, which counts instructions",
         compiler=(
             "arm-none-eabi-gcc", "-std=c99", *_WARNINGS, "-O2", f"-mcpu={processor}", "-mthumb",
-            "-mfloat-abi=soft", "-ffunction-sections", "-nostartfiles",
+            f"-mfloat-abi={floats}", "-ffunction-sections", "-nostartfiles",
         ),
         main="cortex_m.c",
         libraries=(
-            f"-Wl,--defsym=board_bytes={kib * 1024}", "-T", str(_PROGRAMS / "board.ld"),
+            *(f"-Wl,--defsym={name}={value}" for name, value in symbols.items()),
+            "-T", str(_PROGRAMS / "board.ld"),
             "-Wl,--gc-sections", "--specs=nosys.specs", "-lm",
         ),
         command=(
-            "qemu-system-arm", "-M", board, "-display", "none", "-monitor", "none",
+            "qemu-system-arm", "-M", board.name, "-display", "none", "-monitor", "none",
             "-serial", "none", "-semihosting-config", "enable=on,target=native",
             "-icount", "shift=0", "-kernel",
         ),
         install=INSTALL_EMULATOR,
-        instructions_per_tick=1000 / megahertz,
+        instructions_per_tick=1000 / board.megahertz,
     )  # fmt: skip
 
 
-CORTEX_M4 = _emulated("cortex-m4", "mps2-an386", 25, 4096)
-# Without Helium, which the kernels do not use, and with little memory for code.
-CORTEX_M55 = _emulated("cortex-m55", "mps3-an547", 32, 512)
+CORTEX_M4 = _emulated("cortex-m4", "soft", _Board("mps2-an386", 25, 1024, 1 << 20, 3072))
+# With Helium, which GCC 12 offers together with registers for floating-point numbers only.
+CORTEX_M55 = _emulated("cortex-m55", "hard", _Board("mps3-an547", 32, 512, 1 << 24, 2048))

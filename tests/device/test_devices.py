@@ -83,8 +83,10 @@ def test_a_cortex_m_is_grouped_by_its_instructions(tmp_path):
     counted = ("params", "cortex_m4_instructions")
     assert groups(device=NANO) == groups(device="stm32h743") == groups(latency_target="m4")
     assert groups(device=NANO) == counted
-    # No estimate: without the DSP extension, with vectors, of other makers.
-    for name in ("rp2040", "alif-e3", "esp32-s3", "raspberry-pi-5"):
+    with_vectors = ("params", "cortex_m55_instructions")
+    assert groups(device="alif-e3") == groups(latency_target="m55") == with_vectors
+    # No estimate: without the DSP extension, of other makers.
+    for name in ("rp2040", "esp32-s3", "raspberry-pi-5"):
         assert groups(device=name) == ("params", "macs")
     assert groups(device=NANO, group_by="macs") == ("macs",)
     file = tmp_path / "settings.toml"
@@ -118,6 +120,7 @@ def test_milliseconds_become_instructions_where_a_core_is_known():
         ({"latency_target": "table"}, "latency_target=table needs --metric_table=FILE"),
         ({"latency_target": "m4", "max_latency_ms": 9}, "there is no --device: use --max_cortex"),
         ({"device": "stm32h743", "max_latency_ms": 9}, "stm32h743 has a Cortex-M7: use --max_cort"),
+        ({"device": "alif-e3", "max_latency_ms": 9}, "M55: use --max_cortex_m55_instructions_m"),
         (
             {"device": NANO, "max_latency_ms": 9, "max_cortex_m4_instructions_m": 9},
             "both limit instructions, use one of them",

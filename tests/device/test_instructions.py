@@ -1,4 +1,4 @@
-"""Instructions on a Cortex-M4: the estimate, and what an emulator counts."""
+"""Instructions on a Cortex-M4 and M55: the estimate, and what an emulator counts."""
 
 from __future__ import annotations
 
@@ -20,23 +20,32 @@ from efficientnet_elite.search.candidates import pool_members, select
 from tests.support.c_programs import needs_emulator
 from tests.support.command import elite
 
-METRIC = "cortex_m4_instructions"
-FITTED = json.loads(Path(instructions.__file__).with_name(instructions.FITTED).read_text())
+M4, M55 = (instructions.CORES[name] for name in ("m4", "m55"))
+METRIC = M4.metric
+BOARDS = {"m4": compiled_c.CORTEX_M4, "m55": compiled_c.CORTEX_M55}
+FITTED = {
+    core.name: json.loads(Path(instructions.__file__).with_name(core.fitted).read_text())
+    for core in (M4, M55)
+}
 
 
-def counted(name: str, pixels: int) -> tuple[float, list[tuple[str, int]], bytes]:
+def counted(
+    name: str, pixels: int, core: instructions.Core = M4
+) -> tuple[float, list[tuple[str, int]], bytes]:
     """The estimate of a network, the counts of its layers, and its file."""
     spec = spec_by_name(name, classes=10, base_resolution=pixels)
     model = measure.int8_bytes(spec)
-    return costs.of(spec, METRIC), c_steps.step_instructions(model), model
+    steps = c_steps.step_instructions(model, BOARDS[core.name])
+    return costs.of(spec, core.metric), steps, model
 
 
 @needs_emulator
-def test_a_network_that_was_not_fitted_to():
-    estimate, steps, _ = counted("mobilenetv3-small-w3d4r4", 32)
-    assert estimate == pytest.approx(sum(count for _, count in steps), rel=0.01)
+@pytest.mark.parametrize(("core", "error"), [(M4, 0.01), (M55, 0.03)], ids=["m4", "m55"])
+def test_a_network_that_was_not_fitted_to(core, error):
+    estimate, steps, _ = counted("mobilenetv3-small-w3d4r4", 32, core)
+    assert estimate == pytest.approx(sum(count for _, count in steps), rel=error)
     spec = spec_by_name("mobilenetv3-small-w3d4r4", classes=10, base_resolution=32)
-    calls = instructions.calls(lower(spec.graph))
+    calls = instructions.calls(lower(spec.graph), core)
     assert [call.kernel for call in calls] == [kernel for kernel, _ in steps]
 
 
@@ -66,11 +75,15 @@ def test_every_family_has_an_estimate(pool):
     spec = pool_members(pool, base_resolution=96, classes=10)[-1].spec
     # No network was ever measured below 1.7 instructions a multiplication: two for each SMLAD.
     assert costs.of(spec, METRIC) > 1.5 * spec.macs
+    # A vector has 16 of them, and needs ten instructions for four vectors.
+    assert 10 / 64 * spec.macs < costs.of(spec, M55.metric) < 0.8 * costs.of(spec, METRIC)
 
 
-def test_kernels_are_those_of_the_package():
-    assert FITTED["kernels"].keys() <= {*c_steps.kernels()}
-    for loops in FITTED["kernels"].values():
+@pytest.mark.parametrize("core", ["m4", "m55"])
+def test_kernels_are_those_of_the_package(core):
+    kernels = FITTED[core]["kernels"]
+    assert kernels.keys() <= {*c_steps.kernels()}
+    for loops in kernels.values():
         assert "call" in loops and all(value >= 0 for value in loops.values())
         assert any(value > 0 for value in loops.values())
 
@@ -78,7 +91,7 @@ def test_kernels_are_those_of_the_package():
 def test_what_becomes_a_table_is_no_layer_of_its_own():
     def kernels(name):
         spec = spec_by_name(name, classes=10, base_resolution=32)
-        return [call.kernel for call in instructions.calls(lower(spec.graph))]
+        return [call.kernel for call in instructions.calls(lower(spec.graph), M4)]
 
     swish, rectified = kernels("elite9-nose"), kernels("elite9-relu6-nose")
     assert swish == rectified  # swish costs no kernel in C, where TFLM has LOGISTIC and MUL
@@ -94,7 +107,7 @@ def test_loops_of_a_convolution_with_padding():
     window = Window.same((4, 4, 3), (2, 2, 5), (3, 3), (2, 2), (1, 1))
     constants = Constant(3 * 3 * 3 * 5, 1, 5), Constant(5, 4, 5)
     program.emit("CONV_2D", (image,), (2, 2, 5), *constants, window=window, fused="relu6")
-    (call,) = instructions.calls(program)
+    (call,) = instructions.calls(program, M4)
     counts = call.counts
     assert call.kernel == "nn_conv" and counts["values clamped"] == 20
     assert counts["gathered pixels"] == 4 and counts["gathered positions"] == 36
@@ -106,14 +119,35 @@ def test_loops_of_a_convolution_with_padding():
     assert counts["products of 2x2x4"] == 6 * 7  # 27 values are seven fours
 
 
+def test_loops_of_vectors():
+    program = Program()
+    image = program.add_tensor((5, 5, 24))
+    window = Window.same((5, 5, 24), (5, 5, 24), (3, 3), (1, 1), (1, 1))
+    constants = Constant(9 * 24, 1, 24), Constant(24, 4, 24)
+    between = program.emit("DEPTHWISE_CONV_2D", (image,), (5, 5, 24), *constants, window=window)
+    constants = Constant(24 * 10, 1, 10), Constant(10, 4, 10)
+    program.emit("CONV_2D", (between,), (5, 5, 10), *constants, window=POINT)
+    depthwise, pointwise = (call.counts for call in instructions.calls(program, M55))
+    # 24 channels are 16 and 8; nine taps are four pairs and one.
+    assert depthwise["sixteen channels"] == depthwise["fewer channels"] == 25
+    assert depthwise["pairs of taps"] == 100 and depthwise["last taps of fewer"] == 25
+    # Of the five pixels of a row two have the window inside as the one before has.
+    assert depthwise["aimed pixels"] == 5 * 3 and depthwise["moved vectors"] == 5 * 2 * 3
+    # 25 pixels are six fours and one, which takes four channels at a time and two alone.
+    assert pointwise["channels of fours"] == 60 and pointwise["single pixels"] == 1
+    assert pointwise["fours of channels"] == 2 and pointwise["single channels"] == 2
+    assert pointwise["products of 4x16"] == (60 + 4) * 2
+    assert pointwise["copied vectors"] == 6 * 6 + 2
+
+
 def test_no_number_without_a_measurement(monkeypatch):
     program = Program()
     program.emit("CUMSUM", (program.add_tensor((4,)),), (4,), window=POINT)
     with pytest.raises(ValueError, match="no instructions are known for CUMSUM"):
-        instructions.estimate(program)
+        instructions.estimate(program, M4)
     spec = spec_by_name("shufflenet-g3-w4d4r3", base_resolution=64)
-    kernels = {name: loops for name, loops in FITTED["kernels"].items() if name != "nn_copy"}
-    monkeypatch.setattr(instructions, "_fitted", lambda: kernels)
+    kernels = {name: loops for name, loops in FITTED["m4"]["kernels"].items() if name != "nn_copy"}
+    monkeypatch.setattr(instructions, "_fitted", lambda file: kernels)
     message = f"the instructions of {spec.name} cannot be estimated: .*nn_copy were not measured"
     with pytest.raises(UserError, match=message):
         costs.of(spec, METRIC)

@@ -168,8 +168,9 @@ def test_rounds_of_the_race_keep_their_eliminations(tmp_path, before, rounds, fi
         assert [schedule.elimination_epoch(n) for n in (1, 2)] == wanted
 
 
-def test_groups_that_a_device_chooses_now_do_not_stop_an_older_search(tmp_path):
-    counted = ("params", "cortex_m4_instructions")
+@pytest.mark.parametrize("core", ["m4", "m55"])
+def test_groups_that_a_device_chooses_now_do_not_stop_an_older_search(tmp_path, core):
+    counted = ("params", f"cortex_{core}_instructions")
     with Ledger(restore(tmp_path, "begun")) as ledger:
         recorded = SearchConfig.from_dict(ledger.meta()["config"])
         assert recorded.group_by != counted

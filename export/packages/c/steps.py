@@ -260,11 +260,15 @@ def _weighted(
 
 
 def depthwise(graph: Graph, operator: Operator) -> list[Step]:
-    """DEPTHWISE_CONV_2D; with several output channels an input channel, as CONV_2D with groups."""
+    """DEPTHWISE_CONV_2D; with several output channels an input channel, as CONV_2D with groups.
+
+    So are weights of -128, which the vectors of ``nn_depthwise`` do not compute. TFLite's converter
+    writes none.
+    """
     image, weights = graph.tensors[operator.inputs[0]], _constant(graph, operator, 1)
     output = graph.tensors[operator.result]
     (in_h, in_w, in_c), (out_h, out_w, out_c) = _image(image, operator), output.shape[-3:]
-    if out_c != in_c:
+    if out_c != in_c or weights.content.min() == -128:
         return _convolution(graph, operator, weights.content.transpose(3, 1, 2, 0), in_c)
     kernel = (weights.shape[1], weights.shape[2])
     rows = _window(operator.options, "H", kernel[0], in_h, out_h)

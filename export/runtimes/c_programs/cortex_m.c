@@ -75,8 +75,7 @@ static int run_images(void) {
   return 0;
 }
 
-void start(void);
-void start(void) {
+static void __attribute__((noinline, noreturn)) begin(void) {
   uint8_t *at = __stack_limit;
   int failed;
   memcpy(__data_start, __data_load, (size_t)(__data_end - __data_start));
@@ -89,6 +88,14 @@ void start(void) {
   stop(failed ? 0x20023 : 0x20026); /* ADP_Stopped_RunTimeError, ADP_Stopped_ApplicationExit */
   for (;;) {
   }
+}
+
+/* Allows instructions of the floating-point unit, and so vectors, before any is executed. */
+void start(void);
+void start(void) {
+  *(volatile uint32_t *)0xE000ED88 |= 0xF00000;
+  __asm__ volatile("dsb\n\tisb" ::: "memory");
+  begin();
 }
 
 static void fault(void) { stop(0x20023); }

@@ -16,6 +16,16 @@
 #define NN_DSP 0
 #endif
 
+/* Helium, the integer vectors of Armv8.1-M (Cortex-M55, M85); its kernels use nn_mve.h. They were
+ * tried with GCC alone, and need more registers than there are without optimization; elsewhere the
+ * DSP extension serves. */
+#if defined(__ARM_FEATURE_MVE) && defined(__GNUC__) && defined(__OPTIMIZE__) && \
+    !defined(__clang__) && !defined(NN_PORTABLE)
+#define NN_MVE (__ARM_FEATURE_MVE & 1)
+#else
+#define NN_MVE 0
+#endif
+
 /* (x * multiplier) / 2^31, rounded half up. */
 static inline int32_t nn_high_product(int32_t x, int32_t multiplier) {
   return (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);

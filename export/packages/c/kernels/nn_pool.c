@@ -1,5 +1,5 @@
 /* Pooling, reductions, resizing and softmax. */
-#include "nn_kernels.h"
+#include "nn_mve.h"
 
 static int32_t nn_least(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t nn_greatest(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -37,8 +37,45 @@ void nn_max_pool(const nn_pool_layer *layer, const int8_t *in, int8_t *out) {
   nn_pool(layer, in, out, 0);
 }
 
+#if NN_MVE
+/* Eight outputs, or all that are left: sums in 16 bits, of so many terms as they can hold. */
+static void nn_reduce8(const nn_reduce_layer *layer, const int8_t *in, int32_t outputs,
+                       int8_t *out) {
+  const nn_factors factors = nn_same_factors(layer->multiplier, layer->shift);
+  const mve_pred16_t lanes = vctp16q((uint32_t)outputs);
+  int32x4_t even = vdupq_n_s32(-layer->in_zero * layer->count), odd = even;
+  int16x8_t value;
+  int32_t left;
+  for (left = layer->count; left > 0; left -= 255) {
+    int16x8_t sum = vdupq_n_s16(0);
+    int32_t k;
+    for (k = left < 255 ? left : 255; k > 0; --k) {
+      sum = vaddq_s16(sum, vldrbq_z_s16(in, lanes));
+      in += layer->inner;
+    }
+    even = vaddq_s32(even, vmovlbq_s16(sum));
+    odd = vaddq_s32(odd, vmovltq_s16(sum));
+  }
+  even = vaddq_n_s32(nn_scaled4(even, &factors), layer->out_zero);
+  odd = vaddq_n_s32(nn_scaled4(odd, &factors), layer->out_zero);
+  value = vqmovntq_s32(vqmovnbq_s32(vdupq_n_s16(0), even), odd);
+  value = vmaxq_s16(vminq_s16(value, vdupq_n_s16(127)), vdupq_n_s16(-128));
+  vstrbq_p_s16(out, value, lanes);
+}
+#endif
+
 void nn_reduce(const nn_reduce_layer *layer, const int8_t *in, int8_t *out) {
   int32_t o, i, k;
+#if NN_MVE
+  if (layer->inner >= 4) {
+    for (o = 0; o < layer->outer; ++o) {
+      for (i = 0; i < layer->inner; i += 8) nn_reduce8(layer, in + i, layer->inner - i, out + i);
+      in += layer->count * layer->inner;
+      out += layer->inner;
+    }
+    return;
+  }
+#endif
   for (o = 0; o < layer->outer; ++o) {
     for (i = 0; i < layer->inner; ++i) {
       const int8_t *from = in + o * layer->count * layer->inner + i;

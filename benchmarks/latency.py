@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from . import alone, host
+from . import alone, delegates, host
 from .host import Host
 
 
@@ -82,6 +82,9 @@ class Row:
       rss_mb: peak resident memory there in megabytes (10^6 bytes), without Python and the runtime.
       sustained_ms: median of each second while the model runs without a pause.
       instructions: of one inference, where an emulator counts them; then there is no latency.
+      delegate: name of the delegate that runs at least one operator, such as ``XNNPACK``; None if
+        none does or it is unknown.
+      delegated: fraction (0..1) of the operators that it runs, where the runtime tells it.
     """
 
     model: str
@@ -102,6 +105,8 @@ class Row:
     rss_mb: float | None = None
     sustained_ms: tuple[float, ...] | None = None
     instructions: float | None = None
+    delegate: str | None = None
+    delegated: float | None = None
 
 
 def measure_latencies(
@@ -147,6 +152,7 @@ def measure_latencies(
     baseline = np.array(next(iter(times.values()), []))
     for index, values in times.items():
         milliseconds = np.array(values)
+        delegated = delegates.share(interpreters[index])
         rows[index] = dataclasses.replace(
             rows[index],
             file_bytes=Path(rows[index].model).stat().st_size,
@@ -161,6 +167,8 @@ def measure_latencies(
             p5_ms=float(np.percentile(milliseconds, 5)),
             p95_ms=float(np.percentile(milliseconds, 95)),
             sustained_ms=_sustained(interpreters[index], options.sustained),
+            delegate=delegates.NAME if delegated else None,
+            delegated=delegated,
         )
     return rows
 

@@ -19,6 +19,7 @@ from efficientnet_elite.report.markup import (
     tag,
 )
 from efficientnet_elite.report.tables import column, framed, heads, three_digits, words
+from efficientnet_elite.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -215,18 +216,21 @@ def _spread(rows: Sequence[Row]) -> Html | None:
             "tr",
             tag("th", f"{row['board']}: {_short(row['model'])}", scope="row"),
             *(tag("td", "-" if row[key] is None else three_digits(row[key])) for key in columns),
+            tag("td", percent(row["delegated"], 0) or "-"),
         )
         for row in timed
     ]
-    titles = ("Minimum", "5 %", "Median", "Mean", "90 %", "95 %", "First", "Loading", "Memory")
-    units = [*("ms",) * 8, "MB"]
+    titles = ("Minimum", "5 %", "Median", "Mean", "90 %", "95 %", "First", "Loading", "Memory",
+              "Delegate")  # fmt: skip
+    units = [*("ms",) * 8, "MB", "operators"]
     return tag(
         "section",
         tag("h2", "Spread, start and memory"),
         framed(heads("Model", *zip(titles, units, strict=True)), lines),
         note(
             "Loading, first inference and peak memory are those of a process in which the model "
-            "is alone, without Python and the runtime."
+            "is alone, without Python and the runtime. Delegate: the share of operators that XNNPACK "
+            "runs, where the runtime tells it."
         ),
     )
 

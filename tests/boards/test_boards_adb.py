@@ -162,6 +162,7 @@ def test_a_phone_is_measured_in_turns(phone, capsys, tmp_path):
     assert float(second["mean_ms"]) == pytest.approx(12.4027)
     assert (second["initialisation_ms"], second["first_ms"]) == ("5.579", "13.576")
     assert float(second["rss_mb"]) == pytest.approx(10.5 * 1.048576)
+    assert (second["delegate"], second["delegated"]) == ("XNNPACK", "")
     assert second["file_bytes"] == str(heavy.stat().st_size)
 
     scripts = [call[-1] for call in phone.calls() if "--graph=" in call[-1]]
@@ -215,6 +216,18 @@ def test_no_benchmark_model(phone, capsys, tmp_path):
     assert elite(capsys, "run", light)[2] == (
         f"elite boards: fp5: benchmark_model = '{tmp_path}/benchmark_model' does not exist\n"
     )
+
+
+def test_what_benchmark_model_says_of_delegates():
+    base = OUTPUT.format(graph="a", median=2000, least=1900)
+    said = "INFO: Explicitly applied GPU delegate, and the model graph will be {} executed by the "
+    for text, expected in (
+        (base.replace("Created", "Forgot"), (None, None)),
+        (base + said.format("completely") + "delegate.\n", ("GPU", 1.0)),
+        (base + said.format("partially") + "delegate w/ 2 delegate kernels.\n", ("GPU", None)),
+    ):
+        row = adb.parsed(text)
+        assert (row.delegate, row.delegated) == expected
 
 
 def test_an_old_benchmark_model_prints_no_median():

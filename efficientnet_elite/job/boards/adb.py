@@ -33,6 +33,12 @@ _MEMORY = re.compile(
 )
 
 
+_APPLIED = re.compile(
+    r"applied (\w+) delegate, and the model graph will be (completely|partially)"
+    r"|Created TensorFlow Lite (\w+) delegate"
+)
+
+
 def check(board: Board) -> str:
     """See `Kind.check`."""
     _adb(board, "get-state")
@@ -115,6 +121,7 @@ def parsed(output: str) -> Row:
     if times is None or "median" not in found:
         raise UserError("benchmark_model prints no median: take that of a newer TensorFlow")
     memory = _MEMORY.search(output)
+    applied = next((m for m in _APPLIED.finditer(output) if m[1]), _APPLIED.search(output))
     return Row(
         model="",
         runs=int(float(found["count"])),
@@ -126,6 +133,8 @@ def parsed(output: str) -> Row:
         initialisation_ms=float(times[1]) / 1e3,
         first_ms=float(times[2]) / 1e3,
         rss_mb=float(memory[1]) * 1.048576 if memory else None,
+        delegate=(applied[1] or applied[3]) if applied else None,
+        delegated=1.0 if applied and applied[2] == "completely" else None,
     )
 
 
@@ -149,6 +158,8 @@ def _joined(model: Path, rounds: Sequence[Row], options: Options) -> Row:
         runs=sum(row.runs or 0 for row in rounds),
         min_ms=min(row.min_ms or 0.0 for row in rounds),
         mean_ms=statistics.fmean(row.mean_ms or 0.0 for row in rounds),
+        delegate=rounds[0].delegate,
+        delegated=rounds[0].delegated,
         **{name: median(name) for name in names},
     )
 

@@ -229,8 +229,8 @@ def _spread(rows: Sequence[Row]) -> Html | None:
         framed(heads("Model", *zip(titles, units, strict=True)), lines),
         note(
             "Loading, first inference and peak memory are those of a process in which the model "
-            "is alone, without Python and the runtime. Delegate: the share of operators that XNNPACK "
-            "runs, where the runtime tells it."
+            "is alone, without Python and the runtime. Delegate: the share of operators that "
+            "XNNPACK runs, where the runtime tells it."
         ),
     )
 

@@ -88,6 +88,10 @@ elif arguments[0] == "shell":
             print("ERROR: Failed to initialize the interpreter")
             sys.exit(1)
         print(phone["outputs"][model])
+    elif script.startswith("settings get global low_power"):
+        print(phone["low_power"])
+    elif script.startswith("dumpsys battery"):
+        print("Current Battery Service state:\\n  AC powered: false\\n  status: " + phone["status"])
     elif script.startswith("for f in"):
         for name, text in phone["files"].items():
             print(f"==== {{name}}")
@@ -103,6 +107,8 @@ class Phone:
         self.content = {
             "serial": "0A1B2C",
             "lasts": 1000,
+            "low_power": "null",  # of a phone on which it was never on
+            "status": "2",
             "properties": {
                 "ro.product.manufacturer": "Fairphone",
                 "ro.product.model": "FP5",
@@ -193,6 +199,25 @@ def test_a_phone_that_is_gone_in_the_middle(phone, capsys, tmp_path):
     status, out, err = elite(capsys, "run", light, heavy, "--runs=20")
     assert (status, out) == (1, "model\n")
     assert err == "elite boards: fp5: adb: no devices/emulators found\n"
+
+
+def test_a_phone_that_saves_power(phone, capsys, tmp_path):
+    light, _ = models(tmp_path)
+    phone.content["files"] = {"/proc/cpuinfo": FILES["/proc/cpuinfo"]}
+
+    def conditions() -> dict[str, object]:
+        phone.write()
+        assert elite(capsys, "run", light, "--runs=5", "--fresh", "--json=a.json")[0] == 0
+        return json.loads(Path("a.json").read_text())["boards"][0]["conditions"]
+
+    found = conditions()
+    assert (found["battery_saver"], found["on_battery"], found["marks"]) == (None, False, "")
+    phone.content |= {"low_power": "1", "status": "3"}
+    found = conditions()
+    assert (found["battery_saver"], found["on_battery"]) == (True, True)
+    assert found["marks"] == "on battery; battery saver"
+    phone.content |= {"low_power": "0"}
+    assert conditions()["battery_saver"] is False
 
 
 def test_another_phone(phone, capsys, tmp_path):

@@ -11,7 +11,7 @@ import shlex
 import statistics
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from efficientnet_elite.benchmarks import host
@@ -33,6 +33,7 @@ _MEMORY = re.compile(
 )
 
 
+_DISCHARGING = "3"  # BatteryManager.BATTERY_STATUS_DISCHARGING
 _APPLIED = re.compile(
     r"applied (\w+) delegate, and the model graph will be (completely|partially)"
     r"|Created TensorFlow Lite (\w+) delegate"
@@ -202,7 +203,19 @@ def _state(board: Board, copies: Path) -> host.State:
         path = copies / name.strip()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return host.state(copies)
+    return _as_android_says(board, host.state(copies))
+
+
+def _as_android_says(board: Board, state: host.State) -> host.State:
+    """A state with what Android itself tells of battery and battery saver."""
+    saver = _shell(board, "settings get global low_power 2>/dev/null || true").strip()
+    saving = {"1": True, "0": False}.get(saver, state.saving)
+    battery = _shell(board, "dumpsys battery 2>/dev/null || true")
+    status = re.search(r"^\s*status: (\d+)", battery, re.M)
+    discharging = state.discharging
+    if discharging is None and status:
+        discharging = status[1] == _DISCHARGING
+    return replace(state, saving=saving, discharging=discharging)
 
 
 def _shell(board: Board, script: str) -> str:

@@ -200,6 +200,9 @@ def write_micro_package(
     texts |= {f"src/{path}": text for path, text in renamed_kernels(net).items()}
     contents_by_path = {Path(out_dir, path): text.encode() for path, text in texts.items()}
     contents_by_path[out_dir / labels_file.FILE_NAME] = labels_file.file_content(labels)
+    if npu:  # of an earlier package without an accelerator
+        for path in (f"golden/{net}_golden.h", "golden/selftest.cpp"):
+            (out_dir / path).unlink(missing_ok=True)
     files.replace_all(contents_by_path)
     return Written(arena, len(model), npu.report if npu else None)
 

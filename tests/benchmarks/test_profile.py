@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from efficientnet_elite import cli
 from efficientnet_elite.benchmarks import delegates
 from efficientnet_elite.benchmarks.latency import Options, measure_latencies
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import cuts, inspect, macs, rewrite
 from tests.support import random_tflite, tiny_tflite
 from tests.support.boards import models
@@ -81,6 +82,20 @@ def test_an_operator_that_keeps_values_does_not_stand_alone():
     tree.subgraphs[0].tensors[tree.subgraphs[0].operators[1].inputs[0]].isVariable = True
     alone = list(cuts.single_operators(rewrite.packed(tree)))
     assert [content is None for content in alone] == [False, True, False, False, False]
+
+
+def test_forged_files_are_refused(monkeypatch):
+    """As many operators or bytes as a file can name."""
+    tree = rewrite.tree_of(partly())
+    tree.subgraphs[0].operators *= 500
+    with pytest.raises(UserError, match="the file has 2500 operators, and at most 2000 are"):
+        list(cuts.single_operators(rewrite.packed(tree)))
+    tree = rewrite.tree_of(partly())
+    tree.subgraphs[0].operators[1].inputs = None
+    assert list(cuts.single_operators(rewrite.packed(tree)))[1] is not None
+    monkeypatch.setattr(cuts, "MOST_BYTES", 4000)
+    with pytest.raises(UserError, match="take more than 4,000 bytes"):
+        list(cuts.single_operators(partly()))
 
 
 def test_macs_are_those_of_the_shapes():

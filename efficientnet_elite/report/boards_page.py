@@ -89,7 +89,10 @@ def _accelerators(rows: Sequence[Row], models: Sequence[str]) -> Html | None:
         tag(
             "tr",
             tag("th", f"{_short(row['model'])}: {row['board']}", scope="row"),
-            *(tag("td", three_digits(row[name] / factor)) for name, factor, _ in _ESTIMATES),
+            *(
+                tag("td", three_digits(row[name] / factor) if row[name] else "-")
+                for name, factor, _ in _ESTIMATES
+            ),
             tag("td", row["cpu_layers"] or "-", class_="words"),
         )
         for model in models

@@ -33,8 +33,13 @@ FILES = (
     "sys/class/thermal/cooling_device*/cur_state",
     "sys/class/power_supply/*/status",
     "sys/devices/platform/soc/soc:firmware/get_throttled",
+    "sys/firmware/acpi/platform_profile",
 )
 """All that is read here, as patterns below the root."""
+
+# Counters of whole processors, in microjoules. Their parts (intel-rapl:0:0) and what counts the
+# same again in another way (intel-rapl-mmio:0, the whole machine as "psys") are left out.
+_ENERGY = "sys/class/powercap/intel-rapl:[0-9]*"
 
 _UNDER_LIMITS = 0xF  # bits of a Raspberry Pi: too low a voltage, capped, throttled, too warm now
 
@@ -102,6 +107,7 @@ class State:
       limited: whether the clock is held down now, because of heat or a low voltage.
       limitings: how often it was held down since the start, where the processor counts that.
       discharging: whether a battery supplies the board.
+      saving: whether a mode that saves power is on.
     """
 
     mhz: float | None
@@ -110,6 +116,7 @@ class State:
     limited: bool | None
     limitings: int | None
     discharging: bool | None
+    saving: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,7 @@ class Conditions:
       on_battery: whether a battery supplied the board.
       marks: why the figures should not be trusted, such as ``throttled``; empty if nothing is known
         against them.
+      battery_saver: whether a mode that saves power was on, as Android's battery saver.
     """
 
     governor: str | None
@@ -137,6 +145,7 @@ class Conditions:
     throttled: bool | None
     on_battery: bool | None
     marks: str
+    battery_saver: bool | None = None
 
 
 def describe_host() -> Host:
@@ -211,6 +220,7 @@ def state(root: Path = ROOT) -> State:
     waiting = _read(root / "proc/loadavg").split()
     limitings = _numbers(cpu.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
     supplies = [_read(path).strip() for path in (root / "sys/class/power_supply").glob("*/status")]
+    profile = _read(root / "sys/firmware/acpi/platform_profile").strip()
     return State(
         mhz=round(sum(clocks) / len(clocks), 1) if clocks else None,
         celsius=round(max(plausible), 1) if plausible else None,
@@ -218,6 +228,7 @@ def state(root: Path = ROOT) -> State:
         limited=_limited(root),
         limitings=int(sum(limitings)) if limitings else None,
         discharging="Discharging" in supplies if supplies else None,
+        saving=profile == "low-power" if profile else None,
     )
 
 
@@ -231,6 +242,8 @@ def conditions(before: State, after: State, root: Path = ROOT) -> Conditions:
     throttled = any(signs) if signs else None
     batteries = {before.discharging, after.discharging} - {None}
     on_battery = any(batteries) if batteries else None
+    saving = {before.saving, after.saving} - {None}
+    battery_saver = any(saving) if saving else None
     marks = []
     if before.load is not None and before.load > BUSY:
         marks.append(f"load of {before.load:.2f} a core")
@@ -238,6 +251,8 @@ def conditions(before: State, after: State, root: Path = ROOT) -> Conditions:
         marks.append("throttled")
     if on_battery:
         marks.append("on battery")
+    if battery_saver:
+        marks.append("battery saver")
     return Conditions(
         governor=", ".join(sorted(governors)) or None,
         affinity=_affinity() if root == ROOT else None,
@@ -249,7 +264,42 @@ def conditions(before: State, after: State, root: Path = ROOT) -> Conditions:
         throttled=throttled,
         on_battery=on_battery,
         marks="; ".join(marks),
+        battery_saver=battery_saver,
     )
+
+
+def energy(root: Path = ROOT) -> dict[str, tuple[float, float]]:
+    """Returns what the energy counters of the processors say now.
+
+    Linux gives them to root alone, as a rule, and not within most virtual machines.
+
+    Returns:
+      Name of the counter to its microjoules and the number at which it begins anew; empty where
+      Linux tells nothing.
+    """
+    found = {}
+    for zone in sorted(root.glob(_ENERGY)):
+        if zone.name.count(":") == 1 and _read(zone / "name").startswith("package"):
+            numbers = [*_numbers([zone / "energy_uj"]), *_numbers([zone / "max_energy_range_uj"])]
+            if len(numbers) == 2:
+                found[zone.name] = numbers[0], numbers[1]
+    return found
+
+
+def joules(
+    before: dict[str, tuple[float, float]], after: dict[str, tuple[float, float]]
+) -> float | None:
+    """Returns the energy between two results of `energy` in joules; None if it is unknown.
+
+    A counter that is smaller after than before began anew once, which takes it minutes.
+    """
+    if not before or before.keys() != after.keys():
+        return None
+    total = 0.0
+    for name, (start, highest) in before.items():
+        used = after[name][0] - start
+        total += used if used >= 0 else used + highest
+    return total / 1e6
 
 
 def _limited(root: Path) -> bool | None:

@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from . import alone, host
+from . import alone, delegates, host
 from .host import Host
 
 
@@ -82,6 +82,12 @@ class Row:
       rss_mb: peak resident memory there in megabytes (10^6 bytes), without Python and the runtime.
       sustained_ms: median of each second while the model runs without a pause.
       instructions: of one inference, where an emulator counts them; then there is no latency.
+      delegate: name of the delegate that runs at least one operator, such as ``XNNPACK``; None if
+        none does or it is unknown.
+      delegated: fraction (0..1) of the operators that it runs, where the runtime tells it.
+      energy_mj: millijoules of one inference while the model runs without a pause: all that the
+        processor takes then, also for other programs. None where Linux does not tell it, or the
+        model had no such seconds.
     """
 
     model: str
@@ -102,6 +108,9 @@ class Row:
     rss_mb: float | None = None
     sustained_ms: tuple[float, ...] | None = None
     instructions: float | None = None
+    delegate: str | None = None
+    delegated: float | None = None
+    energy_mj: float | None = None
 
 
 def measure_latencies(
@@ -147,6 +156,8 @@ def measure_latencies(
     baseline = np.array(next(iter(times.values()), []))
     for index, values in times.items():
         milliseconds = np.array(values)
+        delegated = delegates.share(interpreters[index])
+        sustained_ms, energy_mj = _sustained(interpreters[index], options.sustained)
         rows[index] = dataclasses.replace(
             rows[index],
             file_bytes=Path(rows[index].model).stat().st_size,
@@ -160,7 +171,10 @@ def measure_latencies(
             ratio=float(np.median(milliseconds / baseline)),
             p5_ms=float(np.percentile(milliseconds, 5)),
             p95_ms=float(np.percentile(milliseconds, 95)),
-            sustained_ms=_sustained(interpreters[index], options.sustained),
+            sustained_ms=sustained_ms,
+            energy_mj=energy_mj,
+            delegate=delegates.NAME if delegated else None,
+            delegated=delegated,
         )
     return rows
 
@@ -195,18 +209,25 @@ def _time_turn(interpreter: Any) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _sustained(interpreter: Any, seconds: int) -> tuple[float, ...] | None:
-    """Runs inferences without a pause; returns the median of each second in milliseconds."""
+def _sustained(interpreter: Any, seconds: int) -> tuple[tuple[float, ...] | None, float | None]:
+    """Runs inferences without a pause.
+
+    Returns:
+      The median of each second in milliseconds, and the millijoules of an inference.
+    """
     if not seconds:
-        return None
+        return None, None
+    energy = host.energy()
     times: list[list[float]] = [[] for _ in range(seconds)]
     start = now = time.perf_counter_ns()
     while (second := (now - start) // 10**9) < seconds:
         interpreter.invoke()
         before, now = now, time.perf_counter_ns()
         times[second].append((now - before) / 1e6)
+    joules = host.joules(energy, host.energy())
     # A second in which no inference began has none.
-    return tuple(float(np.median(each)) for each in times if each)
+    medians = tuple(float(np.median(each)) for each in times if each)
+    return medians, None if joules is None else 1e3 * joules / sum(map(len, times))
 
 
 def _describe_inputs(interpreter: Any) -> str:

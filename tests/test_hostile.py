@@ -224,12 +224,13 @@ def test_the_command_line_says_one_line(tmp_path, capfd, command):
     assert "damaged TFLite model" in errors
 
 
-@pytest.mark.parametrize("command", ["evaluate", "benchmark"])
+@pytest.mark.parametrize("command", ["evaluate", "benchmark", "benchmark --profile"])
 @pytest.mark.parametrize("change", FORGERIES, ids=lambda change: change.__name__)
 def test_a_forgery_costs_a_line_and_not_the_process(tmp_path, capfd, change, command):
     path = tmp_path / "net.tflite"
     path.write_bytes(forged(change))
-    options = ["--dataset=digits"] if command == "evaluate" else ["--runs=1"]
+    command, *more = command.split()
+    options = ["--dataset=digits"] if command == "evaluate" else ["--runs=1", *more]
     capfd.readouterr()  # what TensorFlow said while it made the model
     assert cli.main([command, str(path), *options]) == 1
     output, errors = capfd.readouterr()

@@ -1,6 +1,7 @@
 """Measures .tflite files on several boards and phones, in one table. The file boards.toml names the
 boards; each is local (this machine), ssh (Linux with Python), adb (Android), qemu (an emulated
-Cortex-A, which counts instructions), cortex-m (an emulated Cortex-M4) or browser.
+Cortex-A, which counts instructions), cortex-m (an emulated Cortex-M4), ethos-u (an accelerator,
+which Vela estimates) or browser.
 
 run measures, list prints the file's boards, check tries to reach them, add writes one into the
 file, and kinds prints what each kind of board needs. What a board gave is kept in --out, as
@@ -11,6 +12,7 @@ BOARD.json and BOARD.csv, and is not measured again for the same files; --metric
   elite boards check
   elite boards run a.int8.tflite b.int8.tflite --html=boards.html
   elite boards run --workdir=runs/digits --csv=boards.csv
+  elite boards run a.int8.tflite --ethos_u
 """
 
 from __future__ import annotations
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 
 FLAGS = latency.new_flags()
 absl_flags.DEFINE_string("boards", "boards.toml", "File that names the boards.", flag_values=FLAGS)
+absl_flags.DEFINE_boolean(
+    "ethos_u",
+    False,
+    "Take all Ethos-U accelerators of Arm, each with several memory modes, in place of a file of "
+    "boards.",
+    flag_values=FLAGS,
+)
 absl_flags.DEFINE_list(
     "only", [], "Names of the boards to take; all of the file without.", flag_values=FLAGS
 )
@@ -40,7 +49,7 @@ absl_flags.DEFINE_string(
     "out",
     None,
     "Folder for what each board gave. Without: boards in the work directory, or else beside the "
-    "file of boards, with its name and .results.",
+    "file of boards, with its name and .results; ethos-u.results for --ethos_u.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_boolean(
@@ -69,7 +78,8 @@ def _run(flags: Any, arguments: list[str]) -> int:
         workdir = common.workdir(flags)
         models, out = latencies.exported_files(workdir), workdir / "boards"
     elif arguments:
-        models, out = arguments, Path(flags.boards).expanduser().with_suffix(".results")
+        file = "ethos-u" if flags.ethos_u else flags.boards
+        models, out = arguments, Path(file).expanduser().with_suffix(".results")
     else:
         raise UserError("name .tflite files, or give --workdir")
     outputs = [path for path in (flags.json, flags.csv, flags.html) if path]
@@ -89,7 +99,10 @@ def _run(flags: Any, arguments: list[str]) -> int:
         on_message=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if "-" not in (flags.json, flags.csv):
-        print(common.table(results.by_board(found)), end="")
+        measured, estimated = results.by_board(found), results.by_accelerator(found)
+        tables = [measured] if len(measured[0]) > 1 or not estimated else []
+        tables += [estimated] if estimated else []
+        print("\n".join(map(common.table, tables)), end="")
     for remark in results.remarks(found):
         print(f"elite boards: {remark}", file=sys.stderr)
     _write(flags, found)
@@ -181,11 +194,16 @@ def _chosen(flags: Any) -> list[Board]:
     from efficientnet_elite.job.boards import definitions
     from efficientnet_elite.job.boards.kinds import KINDS
 
-    boards = definitions.read(Path(flags.boards).expanduser(), KINDS)
+    if flags.ethos_u:
+        from efficientnet_elite.job.boards import ethos_u
+
+        boards, place = ethos_u.configurations(KINDS["ethos-u"]), "--ethos_u"
+    else:
+        boards, place = definitions.read(Path(flags.boards).expanduser(), KINDS), flags.boards
     unknown = set(flags.only) - {board.name for board in boards}
     if unknown:
         known = ", ".join(board.name for board in boards)
-        raise UserError(f"{flags.boards} has no board {sorted(unknown)[0]}; it has {known}")
+        raise UserError(f"{place} has no board {sorted(unknown)[0]}; it has {known}")
     return [board for board in boards if not flags.only or board.name in flags.only]
 
 

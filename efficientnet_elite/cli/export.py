@@ -139,8 +139,10 @@ absl_flags.DEFINE_enum(
 )
 absl_flags.DEFINE_string(
     "accelerator",
-    targets.ACCELERATOR,
-    "With --target=ethos-u: configuration of the accelerator, as Vela names it.",
+    None,
+    f"With --target=ethos-u: configuration of the accelerator, as Vela names it "
+    f"[{targets.ACCELERATOR}]. With --target=micro: the accelerator that Vela compiles the network "
+    "for; by default there is none.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(

@@ -41,8 +41,8 @@ def latency_target(name: str) -> LatencyTarget:
     if name not in LATENCY_TARGETS:
         raise UserError(
             f"latency_target={name}: there is no estimate for it. There are "
-            f"{registry.described(LATENCY_TARGETS.values())}. For another processor, measure "
-            "there (`python -m benchmarks` on the board), and pass the file to --metric_table "
-            "with --latency_target=table"
+            f"{registry.described(LATENCY_TARGETS.values())}. For this machine's processor, "
+            "--group_by=latency_ms measures candidates here. For another one, measure there "
+            "(`elite boards`), and pass the file to --metric_table with --latency_target=table"
         )
     return LATENCY_TARGETS[name]

@@ -128,8 +128,8 @@ def needs_tensorflow(names: Sequence[str], options: Mapping[str, Any]) -> bool:
     given = options.keys()
     if bool(options.get("workdir")) == bool(options.get("model")):
         raise UserError("name the --workdir of a search or training, or a file as --model")
-    if options.get("target") != "ethos-u":
-        _refuse(given & {"accelerator"}, "belongs to --target=ethos-u")
+    if options.get("target") not in ("ethos-u", "micro"):
+        _refuse(given & {"accelerator"}, "belongs to --target=ethos-u or micro")
     if options.get("target"):
         _refuse(given & {"layers"}, "shows what is exported without --target")
         if options.get("output", "logits") != "logits":

@@ -91,7 +91,7 @@ def measure_files(files: Sequence[str], options: Sequence[str] = ()) -> Measurem
     for file in files:
         try:
             inspect.read(inspect.load(Path(file)))
-            isolated.call(_run_once, {"path": file})
+            isolated.call(run_once, {"path": file})
         except (OSError, UserError) as error:
             faults.append(f"{file}: cannot be run: {error}")
         else:
@@ -105,7 +105,8 @@ def measure_files(files: Sequence[str], options: Sequence[str] = ()) -> Measurem
     return Measurement(done.stdout, tuple(faults), max(done.returncode, int(bool(faults))))
 
 
-def _run_once(arguments: isolated.Arrays) -> isolated.Arrays:
+def run_once(arguments: isolated.Arrays) -> isolated.Arrays:
+    """Runs the file ``path`` once, for `isolated.call`; UserError if it cannot be run."""
     (row,) = latency.measure_latencies([str(arguments["path"])], latency.Options(runs=1, warmup=0))
     if row.error is not None:
         raise UserError(row.error)

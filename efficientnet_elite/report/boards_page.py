@@ -18,7 +18,8 @@ from efficientnet_elite.report.markup import (
     plural,
     tag,
 )
-from efficientnet_elite.report.tables import framed, heads, three_digits, words
+from efficientnet_elite.report.tables import column, framed, heads, three_digits, words
+from efficientnet_elite.text import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,11 +42,14 @@ def render(rows: Sequence[Row]) -> str:
         tag("p", "Boards and phones", class_="eyebrow"),
         tag("h1", counts),
     )
+    run = [row for row in rows if row["board"] not in _estimated(rows)]
+    boards_run = [board for board in boards if board not in _estimated(rows)]
     sections = (
-        _costs(rows, boards, models),
-        _spread(rows),
-        _sustained(rows),
-        *(_accuracies(rows, board) for board in boards),
+        _costs(run, boards_run, models) if run else None,
+        _accelerators(rows, models),
+        _spread(run),
+        _sustained(run),
+        *(_accuracies(run, board) for board in boards_run),
         _boards(rows, boards),
     )
     end = tag("footer", tag("p", "Written by ", tag("code", "elite boards run --html=FILE")))
@@ -57,6 +61,60 @@ def cost(row: Row) -> tuple[float, str] | None:
     if row["instructions"] is not None:
         return row["instructions"] / 1e6, "million instructions"
     return None if row["median_ms"] is None else (row["median_ms"], "ms, median")
+
+
+def _estimated(rows: Sequence[Row]) -> set[str]:
+    """The boards that are accelerators, of which there are estimates."""
+    return {row["board"] for row in rows if row["npu_cycles"] is not None}
+
+
+_ESTIMATES = (
+    ("npu_cycles", 1e6, ("Cycles", "million")),
+    ("npu_mhz", 1, ("Clock", "MHz")),
+    ("npu_ms", 1, ("Time", "ms")),
+    ("sram_bytes", 1e3, ("SRAM", "kB")),
+    ("flash_bytes", 1e3, ("Flash", "kB")),
+    ("dram_bytes", 1e3, ("DRAM", "kB")),
+    ("npu_operators", 0.01, ("Operators", "%")),
+    ("npu_macs", 0.01, ("MACs", "%")),
+)
+
+
+def _accelerators(rows: Sequence[Row], models: Sequence[str]) -> Html | None:
+    """What Vela estimates: a line for each model and accelerator."""
+    known = [row for row in rows if row["npu_cycles"] is not None]
+    if not known:
+        return None
+    lines = [
+        tag(
+            "tr",
+            tag("th", f"{_short(row['model'])}: {row['board']}", scope="row"),
+            *(
+                tag("td", three_digits(row[name] / factor) if row[name] else "-")
+                for name, factor, _ in _ESTIMATES
+            ),
+            tag("td", row["cpu_layers"] or "-", class_="words"),
+        )
+        for model in models
+        for row in known
+        if row["model"] == model
+    ]
+    head = tag(
+        "tr",
+        column("Model"),
+        *(column(title) for _, _, title in _ESTIMATES),
+        words("Left to the processor"),
+    )
+    return tag(
+        "section",
+        tag("h2", "Accelerators, estimated"),
+        framed(head, lines),
+        note(
+            "Vela's estimates for Ethos-U accelerators, which are no measurements. Cycles and time "
+            "are those of the accelerator: layers that are left to the processor come on top. "
+            "Operators and MACs: the share that the accelerator takes."
+        ),
+    )
 
 
 def _costs(rows: Sequence[Row], boards: Sequence[str], models: Sequence[str]) -> Html:
@@ -161,18 +219,21 @@ def _spread(rows: Sequence[Row]) -> Html | None:
             "tr",
             tag("th", f"{row['board']}: {_short(row['model'])}", scope="row"),
             *(tag("td", "-" if row[key] is None else three_digits(row[key])) for key in columns),
+            tag("td", percent(row["delegated"], 0) or "-"),
         )
         for row in timed
     ]
-    titles = ("Minimum", "5 %", "Median", "Mean", "90 %", "95 %", "First", "Loading", "Memory")
-    units = [*("ms",) * 8, "MB"]
+    titles = ("Minimum", "5 %", "Median", "Mean", "90 %", "95 %", "First", "Loading", "Memory",
+              "Delegate")  # fmt: skip
+    units = [*("ms",) * 8, "MB", "operators"]
     return tag(
         "section",
         tag("h2", "Spread, start and memory"),
         framed(heads("Model", *zip(titles, units, strict=True)), lines),
         note(
             "Loading, first inference and peak memory are those of a process in which the model "
-            "is alone, without Python and the runtime."
+            "is alone, without Python and the runtime. Delegate: the share of operators that "
+            "XNNPACK runs, where the runtime tells it."
         ),
     )
 

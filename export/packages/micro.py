@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
@@ -26,7 +27,7 @@ from efficientnet_elite.export import files, inspect
 from efficientnet_elite.export.confidence import UNKNOWN, Confidence
 from efficientnet_elite.export.runtimes import tflm
 
-from . import golden, micro_kernels, scratch
+from . import ethos_u, golden, micro_kernels, micro_npu, scratch
 from . import labels as labels_file
 from . import micro_tasks as tasks
 from .c import graph as graphs
@@ -61,6 +62,21 @@ compares every byte of the outputs and prints PASS or FAIL.
 """
 
 
+@dataclass(frozen=True)
+class Written:
+    """A written package.
+
+    Attributes:
+      arena_bytes: size of the tensor arena.
+      model_bytes: of the model that it holds.
+      npu: Vela's estimates; None for a package without an accelerator.
+    """
+
+    arena_bytes: int
+    model_bytes: int
+    npu: ethos_u.Report | None = None
+
+
 def write_micro_package(
     model: bytes,
     *,
@@ -71,7 +87,8 @@ def write_micro_package(
     accuracy: str = "",
     confidence: Confidence | None = None,
     images: golden.Golden | None = None,
-) -> int:
+    accelerator: str | None = None,
+) -> Written:
     """Writes the microcontroller package of an int8 model.
 
     Args:
@@ -88,13 +105,13 @@ def write_micro_package(
       confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
         the softmax of the logits, and an answer always.
       images: for the folder ``golden/``; None for no such folder.
-
-    Returns:
-      Size of the tensor arena in bytes.
+      accelerator: the Ethos-U that Vela compiles the model for, one of `ethos_u.ACCELERATORS`; None
+        for the processor alone. Such a package has no ``golden/``: whether an accelerator gives
+        the same bytes was never tried.
 
     Raises:
       UserError: TFLM is not installed or cannot run the model, or the model is not int8 throughout
-        or has another input or output.
+        or has another input or output; or Vela is not installed or cannot compile it.
     """
     contents = inspect.read(model)
     confidence = confidence or Confidence()
@@ -103,9 +120,18 @@ def write_micro_package(
     task = tasks.SEGMENTATION if masks else tasks.CLASSIFICATION
     # This comes before TFLM measures the arena, because its error names an operator that TFLM
     # lacks, whereas TFLM reports only the operator's number.
-    registrations = [f"resolver.{_method(name)}() == kTfLiteOk" for name in contents.operators]
+    methods = [_method(name) for name in contents.operators]
     graph = graphs.read(model)
-    arena = arena_bytes(model, graph)
+    npu = micro_npu.compiled(model, graph, accelerator) if accelerator else None
+    if npu:
+        model, operators, images = npu.content, npu.operators, None
+        methods = [micro_npu.METHOD, *map(_method, operators)]
+        arena, persistent = npu.arena_bytes, npu.persistent_bytes
+        accuracy = "not measured on the accelerator."
+    else:
+        operators, persistent = contents.operators, tflm.allocation(model).tail
+        arena = arena_bytes(model, graph)
+    registrations = [f"resolver.{method}() == kTfLiteOk" for method in methods]
     (image,), (logits,) = contents.inputs, contents.outputs
     side, channels = image.shape[1], image.shape[3]
     max_side = max(_DEFAULT_MAX_IMAGE_SIDE, side)
@@ -126,7 +152,7 @@ def write_micro_package(
         "output_zero_point": logits.zero_points[0],
         "crop_fraction": c_float(crop_fraction),
         "arena": arena,
-        "persistent": tflm.allocation(model).tail,
+        "persistent": persistent,
         "labels": "\n".join(f"    {c_string(label)}," for label in labels),
         "unknown": c_string(UNKNOWN),
         "temperature": c_float(confidence.temperature),
@@ -136,17 +162,22 @@ def write_micro_package(
         "array": _array(model),
         "operator_count": len(registrations),
         "registrations": " &&\n      ".join(registrations),
-        "operators": ", ".join(contents.operators),
+        "operators": ", ".join([*operators, *(["the accelerator's"] if npu else [])]),
         "max_side": max_side,
         "image_bytes": image_bytes(max_side, side, channels),
         "golden_section": GOLDEN if images else "",
+        "npu_section": "",
         "accuracy": accuracy or "not measured with TFLM's arithmetic.",
         **{
             part: getattr(task, part)
             for part in ("kind", "call", "parameter", "argument", "result_argument")
         },
     }
-    values |= _exact_kernels(graph, contents.operators, values)
+    # Layers that are left to the processor are few: TFLM's own kernels run them.
+    values |= _exact_kernels(graph, {} if npu else operators, values)
+    if npu:
+        about = {**values, **micro_npu.section(npu)}
+        values["npu_section"] = Template(micro_npu.SECTION).substitute(about)
     parts = (
         *("answers", "declarations", "call_comment", "postprocessing", "read_result"),
         *("result_declaration", "result_use"),
@@ -169,8 +200,11 @@ def write_micro_package(
     texts |= {f"src/{path}": text for path, text in renamed_kernels(net).items()}
     contents_by_path = {Path(out_dir, path): text.encode() for path, text in texts.items()}
     contents_by_path[out_dir / labels_file.FILE_NAME] = labels_file.file_content(labels)
+    if npu:  # of an earlier package without an accelerator
+        for path in (f"golden/{net}_golden.h", "golden/selftest.cpp"):
+            (out_dir / path).unlink(missing_ok=True)
     files.replace_all(contents_by_path)
-    return arena
+    return Written(arena, len(model), npu.report if npu else None)
 
 
 def arena_bytes(model: bytes, graph: Graph) -> int:

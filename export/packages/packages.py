@@ -38,7 +38,7 @@ def of_workdir(
     target: str,
     *,
     names: Sequence[str] = (),
-    accelerator: str = ACCELERATOR,
+    accelerator: str | None = None,
     formats: Sequence[Format] = (),
     data: DataConfig | None = None,
     trusted: Collection[str] = (),
@@ -54,7 +54,8 @@ def of_workdir(
       workdir: work directory of a finished search, or of networks that were trained by name.
       target: a name of `targets.TARGETS`.
       names: names of networks; all by default.
-      accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
+      accelerator: for ``ethos-u`` and ``micro``, one of `ethos_u.ACCELERATORS`; None for the
+        default of ``ethos-u``, and for no accelerator with ``micro``.
       formats: further formats to export, besides that of the target.
       data: where the images of trainings are now; None for where they were.
       trusted: modules that may be imported to build a user's own models.
@@ -93,7 +94,7 @@ def of_file(
     labels: Path | None = None,
     takes: str | None = None,
     out_dir: Path | None = None,
-    accelerator: str = ACCELERATOR,
+    accelerator: str | None = None,
     patches: PatchRequest | None = None,
 ) -> Package:
     """Makes a package from a .tflite file, of an export here or from elsewhere.
@@ -108,7 +109,8 @@ def of_file(
         says, see `pixel_rule.of_file`.
       out_dir: folder of the package; by default a folder named after the target, in the folder of
         the model; that of a library lies in it and is named after the network.
-      accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
+      accelerator: for ``ethos-u`` and ``micro``, one of `ethos_u.ACCELERATORS`; None for the
+        default of ``ethos-u``, and for no accelerator with ``micro``.
       patches: how the network's first layers run patch by patch in the package; None for the file
         as it is.
 
@@ -217,7 +219,7 @@ def write_ethos_u(source: Source) -> Package:
         name=source.name,
         labels=source.labels,
         out_dir=source.folder,
-        accelerator=source.accelerator,
+        accelerator=source.accelerator or ACCELERATOR,
     )
     size = (source.folder / f"{source.name}.vela.tflite").stat().st_size
     return Package(source.name, source.folder, size, round(report.sram_bytes), report.cycles)
@@ -260,7 +262,7 @@ def write_micro(source: Source) -> Package:
     _check_no_floats(source)
     _check_takes_pixels(source)
     tflm.check()
-    arena = micro.write_micro_package(
+    written = micro.write_micro_package(
         source.content,
         name=source.name,
         labels=source.labels,
@@ -269,8 +271,10 @@ def write_micro(source: Source) -> Package:
         accuracy=source.accuracy,
         confidence=source.confidence,
         images=_golden(source),
+        accelerator=source.accelerator,
     )
-    return Package(source.name, source.folder, len(source.content), arena)
+    cycles = written.npu.cycles if written.npu else None
+    return Package(source.name, source.folder, written.model_bytes, written.arena_bytes, cycles)
 
 
 def _rule(source: Source) -> PixelRule:

@@ -55,7 +55,7 @@ class Source:
       rule: returns which numbers the network takes for pixels, or raises UserError if it has to be
         said; None if its input is no RGB image.
       float_layers: names of the layers that stayed in float in an int8 file.
-      accelerator: for ``ethos-u``, one of `ethos_u.ACCELERATORS`.
+      accelerator: for ``ethos-u`` and ``micro``, one of `ethos_u.ACCELERATORS`, or None.
       confidence: how a classifier's probabilities are made, and when an answer is unknown.
     """
 
@@ -69,7 +69,7 @@ class Source:
     crop_fraction: float
     rule: Callable[[], PixelRule] | None
     float_layers: tuple[str, ...]
-    accelerator: str
+    accelerator: str | None
     confidence: Confidence = field(default_factory=Confidence)
 
 

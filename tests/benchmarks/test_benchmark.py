@@ -454,6 +454,51 @@ def test_conditions(tmp_path):
     assert host.state(tmp_path).limited is False
 
 
+def test_a_mode_that_saves_power_is_a_mark(tmp_path):
+    profile = "sys/firmware/acpi/platform_profile"
+    assert host.conditions(host.state(tmp_path), host.state(tmp_path), tmp_path).marks == ""
+    files(tmp_path, **{profile: "balanced\n", "proc/cpuinfo": "processor\t: 0\n"})
+    before = host.state(tmp_path)
+    files(tmp_path, **{profile: "low-power\n"})
+    found = host.conditions(before, host.state(tmp_path), tmp_path)
+    assert (found.battery_saver, found.marks) == (True, "battery saver")
+    assert host.conditions(before, before, tmp_path).battery_saver is False
+
+
+def energy_counters(root: Path, *packages: int) -> dict[str, tuple[float, float]]:
+    """Counters of processors, of their parts, and of the whole machine, as Linux has them."""
+    folder = "sys/class/powercap"
+    zones = {f"intel-rapl:{n}": (f"package-{n}", uj) for n, uj in enumerate(packages)}
+    zones |= {"intel-rapl:0:0": ("core", 5), "intel-rapl:9": ("psys", 7)}
+    zones |= {"intel-rapl-mmio:0": ("package-0", packages[0])}
+    for zone, (name, microjoules) in zones.items():
+        files(root, **{f"{folder}/{zone}/name": f"{name}\n",
+                       f"{folder}/{zone}/energy_uj": f"{microjoules}\n",
+                       f"{folder}/{zone}/max_energy_range_uj": "9000000\n"})  # fmt: skip
+    return host.energy(root)
+
+
+def test_energy_of_all_processors_and_nothing_twice(tmp_path):
+    before = energy_counters(tmp_path, 1_000_000, 8_500_000)
+    after = energy_counters(tmp_path, 3_000_000, 500_000)  # the second one began anew
+    assert host.joules(before, after) == pytest.approx(2 + 1)
+    assert host.energy(tmp_path / "nothing") == {}
+    assert host.joules({}, {}) is host.joules(before, {}) is None
+
+
+def test_energy_of_an_inference(models, tmp_path, monkeypatch):
+    states = iter([energy_counters(tmp_path, 1_000_000), energy_counters(tmp_path, 3_000_000)])
+    monkeypatch.setattr(host, "energy", lambda: next(states))
+    (row,) = measure_latencies([models["light"]], Options(runs=1, warmup=0, sustained=1))
+    assert row.energy_mj is not None
+    inferences = 2000 / row.energy_mj  # of 2 joules in all
+    assert inferences == pytest.approx(round(inferences))
+    assert 0.2 < inferences * row.sustained_ms[0] / 1000 < 1.5  # what fits into a second
+    monkeypatch.setattr(host, "energy", dict)
+    (row,) = measure_latencies([models["light"]], Options(runs=1, warmup=0, sustained=1))
+    assert row.energy_mj is None and row.sustained_ms
+
+
 def test_sources_are_python_3_9():
     for path in FOLDER.glob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 9))

@@ -61,7 +61,7 @@ def test_boards_are_added_and_listed(here, capsys):
         ("[a", "boards.toml is not TOML: "),
         ("port = 1", "'port' stands outside of a board: [port] begins one"),
         ('["a b"]\nkind = "local"', "the name 'a b' has more than letters, digits, - and _"),
-        ("[a]", "kind = None of a is none of local, ssh, adb, qemu, cortex-m, browser"),
+        ("[a]", "kind = None of a is none of local, ssh, adb, qemu, cortex-m, ethos-u, browser"),
         ('[a]\nkind = "ssh"', "a lacks address: host, user@host, or a name of ~/.ssh/config"),
         ('[a]\nkind = "local"\ncore = "1"', "a has no setting 'core'; those of local: cores"),
         ('[a]\nkind = "local"\ncores = 1', "cores of a must be of type str"),

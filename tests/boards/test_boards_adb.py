@@ -88,6 +88,10 @@ elif arguments[0] == "shell":
             print("ERROR: Failed to initialize the interpreter")
             sys.exit(1)
         print(phone["outputs"][model])
+    elif script.startswith("settings get global low_power"):
+        print(phone["low_power"])
+    elif script.startswith("dumpsys battery"):
+        print("Current Battery Service state:\\n  AC powered: false\\n  status: " + phone["status"])
     elif script.startswith("for f in"):
         for name, text in phone["files"].items():
             print(f"==== {{name}}")
@@ -103,6 +107,8 @@ class Phone:
         self.content = {
             "serial": "0A1B2C",
             "lasts": 1000,
+            "low_power": "null",  # of a phone on which it was never on
+            "status": "2",
             "properties": {
                 "ro.product.manufacturer": "Fairphone",
                 "ro.product.model": "FP5",
@@ -162,6 +168,7 @@ def test_a_phone_is_measured_in_turns(phone, capsys, tmp_path):
     assert float(second["mean_ms"]) == pytest.approx(12.4027)
     assert (second["initialisation_ms"], second["first_ms"]) == ("5.579", "13.576")
     assert float(second["rss_mb"]) == pytest.approx(10.5 * 1.048576)
+    assert (second["delegate"], second["delegated"]) == ("XNNPACK", "")
     assert second["file_bytes"] == str(heavy.stat().st_size)
 
     scripts = [call[-1] for call in phone.calls() if "--graph=" in call[-1]]
@@ -194,6 +201,25 @@ def test_a_phone_that_is_gone_in_the_middle(phone, capsys, tmp_path):
     assert err == "elite boards: fp5: adb: no devices/emulators found\n"
 
 
+def test_a_phone_that_saves_power(phone, capsys, tmp_path):
+    light, _ = models(tmp_path)
+    phone.content["files"] = {"/proc/cpuinfo": FILES["/proc/cpuinfo"]}
+
+    def conditions() -> dict[str, object]:
+        phone.write()
+        assert elite(capsys, "run", light, "--runs=5", "--fresh", "--json=a.json")[0] == 0
+        return json.loads(Path("a.json").read_text())["boards"][0]["conditions"]
+
+    found = conditions()
+    assert (found["battery_saver"], found["on_battery"], found["marks"]) == (None, False, "")
+    phone.content |= {"low_power": "1", "status": "3"}
+    found = conditions()
+    assert (found["battery_saver"], found["on_battery"]) == (True, True)
+    assert found["marks"] == "on battery; battery saver"
+    phone.content |= {"low_power": "0"}
+    assert conditions()["battery_saver"] is False
+
+
 def test_another_phone(phone, capsys, tmp_path):
     light, _ = models(tmp_path)
     phone.content["serial"] = "9Z"
@@ -215,6 +241,18 @@ def test_no_benchmark_model(phone, capsys, tmp_path):
     assert elite(capsys, "run", light)[2] == (
         f"elite boards: fp5: benchmark_model = '{tmp_path}/benchmark_model' does not exist\n"
     )
+
+
+def test_what_benchmark_model_says_of_delegates():
+    base = OUTPUT.format(graph="a", median=2000, least=1900)
+    said = "INFO: Explicitly applied GPU delegate, and the model graph will be {} executed by the "
+    for text, expected in (
+        (base.replace("Created", "Forgot"), (None, None)),
+        (base + said.format("completely") + "delegate.\n", ("GPU", 1.0)),
+        (base + said.format("partially") + "delegate w/ 2 delegate kernels.\n", ("GPU", None)),
+    ):
+        row = adb.parsed(text)
+        assert (row.delegate, row.delegated) == expected
 
 
 def test_an_old_benchmark_model_prints_no_median():

@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import absl
 import pytest
 
 from efficientnet_elite import cli
@@ -160,6 +162,76 @@ def test_two_boards_on_one_machine_follow_one_another(server, capsys, tmp_path):
     boards = json.loads(Path("a.json").read_text())["boards"]
     assert [board["conditions"]["affinity"] for board in boards] == cores
     assert boards[0]["measured_at"] < boards[1]["measured_at"]
+
+
+@pytest.fixture
+def second_user(monkeypatch) -> Iterator[tuple[Server, str, Path]]:
+    """A server in a folder that everybody can read, another user of this machine, and its home."""
+    if os.getuid() != 0 or shutil.which("useradd") is None:
+        pytest.skip("no right to add a user, or no useradd")
+    name = f"elite-{os.getpid()}"
+    folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    folder.chmod(0o755)
+    home = folder / "home"
+    subprocess.run(["useradd", "-m", "-d", home, "-s", "/bin/sh", "-p", "*", name], check=True)
+    server = None
+    try:
+        python, packages = _of_everybody(name)
+        monkeypatch.chdir(folder)
+        server = Server(folder)
+        wrapper = folder / "programs" / "python-of-everybody"
+        wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {python} "$@"\n')
+        wrapper.chmod(0o755)
+        server.settings = [
+            f"address={name}@127.0.0.1" if text.startswith("address=") else text
+            for text in server.settings
+            if not text.startswith(("folder=", "python="))
+        ]
+        server.settings.append("python=python-of-everybody")
+        yield server, name, home
+    finally:
+        if server is not None:
+            server.close()
+        subprocess.run(["userdel", "-f", name], check=True, capture_output=True)
+        shutil.rmtree(folder)
+
+
+def _of_everybody(user: str) -> tuple[str, Path]:
+    """A Python and a folder of packages that a user may read; skips where there are none."""
+    python, packages = f"/usr/bin/python3.{sys.version_info.minor}", Path(absl.__file__).parents[1]
+    try:
+        subprocess.run(
+            [python, "-c", "import ai_edge_litert.interpreter, numpy, absl"],
+            user=user,
+            group=user,
+            extra_groups=[],
+            cwd="/",
+            env={"PYTHONPATH": str(packages)},
+            check=True,
+            capture_output=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"another user has no {python} that can read the packages in {packages}")
+    return python, packages
+
+
+def test_a_board_under_another_user(second_user, capsys):
+    server, name, home = second_user
+    light, heavy = models(server.folder)
+    add(server)
+    assert elite(capsys, "check")[0] == 0
+    status, out, err = elite(capsys, "run", light, heavy, "--runs=5")
+    assert (status, err.splitlines()[0]) == (0, "pi: measured")
+    assert out.splitlines()[0].split() == ["model", "pi", "ms"]
+    copied = home / ".cache/elite-boards/run/models/0" / light.name
+    assert copied.read_bytes() == light.read_bytes()
+    assert copied.owner() == name
+    # What the user may not write costs the board's rows, and one line.
+    text = Path("boards.toml").read_text()
+    (server.folder / "of-root").mkdir(mode=0o755)
+    Path("boards.toml").write_text(f'{text}folder = "{server.folder}/of-root/board"\n')
+    assert "Permission denied" in fault(capsys, light)
+    assert not list((server.folder / "of-root").iterdir())
 
 
 def test_another_host_key(server, capsys, tmp_path):

@@ -40,6 +40,9 @@ def test_the_package_holds_the_compiled_model_and_its_report(path, capsys):
     assert 0 < report["utilisation"] < 1
     assert report["sram_bytes"] >= 32 * 32 * 3
     assert report["cpu_operators"] == {}
+    assert (report["operator_share"], report["mac_share"], report["cpu_layers"]) == (1, 1, [])
+    assert report["milliseconds"] == pytest.approx(report["cycles"] / report["megahertz"] / 1e3)
+    assert report["memory_mode"] == "Shared_Sram" and report["flash_bytes"] > report["dram_bytes"]
     assert set(inspect.operators((folder / "net.vela.tflite").read_bytes())) == {"ethos-u"}
     assert "M cycles" in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ from tests.support import tflm_runs
     [
         ("--workdir={0} --labels=x", "--labels belongs to --model"),
         ("--workdir={0} --dataset=digits", "--dataset belongs to a .keras file"),
-        ("--workdir={0} --accelerator=x", "--accelerator belongs to --target=ethos-u"),
+        ("--workdir={0} --accelerator=x", "--accelerator belongs to --target=ethos-u or micro"),
         ("--workdir={0} --target=web --layers=3", "--layers shows what is exported without"),
         ("--workdir={0} --target=web --output=softmax", "leave --output=softmax out"),
         ("--model={0}/x.tflite", "say what to make of it with --target"),

@@ -109,6 +109,7 @@ TFLM = {
             return kTfLiteOk;
           }
           METHODS
+          TfLiteStatus AddEthosU() { return kTfLiteOk; }  // as TFLM without Arm's driver
         };
         }""",
     "micro/micro_allocator.h": """

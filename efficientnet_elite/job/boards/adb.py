@@ -11,7 +11,7 @@ import shlex
 import statistics
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from efficientnet_elite.benchmarks import host
@@ -30,6 +30,13 @@ _TIMES = re.compile(
 )
 _MEMORY = re.compile(
     rf"Memory footprint delta from the start of the tool \(MB\): .*overall={_NUMBER}"
+)
+
+
+_DISCHARGING = "3"  # BatteryManager.BATTERY_STATUS_DISCHARGING
+_APPLIED = re.compile(
+    r"applied (\w+) delegate, and the model graph will be (completely|partially)"
+    r"|Created TensorFlow Lite (\w+) delegate"
 )
 
 
@@ -115,6 +122,7 @@ def parsed(output: str) -> Row:
     if times is None or "median" not in found:
         raise UserError("benchmark_model prints no median: take that of a newer TensorFlow")
     memory = _MEMORY.search(output)
+    applied = next((m for m in _APPLIED.finditer(output) if m[1]), _APPLIED.search(output))
     return Row(
         model="",
         runs=int(float(found["count"])),
@@ -126,6 +134,8 @@ def parsed(output: str) -> Row:
         initialisation_ms=float(times[1]) / 1e3,
         first_ms=float(times[2]) / 1e3,
         rss_mb=float(memory[1]) * 1.048576 if memory else None,
+        delegate=(applied[1] or applied[3]) if applied else None,
+        delegated=1.0 if applied and applied[2] == "completely" else None,
     )
 
 
@@ -149,6 +159,8 @@ def _joined(model: Path, rounds: Sequence[Row], options: Options) -> Row:
         runs=sum(row.runs or 0 for row in rounds),
         min_ms=min(row.min_ms or 0.0 for row in rounds),
         mean_ms=statistics.fmean(row.mean_ms or 0.0 for row in rounds),
+        delegate=rounds[0].delegate,
+        delegated=rounds[0].delegated,
         **{name: median(name) for name in names},
     )
 
@@ -191,7 +203,19 @@ def _state(board: Board, copies: Path) -> host.State:
         path = copies / name.strip()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return host.state(copies)
+    return _as_android_says(board, host.state(copies))
+
+
+def _as_android_says(board: Board, state: host.State) -> host.State:
+    """A state with what Android itself tells of battery and battery saver."""
+    saver = _shell(board, "settings get global low_power 2>/dev/null || true").strip()
+    saving = {"1": True, "0": False}.get(saver, state.saving)
+    battery = _shell(board, "dumpsys battery 2>/dev/null || true")
+    status = re.search(r"^\s*status: (\d+)", battery, re.M)
+    discharging = state.discharging
+    if discharging is None and status:
+        discharging = status[1] == _DISCHARGING
+    return replace(state, saving=saving, discharging=discharging)
 
 
 def _shell(board: Board, script: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from efficientnet_elite import registry
+from efficientnet_elite.export.packages.ethos_u import ACCELERATORS
 from efficientnet_elite.job.boards.definitions import Kind, Setting
 
 _HERE = "efficientnet_elite.job.boards"
@@ -68,6 +69,17 @@ KINDS = registry.table(
         (Setting("cpu", "the processor [cortex-m4]", values=("cortex-m4",)),),
         check=f"{_HERE}.cortex_m:check",
         measure=f"{_HERE}.cortex_m:measure",
+    ),
+    Kind(
+        "ethos-u",
+        "Arm's accelerator, whose cycles and memory Vela estimates",
+        (
+            Setting("accelerator", "its configuration", required=True, values=ACCELERATORS),
+            Setting("system", "clock and memories, as Vela's file names them [Vela's default]"),
+            Setting("memory_mode", "where tensors lie, as Vela's file names it [Vela's default]"),
+        ),
+        check=f"{_HERE}.ethos_u:check",
+        measure=f"{_HERE}.ethos_u:measure",
     ),
     Kind(
         "browser",

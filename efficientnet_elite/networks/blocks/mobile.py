@@ -27,6 +27,8 @@ class ConvBlock(Block):
       batch_norm: whether there is batch normalisation; otherwise the convolution has a bias.
     """
 
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("filters",)
+
     filters: int
     kernel: int = 1
     stride: int = 1
@@ -116,6 +118,9 @@ class SeparableConv(Block):
       groups: of the 1x1 convolution.
     """
 
+    depthwise_kernels: ClassVar[tuple[str, ...] | None] = ("kernel",)
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("filters",)
+
     filters: int
     kernel: int = 3
     stride: int = 1
@@ -142,6 +147,8 @@ class Pool(Block):
         partly inside the map counts too. It is correct only for ``max`` pooling of a map without
         negative values.
     """
+
+    channel_counts: ClassVar[tuple[str, ...] | None] = ()
 
     kind: str
     kernel: int
@@ -181,6 +188,9 @@ class MBConv(Block):
       attention: kernel of the efficient channel attention; None for no attention.
       dilation: of the depthwise convolution.
     """
+
+    depthwise_kernels: ClassVar[tuple[str, ...] | None] = ("kernel",)
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("filters", "expanded")
 
     filters: int
     expanded: int | None
@@ -231,6 +241,7 @@ class Classifier(Block):
     """
 
     top: ClassVar[bool] = True
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("hidden",)
 
     classes: int
     dropout: float = 0.0

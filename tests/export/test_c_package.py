@@ -24,7 +24,7 @@ from efficientnet_elite.networks.names import spec_by_name
 from tests.support import c_programs, tflm_runs, tiny_masks, tiny_tflite
 from tests.support.c_programs import needs_compiler, needs_emulator
 
-NETWORKS = ("elite9", "elite9-hard_swish-nose", "elite9-relu6")
+NETWORKS = ("elite9", "elite9-hard_swish-nose", "elite9-relu6", "elite9-mcu-stem4")
 PROCESSORS = ("cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55")
 INT8 = 1
 

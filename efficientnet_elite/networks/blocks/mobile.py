@@ -187,6 +187,7 @@ class MBConv(Block):
       squeeze_activation: name of the activation inside it; None for ``activation``.
       attention: kernel of the efficient channel attention; None for no attention.
       dilation: of the depthwise convolution.
+      residual: whether the input is added where it may be.
     """
 
     depthwise_kernels: ClassVar[tuple[str, ...] | None] = ("kernel",)
@@ -203,6 +204,7 @@ class MBConv(Block):
     squeeze_activation: str | None = None
     attention: int | None = None
     dilation: int = 1
+    residual: bool = True
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), filters)."""
@@ -219,7 +221,7 @@ class MBConv(Block):
         x = graph.conv_bn(f"{self.name}_project", x, self.filters)
         if self.attention is not None:
             x = ChannelAttention(f"{self.name}_eca", self.attention).draw(graph, x)
-        if self.stride == 1 and x.shape == skip.shape:
+        if self.residual and self.stride == 1 and x.shape == skip.shape:
             if self.drop_path > 0:
                 x = graph.apply(f"{self.name}_drop", ops.DropPath(self.drop_path), x)
             x = graph.apply(f"{self.name}_add", ops.Add(), x, skip)

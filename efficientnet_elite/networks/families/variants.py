@@ -18,11 +18,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import activations
-from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock
+from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock, MBConv
 from efficientnet_elite.networks.spec import ArchSpec
 
 KERNELS = (5, 3)
@@ -86,7 +87,8 @@ class Variant:
         blocks = spec.blocks
         if self.stem:
             blocks = _with_patches(spec, self.stem)
-        blocks = tuple(self._changed_block(spec, block) for block in blocks)
+        changed = [self._changed_block(spec, block) for block in blocks]
+        blocks = _with_the_same_sums(spec.blocks, changed)
         return replace(spec, name=spec.name + self.suffix, blocks=blocks)
 
     def in_effect(self, specs: Sequence[ArchSpec]) -> Variant:
@@ -160,6 +162,26 @@ def _with_patches(spec: ArchSpec, side: int) -> tuple[Block, ...]:
         )
     patches = replace(stem, kernel=side, stride=side)
     return patches, *(replace(b, stride=1) if b is strided else b for b in rest)  # type: ignore[call-arg]
+
+
+def _with_the_same_sums(blocks: Sequence[Block], changed: Sequence[Block]) -> tuple[Block, ...]:
+    """The changed blocks, which add their inputs to their outputs only where they did before.
+
+    Other channels or strides may give input and output the same shape.
+    """
+    kept = [changed[0]]
+    for before, after in zip(pairwise(blocks), pairwise(changed), strict=True):
+        block = after[1]
+        if isinstance(block, MBConv) and _adds(*after) and not _adds(*before):
+            block = replace(block, residual=False)
+        kept.append(block)
+    return tuple(kept)
+
+
+def _adds(reads: Block, block: Block) -> bool:
+    """Whether a block adds the output of the block that it reads."""
+    same = getattr(reads, "filters", None) == getattr(block, "filters", None)
+    return same and getattr(block, "stride", None) == 1
 
 
 def split_variant(name: str) -> tuple[str, Variant]:

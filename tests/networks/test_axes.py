@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite.errors import UserError
@@ -76,6 +76,7 @@ def test_axes_stand_for_the_product_of_their_values():
 
 
 @given(st.data())
+@settings(max_examples=15)
 def test_any_combination_names_networks_that_are_read_back(data):
     chosen = data.draw(st.lists(st.sampled_from(list(AXES)), min_size=1, unique=True))
     pool, combinations = "elite", 1

@@ -23,7 +23,13 @@ from typing import Any
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import activations
-from efficientnet_elite.networks.blocks import Block, Classifier, ConvBlock, MBConv
+from efficientnet_elite.networks.blocks import (
+    Block,
+    Classifier,
+    ConvBlock,
+    MBConv,
+    UniversalBottleneck,
+)
 from efficientnet_elite.networks.spec import ArchSpec
 
 KERNELS = (5, 3)
@@ -111,7 +117,7 @@ class Variant:
                 changes[field.name] = self.activation
             elif not self.squeeze_excite and field.name in ("squeeze", "attention"):
                 changes[field.name] = None
-            elif self.kernel and field.name in kernels:
+            elif self.kernel and field.name in kernels and value is not None:
                 changes[field.name] = min(value, self.kernel)
             elif self.multiple and field.name in counts and value is not None:
                 steps = max(1, round(value / self.multiple))  # halves to even
@@ -172,7 +178,7 @@ def _with_the_same_sums(blocks: Sequence[Block], changed: Sequence[Block]) -> tu
     kept = [changed[0]]
     for before, after in zip(pairwise(blocks), pairwise(changed), strict=True):
         block = after[1]
-        if isinstance(block, MBConv) and _adds(*after) and not _adds(*before):
+        if isinstance(block, MBConv | UniversalBottleneck) and _adds(*after) and not _adds(*before):
             block = replace(block, residual=False)
         kept.append(block)
     return tuple(kept)

@@ -42,6 +42,10 @@ NETWORKS = (
     "mobilenetv2-0.35",
     "mobilenetv2-0.35-stem4",
     "mobilenetv3-small-minimalistic",
+    "mobilenetv4-conv-small-0.35",
+    "mobilenetv4-conv-small-0.5",
+    "mobilenetv4-conv-small",
+    "mobilenetv4-conv-small-stem4",
 )
 """eLite9 and its variants, larger ones that compute about as much, and other small networks."""
 

@@ -46,6 +46,10 @@ def present(monkeypatch):
     [
         ("elite-relu6-nose", "lite0"),
         ("hf-relu6-nose,elite-relu6-nose", "lite0"),
+        ("elite-relu6-nose-m16", "lite0"),
+        ("elite:activation=relu6:gates=off:multiple=8,16", "lite0"),
+        ("elite-mcu", "none"),
+        ("elite:activation=swish", "efficientnet-b0"),
         ("elite", "efficientnet-b0"),
         ("elite-nose", "none"),
         ("elite-relu6", "none"),

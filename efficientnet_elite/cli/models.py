@@ -28,6 +28,7 @@ from efficientnet_elite.device.devices import DEVICES
 from efficientnet_elite.device.latency_targets import latency_target
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import settings
+from efficientnet_elite.networks.families import user
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
 from efficientnet_elite.networks.names import MEMBERS
 from efficientnet_elite.search.candidates import (
@@ -81,9 +82,7 @@ common.define_limits(FLAGS)
 def run(flags: Any, arguments: list[str]) -> None:
     """Prints the table to stdout, and nothing else."""
     common.no_arguments(arguments)
-    if ":" in (
-        flags.pool or ""
-    ):  # module:function imports Keras, and TensorFlow would print log lines
+    if user.sources_of_pool(flags.pool or ""):  # they import Keras, and TensorFlow prints log lines
         common.quiet_tensorflow()
     rows = _pool(flags, flags.pool) if flags.pool else _members(flags)
     print(_FORMATS[flags.format](rows), end="")

@@ -12,6 +12,7 @@ from efficientnet_elite.device.latency_targets import LatencyTarget, latency_tar
 from efficientnet_elite.device.limits import ceilings, metrics_by_limit
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import settings
+from efficientnet_elite.networks.families import user
 from efficientnet_elite.search.candidates import pool_members
 
 _CLASSES = 10  # for which networks are counted, before the images are known
@@ -128,7 +129,7 @@ def announcement(name: str, config: SearchConfig) -> str:
     bounds = ceilings(config.limits)
     specs = (
         []
-        if ":" in config.pool
+        if user.sources_of_pool(config.pool)
         else [
             member.spec
             for member in pool_members(

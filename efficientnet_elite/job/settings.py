@@ -32,6 +32,7 @@ from efficientnet_elite.fields import value_type
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.networks.families.axes import AXES
 from efficientnet_elite.networks.pretrained.sources import FILE_SUFFIXES
 from efficientnet_elite.search import rules
 from efficientnet_elite.training import class_weights
@@ -166,12 +167,17 @@ def choices_of(dotted: str) -> tuple[str, ...]:
 
 def _pool_names() -> str:
     suffixes = " or ".join(f"-{name}" for name in activations.variants())
+    axes = ", ".join(f"{axis.name}={'|'.join(axis.values())}" for axis in AXES.values())
     return (
         f"One or more families, separated by commas: {', '.join(FAMILIES)}. The beginning of a "
         "name stands for all families that begin so, and all for every family. For segmentation: "
         f"{', '.join(segmentation.FAMILIES)}, or segmentation for all of these. A name can end in "
-        f"{suffixes} for another activation and in -nose for no squeeze-excite, such as "
-        "elite-relu6-nose. module:function takes your own Keras models (docs/families.md)."
+        f"{suffixes} for another activation, then in -nose for no squeeze-excite, -k3 for 3x3 "
+        "depthwise kernels, -m16 for channels in multiples of 16 and -stem4 for a 4x4 stem of "
+        "stride 4, such as elite-relu6-nose; -mcu is short for -relu6-nose-k3-m16. "
+        "NAME:AXIS=VALUE,VALUE stands for a variant for each value, and further axes multiply "
+        f"them: {axes}. "
+        "module:function takes your own Keras models (docs/families.md)."
     )
 
 

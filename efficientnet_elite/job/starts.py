@@ -38,7 +38,8 @@ Kind = tuple[str, Variant]
 """Family of a network, by name, and its variant."""
 
 
-_LIKE_LITE0 = [(family, Variant("relu6", squeeze_excite=False)) for family in ("elite", "hf")]
+_LITE0 = Variant("relu6", squeeze_excite=False)
+_FAMILIES_OF_LITE0 = ("elite", "hf")
 
 LENGTHS = ("train.epochs", "train.warmup_epochs", "round_epochs", "first_elimination")
 """Settings that `fitted` derives from the number of training images."""
@@ -78,8 +79,11 @@ def source_name(asked: str | None, kinds: Sequence[Kind]) -> str:
 
 
 def _same_kind(kinds: Sequence[Kind]) -> list[str]:
-    """Sources with exactly the operators of these networks, which are only smaller."""
-    if kinds and all(kind in _LIKE_LITE0 for kind in kinds):
+    """Sources with exactly the operators of these networks, which differ in channels and depth."""
+    if kinds and all(
+        family in _FAMILIES_OF_LITE0 and replace(variant, multiple=None) == _LITE0
+        for family, variant in kinds
+    ):
         return ["lite0"]
     published = published_networks(family for family, _ in kinds)
     return (

@@ -3,18 +3,20 @@
 A pool is named by one or more families, separated by commas: ``elite``, ``mobilenetv3,ghostnet``.
 ``all`` are all families of classifiers and ``segmentation`` all families of segmentation networks;
 ``module:function`` is a pool of Keras models of the user. A suffix selects a variant, such as
-``elite-relu6-nose`` (see `families.variants`).
+``elite-relu6-nose`` (see `families.variants`); axes name several, such as
+``elite:activation=swish,relu6`` (see `families.axes`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import chain
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families import FAMILIES, segmentation
+from efficientnet_elite.networks.families.axes import AXES, PoolPart, pool_parts
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION, Family, Setting
 from efficientnet_elite.networks.families.user import family_of_models
 from efficientnet_elite.networks.families.variants import Variant, split_variant
@@ -69,7 +71,9 @@ def _all_families() -> dict[str, Family]:
 
 
 def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
-    """The families of a pool, each with its variant; none appears twice.
+    """The families of a pool, each with each of its variants; no such pair appears twice.
+
+    Of variants that axes name, only what changes some network of the family is left.
 
     Args:
       pool: name of the pool, see the text of this module.
@@ -78,17 +82,66 @@ def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
       UserError: a part of the name is unknown, or a pool of the user cannot be loaded.
     """
     families: dict[tuple[str, Variant], Family] = {}
-    for part in map(str.strip, pool.split(",")):
-        if ":" in part:
-            family = family_of_models(part)
-            families[family.name, Variant()] = family
-            continue
-        base, variant = split_variant(part.lower())
-        matching = _matching_families(base)
-        if not matching:
-            raise UserError(_unknown_pool_message(part.lower()))
-        families |= {(name, variant): family for name, family in matching.items()}
+    for part in pool_parts(pool):
+        for family, variant in _families_of_part(part):
+            if part.values:
+                variant = variant.in_effect(_all_networks(family))
+            families[family.name, variant] = family
     return [(family, variant) for (_, variant), family in families.items()]
+
+
+def networks_of_pool(
+    pool: str, base_resolution: int, classes: int, channels: int = 3
+) -> Iterator[tuple[Family, Variant, Setting, ArchSpec]]:
+    """All networks of a pool, family by family, each with its variant and its setting.
+
+    A network of a part with axes has a name of its own variant alone: what an axis does not change
+    in it has no suffix. It therefore may come several times.
+
+    Args:
+      pool: as for `families_of_pool`.
+      base_resolution, classes, channels: as for `spec_by_name`.
+
+    Raises:
+      UserError: see `families_of_pool` and `variant_spec`.
+    """
+    for part in pool_parts(pool):
+        for family, variant in _families_of_part(part):
+            for name, setting in family.pool(base_resolution):
+                own = variant
+                if part.values:
+                    own = variant.in_effect([_plain_spec(family, name, setting, classes)])
+                yield (
+                    family,
+                    own,
+                    setting,
+                    variant_spec(family, own, name, setting, classes, channels),
+                )
+
+
+def _families_of_part(part: PoolPart) -> list[tuple[Family, Variant]]:
+    """The families that a part of a pool's name stands for, each with each of its variants."""
+    if part.is_of_user:
+        module, _, function = part.name.partition(":")
+        if function in AXES and _matching_families(module.lower()):
+            values = ",".join(AXES[function].values())
+            raise UserError(f"{part.name}: an axis needs values, such as {part.name}={values}")
+        return [(family_of_models(part.name), Variant())]
+    base, suffix = split_variant(part.name)
+    matching = _matching_families(base)
+    if not matching:
+        raise UserError(_unknown_pool_message(part))
+    return [(family, variant) for variant in part.variants(suffix) for family in matching.values()]
+
+
+def _all_networks(family: Family) -> list[ArchSpec]:
+    """The networks of a family's pool at its usual resolution."""
+    pool = family.pool(IMAGENET_RESOLUTION)
+    return [_plain_spec(family, name, setting, 1000) for name, setting in pool]
+
+
+def _plain_spec(family: Family, name: str, setting: Setting, classes: int) -> ArchSpec:
+    return family.build(name, setting.width, setting.depth, setting.resolution, classes)
 
 
 def _matching_families(base: str) -> Mapping[str, Family]:
@@ -105,11 +158,20 @@ def _matching_families(base: str) -> Mapping[str, Family]:
     return {name: family for name, family in families.items() if name.startswith(prefix)}
 
 
-def _unknown_pool_message(part: str) -> str:
+def _unknown_pool_message(part: PoolPart) -> str:
+    text, axis = part.name, part.axis
+    if "=" in text:
+        return f"unknown pool {text!r}: write ':' before an axis, and ',' between its values"
     names = [*_SETS_OF_FAMILIES, *_all_families()]
-    similar = [name for name in names if part.startswith(name)] or get_close_matches(part, names)
+    similar = [name for name in names if text.startswith(name)]
+    if not similar:
+        similar = get_close_matches(text, [*names, *(axis.values() if axis else ())])
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
-    return f"unknown pool {part!r}: {hint}`elite models --help` lists pools and their suffixes"
+    value = f" (nor is it a value of {axis.name})" if axis else ""
+    return (
+        f"unknown pool {text!r}{value}: {hint}`elite models --help` lists pools, their suffixes "
+        "and axes"
+    )
 
 
 def fits(spec: ArchSpec) -> bool:
@@ -139,8 +201,7 @@ def variant_spec(
     Raises:
       UserError: see `ArchSpec.with_channels`.
     """
-    spec = family.build(name, setting.width, setting.depth, setting.resolution, classes)
-    return variant.apply(spec).with_channels(channels)
+    return variant.apply(_plain_spec(family, name, setting, classes)).with_channels(channels)
 
 
 def pool_resolutions(pool: str, base_resolution: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from efficientnet_elite.device import limits as limits_lib
 from efficientnet_elite.device.costs import METRICS, Measured
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
-from efficientnet_elite.networks.names import MEMBERS, families_of_pool, fits, variant_spec
+from efficientnet_elite.networks.names import MEMBERS, families_of_pool, fits, networks_of_pool
 from efficientnet_elite.networks.spec import ArchSpec
 
 GROUPING_METHODS = ("width", "count")
@@ -148,7 +148,8 @@ def pool_members(
     Args:
       pool: names of families, comma-separated (``elite``, ``elite,ghostnet``), their beginnings
         (``mobilenetv3`` for Small and Large), ``all`` classifiers or all of ``segmentation``, each
-        with the suffix of a deployment variant where wanted (``elite-relu6-nose``).
+        with the suffix of a deployment variant where wanted (``elite-relu6-nose``), or with axes
+        (``elite:gates=on,off``, see `families.axes`).
       base_resolution: input side in pixels at resolution coefficient 1 (224 for ImageNet; HF takes
         the next power of two and its half). At small ones several coefficients may round to the
         same side; each network then appears once, under its first coefficients, and those that do
@@ -156,18 +157,17 @@ def pool_members(
       classes: number of classes.
       channels: of the input images: 3, or 1 for greyscale.
     """
-    families = families_of_pool(pool)
     if base_resolution < 8:
+        families_of_pool(pool)  # what is wrong with the name is said first
         raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
     candidates: dict[tuple[object, ...], Candidate] = {}
-    for family, variant in families:
-        for name, setting in family.pool(base_resolution):
-            spec = variant_spec(family, variant, name, setting, classes, channels)
-            if fits(spec):
-                # Neighbouring coefficients may round to one network, which then appears once.
-                network = family.name, variant, spec.input_shape, spec.blocks
-                candidate = Candidate(spec.name, family.name, setting.width, setting.depth, spec)
-                candidates.setdefault(network, candidate)
+    networks = networks_of_pool(pool, base_resolution, classes, channels)
+    for family, variant, setting, spec in networks:
+        if fits(spec):
+            # Neighbouring coefficients may round to one network, which then appears once.
+            network = family.name, variant, spec.input_shape, spec.blocks
+            candidate = Candidate(spec.name, family.name, setting.width, setting.depth, spec)
+            candidates.setdefault(network, candidate)
     if not candidates:
         raise UserError(f"pool {pool!r}: no network fits into {base_resolution} pixels; use more")
     names = [candidate.name for candidate in candidates.values()]

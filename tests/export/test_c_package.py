@@ -25,7 +25,7 @@ from efficientnet_elite.networks.names import spec_by_name
 from tests.support import c_programs, tflm_runs, tiny_masks, tiny_tflite
 from tests.support.c_programs import needs_compiler, needs_emulator
 
-NETWORKS = ("elite9", "elite9-hard_swish-nose", "elite9-relu6")
+NETWORKS = ("elite9", "elite9-hard_swish-nose", "elite9-relu6", "elite9-mcu-stem4")
 PROCESSORS: tuple[tuple[str, ...], ...] = (
     *(("-mcpu=cortex-" + core,) for core in ("m0plus", "m4", "m7", "m33", "m55")),
     *(("-mcpu=cortex-m55", f"-mfloat-abi={abi}") for abi in ("softfp", "hard")),  # with vectors

@@ -68,6 +68,12 @@ mobilenetv3-small-0.75 224 2051552 43399344
 mobilenetv3-small-1.25 224 3660640 87703648
 mobilenetv3-small-0.5 224 1599720 24188688
 mobilenetv3-small-minimalistic 224 2056848 52288448
+mobilenetv4-conv-small 224 3799112 186005568
+mobilenetv4-conv-small 256 3799112 242178048
+mobilenetv4-conv-small-0.5 224 2252808 64741408
+mobilenetv4-conv-small-0.35 224 1916072 47723040
+mobilenetv4-conv-medium 224 9783416 827649984
+mobilenetv4-conv-medium 320 9783416 1686470400
 shufflenet-g3-0.5 224 729564 37589856
 shufflenet-g3 224 1889208 137460672
 shufflenet-g3-1.5 224 3477888 292443552
@@ -137,6 +143,20 @@ def test_published_counts_as_rounded(name):
     assert spec_by_name(name).resolution == side
     assert f"{(spec.params - moving_statistics(spec)) / 1e6:.2f}" == params
     assert spec.macs / 1e6 == pytest.approx(float(macs), rel=0.01, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("mobilenetv4-conv-small", "3.77"),
+        ("mobilenetv4-conv-small-0.5", "2.24"),
+        ("mobilenetv4-conv-medium", "9.72"),
+    ],
+)
+def test_trainable_parameters_as_timm_prints_them(name, params):
+    """Its multiply-accumulates include other operations: 0.19 G, 0.84 G for Medium."""
+    spec = spec_by_name(name)
+    assert f"{(spec.params - moving_statistics(spec)) / 1e6:.2f}" == params
 
 
 def test_channel_attention_adds_only_its_kernels():

@@ -18,9 +18,11 @@ from efficientnet_elite.networks.blocks import (
     PeleeStem,
     PlainConv,
     Pool,
+    PooledConv,
     SeparableConv,
     ShuffleUnit,
     TwoWayDense,
+    UniversalBottleneck,
 )
 
 # Networks of the blocks that no other test builds.
@@ -33,6 +35,16 @@ NETWORKS = {
             squeeze_activation="relu", attention=3,
         ),
         Classifier("predictions", 5, 0.1, hidden=12, activation="hard_swish"),
+    ),
+    "universal": (
+        ConvBlock("stem", 16, 3, 2, "relu"),
+        UniversalBottleneck("both", 24, 48, 3, 5, 2),
+        UniversalBottleneck("middle", 24, 48, None, 3, drop_path=0.1),
+        UniversalBottleneck("start", 24, 48, 5, None),
+        UniversalBottleneck("none", 24, 48, None, None),
+        UniversalBottleneck("strided_start", 16, 48, 3, None, 2),
+        PooledConv("head", 32),
+        Classifier("predictions", 5, 0.1),
     ),
     "ghost": (
         ConvBlock("stem", 16, 3, 2, "relu"),

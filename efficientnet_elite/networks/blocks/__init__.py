@@ -11,6 +11,7 @@ from efficientnet_elite.networks.blocks import (
     mobile,
     segmentation,
     shuffle,
+    universal,
     user,
 )
 from efficientnet_elite.networks.blocks.base import Block
@@ -44,9 +45,21 @@ from efficientnet_elite.networks.blocks.segmentation import (
     PyramidDecoder,
 )
 from efficientnet_elite.networks.blocks.shuffle import ShuffleUnit
+from efficientnet_elite.networks.blocks.universal import PooledConv, UniversalBottleneck
 from efficientnet_elite.networks.blocks.user import UserModel
 
-_MODULES = (mobile, ghost, shuffle, concat, condense, esp, cells, segmentation, user)
+_MODULES = (
+    mobile,
+    ghost,
+    shuffle,
+    concat,
+    condense,
+    esp,
+    cells,
+    universal,
+    segmentation,
+    user,
+)
 
 REGISTRY: dict[str, type[Block]] = {
     value.__name__: value
@@ -82,11 +95,13 @@ __all__ = [
     "PixelClassifier",
     "PlainConv",
     "Pool",
+    "PooledConv",
     "PyramidDecoder",
     "SeparableConv",
     "ShuffleUnit",
     "SqueezeExcite",
     "TwoWayDense",
+    "UniversalBottleneck",
     "UserModel",
     "ZeroPaddedCell",
 ]

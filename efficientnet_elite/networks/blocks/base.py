@@ -18,10 +18,16 @@ class Block:
 
     Attributes:
       top: whether blocks of this class belong to the part that turns features into logits.
+      depthwise_kernels: names of the attributes that are sides of depthwise kernels, in pixels;
+        None where blocks of this class have larger ones than 3x3 and do not leave them free.
+      channel_counts: names of the attributes that are numbers of channels, each of which may have
+        any value; None where blocks of this class do not leave them free.
       name: unique in its network; most names of the block's nodes start with it.
     """
 
     top: ClassVar[bool] = False
+    depthwise_kernels: ClassVar[tuple[str, ...] | None] = ()
+    channel_counts: ClassVar[tuple[str, ...] | None] = None
 
     name: str
 

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import ClassVar
 
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks.base import Block
@@ -93,6 +94,8 @@ class Cell(Block):
       project: whether state 1 always passes a 1x1 convolution, even if its shape fits (DARTS).
       activation: name of the activation.
     """
+
+    depthwise_kernels: ClassVar[tuple[str, ...] | None] = None
 
     genotype: str
     filters: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks.base import Block
@@ -27,6 +28,8 @@ class GhostBottleneck(Block):
       squeeze: channels inside the squeeze-excite; None for no squeeze-excite.
       activation: name of the activation.
     """
+
+    depthwise_kernels: ClassVar[tuple[str, ...] | None] = ("kernel",)
 
     filters: int
     expanded: int

@@ -27,6 +27,8 @@ class ConvBlock(Block):
       batch_norm: whether there is batch normalisation; otherwise the convolution has a bias.
     """
 
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("filters",)
+
     filters: int
     kernel: int = 1
     stride: int = 1
@@ -116,6 +118,9 @@ class SeparableConv(Block):
       groups: of the 1x1 convolution.
     """
 
+    depthwise_kernels: ClassVar[tuple[str, ...] | None] = ("kernel",)
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("filters",)
+
     filters: int
     kernel: int = 3
     stride: int = 1
@@ -142,6 +147,8 @@ class Pool(Block):
         partly inside the map counts too. It is correct only for ``max`` pooling of a map without
         negative values.
     """
+
+    channel_counts: ClassVar[tuple[str, ...] | None] = ()
 
     kind: str
     kernel: int
@@ -180,7 +187,11 @@ class MBConv(Block):
       squeeze_activation: name of the activation inside it; None for ``activation``.
       attention: kernel of the efficient channel attention; None for no attention.
       dilation: of the depthwise convolution.
+      residual: whether the input is added where it may be.
     """
+
+    depthwise_kernels: ClassVar[tuple[str, ...] | None] = ("kernel",)
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("filters", "expanded")
 
     filters: int
     expanded: int | None
@@ -193,6 +204,7 @@ class MBConv(Block):
     squeeze_activation: str | None = None
     attention: int | None = None
     dilation: int = 1
+    residual: bool = True
 
     def draw(self, graph: Graph, x: Tensor) -> Tensor:
         """Maps (h, w, c) to (ceil(h / stride), ceil(w / stride), filters)."""
@@ -209,7 +221,7 @@ class MBConv(Block):
         x = graph.conv_bn(f"{self.name}_project", x, self.filters)
         if self.attention is not None:
             x = ChannelAttention(f"{self.name}_eca", self.attention).draw(graph, x)
-        if self.stride == 1 and x.shape == skip.shape:
+        if self.residual and self.stride == 1 and x.shape == skip.shape:
             if self.drop_path > 0:
                 x = graph.apply(f"{self.name}_drop", ops.DropPath(self.drop_path), x)
             x = graph.apply(f"{self.name}_add", ops.Add(), x, skip)
@@ -231,6 +243,7 @@ class Classifier(Block):
     """
 
     top: ClassVar[bool] = True
+    channel_counts: ClassVar[tuple[str, ...] | None] = ("hidden",)
 
     classes: int
     dropout: float = 0.0

@@ -25,6 +25,7 @@ from typing import Any
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import UserModel
+from efficientnet_elite.networks.families.axes import pool_parts
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION, Family, Setting
 from efficientnet_elite.networks.spec import ArchSpec
 
@@ -40,8 +41,12 @@ _COUNTED_LAYERS = {
 
 
 def sources_of_pool(pool: str) -> list[str]:
-    """The parts ``module:function`` of a pool's name."""
-    return [part.strip() for part in pool.split(",") if ":" in part]
+    """The parts ``module:function`` of a pool's name.
+
+    Raises:
+      UserError: see `axes.pool_parts`.
+    """
+    return [part.name for part in pool_parts(pool) if part.is_of_user]
 
 
 def modules_of(sources: Iterable[str]) -> frozenset[str]:

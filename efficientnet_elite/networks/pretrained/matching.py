@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log
+from typing import Any
 
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.blocks import Block
@@ -91,12 +93,27 @@ def _match_blocks(source: Sequence[Block], target: Sequence[Block]) -> dict[str,
     """Name of the source's block by the name of the target's block."""
     names = {block.name for block in source}
     matches = {block.name: block.name for block in target if block.name in names}
-    numbered_source = [block for block in source if _NUMBERED.fullmatch(block.name)]
-    numbered_target = [block for block in target if _NUMBERED.fullmatch(block.name)]
+    numbered_source, numbered_target = (
+        [block for block in _strided_alike(blocks, others) if _NUMBERED.fullmatch(block.name)]
+        for blocks, others in ((source, target), (target, source))
+    )
     if len(numbered_source) != len(numbered_target):
         matches = {name: other for name, other in matches.items() if not _NUMBERED.fullmatch(name)}
         matches |= _align(numbered_source, numbered_target)
     return matches
+
+
+def _strided_alike(blocks: Sequence[Block], others: Sequence[Block]) -> list[Block]:
+    """The blocks, with the strides that they have after a stem of the larger of two strides.
+
+    See `families.variants.Variant.stem`.
+    """
+    one, other = (getattr(network[0], "stride", 1) for network in (blocks, others))
+    first = next((block for block in blocks[1:] if getattr(block, "stride", 1) > 1), None)
+    if one >= other or first is None:
+        return list(blocks)
+    unstrided: dict[str, Any] = {"stride": 1}
+    return [replace(block, **unstrided) if block is first else block for block in blocks]
 
 
 def _align(source: Sequence[Block], target: Sequence[Block]) -> dict[str, str]:

@@ -4,15 +4,20 @@ A pool is named by one or more families, separated by commas: ``elite``, ``mobil
 ``all`` are all families of classifiers and ``segmentation`` all families of segmentation networks;
 ``module:function`` is a pool of Keras models of the user. A suffix selects a variant, such as
 ``elite-relu6-nose`` (see `families.variants`).
+
+A network that takes no square images has its input size at the end of its name, after the variant:
+``elite9-96x128`` has 96 rows of 128 pixels. Names of square networks do not tell their size.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
 
+from efficientnet_elite.config import InputSize, SizeLike, checked_size
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION, Family, Setting
@@ -131,60 +136,81 @@ def variant_spec(
     Args:
       family: of the network.
       variant: applied to the spec; its suffix is added to the name.
-      name: of the network without suffix.
-      setting: width multiplier, depth multiplier and input side.
+      name: of the network without suffix. A size that is not square is added to it, too.
+      setting: width multiplier, depth multiplier and input size.
       classes: number of logits.
       channels: of the input image.
 
     Raises:
-      UserError: see `ArchSpec.with_channels`.
+      UserError: see `ArchSpec.with_channels` and `Family.spec`.
     """
-    spec = family.build(name, setting.width, setting.depth, setting.resolution, classes)
-    return variant.apply(spec).with_channels(channels)
+    spec = variant.apply(family.spec(name, setting, classes)).with_channels(channels)
+    return _named_by_size(spec)
 
 
-def pool_resolutions(pool: str, base_resolution: int) -> tuple[int, ...]:
-    """Input sides in pixels of a pool's networks at a base resolution, each once.
+def _named_by_size(spec: ArchSpec) -> ArchSpec:
+    """A spec whose name tells its input size, unless it is square."""
+    return spec if spec.size.is_square else replace(spec, name=f"{spec.name}-{spec.size}")
+
+
+def without_size(name: str) -> tuple[str, InputSize | None]:
+    """Splits the name of a network into the name without input size and that size, if it tells it.
+
+    Raises:
+      UserError: the size has a side of fewer than 8 pixels.
+    """
+    base, dash, size = name.rpartition("-")
+    if not dash or not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", size):
+        return name, None
+    return base, checked_size(size, name)
+
+
+def pool_sizes(pool: str, base_resolution: SizeLike) -> tuple[InputSize, ...]:
+    """Input sizes of a pool's networks at a base size, each once.
 
     Raises:
       UserError: see `families_of_pool`.
     """
-    sides = (family.sides(base_resolution) for family, _ in families_of_pool(pool))
-    return tuple(dict.fromkeys(chain.from_iterable(sides)))
+    sizes = (family.sizes(base_resolution) for family, _ in families_of_pool(pool))
+    return tuple(dict.fromkeys(chain.from_iterable(sizes)))
 
 
 def spec_by_name(
     name: str,
     *,
     classes: int = 1000,
-    base_resolution: int = IMAGENET_RESOLUTION,
+    base_resolution: SizeLike = IMAGENET_RESOLUTION,
     channels: int = 3,
 ) -> ArchSpec:
     """The spec of one network by name.
 
     Args:
       name: such as ``elite9``, ``ELite9``, ``elite-w1d2r3``, ``mobilenetv2-0.5`` or
-        ``elite9-relu6``.
+        ``elite9-relu6``. A name that tells an input size, such as ``elite9-96x128``, has it at
+        any ``base_resolution``.
       classes: number of logits.
-      base_resolution: side in pixels of the inputs of networks published for 224 pixels; all other
-        input sides are scaled in proportion.
+      base_resolution: side in pixels of the inputs of networks published for 224 pixels, or height
+        and width, such as ``96x128``; all other input sizes are scaled in proportion.
       channels: of the input image: 3, or 1 for greyscale.
 
     Raises:
       UserError: the name is unknown, or the network cannot be built for so small an input.
     """
     family, variant = family_of_network(name, base_resolution)
+    name, size = without_size(name)
     base, _ = split_variant(name.lower())
     setting = family.settings(base_resolution)[base]
+    if size is not None:
+        setting = replace(setting, resolution=size)
     spec = variant_spec(family, variant, base, setting, classes, channels)
     if not fits(spec):
-        side = spec.resolution
-        raise UserError(f"{name} cannot be built for inputs of {side} x {side} pixels: use more")
+        height, width = spec.size
+        raise UserError(f"{name} cannot be built for inputs of {height} x {width} pixels: use more")
     return spec
 
 
 def family_of_network(
-    name: str, base_resolution: int = IMAGENET_RESOLUTION
+    name: str, base_resolution: SizeLike = IMAGENET_RESOLUTION
 ) -> tuple[Family, Variant]:
     """The family that a network belongs to, and the variant that its name asks for.
 
@@ -194,7 +220,7 @@ def family_of_network(
     Raises:
       UserError: the name is unknown.
     """
-    base, variant = split_variant(name.lower())
+    base, variant = split_variant(without_size(name)[0].lower())
     for family in _all_families().values():
         if base.startswith(family.name) and base in family.settings(base_resolution):
             return family, variant

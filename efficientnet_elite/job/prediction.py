@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -203,13 +204,13 @@ def _batches(
         for count, frame in enumerate(camera.frames(number)):
             yield [(f"{images[0]}#{count}", classifier.crop(frame), partial(_same, frame))]
         return
-    size = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // (3 * classifier.side**2)))
+    size = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // (3 * prod(classifier.size))))
     batch: list[_Image] = []
     for image in images:
         try:
             if not Path(image).is_file():  # a pipe would be waited for
                 raise UnreadableImage("not a file" if Path(image).exists() else "is missing")
-            square = classifier.square(read_file(Path(image)))
+            square = classifier.seen(read_file(Path(image)))
         except UnreadableImage as error:
             on_skipped(image, str(error))
             continue

@@ -126,7 +126,7 @@ def test_the_package_of_a_file(tmp_path):
         *(f"{sources}/assets/net_tiny/{name}" for name in ("tiny.tflite", "labels.txt")),
         *(
             f"{sources}/kotlin/{name}.kt"
-            for name in ("LiteRtClassifier", "Network", "Preprocessing", "Squares", "Tensors")
+            for name in ("LiteRtClassifier", "Network", "Preprocessing", "Crops", "Tensors")
         ),
         *(f"network/src/{runtime}/kotlin/Runner.kt" for runtime in ("litert1", "litert2")),
         *("network/src/test/kotlin/PreprocessingTest.kt", "mediapipe/MediaPipeClassifier.kt"),

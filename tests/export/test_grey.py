@@ -144,9 +144,9 @@ def test_the_c_package_computes_what_litert_does(trained, tmp_path):
             [*command, *macros, tmp_path / "main.c", *sources, "-o", program, "-lm"], check=True
         )
         done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
-        box = geometry.center_box((40, 50), 0.875, size)
+        box = geometry.center_box((40, 50), 0.875)
         seen = geometry.crop_and_resize(decode.in_channels(photo, 1), box, SIDE)
-        logits = runner.run(decode.pixels_of(square)[None].astype(np.float32) / 128 - 1)[0]
+        logits = runner.run(decode.pixels_of(seen)[None].astype(np.float32) / 128 - 1)[0]
         expected = np.exp((logits - logits.max()) / temperature)
         got = np.array(done.stderr.split(), float)
         np.testing.assert_allclose(got, expected / expected.sum(), atol=0.02)

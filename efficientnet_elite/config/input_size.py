@@ -25,13 +25,13 @@ class InputSize(NamedTuple):
 
     @classmethod
     def of(cls, value: SizeLike) -> InputSize:
-        """The size that a number of pixels, a text such as ``96x128`` or a size stands for.
+        """The size that a number of pixels, a text such as ``96x128`` or a pair stands for.
 
         Raises:
           ValueError: it is a text of another form.
         """
-        if isinstance(value, InputSize):
-            return value
+        if isinstance(value, tuple):
+            return cls(*value)
         if isinstance(value, str):
             match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", value)
             if match is None:
@@ -61,15 +61,15 @@ class InputSize(NamedTuple):
         return str(self.plain)
 
 
-SizeLike: TypeAlias = int | str | InputSize
-"""What `InputSize.of` takes: a number of pixels stands for a square."""
+SizeLike: TypeAlias = int | str | tuple[int, int]
+"""What `InputSize.of` takes: a number of pixels for a square, a text, or (height, width)."""
 
 
 def checked_size(value: SizeLike, shown: str) -> InputSize:
     """The size that a user gives.
 
     Args:
-      value: a number of pixels, a text such as ``96x128``, or a size.
+      value: a number of pixels, a text such as ``96x128``, or a pair.
       shown: what the user calls the setting.
 
     Raises:

@@ -52,10 +52,14 @@ def documented(cls: _Class) -> _Class:
 
 
 def value_type(cls: type, name: str) -> Any:
-    """Type of a field's value, without the None that an optional field allows."""
+    """Type of a field's value, without the None that an optional field allows.
+
+    Several types, such as int and str for an input size, stay one hint: ``int | str``.
+    """
     hint = get_type_hints(cls)[name]
     members = [member for member in get_args(hint) if member is not NoneType]
-    return members[0] if get_origin(hint) in (Union, type(int | None)) else hint
+    is_optional = get_origin(hint) in (Union, type(int | None)) and len(members) == 1
+    return members[0] if is_optional else hint
 
 
 def check(config: Any, prefix: str = "") -> None:

@@ -71,7 +71,7 @@ def details(model: Path, sidecar: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def crop_fraction(model: Path, sidecar: Mapping[str, Any]) -> float:
-    """The share of an image's shorter side that a sidecar gives; without one, all of it.
+    """The sides of the crop by a sidecar, as a share of the largest; without one, all of it.
 
     Raises:
       UserError: the sidecar is damaged.

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from efficientnet_elite.config import InputSize
 from efficientnet_elite.data.decode import Pixels, decode, in_channels, pixels_of
 from efficientnet_elite.data.geometry import center_box, crop_and_resize
 from efficientnet_elite.data.listing import read_labels
@@ -35,20 +36,21 @@ class Classifier:
 
     Attributes:
       path: its file.
-      side: side of its input in pixels.
+      size: height and width of its input in pixels.
       channels: of the images that it takes: 3 for RGB, 1 for grey.
       labels: names of the classes, in the order of the outputs.
       rule: which numbers it takes for pixels.
-      crop_fraction: side of the centred square that it sees, as a share of the shorter side.
+      crop_fraction: sides of the centred crop that it sees, as a share of the largest one with the
+        aspect ratio of its input.
       masks: whether each pixel gets a class.
       activation: what its outputs are: ``logits``, ``softmax`` or ``sigmoid``.
-      run: computes the outputs, float32, of squares, uint8 (N, side, side, channels). A network
-        with one output for two classes has two here: see `inspect.two_classes`.
+      run: computes the outputs, float32, of what it sees, uint8 (N, height, width, channels). A
+        network with one output for two classes has two here: see `inspect.two_classes`.
       confidence: how probabilities are calibrated, and when an answer is unknown.
     """
 
     path: Path
-    side: int
+    size: InputSize
     channels: int
     labels: tuple[str, ...]
     rule: PixelRule
@@ -58,8 +60,8 @@ class Classifier:
     run: Callable[[Pixels], np.ndarray]
     confidence: Confidence = field(default_factory=Confidence)
 
-    def square(self, encoded: bytes) -> Pixels:
-        """What the network sees of an image file's content: uint8 (side, side, channels).
+    def seen(self, encoded: bytes) -> Pixels:
+        """What the network sees of an image file's content: uint8 (height, width, channels).
 
         Raises:
           UnreadableImage: the content cannot be decoded.
@@ -69,19 +71,19 @@ class Classifier:
     def crop(self, pixels: Pixels) -> Pixels:
         """What the network sees of an image, uint8 (height, width, 3 or 1)."""
         pixels = in_channels(pixels, self.channels)
-        box = center_box((pixels.shape[0], pixels.shape[1]), self.crop_fraction)
-        return pixels_of(crop_and_resize(pixels, box, self.side))
+        box = center_box((pixels.shape[0], pixels.shape[1]), self.crop_fraction, self.size)
+        return pixels_of(crop_and_resize(pixels, box, self.size))
 
-    def probabilities(self, squares: Pixels) -> np.ndarray:
+    def probabilities(self, seen: Pixels) -> np.ndarray:
         """Probabilities of the classes, float32, calibrated where the sidecar says how.
 
         Args:
-          squares: uint8 (N, side, side, channels).
+          seen: uint8 (N, height, width, channels).
 
         Returns:
-          (N, classes), or (N, side, side, classes) of segmentation networks.
+          (N, classes), or (N, height, width, classes) of segmentation networks.
         """
-        outputs = self.run(squares)
+        outputs = self.run(seen)
         if not np.isfinite(outputs).all():
             raise UserError(f"{self.path} gives values that are no numbers for these images")
         if self.activation == "logits":
@@ -141,8 +143,8 @@ def in_this_process(classifier: Classifier) -> Classifier:
     runner = Runner(inspect.load(classifier.path))
     return replace(
         classifier,
-        run=lambda squares: inspect.two_classes(
-            runner.run(classifier.rule.values(_images(squares))), classifier.activation == "sigmoid"
+        run=lambda seen: inspect.two_classes(
+            runner.run(classifier.rule.values(_images(seen))), classifier.activation == "sigmoid"
         ),
     )
 
@@ -152,7 +154,7 @@ def _litert(
 ) -> Classifier:
     contents = inspect.read(content)
     inspect.check_own_operators(contents)
-    side, _, channels = inspect.image_shape(contents)
+    height, width, channels = inspect.image_shape(contents)
     masks = inspect.gives_masks(contents)
     shape = contents.outputs[0].shape
     if not masks and len(shape) != 2:
@@ -161,14 +163,14 @@ def _litert(
     activation = {"SOFTMAX": "softmax", "LOGISTIC": "sigmoid"}.get(last or "", "logits")
     rule = pixel_rule.of_file(content, contents, takes=takes, exported=bool(sidecar))
 
-    def run(squares: Pixels) -> np.ndarray:
-        question = {"model": np.frombuffer(content, np.uint8), **_question(squares, rule)}
+    def run(seen: Pixels) -> np.ndarray:
+        question = {"model": np.frombuffer(content, np.uint8), **_question(seen, rule)}
         outputs = isolated.call(_run_litert, question)["outputs"]
         return inspect.two_classes(outputs, activation == "sigmoid")
 
     return Classifier(
         path=path,
-        side=side,
+        size=InputSize(height, width),
         channels=channels,
         labels=("",) * max(2, shape[-1]),
         rule=rule,
@@ -181,19 +183,19 @@ def _litert(
 
 def _keras(path: Path, content: bytes, takes: str | None, sidecar: Mapping[str, Any]) -> Classifier:
     """A `.keras` file; it is loaded in a process of its own each time it runs."""
-    side, _, channels = keras_file.check(path)
+    shape = keras_file.check(path)
     question = {"path": str(path.absolute()), "takes": takes or ("0..255" if sidecar else "")}
-    one = isolated.call(_run_keras, {**question, "pixels": _no_image(side, channels)})
+    one = isolated.call(_run_keras, {**question, "pixels": np.zeros((1, *shape), np.uint8)})
     activation = str(one["activation"])
 
-    def run(squares: Pixels) -> np.ndarray:
-        outputs = isolated.call(_run_keras, {**question, "pixels": squares})["outputs"]
+    def run(seen: Pixels) -> np.ndarray:
+        outputs = isolated.call(_run_keras, {**question, "pixels": seen})["outputs"]
         return inspect.two_classes(outputs, activation == "sigmoid")
 
     return Classifier(
         path=path,
-        side=side,
-        channels=channels,
+        size=InputSize(*shape[:2]),
+        channels=shape[2],
         labels=("",) * max(2, one["outputs"].shape[-1]),
         rule=PixelRule.named(str(one["takes"])),
         crop_fraction=1.0,
@@ -220,12 +222,8 @@ def _labels(model: Classifier, given: Path | None, sidecar: Mapping[str, Any]) -
     return tuple(labels)
 
 
-def _question(squares: Pixels, rule: PixelRule) -> dict[str, Any]:
-    return {"pixels": squares, "scale": rule.scale, "offset": rule.offset}
-
-
-def _no_image(side: int, channels: int) -> Pixels:
-    return np.zeros((1, side, side, channels), np.uint8)
+def _question(seen: Pixels, rule: PixelRule) -> dict[str, Any]:
+    return {"pixels": seen, "scale": rule.scale, "offset": rule.offset}
 
 
 def _images(pixels: Pixels) -> np.ndarray:

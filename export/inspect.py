@@ -277,16 +277,11 @@ def check_own_operators(contents: Contents) -> None:
     )
 
 
-def image_side(contents: Contents) -> int:
-    """Side in pixels of a classifier's input; UserError if that is no image, see `image_shape`."""
-    return image_shape(contents)[0]
-
-
 def image_shape(contents: Contents) -> tuple[int, int, int]:
-    """Shape of a classifier's input, (side, side, channels), with 3 channels or 1.
+    """Shape of a classifier's input, (height, width, channels), with 3 channels or 1.
 
     Raises:
-      UserError: the input is not one square image, RGB or grey, or there are several outputs.
+      UserError: the input is not one image, RGB or grey, or there are several outputs.
     """
     for kind, tensors in (("inputs", contents.inputs), ("outputs", contents.outputs)):
         if len(tensors) != 1:
@@ -301,31 +296,29 @@ def image_shape(contents: Contents) -> tuple[int, int, int]:
             "not fixed: convert it for images of one size"
         )
     shape = contents.inputs[0].shape
-    square = len(shape) == 4 and shape[:3] == (1, shape[1], shape[1]) and shape[1] >= 1
-    if not square or shape[3] not in (1, 3):
-        raise UserError(
-            f"the model's input has the shape {shape}: expected one square image, RGB or grey"
-        )
-    if shape[1] > MAX_SIDE:
+    is_image = len(shape) == 4 and shape[0] == 1 and min(shape) >= 1
+    if not is_image or shape[3] not in (1, 3):
+        raise UserError(f"the model's input has the shape {shape}: expected one image, RGB or grey")
+    if (longest := max(shape[1:3])) > MAX_SIDE:
         # Images of this size would be prepared before a runtime could refuse the model.
-        raise UserError(f"the model's input has {shape[1]} pixels a side: at most {MAX_SIDE}")
-    return shape[1], shape[1], shape[3]
+        raise UserError(f"the model's input has {longest} pixels a side: at most {MAX_SIDE}")
+    return shape[1], shape[2], shape[3]
 
 
 def takes_image(contents: Contents) -> bool:
-    """Whether the only input is one square image, and there is one output."""
+    """Whether the only input is one image, and there is one output."""
     try:
-        image_side(contents)
+        image_shape(contents)
     except UserError:
         return False
     return True
 
 
 def gives_masks(contents: Contents) -> bool:
-    """Whether the output has logits for each pixel of the image, (1, side, side, classes)."""
-    side = image_side(contents)
+    """Whether the output has logits for each pixel of the image, (1, height, width, classes)."""
+    size = image_shape(contents)[:2]
     shape = contents.outputs[0].shape
-    return len(shape) == 4 and shape[:3] == (1, side, side)
+    return len(shape) == 4 and shape[:3] == (1, *size)
 
 
 def check_labels(
@@ -334,7 +327,7 @@ def check_labels(
     """Raises UserError unless the output has a logit for each label.
 
     Args:
-      contents: contents of a file that passes `image_side`.
+      contents: contents of a file that passes `image_shape`.
       labels: number of labels.
       per_pixel: whether there must be logits for each pixel of the image; None allows both.
       single: whether one value may decide between two labels, see `two_classes`.
@@ -343,13 +336,13 @@ def check_labels(
     if single and labels == 2 and shape[-1:] == (1,):
         labels = 1
     masks = gives_masks(contents) if per_pixel is None else per_pixel
-    side = image_side(contents)
+    size = image_shape(contents)[:2]
     if shape[-1:] == (1,) and labels == 2:
         raise UserError(
             "the output is one value for two labels: export the Keras model here, with a value for "
             "each label"
         )
-    if shape != ((1, side, side, labels) if masks else (1, labels)):
+    if shape != ((1, *size, labels) if masks else (1, labels)):
         where = "each pixel" if masks else "the whole image"
         raise UserError(
             f"the output has the shape {shape}, but there are {labels} labels for {where}"
@@ -364,7 +357,7 @@ def check_pixel_classifier(
     per_pixel: bool = False,
     exact: bool = True,
 ) -> None:
-    """Raises UserError unless the file is int8 and its input is one square image as pixel - 128.
+    """Raises UserError unless the file is int8 and its input is one image as pixel - 128.
 
     Args:
       contents: contents of the file.
@@ -375,7 +368,7 @@ def check_pixel_classifier(
         input of others is checked by `pixel_rule.check_takes_pixels`.
     """
     check_full_int8(contents, floats=floats)
-    image_side(contents)
+    image_shape(contents)
     (image,) = contents.inputs
     if exact and (image.scales, image.zero_points) != ((1 / 128,), (0,)):
         raise UserError(

@@ -277,22 +277,19 @@ def _input_shape(
         shape = built.get("input_shape") if isinstance(built, dict) else None
     if not _is_image(shape):
         raise UserError(
-            f"{path}: the shape of its input is {shape} instead of (batch, side, side, 3) or "
-            "(batch, side, side, 1): build the network for square images of one size"
+            f"{path}: the shape of its input is {shape} instead of (batch, height, width, 3) "
+            "or (batch, height, width, 1): build the network for images of one size"
         )
     return tuple(shape[1:])
 
 
 def _is_image(shape: Any) -> TypeGuard[list[int]]:
-    """Whether a shape is (batch, side, side, 3), or with one channel for grey."""
+    """Whether a shape is (batch, height, width, 3), or with one channel for grey."""
     if not isinstance(shape, list) or len(shape) != 4:
         return False
     _, height, width, channels = shape
-    return (
-        isinstance(height, int)
-        and 0 < height <= MAX_SIDE
-        and (width == height and channels in (1, 3))
-    )
+    sides = (height, width)
+    return channels in (1, 3) and all(isinstance(x, int) and 0 < x <= MAX_SIDE for x in sides)
 
 
 def _entries(config: Any) -> Iterator[dict[str, Any]]:

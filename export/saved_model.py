@@ -173,7 +173,7 @@ def _operations(graph: Any) -> set[str]:
 
 
 def _image_shape(info: Any) -> tuple[int, ...]:
-    """(height, width, channels) of a signature's input; UserError if it is no square image."""
+    """(height, width, channels) of a signature's input; UserError if it is no image."""
     from tensorflow.core.framework import types_pb2
 
     shape: list[int | None] = [
@@ -182,10 +182,10 @@ def _image_shape(info: Any) -> tuple[int, ...]:
     kind = types_pb2.DataType.Name(info.dtype).removeprefix("DT_").lower()
     _, height, width, channels = shape if len(shape) == 4 else (None, 0, None, None)
     batch = shape[0] if shape else 0
-    fits = channels in (1, 3) and batch in (None, 1) and kind == "float" and height == width
-    if not (height and width and channels and fits and height <= MAX_SIDE):
+    fits = channels in (1, 3) and batch in (None, 1) and kind == "float"
+    if not (height and width and channels and fits and max(height, width) <= MAX_SIDE):
         raise UserError(
-            f"its input is {kind} {shape} instead of float (batch, side, side, 3) or (batch, side, "
-            "side, 1): save it for square images of one size"
+            f"its input is {kind} {shape} instead of float (batch, height, width, 3) or (batch, "
+            "height, width, 1): save it for images of one size"
         )
     return height, width, channels

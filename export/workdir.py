@@ -17,7 +17,12 @@ from typing import Any
 import numpy as np
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import CALIBRATION_IMAGES, DataConfig, SearchConfig
+from efficientnet_elite.config import (
+    CALIBRATION_IMAGES,
+    DataConfig,
+    InputSize,
+    SearchConfig,
+)
 from efficientnet_elite.data.channels import for_network
 from efficientnet_elite.data.decode import UnreadableImage, decode, pixels_of, read_file
 from efficientnet_elite.data.folder import scan_unlabelled
@@ -247,7 +252,7 @@ def _export(
     name, config, data = entry["name"], record.config, record.data
     checkpoint = checkpoint_path(workdir, name)
     model, spec, epochs = load_averaged(checkpoint, record.trusted)
-    sizes = {"resolution": spec.resolution, "base_resolution": config.base_resolution}
+    sizes = {"resolution": spec.size, "base_resolution": config.base_resolution}
     images, indices = data_lib.calibration_images(
         data, **sizes, count=settings.calibration_images, seed=config.seed
     )
@@ -259,11 +264,11 @@ def _export(
 
     def training() -> tuple[Iterator[Any], int]:
         stream, steps = data_lib.train_batches(
-            data, resolution=spec.resolution, batch_size=size, seed=config.seed
+            data, resolution=spec.size, batch_size=size, seed=config.seed
         )
         return (images for images, _ in stream), steps
 
-    fraction = data.pipeline.crop_fraction(spec.resolution, config.base_resolution)
+    fraction = data.pipeline.crop_fraction(spec.size, config.base_resolution)
     return export_model(
         with_output(model, settings.output),
         keras_file=keras_file.of_model(model),
@@ -315,7 +320,7 @@ def _export(
         else predictions.Images(
             batches=part,
             names=data.names,
-            unknown=partial(_unknown, folder, fraction, spec.resolution, data.channels)
+            unknown=partial(_unknown, folder, fraction, spec.size, data.channels)
             if (folder := settings.unknown)
             else tuple,
         ),
@@ -324,7 +329,7 @@ def _export(
     )
 
 
-def _unknown(folder: str, fraction: float, side: int, channels: int) -> Iterator[np.ndarray]:
+def _unknown(folder: str, fraction: float, size: InputSize, channels: int) -> Iterator[np.ndarray]:
     """The images of a folder as a network sees them, one at a time; unreadable ones are left out.
 
     UserError where none can be read.
@@ -336,9 +341,9 @@ def _unknown(folder: str, fraction: float, side: int, channels: int) -> Iterator
         except UnreadableImage:
             continue
         read += 1
-        box = center_box((pixels.shape[0], pixels.shape[1]), fraction)
-        square = pixels_of(crop_and_resize(pixels, box, side))
-        yield (square.astype(np.float32) / 128 - 1)[None]
+        box = center_box((pixels.shape[0], pixels.shape[1]), fraction, size)
+        seen = pixels_of(crop_and_resize(pixels, box, size))
+        yield (seen.astype(np.float32) / 128 - 1)[None]
     if not read:
         raise UserError(f"{folder} has no readable image: give another folder as --unknown")
 

@@ -102,7 +102,8 @@ def test_wrong_values_cost_one_line(tmp_path, options, message):
     [
         (lambda: ee.train(["elite9"], workdir="x"), "a network's name=['elite9']: must be a text"),
         (lambda: ee.train("elite9", workdir="x", seeds="3"), "seeds='3': must be a whole number"),
-        (lambda: ee.evaluate(__file__, base_resolution="9"), "base_resolution='9': must be a whol"),
+        (lambda: ee.evaluate(__file__, base_resolution="9y"), "base_resolution=9y: write HEIGHTx"),
+        (lambda: ee.evaluate(__file__, base_resolution=9.5), "base_resolution=9.5: must be a size"),
         (lambda: ee.export(model="a.tflite", target="bogus"), "target='bogus': use micro or"),
         (lambda: ee.load(""), "name the work directory"),
     ],

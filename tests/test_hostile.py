@@ -108,7 +108,7 @@ def test_random_bytes_are_no_model(content, disguised):
         content = content[:4] + b"TFL3" + content[8:]
     with pytest.raises(UserError) as caught:
         inspect.check_full_int8(inspect.read(content))
-        inspect.image_side(inspect.read(content))
+        inspect.image_shape(inspect.read(content))
     assert one_line(caught.value)
 
 

@@ -82,7 +82,7 @@ def test_squares_are_those_of_the_evaluation(exported, tmp_path):
     model = replace(model, crop_fraction=data.pipeline.crop_fraction(16, 16))
     assert model.crop_fraction == 0.875
     files = sorted((tmp_path / "set/test").glob("*/*"))
-    squares = np.stack([model.square(file.read_bytes()) for file in files])
+    squares = np.stack([model.seen(file.read_bytes()) for file in files])
     assert np.array_equal(squares / np.float32(128) - 1, expected)
 
 
@@ -113,7 +113,7 @@ def test_probabilities_are_softmax_of_the_dequantized_logits(exported, images):
     """Of the logits divided by the temperature that the sidecar gives."""
     path = exported / f"{NAME}.int8.tflite"
     model = classifiers.load(path)
-    square = model.square((images / "03.png").read_bytes())[None]
+    square = model.seen((images / "03.png").read_bytes())[None]
     logits = runtime.run(path.read_bytes(), square.astype(np.float32) / 128 - 1)
     powers = np.exp(logits[0].astype(np.float64) / temperature(exported))
     prediction = ee.predict(path, images / "03.png", top=10)[0]
@@ -209,7 +209,7 @@ def test_a_file_alone_must_say_what_it_takes(exported, images, tmp_path, capsys)
     alone.write_bytes(android_metadata.with_metadata(content, name="net", labels=names))
     model = classifiers.load(alone)
     assert model.labels == tuple(names)
-    square = classifiers.load(exported / f"{NAME}.int8.uint8.tflite").square(image.read_bytes())
+    square = classifiers.load(exported / f"{NAME}.int8.uint8.tflite").seen(image.read_bytes())
     best = calibrated(model.probabilities(square[None])[0], temperature(exported))
     for score in expected["int8.uint8"]:
         assert best[score.index] == pytest.approx(score.probability, rel=1e-5)

@@ -52,7 +52,7 @@ def cells(name: str) -> list[str]:
     spec = spec_by_name(name, classes=FLAGS.classes, base_resolution=FLAGS.base_resolution)
     model = measure.int8_bytes(spec)
     program = compiled(model)
-    shape = (2, spec.resolution, spec.resolution, 3)
+    shape = (2, *spec.size, 3)
     images = np.random.default_rng(0).uniform(-1, 127 / 128, shape).astype(np.float32)
     expected = verify.RUNTIMES["TFLM"].run_images(model, images, _SECONDS)["logits"]
     answer = _BOARDS[FLAGS.processor].run_images(model, images, _SECONDS)

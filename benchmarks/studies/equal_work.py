@@ -190,7 +190,7 @@ class Row:
 
     family: str
     network: str
-    resolution: int
+    resolution: int | str
     params: int
     macs: int
     distance: float

@@ -38,7 +38,7 @@ def _read_tflite(path: Path) -> None:
     content = path.read_bytes()
     contents = inspect.read(content)
     inspect.check_own_operators(contents)
-    inspect.image_side(contents)
+    inspect.image_shape(contents)
     metadata.labels(content)
     pixel_rule.of_file(content, contents, takes=None, exported=False)
 

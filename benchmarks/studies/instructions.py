@@ -108,7 +108,7 @@ class Counted:
     """
 
     name: str
-    pixels: int
+    pixels: int | str
     macs: int
     kind: str
     calls: tuple[Call, ...]

@@ -270,7 +270,7 @@ def time_hyperband(config: SearchConfig, specs: Sequence[ArchSpec], folder: Path
 def _data(config: SearchConfig) -> Any:
     from efficientnet_elite import data as data_lib
 
-    return data_lib.load(config.data, max_side=config.base_resolution * 3 // 2, progress=False)
+    return data_lib.load(config.data, max_side=config.base_size.stored_side, progress=False)
 
 
 def _compiled_model(spec: ArchSpec, config: SearchConfig, data: Any) -> tuple[Any, Any, int, Any]:

@@ -164,7 +164,7 @@ class Study:
 
     @property
     def _max_side(self) -> int:
-        return max(spec.resolution for spec in self._specs.values()) * 3 // 2
+        return max(spec.size.stored_side for spec in self._specs.values())
 
     @cached_property
     def further(self) -> ImageData | None:

@@ -85,7 +85,7 @@ class Row:
     """
 
     network: str
-    resolution: int
+    resolution: int | str
     params: int
     macs: int
     int8_bytes: int | None

@@ -19,6 +19,7 @@ from efficientnet_elite.config import (
     ENGINES,
     DataConfig,
     EngineConfig,
+    InputSize,
     SearchConfig,
 )
 from efficientnet_elite.errors import UserError
@@ -79,7 +80,27 @@ def _define(flags: absl_flags.FlagValues, name: str, option: settings.Option) ->
     define(name, None, option.help, flag_values=flags)
 
 
-_DEFINE: dict[type, Callable[..., Any]] = {
+class _SizeParser(absl_flags.ArgumentParser):
+    """Parses an input size."""
+
+    syntactic_help = "a size such as 96 or 96x128"
+
+    def parse(self, argument: Any) -> int | str:
+        """The size as settings hold it; ValueError where the text is none."""
+        return InputSize.of(argument).plain
+
+
+def define_size(
+    name: str, default: int | None, help: str, flag_values: absl_flags.FlagValues
+) -> None:
+    """Defines a flag whose value is an input size: a number of pixels, or a text like 96x128."""
+    absl_flags.DEFINE(
+        _SizeParser(), name, default, help, flag_values, absl_flags.ArgumentSerializer()
+    )
+
+
+_DEFINE: dict[Any, Callable[..., Any]] = {
+    settings.SIZE: define_size,
     int: absl_flags.DEFINE_integer,
     float: absl_flags.DEFINE_float,
     bool: absl_flags.DEFINE_boolean,
@@ -200,7 +221,7 @@ def define_data(flags: absl_flags.FlagValues) -> None:
 
 def define_training(flags: absl_flags.FlagValues) -> None:
     """Flags of `TrainConfig`, input size and seed; those not given leave the preset's value."""
-    define_options(flags, *settings.names_of("train"), "base_resolution", "seed")
+    define_options(flags, *settings.names_of("train"), "base_resolution", "input_size", "seed")
 
 
 def define_search(flags: absl_flags.FlagValues) -> None:
@@ -307,7 +328,7 @@ def exported_table(sidecars: Sequence[Mapping[str, Any]], kind: str = "champion"
         cells.append(
             [
                 sidecar["name"],
-                f"{sidecar['input']['shape'][1]} px",
+                f"{InputSize(*sidecar['input']['shape'][1:3])} px",
                 f"{verified['float_accuracy']:.2%}",
                 f"{verified['int8_accuracy']:.2%}",
                 f"{files['float32']['bytes'] / 1000:.0f}",

@@ -39,7 +39,7 @@ absl_flags.DEFINE_integer(
     flag_values=FLAGS,
 )
 common.define_data(FLAGS)
-common.define_options(FLAGS, "base_resolution", "seed")
+common.define_options(FLAGS, "base_resolution", "input_size", "seed")
 
 
 def run(flags: Any, arguments: list[str]) -> None:

@@ -25,7 +25,7 @@ absl_flags.DEFINE_string(
     flag_values=FLAGS,
 )
 common.define_data(FLAGS)
-absl_flags.DEFINE_integer(
+common.define_size(
     "base_resolution",
     None,
     "Side of the input image in pixels at resolution coefficient 1, which determines the centre "

@@ -166,7 +166,7 @@ common.define_trust(FLAGS)
 _DATA = absl_flags.FlagValues()
 common.define_data(_DATA)
 FLAGS.append_flag_values(_DATA)
-absl_flags.DEFINE_integer(
+common.define_size(
     "base_resolution",
     None,
     "With --dataset: side of the input image in pixels at resolution coefficient 1, which "

@@ -23,14 +23,14 @@ from typing import Any
 from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
+from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.device import costs, limits
 from efficientnet_elite.device.devices import DEVICES
 from efficientnet_elite.device.latency_targets import latency_target
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import settings
 from efficientnet_elite.networks.families import user
-from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION
-from efficientnet_elite.networks.names import MEMBERS
+from efficientnet_elite.networks.names import MEMBERS, without_size
 from efficientnet_elite.search.candidates import (
     PAPER_METRICS,
     Candidate,
@@ -44,12 +44,7 @@ _MILLISECONDS = "estimated_ms"
 FLAGS = absl_flags.FlagValues()
 common.define_pool(FLAGS)
 common.define_format(FLAGS)
-absl_flags.DEFINE_integer(
-    "base_resolution",
-    IMAGENET_RESOLUTION,
-    "Side of the input image in pixels at resolution coefficient 1.",
-    flag_values=FLAGS,
-)
+common.define_options(FLAGS, "base_resolution", "input_size")
 absl_flags.DEFINE_integer(
     "classes", 1000, "Number of classes of the networks.", lower_bound=1, flag_values=FLAGS
 )
@@ -95,8 +90,9 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
     device = DEVICES[flags.device] if flags.device else None
     speed = device and device.million_instructions_a_second
     target = str(device and device.latency_target)  # of a device with a speed
+    sizes = {name: flags[name].value for name in ("base_resolution", "input_size")}
     size = {
-        "base_resolution": flags.base_resolution,
+        "base_resolution": settings.search_config(sizes, SearchConfig()).base_resolution,
         "classes": flags.classes,
         "channels": int(flags.channels),
     }
@@ -128,7 +124,9 @@ def _pool(flags: Any, pool: str) -> list[dict[str, Any]]:
 
 def _members(flags: Any) -> list[dict[str, Any]]:
     """A row for each published member, in the order of the paper."""
-    rows = {row["name"]: row for pool in ("elite", "hf") for row in _pool(flags, pool)}
+    rows = {
+        without_size(row["name"])[0]: row for pool in ("elite", "hf") for row in _pool(flags, pool)
+    }
     return [{**rows[name], "paper_top1": m.paper_top1} for name, m in MEMBERS.items()]
 
 

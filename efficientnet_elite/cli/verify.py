@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite.config import DataConfig, InputSize
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.ledger import Ledger
 
@@ -32,7 +32,7 @@ absl_flags.DEFINE_string(
     flag_values=FLAGS,
 )
 common.define_data(FLAGS)
-absl_flags.DEFINE_integer(
+common.define_size(
     "base_resolution",
     None,
     "Side of the input image in pixels at resolution coefficient 1, which determines the centre "
@@ -67,7 +67,8 @@ def run(flags: Any, arguments: list[str]) -> int:
     content = inspect.load(path)
     contents = inspect.read(content)
     inspect.check_own_operators(contents)
-    side, _, channels = inspect.image_shape(contents)
+    height, width, channels = inspect.image_shape(contents)
+    size = InputSize(height, width)
     rule = pixel_rule.of_file(
         content,
         contents,
@@ -86,15 +87,15 @@ def run(flags: Any, arguments: list[str]) -> int:
     if flags.workdir:
         with Ledger(common.workdir(flags)) as ledger:
             config, data = search.recorded(ledger, trusted=flags.trust)
-        base = config.base_resolution
+        base = config.base_size
     else:
-        base = flags.base_resolution or side
+        base = InputSize.of(flags.base_resolution or size)
         asked = for_network(common.data_config(flags, DataConfig()), channels)
-        data = data_lib.load(asked, max_side=base * 3 // 2)
+        data = data_lib.load(asked, max_side=base.stored_side)
     if data.channels != channels:
         raise UserError(
-            f"the model takes (side, side, {channels}) images, and the networks of the work "
-            f"directory (side, side, {data.channels}): name the images with --dataset instead"
+            f"the model takes (height, width, {channels}) images, and the networks of the work "
+            f"directory (height, width, {data.channels}): name the images with --dataset instead"
         )
     try:
         inspect.check_labels(contents, data.num_classes, per_pixel=data.masks, single=True)
@@ -107,7 +108,7 @@ def run(flags: Any, arguments: list[str]) -> int:
             file=sys.stderr,
         )
     images, labels = images_lib.choose(
-        data, side=side, base_resolution=base, count=count, seed=flags.seed
+        data, size=size, base_resolution=base, count=count, seed=flags.seed
     )
     rows = list(
         tqdm(

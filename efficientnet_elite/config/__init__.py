@@ -6,6 +6,7 @@ docs/configuration.md and the classes' own documentation are made from that desc
 
 from efficientnet_elite.config.data import AUTO_CHANNELS, DataConfig
 from efficientnet_elite.config.engine import ENGINES, EngineConfig
+from efficientnet_elite.config.input_size import InputSize, SizeLike, checked_size
 from efficientnet_elite.config.limits import Limits
 from efficientnet_elite.config.search import (
     CALIBRATION_IMAGES,
@@ -49,9 +50,12 @@ __all__ = [
     "WITHOUT_EFFECT",
     "DataConfig",
     "EngineConfig",
+    "InputSize",
     "Limits",
     "SearchConfig",
+    "SizeLike",
     "TrainConfig",
     "all_fields",
+    "checked_size",
     "unknown_fields",
 ]

@@ -7,6 +7,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from efficientnet_elite.config.data import DataConfig
+from efficientnet_elite.config.input_size import InputSize, checked_size
 from efficientnet_elite.config.limits import Limits
 from efficientnet_elite.config.training import BEFORE, LAST, STAGES, TrainConfig
 from efficientnet_elite.errors import UserError
@@ -53,9 +54,10 @@ class SearchConfig:
         "int8: of the quantized network, which takes additional time to measure.",
         choices=SELECT,
     )
-    base_resolution: int = setting(
+    base_resolution: int | str = setting(
         224,
-        "Side of the input image in pixels at resolution coefficient 1; 224 for ImageNet.",
+        "Side of the input image in pixels at resolution coefficient 1; 224 for ImageNet. An input "
+        "that is not square is HEIGHTxWIDTH, such as 96x128.",
     )
     max_candidates: int | None = setting(
         None,
@@ -114,14 +116,20 @@ class SearchConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
+    def base_size(self) -> InputSize:
+        """Height and width of the input at resolution coefficient 1, see ``base_resolution``."""
+        return InputSize.of(self.base_resolution)
+
+    @property
     def reads_stages(self) -> bool:
         """Whether classifiers read all stages, see ``classifier_reads``."""
         return self.classifier_reads == STAGES
 
     def __post_init__(self) -> None:
         check(self)
-        if self.base_resolution < 8:
-            raise UserError(f"base_resolution={self.base_resolution}: must be at least 8 pixels")
+        # The plain form, so that equal settings are equal and JSON and TOML hold what users write.
+        size = checked_size(self.base_resolution, "base_resolution")
+        object.__setattr__(self, "base_resolution", size.plain)
         if self.budget_epochs is not None and self.budget_hours is not None:
             raise UserError("budget_epochs and budget_hours: use one of them")
 

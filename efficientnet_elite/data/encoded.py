@@ -9,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..config import InputSize, SizeLike
 from .decode import Pixels, decode, has_other_colours, opened
 from .geometry import Box, crop_and_resize
 
@@ -62,7 +63,7 @@ class EncodedPicture:
         height, width = self._stored
         return (width, height) if self._upright[0] else (height, width)
 
-    def crop(self, box: Box, resolution: int) -> Image.Image:
+    def crop(self, box: Box, resolution: SizeLike) -> Image.Image:
         """Crops and resizes, as `geometry.crop_and_resize` does."""
         if self._quick:
             try:
@@ -73,12 +74,12 @@ class EncodedPicture:
         pixels = decode(self._encoded, channels=self._channels)
         return crop_and_resize(pixels, box, resolution)
 
-    def crop_mask(self, box: Box, resolution: int) -> NDArray[np.int32] | None:
+    def crop_mask(self, box: Box, resolution: SizeLike) -> NDArray[np.int32] | None:
         """Returns None: there is no mask."""
         del box, resolution
         return None
 
-    def _decoded_crop(self, box: Box, resolution: int) -> tuple[Pixels, Box]:
+    def _decoded_crop(self, box: Box, resolution: SizeLike) -> tuple[Pixels, Box]:
         """Decodes what is needed of a crop; returns upright pixels, and the crop's box in them."""
         exchanged, rows_reversed, columns_reversed = self._upright
         top, left, height, width = box
@@ -87,12 +88,18 @@ class EncodedPicture:
         stored = (left, top, width, height) if exchanged else (top, left, height, width)
 
         ratio = 1
-        while ratio < 8 and min(height, width) >= 2 * ratio * resolution:
+        target = InputSize.of(resolution)
+        while (
+            ratio < 8 and height >= 2 * ratio * target.height and width >= 2 * ratio * target.width
+        ):
             ratio *= 2
         window, inside = [], []
-        for begin, length, size in zip(stored[:2], stored[2:], self._stored, strict=True):
+        pixels_of_axis = target[::-1] if exchanged else target
+        for begin, length, size, count in zip(
+            stored[:2], stored[2:], self._stored, pixels_of_axis, strict=True
+        ):
             begin, length, size = begin / ratio, length / ratio, -(-size // ratio)
-            margin = math.ceil(_MARGIN * max(1.0, length / resolution))
+            margin = math.ceil(_MARGIN * max(1.0, length / count))
             first = max(0, math.floor(begin) - margin)
             last = min(size, math.ceil(begin + length) + margin)
             window.append((first, last - first))

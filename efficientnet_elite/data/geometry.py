@@ -1,4 +1,6 @@
-"""Which box of an image the network sees, and how the box becomes a square of pixels.
+"""Which box of an image the network sees, and how the box becomes pixels of the network's size.
+
+A box for evaluation has the aspect ratio of the network's input, so that nothing is distorted.
 
 A box is (top, left, height, width) in pixels and not rounded: an 8-pixel digit has too few boxes of
 whole pixels to augment with. Pillow does the resizing (``Image.resize(size, BICUBIC, box=...)``),
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..config import InputSize, SizeLike
 from .decode import image_of
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -38,10 +41,11 @@ class PipelineConfig:
     Attributes:
       flip: mirror half of the training images; False where left and right tell classes apart.
       center_crop: evaluate on the paper's centre crop, which cuts off a margin around the subject;
-        False where the subject fills the frame: then the crop is the largest centred square.
+        False where the subject fills the frame: then the crop is the largest centred box.
       min_area: smallest share of an image's area that a training crop covers. The paper's 0.08 is
         made for 350 epochs; shorter trainings need larger crops.
-      max_aspect: the longer side of a training crop is at most this many times the shorter side.
+      max_aspect: a training crop is at most this many times longer or wider than one with the
+        aspect ratio of the network's input.
       augment: what else changes training images, see `choices.Augmentations.of`; None for nothing.
     """
 
@@ -51,26 +55,33 @@ class PipelineConfig:
     max_aspect: float = 4 / 3
     augment: str | None = None
 
-    def crop_fraction(self, resolution: int, base_resolution: int) -> float:
-        """Returns the share of an image's shorter side that the evaluation crop covers.
+    def crop_fraction(self, resolution: SizeLike, base_resolution: SizeLike) -> float:
+        """Returns the sides of the evaluation crop as a share of the largest centred box.
 
         The paper's share r / (r + 32) is meant for resolutions r around 224. Here the 32 scales
-        with the base resolution, so that a pool for small images cuts off the same margins.
+        with the base resolution, so that a pool for small images cuts off the same margins. Inputs
+        that are not square count by their shorter sides.
 
         Args:
-          resolution: side of the network's input in pixels.
-          base_resolution: input side of the pool's unscaled network in pixels.
+          resolution: size of the network's input in pixels.
+          base_resolution: input size of the pool's unscaled network in pixels.
 
         Returns:
           A number in (0, 1]; with the centre crop 0.875 at the base resolution.
         """
         if not self.center_crop:
             return 1.0
-        return resolution / (resolution + _PAPER_MARGIN * base_resolution / _PAPER_RESOLUTION)
+        side, base = min(InputSize.of(resolution)), min(InputSize.of(base_resolution))
+        return side / (side + _PAPER_MARGIN * base / _PAPER_RESOLUTION)
 
 
-def random_box(size: tuple[int, int], config: PipelineConfig, draws: Sequence[float]) -> Box:
+def random_box(
+    size: tuple[int, int], config: PipelineConfig, draws: Sequence[float], shape: SizeLike = 1
+) -> Box:
     """Draws a training crop: uniform area, log-uniform aspect ratio, uniform position.
+
+    The aspect ratios lie around that of the network's input, so that crops are stretched as often
+    as they are compressed.
 
     A box that does not fit into the image is scaled down, at the same aspect ratio, until it does.
     The usual way is to draw again; scaling needs no loop and a fixed number of random numbers.
@@ -79,31 +90,40 @@ def random_box(size: tuple[int, int], config: PipelineConfig, draws: Sequence[fl
       size: height and width of the image.
       config: ranges of area and aspect ratio.
       draws: four uniform numbers in [0, 1): for area, aspect ratio, top and left.
+      shape: size of the network's input, of which only the aspect ratio matters.
     """
+    target = InputSize.of(shape)
     rows, columns = size
     area = (config.min_area + (1 - config.min_area) * draws[0]) * rows * columns
     root_of_aspect = math.exp((draws[1] - 0.5) * math.log(config.max_aspect))
+    root_of_aspect *= math.sqrt(target.width / target.height)
     height, width = math.sqrt(area) / root_of_aspect, math.sqrt(area) * root_of_aspect
     shrink = min(1.0, rows / height, columns / width)
     height, width = height * shrink, width * shrink
     return (rows - height) * draws[2], (columns - width) * draws[3], height, width
 
 
-def center_box(size: tuple[int, int], fraction: float) -> Box:
-    """Returns the evaluation crop: a centred square.
+def center_box(size: tuple[int, int], fraction: float, shape: SizeLike = 1) -> Box:
+    """Returns the evaluation crop: a centred box with the aspect ratio of the network's input.
 
     Args:
       size: height and width of the image.
-      fraction: side of the square as a share of the image's shorter side, in (0, 1].
+      fraction: sides of the crop as a share of those of the largest such box, in (0, 1]. For a
+        square that is a share of the image's shorter side.
+      shape: size of the network's input, of which only the aspect ratio matters.
     """
-    side = min(size) * fraction
-    return (size[0] - side) / 2, (size[1] - side) / 2, side, side
+    (rows, columns), (height, width) = size, InputSize.of(shape)
+    # A side is computed from the image's other one only where that one is what limits the box, and
+    # multiplied first: so a square's sides are equal, and no side is longer than the image's.
+    down = min(rows, columns * height / width) * fraction
+    across = min(columns, rows * width / height) * fraction
+    return (rows - down) / 2, (columns - across) / 2, down, across
 
 
 def crop_and_resize(
     pixels: NDArray[np.uint8],
     box: Box,
-    resolution: int,
+    resolution: SizeLike,
     filter: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Image.Image:
     """Crops and resizes an image, with antialiasing: first its columns, then its rows.
@@ -115,28 +135,31 @@ def crop_and_resize(
     Args:
       pixels: uint8 (height, width, 3 or 1).
       box: what to keep of them.
-      resolution: side of the result in pixels.
+      resolution: size of the result in pixels.
       filter: of the resampling.
     """
+    size = InputSize.of(resolution)
     top, left, height, width = max(0.0, box[0]), max(0.0, box[1]), box[2], box[3]
     # Rounding may carry an edge past that of the image, which Pillow refuses. It takes edges as
     # float32, from which a whole number that is no greater can be subtracted exactly. So Pillow can
     # be spared the pixels that have no influence on the result.
     lower, right = min(top + height, pixels.shape[0]), min(left + width, pixels.shape[1])
     top, left, lower, right = np.array([top, left, lower, right], np.float32).tolist()
-    down = math.ceil(_MARGIN * max(1.0, (lower - top) / resolution))
-    across = math.ceil(_MARGIN * max(1.0, (right - left) / resolution))
+    down = math.ceil(_MARGIN * max(1.0, (lower - top) / size.height))
+    across = math.ceil(_MARGIN * max(1.0, (right - left) / size.width))
     first, begin = max(0, math.floor(top) - down), max(0, math.floor(left) - across)
     image = image_of(pixels[first : math.ceil(lower) + down, begin : math.ceil(right) + across])
     columns = image.resize(
-        (image.width, resolution), filter, box=(0, top - first, image.width, lower - first)
+        (image.width, size.height), filter, box=(0, top - first, image.width, lower - first)
     )
     return columns.resize(
-        (resolution, resolution), filter, box=(left - begin, 0, right - begin, resolution)
+        (size.width, size.height), filter, box=(left - begin, 0, right - begin, size.height)
     )
 
 
-def crop_and_resize_mask(mask: NDArray[np.uint8], box: Box, resolution: int) -> NDArray[np.int32]:
+def crop_and_resize_mask(
+    mask: NDArray[np.uint8], box: Box, resolution: SizeLike
+) -> NDArray[np.int32]:
     """Crops and resizes a mask as `crop_and_resize` does its image.
 
     Each new pixel takes the label at its centre (nearest neighbour), because labels cannot be
@@ -145,14 +168,17 @@ def crop_and_resize_mask(mask: NDArray[np.uint8], box: Box, resolution: int) -> 
     Args:
       mask: integers (height, width).
       box: what to keep of it.
-      resolution: side of the result in pixels.
+      resolution: size of the result in pixels.
 
     Returns:
-      int32 (resolution, resolution).
+      int32 (height, width).
     """
-    centres = (np.arange(resolution) + 0.5) / resolution
     rows, columns = (
-        np.clip((box[axis] + centres * box[2 + axis]).astype(int), 0, mask.shape[axis] - 1)
-        for axis in (0, 1)
+        np.clip(
+            (box[axis] + (np.arange(count) + 0.5) / count * box[2 + axis]).astype(int),
+            0,
+            mask.shape[axis] - 1,
+        )
+        for axis, count in enumerate(InputSize.of(resolution))
     )
     return mask[np.ix_(rows, columns)].astype(np.int32)

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ..config import InputSize, SizeLike
 from .cache import ImageCache
 from .decode import UnreadableImage
 from .geometry import PipelineConfig
@@ -278,9 +279,9 @@ class ImageData:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     channels: int = 3
 
-    def input_shape(self, resolution: int) -> tuple[int, int, int]:
-        """What a network sees of an image: (side, side, channels)."""
-        return resolution, resolution, self.channels
+    def input_shape(self, resolution: SizeLike) -> tuple[int, int, int]:
+        """What a network of this input size sees of an image: (height, width, channels)."""
+        return (*InputSize.of(resolution), self.channels)
 
     @property
     def num_classes(self) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..config import SizeLike
 from .decode import Pixels
 from .geometry import (
     Box,
@@ -24,8 +25,8 @@ from .geometry import (
 )
 
 Square: TypeAlias = tuple[Image.Image, NDArray[np.int32] | None]
-"""What the network sees of a picture, RGB or grey (side, side), and the mask of it where there
-are masks, int32 (side, side)."""
+"""What the network sees of a picture, RGB or grey (height, width), and the mask of it where there
+are masks, int32 (height, width)."""
 View: TypeAlias = "Callable[[Picture, int], Square]"
 """Takes a picture and its number in the stream of pictures to what the network sees of it."""
 Change: TypeAlias = Callable[[Image.Image, np.random.Generator], Image.Image]
@@ -40,10 +41,10 @@ class Picture(Protocol):
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
 
-    def crop(self, box: Box, resolution: int) -> Image.Image:
+    def crop(self, box: Box, resolution: SizeLike) -> Image.Image:
         """Crops and resizes, as `geometry.crop_and_resize` does."""
 
-    def crop_mask(self, box: Box, resolution: int) -> NDArray[np.int32] | None:
+    def crop_mask(self, box: Box, resolution: SizeLike) -> NDArray[np.int32] | None:
         """Crops the mask, as `geometry.crop_and_resize_mask` does; None: there is none."""
 
 
@@ -63,17 +64,17 @@ class DecodedPicture:
         """Height and width in pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
-    def crop(self, box: Box, resolution: int) -> Image.Image:
+    def crop(self, box: Box, resolution: SizeLike) -> Image.Image:
         """Crops and resizes, as `geometry.crop_and_resize` does."""
         return crop_and_resize(self.pixels, box, resolution)
 
-    def crop_mask(self, box: Box, resolution: int) -> NDArray[np.int32] | None:
+    def crop_mask(self, box: Box, resolution: SizeLike) -> NDArray[np.int32] | None:
         """Crops the mask, as `geometry.crop_and_resize_mask` does; None: there is none."""
         return None if self.mask is None else crop_and_resize_mask(self.mask, box, resolution)
 
 
 def training_view(
-    config: PipelineConfig, resolution: int, seed: int, change: Change | None = None
+    config: PipelineConfig, resolution: SizeLike, seed: int, change: Change | None = None
 ) -> View:
     """Returns a view that crops at random, mirrors half of the images and changes them further.
 
@@ -81,7 +82,7 @@ def training_view(
 
     Args:
       config: which crops are drawn, and whether images are mirrored.
-      resolution: side of the network's input in pixels.
+      resolution: size of the network's input in pixels.
       seed: of all that is drawn.
       change: a further change to each image; masks do not take part in it. Changes are made for
         colours: a grey image has three equal channels for the time being.
@@ -90,7 +91,7 @@ def training_view(
     def view(picture: Picture, number: int) -> Square:
         rng = np.random.Generator(np.random.Philox(key=[seed, number]))
         draws = rng.random(5).tolist()
-        box = random_box(picture.size, config, draws[:4])
+        box = random_box(picture.size, config, draws[:4], resolution)
         image, mask = picture.crop(box, resolution), picture.crop_mask(box, resolution)
         if config.flip and draws[4] < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -103,17 +104,17 @@ def training_view(
     return view
 
 
-def center_view(fraction: float, resolution: int) -> View:
+def center_view(fraction: float, resolution: SizeLike) -> View:
     """Returns the view of the evaluation: the centre crop.
 
     Args:
-      fraction: side of the crop as a share of the image's shorter side, in (0, 1].
-      resolution: side of the network's input in pixels.
+      fraction: sides of the crop as a share of the largest centred box, see `center_box`.
+      resolution: size of the network's input in pixels.
     """
 
     def view(picture: Picture, number: int) -> Square:
         del number
-        box = center_box(picture.size, fraction)
+        box = center_box(picture.size, fraction, resolution)
         return picture.crop(box, resolution), picture.crop_mask(box, resolution)
 
     return view

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ..config import InputSize, SizeLike
 from ..errors import UserError
 from . import choices
 from .augmentation import chain
@@ -53,7 +54,7 @@ def steps_per_epoch(data: ImageData, batch_size: int) -> int:
 def train_batches(
     data: ImageData,
     *,
-    resolution: int,
+    resolution: SizeLike,
     batch_size: int,
     seed: int,
     first_epoch: int = 0,
@@ -69,7 +70,7 @@ def train_batches(
 
     Args:
       data: the data set.
-      resolution: side of the network's input in pixels.
+      resolution: size of the network's input in pixels.
       batch_size: images in a batch. Images that fill no batch are left out; which ones they are
         differs between epochs.
       seed: seed of the order and the augmentation.
@@ -84,8 +85,8 @@ def train_batches(
 
     Returns:
       The stream, and the number of batches in an epoch. A batch is float32 images (batch +
-      unlabelled, resolution, resolution, channels) and int32 labels: (batch,) for classification,
-      (batch, resolution, resolution) for segmentation.
+      unlabelled, height, width, channels) and int32 labels: (batch,) for classification,
+      (batch, height, width) for segmentation.
 
     Raises:
       UserError: the training part is smaller than one batch.
@@ -126,7 +127,7 @@ def train_batches(
 
 
 def _unlabelled_batches(
-    data: ImageData, resolution: int, batch_size: int, steps: int, seed: int, first: int
+    data: ImageData, resolution: SizeLike, batch_size: int, steps: int, seed: int, first: int
 ) -> tf.data.Dataset:
     """Returns an endless stream of unlabelled images from a batch on, augmented as for training."""
     assert data.unlabelled is not None
@@ -143,7 +144,7 @@ def _unlabelled_batches(
 
 
 def eval_batches(
-    data: ImageData, part: str, *, resolution: int, batch_size: int, base_resolution: int
+    data: ImageData, part: str, *, resolution: SizeLike, batch_size: int, base_resolution: SizeLike
 ) -> tf.data.Dataset:
     """Returns every image of a part once, in a fixed order, as a device would see it.
 
@@ -152,9 +153,9 @@ def eval_batches(
     Args:
       data: the data set.
       part: ``train``, ``validation`` or ``test``.
-      resolution: side of the network's input in pixels.
+      resolution: size of the network's input in pixels.
       batch_size: images in a batch; the last batch may be smaller.
-      base_resolution: input side of the pool's unscaled network in pixels.
+      base_resolution: input size of the pool's unscaled network in pixels.
 
     Returns:
       Batches as those of `train_batches`.
@@ -164,7 +165,7 @@ def eval_batches(
     shape = data.input_shape(resolution)
     if not data.masks and data.cache.has_room(data.parts[part].size * math.prod(shape)):
         cached = data.cache.keep(
-            f"{part}-{resolution}",
+            f"{part}-{InputSize.of(resolution)}",
             lambda add: _add_all(squares, add),
             key=["of originals", data.fingerprint, fraction],
         )
@@ -174,7 +175,7 @@ def eval_batches(
 
 
 def calibration_images(
-    data: ImageData, *, resolution: int, base_resolution: int, count: int, seed: int
+    data: ImageData, *, resolution: SizeLike, base_resolution: SizeLike, count: int, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Draws a representative data set: training images, preprocessed as for evaluation.
 
@@ -182,13 +183,13 @@ def calibration_images(
 
     Args:
       data: the data set.
-      resolution: side of the network's input in pixels.
-      base_resolution: input side of the pool's unscaled network in pixels.
+      resolution: size of the network's input in pixels.
+      base_resolution: input size of the pool's unscaled network in pixels.
       count: number of images, drawn evenly from all classes; all images where there are fewer.
       seed: seed of the choice.
 
     Returns:
-      The images, float32 (n, resolution, resolution, channels), and their positions in the data
+      The images, float32 (n, height, width, channels), and their positions in the data
       set.
     """
     squares, positions = _sampled_crops(data, "train", resolution, base_resolution, count, seed)
@@ -198,8 +199,8 @@ def calibration_images(
 def sample_batches(
     data: ImageData,
     *,
-    resolution: int,
-    base_resolution: int,
+    resolution: SizeLike,
+    base_resolution: SizeLike,
     count: int,
     seed: int,
     batch_size: int,
@@ -209,8 +210,8 @@ def sample_batches(
 
     Args:
       data: the data set.
-      resolution: side of the network's input in pixels.
-      base_resolution: input side of the pool's unscaled network in pixels.
+      resolution: size of the network's input in pixels.
+      base_resolution: input size of the pool's unscaled network in pixels.
       count: number of images, drawn evenly from all classes; all images where there are fewer.
       seed: seed of the choice.
       batch_size: images in a batch; the last batch may be smaller.
@@ -224,7 +225,12 @@ def sample_batches(
 
 
 def _sampled_crops(
-    data: ImageData, part: str, resolution: int, base_resolution: int, count: int, seed: int
+    data: ImageData,
+    part: str,
+    resolution: SizeLike,
+    base_resolution: SizeLike,
+    count: int,
+    seed: int,
 ) -> tuple[tf.data.Dataset, NDArray[np.int64]]:
     """Returns crops of images of a part as `_center_crops`, and the images' positions."""
     keys, positions = data.parts[part].sample(count, seed)
@@ -232,9 +238,13 @@ def _sampled_crops(
 
 
 def _center_crops(
-    data: ImageData, part: str, keys: tf.data.Dataset, resolution: int, base_resolution: int
+    data: ImageData,
+    part: str,
+    keys: tf.data.Dataset,
+    resolution: SizeLike,
+    base_resolution: SizeLike,
 ) -> tf.data.Dataset:
-    """Returns centre crops, uint8 (resolution, resolution, channels), and their labels."""
+    """Returns centre crops, uint8 (height, width, channels), and their labels."""
     view = center_view(data.pipeline.crop_fraction(resolution, base_resolution), resolution)
     shape = data.input_shape(resolution)
     look = _Look(data.parts[part], view, shape, data.masks, is_training=False)
@@ -251,7 +261,7 @@ class _Look:
     Args:
       part: gives the pictures.
       view: what is seen of a picture.
-      shape: of the results: (side, side, channels).
+      shape: of the results: (height, width, channels).
       masks: whether labels are the pictures' masks.
       is_training: whether pictures may be rough, see `Part.picture`, and another one takes the
         place of an unreadable one, so that batches are full. Otherwise these are left out.
@@ -271,7 +281,7 @@ class _Look:
     def __call__(
         self, numbers: tf.Tensor, keys: tuple[tf.Tensor, tf.Tensor]
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns pixels, uint8 (n, side, side, channels), and labels or masks, int32."""
+        """Returns pixels, uint8 (n, height, width, channels), and labels or masks, int32."""
         references, labels = keys
         pixels, masks, shown = tf.numpy_function(
             self._squares, [numbers, references], [tf.uint8, tf.int32, tf.int64], stateful=False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite.config import DataConfig, SizeLike
 
 from .assembly import pipeline_for
 from .cache import CachedImages, ImageCache
@@ -24,7 +24,7 @@ def training_images(
     listing: Listing,
     readable: Sequence[int],
     *,
-    resolution: int,
+    resolution: SizeLike,
     count: int,
     seed: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -34,12 +34,12 @@ def training_images(
       config: how images are cropped and augmented, and their number of channels.
       listing: the images.
       readable: numbers of those that can be read, at least one of them in the training part.
-      resolution: side of the network's input in pixels.
+      resolution: size of the network's input in pixels.
       count: number of images, drawn evenly from all classes; fewer where there are fewer.
       seed: seed of the choice, the order and the augmentation.
 
     Returns:
-      The images, uint8 (n, resolution, resolution, channels), and their labels (n,).
+      The images, uint8 (n, height, width, channels), and their labels (n,).
     """
     examples = listing.examples
     training = np.array([i for i in readable if examples[i].part == "train"])

@@ -100,4 +100,4 @@ def _wanted(spec: ArchSpec) -> _Key:
 
 def _key(row: Mapping[str, Any]) -> _Key:
     name = PurePosixPath(row["model"]).name.removesuffix(".tflite").removesuffix(".int8")
-    return re.sub(r"-\d+px-[0-9a-f]{8}$", "", name), str(row.get("input"))
+    return re.sub(r"-\d+(x\d+)?px-[0-9a-f]{8}$", "", name), str(row.get("input"))

@@ -152,7 +152,7 @@ def train(
 def evaluate(
     *paths: str | Path,
     workdir: str | Path | None = None,
-    base_resolution: int | None = None,
+    base_resolution: int | str | None = None,
     input: str | None = None,
     trust: Sequence[str] = (),
     progress: bool = True,
@@ -163,7 +163,7 @@ def evaluate(
     Args:
       *paths: the files.
       workdir: of a search that gives images, split and crop.
-      base_resolution: input side in pixels at resolution coefficient 1, which sets the centre crop;
+      base_resolution: input size in pixels at resolution coefficient 1, which sets the centre crop;
         by default the largest network's own.
       input: pixel values that .tflite and .keras files take, see ``elite evaluate --help``; needed
         only where the files do not say it.
@@ -183,7 +183,9 @@ def evaluate(
         [Path(path).expanduser().absolute() for path in paths],
         workdir=None if workdir is None else _folder(workdir),
         data=settings.data_config(options),
-        base_resolution=_count("base_resolution", base_resolution),
+        base_resolution=None
+        if base_resolution is None
+        else settings.checked(base_resolution, settings.SIZE, "base_resolution"),
         takes=prediction.checked_input(input),
         trusted=trust,
         progress=progress,

@@ -18,7 +18,13 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import plan, starts
 from efficientnet_elite.job.settings import with_values
 from efficientnet_elite.search.budget import Pace, TrainingCost
-from efficientnet_elite.search.candidates import Candidate, Measure, pool_members, select
+from efficientnet_elite.search.candidates import (
+    PAPER_METRICS,
+    Candidate,
+    Measure,
+    pool_members,
+    select_for,
+)
 from efficientnet_elite.search.planning import MARGIN
 from efficientnet_elite.search.schedule import make_schedule
 
@@ -138,18 +144,7 @@ def _costs(
     config: SearchConfig, groups: int, classes: int, measure: Measure, pace: Pace | None
 ) -> list[list[TrainingCost]]:
     """The costs of a pool's candidates in so many groups, group by group."""
-    selection = select(
-        config.pool,
-        base_resolution=config.base_resolution,
-        classes=classes,
-        channels=config.data.input_channels,
-        stages=config.reads_stages,
-        groups=groups,
-        metrics=config.group_by,
-        method=config.group_method,
-        limits=config.limits,
-        measure=measure,
-    )
+    selection = select_for(replace(config, groups=groups), classes, measure)
     found: dict[int, list[TrainingCost]] = {}
     for candidate in selection.candidates:
         cost = pace.cost_of(candidate.spec.macs) if pace else TrainingCost()
@@ -171,15 +166,9 @@ def best_network(config: SearchConfig, classes: int, measure: Measure) -> str:
     limits = config.limits
     if limits.size_kb is None:
         limits = replace(limits, size_kb=plan.DEFAULT_SIZES_KB[config.train.is_pretrained])
-    selection = select(
-        config.pool,
-        base_resolution=config.base_resolution,
-        classes=classes,
-        channels=config.data.input_channels,
-        stages=config.reads_stages,
-        limits=limits,
-        measure=measure,
-    )
+    # Groups do not matter here, and what they are made by need not be measured.
+    ungrouped = replace(config, limits=limits, groups=None, group_by=PAPER_METRICS)
+    selection = select_for(ungrouped, classes, measure)
     return plan.network({c.name: (c.spec.macs, c.spec.params) for c in selection.candidates})
 
 

@@ -39,19 +39,19 @@ def picture(path: Path) -> Pixels:
     return decode(read_file(path), _MAX_SIDE)
 
 
-def save(path: Path, pixels: Pixels, square: Pixels, text: str, mask: np.ndarray | None) -> None:
+def save(path: Path, pixels: Pixels, seen: Pixels, text: str, mask: np.ndarray | None) -> None:
     """Writes a picture as PNG.
 
     Args:
       path: of the picture.
       pixels: the image, uint8 (height, width, 3).
-      square: what the network saw of it, uint8 (side, side, 3).
+      seen: what the network saw of it, uint8 (height, width, 3).
       text: the answer, which is written below the image.
-      mask: the class of each pixel of the square, which is then drawn in colours, in place of the
+      mask: the class of each pixel of that, which is then drawn in colours, in place of the
         image; None for classifiers.
     """
     if mask is not None:
-        pixels = _enlarged((square / 2 + colours(mask) / 2).astype(np.uint8))
+        pixels = _enlarged((seen / 2 + colours(mask) / 2).astype(np.uint8))
     image = Image.fromarray(pixels)
     font = ImageFont.load_default(max(12, image.width // 20))
     # Letters that the font lacks are drawn as boxes, never as an error.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite.config import DataConfig, InputSize, SizeLike, checked_size
 from efficientnet_elite.data.channels import for_network
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.classifier import SUFFIXES
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
     from efficientnet_elite.export.classifier import Classifier
 
-# Images (N, side, side, channels) float32, pixel / 128 - 1, and their classes (N,) or masks.
+# Images (N, height, width, channels) float32, pixel / 128 - 1, and their classes (N,) or masks.
 Batches: TypeAlias = Iterable[tuple[np.ndarray, np.ndarray]]
 # Chosen and true classes, batch by batch.
 Predict: TypeAlias = Callable[[Batches], Iterator[tuple[np.ndarray, np.ndarray]]]
@@ -35,14 +36,14 @@ class Evaluation:
 
     Attributes:
       path: of the file that was evaluated.
-      resolution: side of its input in pixels.
+      resolution: side of its input in pixels; a text such as ``96x128`` where it is not square.
       test_images: number of images.
       score: what the accuracy is: ``top-1``, or ``mIoU`` of segmentation networks.
       accuracy: on the test part, 0..1.
     """
 
     path: Path
-    resolution: int
+    resolution: int | str
     test_images: int
     score: str
     accuracy: float
@@ -66,7 +67,7 @@ def evaluate(
     *,
     workdir: Path | None = None,
     data: DataConfig | None = None,
-    base_resolution: int | None = None,
+    base_resolution: SizeLike | None = None,
     takes: str | None = None,
     trusted: Collection[str] = (),
     progress: bool = True,
@@ -77,7 +78,7 @@ def evaluate(
       paths: the files.
       workdir: of a search that gives images, split and crop.
       data: images and their split, where no work directory is given.
-      base_resolution: input side in pixels at resolution coefficient 1, which sets the centre crop;
+      base_resolution: input size in pixels at resolution coefficient 1, which sets the centre crop;
         by default the largest network's own.
       takes: the pixel values that .tflite and .keras files take, a name of `choices.INPUTS`; None
         for what the files say.
@@ -92,51 +93,48 @@ def evaluate(
     from efficientnet_elite.search import run as search_run
 
     check_paths(paths)
-    if base_resolution is not None and base_resolution < 8:
-        raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
+    base = None if base_resolution is None else checked_size(base_resolution, "base_resolution")
     networks = [_load(path, takes, trusted) for path in paths]
     if workdir is not None:
         with Ledger(workdir) as ledger:
             config, images = search_run.recorded(ledger, trusted=trusted, progress=progress)
-        base_resolution = config.base_resolution
+        base = config.base_size
         images_of = {images.channels: images}
     else:
         # Stored images shrink to what a search at this base resolution would have stored.
-        base_resolution = base_resolution or max(network.side for network in networks)
+        base = base or max((network.size for network in networks), key=prod)
         images_of = {
             channels: data_lib.load(
                 for_network(data or DataConfig(), channels),
-                max_side=base_resolution * 3 // 2,
+                max_side=base.stored_side,
                 progress=progress,
             )
             for channels in {network.channels for network in networks}
         }
     for network in networks:  # all of them, before the first is evaluated
         _check(network, images_of)
-    return tuple(
-        _evaluate(network, images_of[network.channels], base_resolution) for network in networks
-    )
+    return tuple(_evaluate(network, images_of[network.channels], base) for network in networks)
 
 
 class _Network(NamedTuple):
-    """A network: side of its input in pixels, its channels, shape of its output without batch."""
+    """A network: size of its input in pixels, its channels, shape of its output without batch."""
 
     path: Path
-    side: int
+    size: InputSize
     channels: int
     output: tuple[int, ...]
     predict: Predict
 
 
-def _evaluate(network: _Network, images: ImageData, base_resolution: int) -> Evaluation:
+def _evaluate(network: _Network, images: ImageData, base: InputSize) -> Evaluation:
     from efficientnet_elite import data as data_lib
 
     batches = data_lib.eval_batches(
         images,
         "test",
-        resolution=network.side,
+        resolution=network.size,
         batch_size=64,
-        base_resolution=base_resolution,
+        base_resolution=base,
     )
     try:
         predictions = list(network.predict((x.numpy(), y.numpy()) for x, y in batches))
@@ -145,7 +143,7 @@ def _evaluate(network: _Network, images: ImageData, base_resolution: int) -> Eva
     choices, labels = map(np.concatenate, zip(*predictions, strict=True))
     return Evaluation(
         path=network.path,
-        resolution=network.side,
+        resolution=network.size.plain,
         test_images=images.sizes["test"],
         score="mIoU" if images.masks else "top-1",
         accuracy=float(score_predictions(choices, labels, images.num_classes)),
@@ -158,11 +156,13 @@ def _load(path: Path, takes: str | None, trusted: Collection[str]) -> _Network:
 
     if path.suffix == ".npz":
         model, spec, _ = load_averaged(path, trusted)
-        side, _, channels = spec.input_shape
-        return _Network(path, side, channels, model.output_shape[1:], partial(_in_keras, model))
+        channels = spec.input_shape[-1]
+        return _Network(
+            path, spec.size, channels, model.output_shape[1:], partial(_in_keras, model)
+        )
     network = classifier.without_labels(path, takes=takes)
-    output = (*(network.side, network.side) * network.masks, len(network.labels))
-    return _Network(path, network.side, network.channels, output, partial(_in_file, network))
+    output = (*network.size * network.masks, len(network.labels))
+    return _Network(path, network.size, network.channels, output, partial(_in_file, network))
 
 
 def _check(network: _Network, images_of: Mapping[int, ImageData]) -> None:
@@ -171,10 +171,10 @@ def _check(network: _Network, images_of: Mapping[int, ImageData]) -> None:
     if images is None:
         (channels,) = images_of
         raise UserError(
-            f"{network.path} takes (side, side, {network.channels}) images, and those of the "
-            f"work directory are (side, side, {channels}): name the images with --dataset instead"
+            f"{network.path} takes (height, width, {network.channels}) images, and those of the "
+            f"work directory are (height, width, {channels}): name the images with --dataset"
         )
-    masks = (network.side, network.side) if images.masks else ()
+    masks = network.size if images.masks else ()
     wanted = (*masks, images.num_classes)
     if network.output != wanted:
         given, asked = (" x ".join(map(str, shape)) for shape in (network.output, wanted))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from efficientnet_elite.config import CALIBRATION_IMAGES
+from efficientnet_elite.config import CALIBRATION_IMAGES, InputSize
 from efficientnet_elite.data.channels import for_network
 from efficientnet_elite.data.listing import read_labels
 from efficientnet_elite.errors import UserError
@@ -71,7 +71,7 @@ _TYPES = {
     "unknown_precision": float,
     "unknown": str,
     "seed": int,
-    "base_resolution": int,
+    "base_resolution": settings.SIZE,
 }
 _CHOICES: Mapping[str, Iterable[str]] = {
     "target": TARGETS,
@@ -79,7 +79,7 @@ _CHOICES: Mapping[str, Iterable[str]] = {
     "output": choices.OUTPUTS,
     "input": choices.INPUTS,
 }
-_LEAST = {"calibration_images": 1, "max_accuracy_drop": 0, "base_resolution": 8}
+_LEAST = {"calibration_images": 1, "max_accuracy_drop": 0}
 
 
 def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,14 +284,14 @@ def _images(
     from efficientnet_elite import data as data_lib
     from efficientnet_elite.export.from_keras import Images
 
-    side, _, channels = shape
-    base = options.get("base_resolution") or side
+    size, channels = InputSize(*shape[:2]), shape[2]
+    base = InputSize.of(options.get("base_resolution") or size)
     seed = options.get("seed", 0)
     config = for_network(settings.data_config(options), channels)
-    data = data_lib.load(config, max_side=base * 3 // 2)
+    data = data_lib.load(config, max_side=base.stored_side)
     if data.masks:
         raise UserError(f".keras files are exported as classifiers, and {data.name} has masks")
-    sizes = {"resolution": side, "base_resolution": base}
+    sizes = {"resolution": size, "base_resolution": base}
 
     def part(name: str) -> tuple[np.ndarray, np.ndarray]:
         batches = data_lib.eval_batches(data, name, batch_size=64, **sizes)
@@ -304,7 +304,7 @@ def _images(
     validation = part("validation") if "max_accuracy_drop" in options else _no_images(shape)
     details = {
         "dataset": {"name": data.name, "fingerprint": data.fingerprint},
-        "crop_fraction": data.pipeline.crop_fraction(side, base),
+        "crop_fraction": data.pipeline.crop_fraction(size, base),
         "calibration": {
             "method": options.get("calibration", "minmax"),
             "part": "train",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -168,9 +169,9 @@ def predict(
         raise UserError(f"top={top}: must be at least 1")
     names = drawing.Names(save) if save is not None else None
     for batch in _batches(classifier, images, on_skipped):
-        squares = np.stack([square for _, square, _ in batch])
-        for (image, square, picture), scores in zip(
-            batch, classifier.probabilities(squares), strict=True
+        views = np.stack([seen for _, seen, _ in batch])
+        for (image, seen, picture), scores in zip(
+            batch, classifier.probabilities(views), strict=True
         ):
             best = _best(classifier, scores, top)
             sure = classifier.masks or best[0].probability >= classifier.confidence.threshold
@@ -178,7 +179,7 @@ def predict(
             if names is not None:
                 text = f"{prediction.answer} {prediction.probability:.0%}"
                 mask = scores.argmax(-1) if classifier.masks else None
-                drawing.save(names.path(image), picture(), square, text, mask)
+                drawing.save(names.path(image), picture(), seen, text, mask)
             yield prediction
 
 
@@ -203,17 +204,17 @@ def _batches(
         for count, frame in enumerate(camera.frames(number)):
             yield [(f"{images[0]}#{count}", classifier.crop(frame), partial(_same, frame))]
         return
-    size = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // (3 * classifier.side**2)))
+    size = max(1, min(_BATCH_IMAGES, _BATCH_BYTES // (3 * prod(classifier.size))))
     batch: list[_Image] = []
     for image in images:
         try:
             if not Path(image).is_file():  # a pipe would be waited for
                 raise UnreadableImage("not a file" if Path(image).exists() else "is missing")
-            square = classifier.square(read_file(Path(image)))
+            seen = classifier.seen(read_file(Path(image)))
         except UnreadableImage as error:
             on_skipped(image, str(error))
             continue
-        batch.append((image, square, partial(drawing.picture, Path(image))))
+        batch.append((image, seen, partial(drawing.picture, Path(image))))
         if len(batch) == size:
             yield batch
             batch = []

@@ -27,7 +27,7 @@ class Champion:
     Attributes:
       name: of the network.
       group: number of its cost group, 0 the heaviest.
-      resolution: side of its input in pixels.
+      resolution: side of its input in pixels; a text such as ``96x128`` where it is not square.
       params, macs: its numbers of parameters and multiply-accumulates.
       validation_accuracy: float32 accuracy on the validation part, 0..1.
       score: what the accuracies are: ``top-1``, or ``mIoU`` of segmentation networks.
@@ -41,7 +41,7 @@ class Champion:
 
     name: str
     group: int
-    resolution: int
+    resolution: int | str
     params: int
     macs: int
     validation_accuracy: float

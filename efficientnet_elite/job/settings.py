@@ -23,6 +23,7 @@ from efficientnet_elite.config import (
     SearchConfig,
     TrainConfig,
     all_fields,
+    checked_size,
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES, with_absolute_policy
 from efficientnet_elite.device import costs, limits
@@ -44,7 +45,7 @@ class Option:
 
     Attributes:
       name: of the flag, without dashes, and of the keyword argument.
-      type: of its value: int, float, bool, str or a tuple of strings.
+      type: of its value: int, float, bool, str, a tuple of strings, or `SIZE`.
       choices: the only values allowed; empty if any value of the type is.
       help: what it does, for users.
       fields: dotted names of the fields that it sets, such as ``train.epochs``.
@@ -59,8 +60,19 @@ class Option:
     factor: float | None = None
 
 
-# Options that give a field in another unit.
+SIZE = int | str
+"""Type of an input size: a number of pixels, or a text such as ``96x128``."""
+
+# Options that give a field in another unit, or under another name.
 _IN_OTHER_UNITS = (
+    Option(
+        "input_size",
+        SIZE,
+        (),
+        "Height and width of the input image in pixels at resolution coefficient 1, such as 96x128 "
+        "(height x width). It is base_resolution under another name: 96 and 96x96 are the same.",
+        ("base_resolution",),
+    ),
     Option(
         "budget_minutes",
         float,
@@ -245,6 +257,8 @@ def checked(value: Any, kind: Any, shown: str, choices: tuple[str, ...] = ()) ->
         if value not in choices:
             raise UserError(f"{shown}={value!r}: use {' or '.join(choices)}")
         return value
+    if kind == SIZE:
+        return _size(value, shown)
     if kind in _KINDS:
         if isinstance(value, Path) and kind is str:
             return str(value)
@@ -258,6 +272,17 @@ def checked(value: Any, kind: Any, shown: str, choices: tuple[str, ...] = ()) ->
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         raise UserError(f"{shown}={shorten(value)}: must be a list of names")
     return tuple(value)
+
+
+def _size(value: Any, shown: str) -> int | str:
+    """An input size as settings hold it, from a number, a text, or a pair of height and width."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = "x".join(map(str, value))
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        value = int(value)
+    elif not isinstance(value, str):
+        raise UserError(f"{shown}={shorten(value)}: must be a size such as 96 or 96x128")
+    return checked_size(value, shown).plain
 
 
 def _number(value: Any, kind: type, shown: str) -> Any:
@@ -372,10 +397,16 @@ def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConf
         if value is not None and name in table:
             option = table[name]
             value = checked(value, option.type, name, option.choices)
-            if replaced.keys() & {*option.fields}:
-                raise UserError(f"{name} is given twice: as {option.fields[0]}, too")
             if option.factor is not None:
                 value *= option.factor
+            for field in option.fields:
+                if field in replaced and option.type == SIZE and replaced[field] != value:
+                    raise UserError(
+                        f"base_resolution and input_size are different sizes, {replaced[field]} "
+                        f"and {value}: give one of them"
+                    )
+                if field in replaced and option.type != SIZE:
+                    raise UserError(f"{name} is given twice: as {field}, too")
             replaced |= dict.fromkeys(option.fields, value)
     return with_values(config, replaced)
 
@@ -394,7 +425,14 @@ def data_config(values: Mapping[str, Any], data: DataConfig | None = None) -> Da
     return search_config(part, SearchConfig(data=data or DataConfig())).data
 
 
-TRAINING_OPTIONS = ("base_resolution", "device", "latency_target", "metric_table", "seed")
+TRAINING_OPTIONS = (
+    "base_resolution",
+    "input_size",
+    "device",
+    "latency_target",
+    "metric_table",
+    "seed",
+)
 """Options of trainings of single networks, besides those of the recipe, images and limits."""
 
 

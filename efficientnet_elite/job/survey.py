@@ -17,7 +17,7 @@ from efficientnet_elite.job.request import search_request
 from efficientnet_elite.report import survey_page
 from efficientnet_elite.search.workdir import write_bytes
 
-OPTIONS = (*settings.names_of("data"), "base_resolution")
+OPTIONS = (*settings.names_of("data"), "base_resolution", "input_size")
 
 
 def survey_images(

@@ -14,7 +14,9 @@ from efficientnet_elite.config import (
     LAST,
     WITHOUT_EFFECT,
     SearchConfig,
+    SizeLike,
     TrainConfig,
+    checked_size,
 )
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.measure import Measurer
@@ -60,8 +62,8 @@ class Training:
     """A network that was trained.
 
     Attributes:
-      network: its name, with ``@PIXELS`` where it was given.
-      resolution: side of its input in pixels.
+      network: its name, with ``@PIXELS`` or ``@HEIGHTxWIDTH`` where it was given.
+      resolution: side of its input in pixels; a text such as ``96x128`` where it is not square.
       params, macs: its numbers of parameters and multiply-accumulates.
       score: what the accuracies are: ``top-1``, or ``mIoU`` of segmentation networks.
       test_accuracies: of the averaged weights on the test part, 0..1, one for each seed.
@@ -71,7 +73,7 @@ class Training:
     """
 
     network: str
-    resolution: int
+    resolution: int | str
     params: int
     macs: int
     score: str
@@ -166,8 +168,8 @@ def train(
         config = replace(config, data=data_lib.decided(config.data))
         source = load_start(config.train)
         channels = config.data.input_channels
-        sides = [network_spec(name, config.base_resolution).resolution for name in names]
-        max_side = max([config.base_resolution, *sides]) * 3 // 2
+        sizes = [network_spec(name, config.base_resolution).size for name in names]
+        max_side = max(size.stored_side for size in (config.base_size, *sizes))
         images = data_lib.load(
             config.data,
             max_side=max_side,
@@ -177,9 +179,9 @@ def train(
         if not names:
             measure = Measurer(workdir / "metrics", config.metric_table)
             names = [choices.best_network(config, images.num_classes, measure)]
-        size = config.base_resolution, images.num_classes, channels
+        about = config.base_resolution, images.num_classes, channels
         specs = {
-            name: network_spec(name, *size).reading_stages(config.reads_stages) for name in names
+            name: network_spec(name, *about).reading_stages(config.reads_stages) for name in names
         }
         if recorded is None:
             if channels == 1 and "data.channels" not in given and not automatic:
@@ -441,7 +443,7 @@ def _check_settings(workdir: Path, recorded: _Recorded | None, settings: dict[st
 
 
 def network_spec(
-    name: str, base_resolution: int, classes: int = 1000, channels: int = 3
+    name: str, base_resolution: SizeLike, classes: int = 1000, channels: int = 3
 ) -> ArchSpec:
     """A network by its name, for the number of pixels after its @ if there is one."""
     network, at, pixels = name.partition("@")
@@ -449,10 +451,16 @@ def network_spec(
         return spec_by_name(
             network, classes=classes, base_resolution=base_resolution, channels=channels
         )
-    if not pixels.isdecimal() or int(pixels) < 8:
-        raise UserError(f"{name}: write NETWORK@PIXELS with at least 8 pixels, such as elite9@96")
-    side = int(pixels)
-    spec = spec_by_name(network, classes=classes).resized((side, side, channels))
+    try:
+        size = checked_size(pixels, network)
+    except UserError as error:
+        raise UserError(
+            f"{name}: write NETWORK@PIXELS with at least 8 pixels, such as elite9@96 or "
+            "elite9@96x128"
+        ) from error
+    if not size.is_square:
+        return spec_by_name(f"{network}-{size}", classes=classes, channels=channels)
+    spec = spec_by_name(network, classes=classes).resized((*size, channels))
     if not fits(spec):
-        raise UserError(f"{network} cannot be made for {side} x {side} pixels: try others")
+        raise UserError(f"{network} cannot be made for {size} x {size} pixels: try others")
     return spec

@@ -79,7 +79,7 @@ def build(
     if isinstance(spec.blocks[0], UserModel):
         keras.utils.set_random_seed(seed)  # the layers of the user need not have seeds of their own
         block = spec.blocks[0]
-        return build_model(block.source, block.name, spec.resolution, block.classes)
+        return build_model(block.source, block.name, spec.size.height, block.classes)
     graph = spec.graph
     if not include_top:
         features = tuple(block for block in spec.blocks if not block.top)

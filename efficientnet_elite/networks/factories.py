@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from efficientnet_elite.config import checked_size
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import DISPLAY_NAMES, MEMBERS, spec_by_name
@@ -32,16 +33,21 @@ def build_named(name_or_spec: str | ArchSpec, **options: Any) -> keras.Model:
 
     Args:
       name_or_spec: the spec, or a name that `names.spec_by_name` knows.
-      **options: options of `build.build`; with a name also ``classes``, ``base_resolution`` and
-        ``channels``.
+      **options: options of `build.build`; with a name also ``classes``, ``base_resolution`` or,
+        as another name of it, ``input_size`` (a number of pixels, ``96x128`` or a pair of height
+        and width), and ``channels``.
 
     Raises:
-      UserError: the name is unknown.
+      UserError: the name is unknown, or two different sizes are given.
     """
     if isinstance(name_or_spec, ArchSpec):
         return build(name_or_spec, **options)
     keys = ("classes", "base_resolution", "channels")
     spec_options = {key: options.pop(key) for key in keys if key in options}
+    if "input_size" in options:
+        size = checked_size(options.pop("input_size"), "input_size").plain
+        if spec_options.setdefault("base_resolution", size) != size:
+            raise UserError("base_resolution and input_size are different sizes: give one of them")
     return build(spec_by_name(name_or_spec, **spec_options), **options)
 
 

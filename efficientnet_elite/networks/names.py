@@ -5,15 +5,20 @@ A pool is named by one or more families, separated by commas: ``elite``, ``mobil
 ``module:function`` is a pool of Keras models of the user. A suffix selects a variant, such as
 ``elite-relu6-nose`` (see `families.variants`); axes name several, such as
 ``elite:activation=swish,relu6`` (see `families.axes`).
+
+A network that takes no square images has its input size at the end of its name, after the variant:
+``elite9-96x128`` has 96 rows of 128 pixels. Names of square networks do not tell their size.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
 
+from efficientnet_elite.config import InputSize, SizeLike, checked_size
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.networks.families.axes import AXES, PoolPart, pool_parts
@@ -91,7 +96,7 @@ def families_of_pool(pool: str) -> list[tuple[Family, Variant]]:
 
 
 def networks_of_pool(
-    pool: str, base_resolution: int, classes: int, channels: int = 3
+    pool: str, base_resolution: SizeLike, classes: int, channels: int = 3
 ) -> Iterator[tuple[Family, Variant, Setting, ArchSpec]]:
     """All networks of a pool, family by family, each with its variant and its setting.
 
@@ -110,7 +115,7 @@ def networks_of_pool(
             for name, setting in family.pool(base_resolution):
                 own = variant
                 if part.values:
-                    own = variant.in_effect([_plain_spec(family, name, setting, classes)])
+                    own = variant.in_effect([family.spec(name, setting, classes)])
                 yield (
                     family,
                     own,
@@ -137,11 +142,7 @@ def _families_of_part(part: PoolPart) -> list[tuple[Family, Variant]]:
 def _all_networks(family: Family) -> list[ArchSpec]:
     """The networks of a family's pool at its usual resolution."""
     pool = family.pool(IMAGENET_RESOLUTION)
-    return [_plain_spec(family, name, setting, 1000) for name, setting in pool]
-
-
-def _plain_spec(family: Family, name: str, setting: Setting, classes: int) -> ArchSpec:
-    return family.build(name, setting.width, setting.depth, setting.resolution, classes)
+    return [family.spec(name, setting, 1000) for name, setting in pool]
 
 
 def _matching_families(base: str) -> Mapping[str, Family]:
@@ -193,59 +194,81 @@ def variant_spec(
     Args:
       family: of the network.
       variant: applied to the spec; its suffix is added to the name.
-      name: of the network without suffix.
-      setting: width multiplier, depth multiplier and input side.
+      name: of the network without suffix. A size that is not square is added to it, too.
+      setting: width multiplier, depth multiplier and input size.
       classes: number of logits.
       channels: of the input image.
 
     Raises:
-      UserError: see `ArchSpec.with_channels`.
+      UserError: see `ArchSpec.with_channels` and `Family.spec`.
     """
-    return variant.apply(_plain_spec(family, name, setting, classes)).with_channels(channels)
+    spec = variant.apply(family.spec(name, setting, classes)).with_channels(channels)
+    return _named_by_size(spec)
 
 
-def pool_resolutions(pool: str, base_resolution: int) -> tuple[int, ...]:
-    """Input sides in pixels of a pool's networks at a base resolution, each once.
+def _named_by_size(spec: ArchSpec) -> ArchSpec:
+    """A spec whose name tells its input size, unless it is square."""
+    return spec if spec.size.is_square else replace(spec, name=f"{spec.name}-{spec.size}")
+
+
+def without_size(name: str) -> tuple[str, InputSize | None]:
+    """Splits the name of a network into the name without input size and that size, if it tells it.
+
+    Raises:
+      UserError: the size has a side of fewer than 8 pixels.
+    """
+    base, dash, size = name.rpartition("-")
+    if not dash or not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", size):
+        return name, None
+    return base, checked_size(size, name)
+
+
+def pool_sizes(pool: str, base_resolution: SizeLike) -> tuple[InputSize, ...]:
+    """Input sizes of a pool's networks at a base size, each once.
 
     Raises:
       UserError: see `families_of_pool`.
     """
-    sides = (family.sides(base_resolution) for family, _ in families_of_pool(pool))
-    return tuple(dict.fromkeys(chain.from_iterable(sides)))
+    sizes = (family.sizes(base_resolution) for family, _ in families_of_pool(pool))
+    return tuple(dict.fromkeys(chain.from_iterable(sizes)))
 
 
 def spec_by_name(
     name: str,
     *,
     classes: int = 1000,
-    base_resolution: int = IMAGENET_RESOLUTION,
+    base_resolution: SizeLike = IMAGENET_RESOLUTION,
     channels: int = 3,
 ) -> ArchSpec:
     """The spec of one network by name.
 
     Args:
       name: such as ``elite9``, ``ELite9``, ``elite-w1d2r3``, ``mobilenetv2-0.5`` or
-        ``elite9-relu6``.
+        ``elite9-relu6``. A name that tells an input size, such as ``elite9-96x128``, has it at
+        any ``base_resolution``.
       classes: number of logits.
-      base_resolution: side in pixels of the inputs of networks published for 224 pixels; all other
-        input sides are scaled in proportion.
+      base_resolution: side in pixels of the inputs of networks published for 224 pixels, or height
+        and width, such as ``96x128``; all other input sizes are scaled in proportion.
       channels: of the input image: 3, or 1 for greyscale.
 
     Raises:
       UserError: the name is unknown, or the network cannot be built for so small an input.
     """
     family, variant = family_of_network(name, base_resolution)
+    name, size = without_size(name)
     base, _ = split_variant(name.lower())
     setting = family.settings(base_resolution)[base]
+    if size is not None:
+        setting = replace(setting, resolution=size)
     spec = variant_spec(family, variant, base, setting, classes, channels)
     if not fits(spec):
-        side = spec.resolution
-        raise UserError(f"{name} cannot be built for inputs of {side} x {side} pixels: use more")
+        height, width = spec.size
+        raise UserError(f"{name} cannot be built for inputs of {height} x {width} pixels: use more")
     return spec
 
 
 def family_of_network(
-    name: str, base_resolution: int = IMAGENET_RESOLUTION
+    name: str, base_resolution: SizeLike = IMAGENET_RESOLUTION
 ) -> tuple[Family, Variant]:
     """The family that a network belongs to, and the variant that its name asks for.
 
@@ -255,7 +278,7 @@ def family_of_network(
     Raises:
       UserError: the name is unknown.
     """
-    base, variant = split_variant(name.lower())
+    base, variant = split_variant(without_size(name)[0].lower())
     for family in _all_families().values():
         if base.startswith(family.name) and base in family.settings(base_resolution):
             return family, variant

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from efficientnet_elite.config import InputSize
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.blocks import REGISTRY, Block, Classifier, UserModel
 from efficientnet_elite.networks.graph import Graph
@@ -45,9 +46,14 @@ class ArchSpec:
         return self.graph.nodes[-1].shape[-1]
 
     @property
-    def resolution(self) -> int:
-        """Side of the square input in pixels."""
-        return self.input_shape[0]
+    def size(self) -> InputSize:
+        """Height and width of the input in pixels."""
+        return InputSize(*self.input_shape[:2])
+
+    @property
+    def resolution(self) -> int | str:
+        """The size as tables and files hold it: side of a square input in pixels, or ``96x128``."""
+        return self.size.plain
 
     @property
     def params(self) -> int:

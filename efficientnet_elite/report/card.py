@@ -137,12 +137,12 @@ def _masks(sidecar: Mapping[str, Any]) -> bool:
 
 def _title(sidecar: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {sidecar['name']}"
-    side = sidecar["input"]["shape"][1]
+    height, width = sidecar["input"]["shape"][1:3]
     kind = "segmentation network" if _masks(sidecar) else "image classifier"
     yield (
-        f"A tiny {kind} for {len(sidecar['labels'])} classes and images of {side} x {side} pixels, "
-        f"as `.tflite` files for LiteRT and TensorFlow Lite Micro. Made by efficientnet-elite "
-        f"{sidecar['versions'].get('efficientnet-elite', '')}".rstrip()
+        f"A tiny {kind} for {len(sidecar['labels'])} classes and images of {height} x {width} "
+        f"pixels, as `.tflite` files for LiteRT and TensorFlow Lite Micro. Made by "
+        f"efficientnet-elite {sidecar['versions'].get('efficientnet-elite', '')}".rstrip()
         + "."
     )
 
@@ -307,7 +307,7 @@ def _limits(
 ) -> Iterator[str]:
     """What follows from the classes, the input and the number of images."""
     yield "## Limits of use"
-    labels, side = sidecar["labels"], sidecar["input"]["shape"][1]
+    labels, (height, width) = sidecar["labels"], sidecar["input"]["shape"][1:3]
     lines = []
     unknown = ((sidecar.get("confidence") or {}).get("unknown") or {}).get("threshold")
     if _masks(sidecar):
@@ -322,10 +322,11 @@ def _limits(
             "misses some."
         )
     crop = details.get("crop_fraction")
-    seen = "the whole centre square" if crop in (None, 1.0) else f"the centre ({percent(crop)})"
+    largest = "the whole centre square" if height == width else "the largest centre of its shape"
+    seen = largest if crop in (None, 1.0) else f"the centre ({percent(crop)})"
     lines.append(
-        f"It sees {seen} of an image, at {side} x {side} pixels: what is smaller there than a few "
-        "pixels, or outside, has no influence."
+        f"It sees {seen} of an image, at {height} x {width} pixels: what is smaller there than a "
+        "few pixels, or outside, has no influence."
     )
     data = details.get("dataset") or {}
     if train := (data.get("parts") or {}).get("train"):

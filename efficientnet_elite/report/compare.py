@@ -33,7 +33,7 @@ class Network:
     Attributes:
       run: name of the run.
       name: name of the champion or training.
-      resolution: input side in pixels.
+      resolution: input side in pixels; a text such as ``96x128`` where it is not square.
       params, macs: numbers of parameters and multiply-accumulates.
       test_accuracy: float32 accuracy on the test part, 0..1; None of champions without export.
       score: what the accuracies are: ``top-1`` or ``mIoU``.
@@ -44,7 +44,7 @@ class Network:
 
     run: str
     name: str
-    resolution: int
+    resolution: int | str
     params: int
     macs: int
     test_accuracy: float | None

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from random import Random
 from statistics import fmean, pstdev
 
-from efficientnet_elite.config import Limits
+from efficientnet_elite.config import Limits, SearchConfig, SizeLike, checked_size
 from efficientnet_elite.device import costs
 from efficientnet_elite.device import limits as limits_lib
 from efficientnet_elite.device.costs import METRICS, Measured
@@ -121,7 +121,7 @@ class Candidate:
 def pool_candidates(
     pool: str,
     *,
-    base_resolution: int = IMAGENET_RESOLUTION,
+    base_resolution: SizeLike = IMAGENET_RESOLUTION,
     classes: int = 1000,
     channels: int = 3,
     groups: int | None = None,
@@ -139,7 +139,7 @@ def pool_candidates(
 def pool_members(
     pool: str,
     *,
-    base_resolution: int = IMAGENET_RESOLUTION,
+    base_resolution: SizeLike = IMAGENET_RESOLUTION,
     classes: int = 1000,
     channels: int = 3,
 ) -> tuple[Candidate, ...]:
@@ -151,15 +151,15 @@ def pool_members(
         with the suffix of a deployment variant where wanted (``elite-relu6-nose``), or with axes
         (``elite:gates=on,off``, see `families.axes`).
       base_resolution: input side in pixels at resolution coefficient 1 (224 for ImageNet; HF takes
-        the next power of two and its half). At small ones several coefficients may round to the
-        same side; each network then appears once, under its first coefficients, and those that do
-        not fit into their input are left out.
+        the next power of two and its half), or height and width, such as ``96x128``, of which each
+        is scaled as a side is. At small ones several coefficients may round to the same size; each
+        network then appears once, under its first coefficients, and those that do not fit into
+        their input are left out.
       classes: number of classes.
       channels: of the input images: 3, or 1 for greyscale.
     """
-    if base_resolution < 8:
-        families_of_pool(pool)  # what is wrong with the name is said first
-        raise UserError(f"base_resolution={base_resolution}: must be at least 8 pixels")
+    families_of_pool(pool)  # what is wrong with the name is said first
+    checked_size(base_resolution, "base_resolution")
     candidates: dict[tuple[object, ...], Candidate] = {}
     networks = networks_of_pool(pool, base_resolution, classes, channels)
     for family, variant, setting, spec in networks:
@@ -264,7 +264,7 @@ def cannot_measure(metric: str, specs: Sequence[ArchSpec]) -> Mapping[str, float
 def select(
     pool: str,
     *,
-    base_resolution: int,
+    base_resolution: SizeLike,
     classes: int,
     channels: int = 3,
     stages: bool = False,
@@ -308,3 +308,28 @@ def select(
     options = {"groups": groups, "metrics": metrics, "method": method, "measured": measured}
     grouped = group_candidates(pool, remaining, **options)  # type: ignore[arg-type]
     return Selection(grouped, excluded, measured)
+
+
+def select_for(config: SearchConfig, classes: int, measure: Measure = cannot_measure) -> Selection:
+    """The candidates and groups that a search with these settings has, see `select`.
+
+    Args:
+      config: gives pool, input size, channels, groups and limits.
+      classes: number of classes.
+      measure: how to measure what cannot be computed.
+
+    Raises:
+      UserError: as for `select`.
+    """
+    return select(
+        config.pool,
+        base_resolution=config.base_resolution,
+        classes=classes,
+        channels=config.data.input_channels,
+        stages=config.reads_stages,
+        groups=config.groups,
+        metrics=config.group_by,
+        method=config.group_method,
+        limits=config.limits,
+        measure=measure,
+    )

@@ -29,7 +29,7 @@ class Listed:
     group: int
     width: float
     depth: float
-    resolution: int
+    resolution: int | str
     params: int
     macs: int
 

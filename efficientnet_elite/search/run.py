@@ -24,7 +24,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.machine import memory_budget, processors, versions
 from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.families import FAMILIES, user
-from efficientnet_elite.networks.names import pool_resolutions
+from efficientnet_elite.networks.names import pool_sizes
 from efficientnet_elite.search import driver, starts
 from efficientnet_elite.search.begun import as_begun, check_settings, differences, record_place
 from efficientnet_elite.search.budget import Pace
@@ -34,7 +34,7 @@ from efficientnet_elite.search.candidates import (
     Selection,
     cannot_measure,
     sample_candidates,
-    select,
+    select_for,
 )
 from efficientnet_elite.search.executors.local import LocalExecutor
 from efficientnet_elite.search.executors.pool import ProcessPool
@@ -266,9 +266,9 @@ def load_data(config: SearchConfig, workdir: Path, *, progress: bool = True) -> 
 
     All processes with this work directory share the images that the first of them has decoded.
     """
-    largest = max(pool_resolutions(config.pool, config.base_resolution))
+    largest = max(size.stored_side for size in pool_sizes(config.pool, config.base_size))
     return data_lib.load(
-        config.data, max_side=largest * 3 // 2, cache_dir=cache_path(workdir), progress=progress
+        config.data, max_side=largest, cache_dir=cache_path(workdir), progress=progress
     )
 
 
@@ -331,18 +331,7 @@ def choose(config: SearchConfig, classes: int, measure: Measure = cannot_measure
     With ``max_candidates`` a random member of each group in turn is taken until there are enough,
     so that no group stays empty that need not.
     """
-    selected = select(
-        config.pool,
-        base_resolution=config.base_resolution,
-        classes=classes,
-        channels=config.data.input_channels,
-        stages=config.reads_stages,
-        groups=config.groups,
-        metrics=config.group_by,
-        method=config.group_method,
-        limits=config.limits,
-        measure=measure,
-    )
+    selected = select_for(config, classes, measure)
     chosen: Iterable[Candidate] = selected.candidates
     if config.max_candidates is not None:
         chosen = sample_candidates(selected.candidates, config.max_candidates, config.seed)

@@ -39,7 +39,8 @@ class Member:
 
     Attributes:
       name: name, unique in the search.
-      width, depth, resolution: scaling coefficients, and side of the input in pixels.
+      width, depth, resolution: scaling coefficients, and side of the input in pixels, or a
+        text such as ``96x128``.
       params, macs: parameters, and multiply-accumulates for one image.
       state: whether it is racing, eliminated, champion or failed.
       epochs_done: epochs trained and recorded.
@@ -59,7 +60,7 @@ class Member:
     name: str
     width: float
     depth: float
-    resolution: int
+    resolution: int | str
     params: int
     macs: int
     state: State

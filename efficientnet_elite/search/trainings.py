@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.config import InputSize, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.champions import read_champions
 from efficientnet_elite.search.workdir import checkpoint_path, write_bytes
@@ -123,16 +123,18 @@ class Recorded:
 def read_settings(workdir: Path) -> Recorded:
     """The settings of the trainings in a work directory; UserError if the file is damaged."""
     path = settings_path(workdir)
-    sides = [entry["resolution"] for entry in read_trained(workdir)]
+    entries = read_trained(workdir)
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-        base = settings["base_resolution"]
+        bases = settings["base_resolution"], *(entry["resolution"] for entry in entries)
         known = {"train", "base_resolution", "seed", "data", "classifier_reads"} & settings.keys()
         values = {"group_by": SearchConfig().group_by, **{name: settings[name] for name in known}}
         values["data"] = {**values.get("data", {}), "channels": str(settings.get("channels", 3))}
         return Recorded(
             config=SearchConfig.from_dict(values),
-            max_side=settings.get("max_side", max(base, *sides) * 3 // 2),
+            max_side=settings.get(
+                "max_side", max(InputSize.of(base).stored_side for base in bases)
+            ),
             fingerprint=settings["images"],
             names_images="data" in settings,
         )

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from efficientnet_elite.config import LAST, STAGES, TrainConfig
+from efficientnet_elite.config import LAST, STAGES, SizeLike, TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import ops
@@ -116,7 +116,7 @@ class Distillation:
       method: ``features``, ``logits`` or ``both``.
       data: the data set, to which the teacher's classifier is fitted for ``logits`` and ``both``.
       batch_size: images in a batch.
-      base_resolution: input side of the pool's unscaled network in pixels.
+      base_resolution: input size of the pool's unscaled network in pixels.
       seed: seed of the choice of images for the teacher's classifier.
       reads: what the teacher's classifier reads, see `TrainConfig.teacher_reads`. With ``stages``,
         ``features`` is the same as ``both`` where a classifier can be fitted.
@@ -133,12 +133,11 @@ class Distillation:
         data: ImageData,
         *,
         batch_size: int,
-        base_resolution: int,
+        base_resolution: SizeLike,
         seed: int,
         reads: str = LAST,
     ):
-        side = selection.spec.resolution
-        teacher = source_model(selection.source, side)
+        teacher = source_model(selection.source, selection.spec.size)
         self._taps = find_taps(selection) if method in ("features", "both") else []
         self._head: Head | None = None
         layers = [tap.teacher for tap in self._taps]
@@ -176,7 +175,7 @@ class Distillation:
         return _as_list(self._student(images, training=training))
 
     def targets(self, images: Any) -> Any:
-        """Returns what the teacher makes of images, (batch, side, side, channels), for `loss`."""
+        """What the teacher makes of images, (batch, height, width, channels), for `loss`."""
         return self._teach(images)
 
     def loss(self, outputs: Sequence[Any], targets: Sequence[Any]) -> Any:

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite import machine
+from efficientnet_elite.config import InputSize, SizeLike
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.pretrained.matching import logits_layer
@@ -160,7 +161,9 @@ def features_before(model: keras.Model, classifier: str) -> keras.Model:
     return keras.Model(model.inputs, model.get_layer(classifier).input)
 
 
-def fit_head(features_of: keras.Model, data: ImageData, *, base_resolution: int, seed: int) -> Head:
+def fit_head(
+    features_of: keras.Model, data: ImageData, *, base_resolution: SizeLike, seed: int
+) -> Head:
     """Fits a classifier of the data set's classes to the features that a model computes.
 
     Args:
@@ -168,14 +171,14 @@ def fit_head(features_of: keras.Model, data: ImageData, *, base_resolution: int,
         not changed.
       data: the data set; training images in their evaluation crop, mirrored too where the pipeline
         mirrors.
-      base_resolution: input side of the pool's unscaled network in pixels.
+      base_resolution: input size of the pool's unscaled network in pixels.
       seed: seed of the choice of images where there are more than 20,000.
     """
     compute = tf.function(lambda images: features_of(images, training=False), autograph=False)
-    side = features_of.inputs[0].shape[1]
+    size = InputSize(*features_of.inputs[0].shape[1:3])
     batches = data_lib.sample_batches(
         data,
-        resolution=side,
+        resolution=size,
         base_resolution=base_resolution,
         count=_HEAD_IMAGES,
         seed=seed,

@@ -45,8 +45,8 @@ def mixed(
     Args:
       method: ``mixup``, ``cutmix``, or ``mixup+cutmix`` for either at even odds for each image;
         with ``none`` images and labels stay what they are.
-      images: float32 (batch + unlabelled, side, side, channels). The unlabelled ones are the last;
-        they stay as they are.
+      images: float32 (batch + unlabelled, height, width, channels). The unlabelled ones are the
+        last; they stay as they are.
       labels: int32 (batch,).
       classes: number of classes.
       seed: of all that is drawn.
@@ -57,15 +57,15 @@ def mixed(
     """
     if method == "none":
         return images, labels
-    batch, side = labels.shape[0], images.shape[1]
+    batch, size = labels.shape[0], images.shape[1:3]
     seeds = tf.random.split(tf.stack([tf.constant(seed, tf.int64), step]), 4)
     if method == "mixup":
         shares = _mixup(batch, seeds)
     elif method == "cutmix":
-        shares = _cutmix(batch, side, seeds)
+        shares = _cutmix(batch, size, seeds)
     else:
         is_cut = tf.random.stateless_uniform((batch, 1, 1, 1), seeds[0]) < 0.5
-        shares = tf.where(is_cut, _cutmix(batch, side, seeds), _mixup(batch, seeds))
+        shares = tf.where(is_cut, _cutmix(batch, size, seeds), _mixup(batch, seeds))
     targets = _blend(tf.one_hot(labels, classes), tf.reduce_mean(shares, [1, 2]))
     return tf.concat([_blend(images[:batch], shares), images[batch:]], 0), targets
 
@@ -79,17 +79,24 @@ def _mixup(batch: int, seeds: Any) -> Any:
     return tf.reshape(_beta(_MIXUP_ALPHA, batch, seeds), (batch, 1, 1, 1))
 
 
-def _cutmix(batch: int, side: int, seeds: Any) -> Any:
-    """Where each image keeps its own pixels, 0 or 1: (batch, side, side, 1).
+def _cutmix(batch: int, size: tuple[int, int], seeds: Any) -> Any:
+    """Where each image of this height and width keeps its own pixels: (batch, height, width, 1).
 
     The rectangle that it loses has its centre anywhere in the image, and ends at the edges.
     """
-    half = tf.sqrt(1 - _beta(_CUTMIX_ALPHA, batch, seeds)) * (side / 2)
-    centres = tf.random.stateless_uniform((2, batch), seeds[3], maxval=float(side))
-    low, high = tf.round(centres - half)[..., None], tf.round(centres + half)[..., None]
+    share = tf.sqrt(1 - _beta(_CUTMIX_ALPHA, batch, seeds))  # of each side
+    places = tf.random.stateless_uniform((2, batch), seeds[3])
+    rows, columns = (
+        _lost(share * (side / 2), places[axis] * side, side) for axis, side in enumerate(size)
+    )
+    return 1 - tf.cast(rows[:, :, None, None] & columns[:, None, :, None], tf.float32)
+
+
+def _lost(half: Any, centre: Any, side: int) -> Any:
+    """Which pixels along a side lie within ``half`` around ``centre``, both (batch,)."""
+    low, high = tf.round(centre - half)[:, None], tf.round(centre + half)[:, None]
     pixels = tf.range(side, dtype=tf.float32)
-    is_lost = (pixels >= low) & (pixels < high)  # (2, batch, side): rows and columns
-    return 1 - tf.cast(is_lost[0, :, :, None, None] & is_lost[1, :, None, :, None], tf.float32)
+    return (pixels >= low) & (pixels < high)
 
 
 def _beta(alpha: float, batch: int, seeds: Any) -> Any:

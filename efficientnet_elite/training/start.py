@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.config import InputSize, SizeLike, TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.build import build
@@ -97,10 +97,10 @@ def recipe_for(config: TrainConfig, selection: Selection) -> TrainConfig:
     return replace(config, distill=distill, learning_rate=rate)
 
 
-def source_model(source: PretrainedWeights, side: int) -> keras.Model:
-    """Builds the network of pretrained weights, frozen, for images of a side in pixels."""
+def source_model(source: PretrainedWeights, size: SizeLike) -> keras.Model:
+    """Builds the network of pretrained weights, frozen, for images of a size in pixels."""
     channels = source.spec.input_shape[-1]
-    model = build(source.spec.resized((side, side, channels)))
+    model = build(source.spec.resized((*InputSize.of(size), channels)))
     assign(model, source.arrays)
     model.trainable = False
     return model
@@ -118,7 +118,7 @@ def begin(
     selection: Selection,
     data: ImageData,
     *,
-    base_resolution: int,
+    base_resolution: SizeLike,
     seed: int,
 ) -> None:
     """Gives a new model its pretrained weights and a classifier of the data set's classes.
@@ -127,24 +127,24 @@ def begin(
       model: of ``selection.spec``, with random weights.
       selection: what it takes from pretrained weights.
       data: the data set.
-      base_resolution: input side of the pool's unscaled network in pixels.
+      base_resolution: input size of the pool's unscaled network in pixels.
       seed: seed of the choice of images.
     """
     assign(model, selection.arrays)
-    side = selection.spec.resolution
+    input_size = selection.spec.size
     if is_same_network(selection.source.spec, selection.spec):
         size = min(_STATISTICS_BATCH, data.parts["train"].size)
-        crops, _ = data_lib.train_batches(data, resolution=side, batch_size=size, seed=seed)
+        crops, _ = data_lib.train_batches(data, resolution=input_size, batch_size=size, seed=seed)
         adapt_statistics(model, (images for images, _ in crops.take(_STATISTICS_BATCHES)))
     else:
         images, _ = data_lib.calibration_images(
             data,
-            resolution=side,
+            resolution=input_size,
             base_resolution=base_resolution,
             count=_REPAIR_IMAGES,
             seed=seed,
         )
-        repair(model, source_model(selection.source, side), selection, images, seed)
+        repair(model, source_model(selection.source, input_size), selection, images, seed)
     classifier = None if data.masks else classifier_name(selection.spec)
     if classifier is not None:
         features = features_before(model, classifier)

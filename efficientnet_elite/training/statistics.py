@@ -45,7 +45,7 @@ def adapt_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
 
     Args:
       model: the model.
-      batches: images, float32 (n, side, side, channels), all batches of the same size.
+      batches: images, float32 (n, height, width, channels), all batches of the same size.
     """
     layers = batch_norm_layers(model)
     if not layers:

@@ -71,7 +71,7 @@ class TrainingStep:
         with in_precision(self._model, self._config.precision):
             self.graph = tf.function(self._train, autograph=False).get_concrete_function(
                 tf.TensorSpec((size + self._unlabelled, *image), tf.float32),
-                tf.TensorSpec(self._task.labels_shape(size, image[0]), tf.int32),
+                tf.TensorSpec(self._task.labels_shape(size, *image[:2]), tf.int32),
                 scalar,
                 scalar,
                 tf.TensorSpec((), tf.int64),
@@ -82,7 +82,7 @@ class TrainingStep:
         """Trains on one batch and updates the averages.
 
         Args:
-          images: float32 (batch, side, side, channels); the unlabelled ones are the last.
+          images: float32 (batch, height, width, channels); the unlabelled ones are the last.
           labels: int32, of the task's shape.
           rate: learning rate.
           step: number of the step, from 0.

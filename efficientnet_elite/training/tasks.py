@@ -25,8 +25,8 @@ class Task(Protocol):
     To score a data set, `tally` each batch, add up the tallies, and take the `score` of the sum.
     """
 
-    def labels_shape(self, batch: int | None, side: int) -> tuple[int | None, ...]:
-        """Returns the shape of a batch of labels, for images with ``side`` pixels a side."""
+    def labels_shape(self, batch: int | None, height: int, width: int) -> tuple[int | None, ...]:
+        """Returns the shape of a batch of labels, for images of this height and width."""
 
     def loss(self, logits: Any, labels: Any, smoothing: float) -> Any:
         """Returns the mean cross-entropy, a scalar.
@@ -71,7 +71,7 @@ class Classification:
         self._classes, self._weights = classes, weights
         self._score = score
 
-    def labels_shape(self, batch: int | None, side: int) -> tuple[int | None, ...]:
+    def labels_shape(self, batch: int | None, height: int, width: int) -> tuple[int | None, ...]:
         """See `Task`."""
         return (batch,)
 
@@ -110,9 +110,9 @@ class Segmentation:
     def __init__(self, classes: int, weights: NDArray[np.float32] | None = None):
         self._classes, self._weights = classes, weights
 
-    def labels_shape(self, batch: int | None, side: int) -> tuple[int | None, ...]:
+    def labels_shape(self, batch: int | None, height: int, width: int) -> tuple[int | None, ...]:
         """See `Task`."""
-        return batch, side, side
+        return batch, height, width
 
     def loss(self, logits: Any, labels: Any, smoothing: float) -> Any:
         """See `Task`. The mean is over the pixels that are not `IGNORED`."""

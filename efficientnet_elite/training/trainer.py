@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import CALIBRATION_IMAGES, TrainConfig
+from efficientnet_elite.config import CALIBRATION_IMAGES, SizeLike, TrainConfig
 from efficientnet_elite.data import IGNORED, ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.build import build
@@ -71,7 +71,7 @@ class Trainer:
       spec: the network.
       config: the recipe.
       data: the data set; the training part trains, the validation part scores.
-      base_resolution: input side of the pool's unscaled network in pixels, for the evaluation crop.
+      base_resolution: input size of the pool's unscaled network in pixels, for the evaluation crop.
       seed: seed of initial weights, data order, augmentation and dropout.
       checkpoint: file that is written after each epoch. If it exists, training continues from it.
 
@@ -97,7 +97,7 @@ class Trainer:
         config: TrainConfig,
         data: ImageData,
         *,
-        base_resolution: int,
+        base_resolution: SizeLike,
         seed: int,
         checkpoint: Path,
     ):
@@ -160,7 +160,7 @@ class Trainer:
             # Only statistics that were taken over or measured are worth keeping.
             norms = batch_norm_layers(self.model)
             self._frozen_norms = tuple(x for x in norms if x.name in selection.nodes)
-        options = {"base_resolution": self._base_resolution, "seed": self._seed}
+        options: dict[str, Any] = {"base_resolution": self._base_resolution, "seed": self._seed}
         if is_new:
             start.begin(self.model, selection, self._data, **options)
         parts = self.config.accumulate
@@ -182,7 +182,7 @@ class Trainer:
         return data_lib.eval_batches(
             data or self._data,
             part,
-            resolution=self.spec.resolution,
+            resolution=self.spec.size,
             batch_size=self.config.batch_size,
             base_resolution=self._base_resolution,
         )
@@ -196,7 +196,7 @@ class Trainer:
         return counts
 
     def _predict_step(self, images: Any) -> Any:
-        """Takes images, float32 (n, side, side, channels), to predicted classes, int32."""
+        """Takes images, float32 (n, height, width, channels), to predicted classes, int32."""
         return tf.argmax(self.model(images, training=False), -1, tf.int32)
 
     # -- epochs ----------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class Trainer:
             self._continue_within_epoch()
             stream, _ = data_lib.train_batches(
                 self._drawn,
-                resolution=self.spec.resolution,
+                resolution=self.spec.size,
                 batch_size=self.config.batch_size,
                 seed=self._seed,
                 first_epoch=self.epochs_done,
@@ -362,7 +362,7 @@ class Trainer:
         started = time.perf_counter()
         representative_images, _ = data_lib.calibration_images(
             self._data,
-            resolution=self.spec.resolution,
+            resolution=self.spec.size,
             base_resolution=self._base_resolution,
             count=CALIBRATION_IMAGES,
             seed=self._seed,

@@ -14,6 +14,7 @@ from string import Template
 
 import numpy as np
 
+from efficientnet_elite.config import InputSize
 from efficientnet_elite.data.decode import in_channels, pixels_of
 from efficientnet_elite.data.geometry import center_box, crop_and_resize
 from efficientnet_elite.export import files, inspect, rewrite
@@ -43,14 +44,15 @@ object Network {
     const val FILE = "$net/$name.tflite"
     const val LABELS = "$net/labels.txt"
 
-    /** Of the input: side in pixels, channels, and its share of an image's shorter side. */
-    const val SIDE = $side
+    /** Of the input: size in pixels, channels, and its share of the sides of the largest crop. */
+    const val HEIGHT = $height
+    const val WIDTH = $width
     const val CHANNELS = $channels
     const val CROP_FRACTION = $crop
 
     /** The network takes pixels as bytes, or SCALE * (pixel / 128 - 1) + OFFSET of each channel. */
     const val TAKES_BYTES = $takes_bytes
-    const val INPUT_ELEMENTS = SIDE * SIDE * CHANNELS
+    const val INPUT_ELEMENTS = HEIGHT * WIDTH * CHANNELS
     internal val SCALE = floatArrayOf($scale)
     internal val OFFSET = floatArrayOf($offset)
 
@@ -86,15 +88,15 @@ def write_android_package(
     rule differs between channels, and for grey images.
 
     Args:
-      model: content of a .tflite file. Its input (1, side, side, 3 or 1) is the pixel (uint8) or
+      model: content of a .tflite file. Its input (1, height, width, 3 or 1) is the pixel (uint8) or
         what `rule` makes of it (float32). Its output is uint8 or float32 and holds logits or
-        probabilities: (1, classes), or (1, side, side, classes) for a segmentation network.
+        probabilities: (1, classes), or (1, height, width, classes) for a segmentation network.
       name: name of the network; the .tflite file gets this name as well.
       labels: names of the classes, in the order of the logits.
       out_dir: folder of the package. Existing files of the same names are replaced.
       export: folder of the export, for golden images; None for images that are made up.
-      crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
-        of the image's shorter side. The library crops images to it.
+      crop_fraction: sides of the centre crop that the network was tested on, as a fraction (0..1)
+        of the largest with the input's aspect ratio. The library crops images to it.
       rule: which numbers the network takes for pixels.
       confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
         the softmax of the logits, and an answer always.
@@ -107,7 +109,7 @@ def write_android_package(
     """
     confidence = confidence or Confidence()
     contents = inspect.read(model)
-    side, _, channels = inspect.image_shape(contents)
+    height, width, channels = inspect.image_shape(contents)
     masks = inspect.gives_masks(contents)
     android_metadata.check_types(contents)
     if not masks:
@@ -130,7 +132,8 @@ def write_android_package(
         ),
         _README: _readme(
             name=name,
-            side=side,
+            height=height,
+            width=width,
             classes=len(labels),
             bytes=len(content),
             crop=f"{crop_fraction:.1%}",
@@ -139,7 +142,7 @@ def write_android_package(
         ),
         "network/src/test/resources/preprocessing.bin": _preprocessing_cases(channels),
         "network/src/androidTest/assets/golden.bin": _golden(
-            content, golden.images_for(export, (side, side, channels)), rule
+            content, golden.images_for(export, (height, width, channels)), rule
         ),
     }
     files.replace_all({Path(out_dir, path): data for path, data in contents_by_path.items()})
@@ -158,12 +161,13 @@ def _constants(
     """``Network.kt`` of a file with metadata."""
     contents = inspect.read(content)
     (image,), (output,) = contents.inputs, contents.outputs
-    side, _, channels = inspect.image_shape(contents)
+    height, width, channels = inspect.image_shape(contents)
     gives_bytes = output.type == "UINT8"
     text = Template(_NETWORK).substitute(
         net=identifier(name),
         name=name,
-        side=side,
+        height=height,
+        width=width,
         channels=channels,
         crop=repr(float(crop)),
         takes_bytes=_boolean(image.type == "UINT8"),
@@ -171,7 +175,7 @@ def _constants(
         offset=_floats(rule.offset[:channels]),
         gives_bytes=_boolean(gives_bytes),
         classes=classes,
-        outputs="SIDE * SIDE * CLASSES" if inspect.gives_masks(contents) else "CLASSES",
+        outputs="HEIGHT * WIDTH * CLASSES" if inspect.gives_masks(contents) else "CLASSES",
         step=_floats([output.scales[0] if gives_bytes else 1.0]),
         zero_point=output.zero_points[0] if gives_bytes else 0,
         threshold=_floats([threshold]),
@@ -195,7 +199,7 @@ def _golden(content: bytes, images: np.ndarray, rule: PixelRule) -> bytes:
 
     Args:
       content: of the package's .tflite file.
-      images: (n, side, side, channels) uint8.
+      images: (n, height, width, channels) uint8.
       rule: which numbers the network takes for pixels.
     """
     runner = runtime.Runner(content)
@@ -216,27 +220,29 @@ def _golden(content: bytes, images: np.ndarray, rule: PixelRule) -> bytes:
 
 
 def _preprocessing_cases(channels: int) -> bytes:
-    """Images and the squares that networks see of them, as ``PreprocessingTest.kt`` reads them.
+    """Images and what networks see of them, as ``PreprocessingTest.kt`` reads them.
 
-    Every case is: width, height, rotation, side, channels (int), crop fraction (double), the pixels
-    as they are stored (int, ARGB), and the square's bytes; all big-endian.
+    Every case is: width, height, rotation, height and width of the result, channels (int), crop
+    fraction (double), the pixels as they are stored (int, ARGB), and the result; all big-endian.
     """
     rng = np.random.default_rng(0)
     cases = []
-    for (height, width), rotation, side, crop in (
+    for (height, width), rotation, size, crop in (
+        ((47, 61), 90, "24x40", 0.875),
+        ((61, 40), 0, "17x11", 1.0),
         ((47, 61), 0, 24, 0.875),
         ((61, 40), 90, 17, 1.0),
         ((33, 64), 180, 40, 0.7),
         ((50, 50), 270, 8, 0.875),
     ):
         upright = rng.integers(0, 256, (height, width, 3), np.uint8)
-        box = center_box((height, width), crop)
-        square = crop_and_resize(in_channels(upright, channels), box, side)
+        box = center_box((height, width), crop, size)
+        seen = crop_and_resize(in_channels(upright, channels), box, size)
         stored = np.rot90(upright, rotation // 90).astype(np.uint32)
         packed = 0xFF000000 | stored[..., 0] << 16 | stored[..., 1] << 8 | stored[..., 2]
-        numbers = (stored.shape[1], stored.shape[0], rotation, side, channels, crop)
-        head = struct.pack(">iiiiid", *numbers)
-        cases.append(head + packed.astype(">u4").tobytes() + pixels_of(square).tobytes())
+        numbers = (stored.shape[1], stored.shape[0], rotation, *InputSize.of(size), channels, crop)
+        head = struct.pack(">iiiiiid", *numbers)
+        cases.append(head + packed.astype(">u4").tobytes() + pixels_of(seen).tobytes())
     return struct.pack(">i", len(cases)) + b"".join(cases)
 
 
@@ -254,7 +260,7 @@ _SEGMENTER = {
     "kind": "Segmenter",
     "does": "gives each pixel one of $classes classes",
     "gives": """\
-`segment` returns a class for each pixel of the square that the network sees, $side x $side.""",
+`segment` returns a class for each pixel of the crop that the network sees, $height x $width.""",
     "call": """\
 val mask = model.segment(bitmap) // indices into model.labels, row by row""",
 }

@@ -49,7 +49,7 @@ def with_metadata(
     from ai_edge_litert import schema_py_generated as schema
 
     contents = inspect.read(model)
-    inspect.image_side(contents)
+    inspect.image_shape(contents)
     check_types(contents)
     (image,) = contents.inputs
     if image.type == "UINT8":

@@ -159,7 +159,7 @@ def write_ethos_u_package(
     """Writes an Ethos-U package: ``NAME.vela.tflite``, ``vela.json`` and ``labels.txt``.
 
     Args:
-      model: content of an int8 .tflite file whose input (1, side, side, 3) is pixel - 128.
+      model: content of an int8 .tflite file whose input (1, height, width, 3) is pixel - 128.
       name: name of the network.
       labels: names of the classes, in the order of the outputs.
       out_dir: folder of the package. Existing files of the same names are replaced.

@@ -132,7 +132,7 @@ class Golden:
     """Images and the outputs of a network for them.
 
     Attributes:
-      images: (n, side, side, 3 or 1) uint8.
+      images: (n, height, width, 3 or 1) uint8.
       outputs: (n, bytes) int8.
       source: whose arithmetic gave the outputs.
       steps: by how many steps another runtime may differ.
@@ -148,7 +148,7 @@ def of_model(model: bytes, folder: Path) -> Golden:
     """Images for a network, and its outputs in the arithmetic of devices.
 
     Args:
-      model: content of an int8 .tflite file with a square image as input, pixel - 128.
+      model: content of an int8 .tflite file with an image as input, pixel - 128.
       folder: folder of the export, see `images_for`.
     """
     contents = inspect.read(model)
@@ -163,7 +163,7 @@ def of_model(model: bytes, folder: Path) -> Golden:
 
 
 def images_for(folder: Path | None, shape: tuple[int, int, int]) -> np.ndarray:
-    """Images for a network: (`IMAGES` at most, side, side, channels) uint8.
+    """Images for a network: (`IMAGES` at most, height, width, channels) uint8.
 
     Args:
       folder: folder of the export. Its ``predictions.npz`` gives test images; without it, or where
@@ -176,8 +176,8 @@ def images_for(folder: Path | None, shape: tuple[int, int, int]) -> np.ndarray:
         if any(of_test):
             return stored.copies[of_test][:IMAGES]
     rng = np.random.default_rng(0)
-    side, _, channels = shape
-    ramp = np.add.outer(np.arange(side), np.arange(side))[..., None] / (2 * side)
+    height, width, channels = shape
+    ramp = np.add.outer(np.arange(height), np.arange(width))[..., None] / (height + width)
     tint = rng.uniform(0, 128, (IMAGES, 1, 1, channels))
     noise = rng.normal(0, 20, (IMAGES, *shape))
     return np.clip(tint + 128 * ramp + noise, 0, 255).astype(np.uint8)

@@ -93,13 +93,13 @@ def write_micro_package(
 
     Args:
       model: content of a .tflite file that is int8 from input to output. Its input
-        (1, side, side, 3 or 1) is pixel - 128. Its output holds logits: (1, classes), or
-        (1, side, side, classes) for a segmentation network.
+        (1, height, width, 3 or 1) is pixel - 128. Its output holds logits: (1, classes), or
+        (1, height, width, classes) for a segmentation network.
       name: name of the network.
       labels: names of the classes, in the order of the logits.
       out_dir: folder of the package. Existing files of the same names are replaced.
-      crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
-        of the image's shorter side. The package crops images to it.
+      crop_fraction: sides of the centre crop that the network was tested on, as a fraction (0..1)
+        of the largest with the input's aspect ratio. The package crops images to it.
       accuracy: what is known of the accuracy on the device, a sentence for the README; empty if
         nothing is.
       confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
@@ -133,15 +133,18 @@ def write_micro_package(
         arena = arena_bytes(model, graph)
     registrations = [f"resolver.{method}() == kTfLiteOk" for method in methods]
     (image,), (logits,) = contents.inputs, contents.outputs
-    side, channels = image.shape[1], image.shape[3]
-    max_side = max(_DEFAULT_MAX_IMAGE_SIDE, side)
+    _, height, width, channels = image.shape
+    max_side = max(_DEFAULT_MAX_IMAGE_SIDE, min(height, width))
     net = identifier(name)
     values: dict[str, object] = {
         "name": name,
         "net": net,
         "NET": net.upper(),
         "version": _VERSION,
-        "side": side,
+        "height": height,
+        "width": width,
+        # Sketches for earlier packages name the side of a square.
+        "side": "constexpr int kSide = kHeight;\n" if height == width else "",
         "channels": channels,
         **_FORMATS[channels],
         "input_scale": c_float(image.scales[0]),
@@ -164,7 +167,7 @@ def write_micro_package(
         "registrations": " &&\n      ".join(registrations),
         "operators": ", ".join([*operators, *(["the accelerator's"] if npu else [])]),
         "max_side": max_side,
-        "image_bytes": image_bytes(max_side, side, channels),
+        "image_bytes": image_bytes(max_side, height, width, channels),
         "golden_section": GOLDEN if images else "",
         "npu_section": "",
         "accuracy": accuracy or "not measured with TFLM's arithmetic.",
@@ -231,17 +234,18 @@ def renamed_kernels(net: str) -> dict[str, str]:
     return renamed
 
 
-def image_bytes(shorter: int, side: int, channels: int, rows: int = 1) -> int:
+def image_bytes(shorter: int, height: int, width: int, channels: int, rows: int = 1) -> int:
     """Bytes of memory for resizing an image, as NN_IMAGE_BYTES in the C code counts them.
 
     Args:
       shorter: length in pixels of the image's shorter side.
-      side: of the network's input in pixels.
+      height, width: of the network's input in pixels.
       channels: of the network's input.
       rows: number of rows of the input whose sums are kept at the same time.
     """
-    span = max(shorter, side)
-    return 4 * (channels * rows * (shorter + 4 * span // side + 4) + 4 * span + 3 * side)
+    across = max(shorter, -(-shorter * width // height))
+    span = max(across, width)
+    return 4 * (channels * rows * (across + 4 * span // width + 4) + 4 * span + 3 * width)
 
 
 def _method(operator: str) -> str:

@@ -128,7 +128,7 @@ static uint8_t image[$net::kInputElements];
 
 void loop() {
   $net::Result result;
-  if ($net::Classify(image, $net::kSide, $net::kSide, &result)) {
+  if ($net::Classify(image, $net::kWidth, $net::kHeight, &result)) {
     Serial.print(result.label);
     Serial.print(" ");
     Serial.println(result.probability);
@@ -154,15 +154,15 @@ $labels
     declarations="",
     call_comment="""\
 // Finds the class of each pixel of an image of width * height pixels, row by row. Writes
-// kSide * kSide class indices, row by row, to `mask`. They cover the centre square of the image
-// with a side of kCropFraction times the image's shorter side.
+// kHeight * kWidth class indices, row by row, to `mask`. They cover the centre crop of the image,
+// see kCropFraction.
 """,
     postprocessing="""\
 static_assert(kClasses <= 256, "a mask has one byte per pixel");
 
-// Writes the class index of each pixel to `mask`: kSide * kSide numbers.
+// Writes the class index of each pixel to `mask`: kHeight * kWidth numbers.
 inline void Mask(const std::int8_t* output, std::uint8_t* mask) {
-  for (int i = 0; i < kSide * kSide; ++i) {
+  for (int i = 0; i < kHeight * kWidth; ++i) {
     mask[i] = static_cast<std::uint8_t>(Best(output + kClasses * i));
   }
 }""",
@@ -177,7 +177,7 @@ inline void Mask(const std::int8_t* output, std::uint8_t* mask) {
     + """\
 
 static uint8_t image[$net::kInputElements];
-static uint8_t mask[$net::kSide * $net::kSide];
+static uint8_t mask[$net::kHeight * $net::kWidth];
 
 """
     + _SETUP
@@ -185,7 +185,7 @@ static uint8_t mask[$net::kSide * $net::kSide];
 
 // Prints the number of pixels of each class.
 void loop() {
-  if ($net::Segment(image, $net::kSide, $net::kSide, mask)) {
+  if ($net::Segment(image, $net::kWidth, $net::kHeight, mask)) {
     unsigned long counts[$net::kClasses] = {};
     for (uint8_t index : mask) ++counts[index];
     for (int index = 0; index < $net::kClasses; ++index) {
@@ -197,7 +197,7 @@ void loop() {
   delay(1000);
 }
 """,
-    result_declaration="static std::uint8_t mask[$net::kSide * $net::kSide];",
+    result_declaration="static std::uint8_t mask[$net::kHeight * $net::kWidth];",
     result_argument="mask",
     result_use='std::printf("%s\\n", $net::kLabels[mask[0]]);',
 )

@@ -101,7 +101,7 @@ def of_file(
 
     Args:
       model: path of the file, which has the target's format. The crop fraction comes from the
-        sidecar in the same folder; without a sidecar it is 1, the whole centred square.
+        sidecar in the same folder; without a sidecar it is 1, the largest centred crop.
       target: a name of `targets.TARGETS`.
       labels: path of the labels, one line for each class; by default ``labels.txt`` in the folder
         of the model, or the labels in the file's metadata.
@@ -294,7 +294,7 @@ def _golden(source: Source) -> golden.Golden | None:
     contents = inspect.read(source.content)
     try:
         inspect.check_full_int8(contents)
-        inspect.image_side(contents)
+        inspect.image_shape(contents)
     except UserError:
         return None
     return golden.of_model(source.content, source.export)

@@ -50,8 +50,8 @@ class Source:
       folder: the folder to which the package is written.
       export: folder of the .tflite file, with what was exported beside it.
       accuracy: what is known of the accuracy with the arithmetic of devices, a sentence; or empty.
-      crop_fraction: side of the central square that the network classifies, as a share of the
-        image's shorter side.
+      crop_fraction: sides of the central crop that the network classifies, as a share of the
+        largest with the input's aspect ratio.
       rule: returns which numbers the network takes for pixels, or raises UserError if it has to be
         said; None if its input is no RGB image.
       float_layers: names of the layers that stayed in float in an int8 file.

@@ -97,15 +97,15 @@ def write_web_package(
     """Writes a web package: a page, its scripts, LiteRT.js, the network and a README.
 
     Args:
-      model: content of a .tflite file. Its input (1, side, side, 3 or 1) is pixel (uint8),
+      model: content of a .tflite file. Its input (1, height, width, 3 or 1) is pixel (uint8),
         pixel - 128 (int8) or what `rule` makes of the pixel (float32). Its output is (1, classes),
-        or (1, side, side, classes) for a segmentation network.
+        or (1, height, width, classes) for a segmentation network.
       name: name of the network.
       file: name of the .tflite file in the package; the JSON file of a measurement contains it.
       labels: names of the classes, in the order of the logits.
       out_dir: folder of the package. Existing files of the same names are replaced.
-      crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
-        of the image's shorter side. The page crops pictures to it.
+      crop_fraction: sides of the centre crop that the network was tested on, as a fraction (0..1)
+        of the largest with the input's aspect ratio. The page crops pictures to it.
       rule: which numbers the network takes for pixels.
       confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
         the softmax of the logits, and an answer always.
@@ -117,7 +117,7 @@ def write_web_package(
       UserError: the model has another input or output, or LiteRT.js cannot be downloaded.
     """
     contents = inspect.read(model)
-    side, _, channels = inspect.image_shape(contents)
+    height, width, channels = inspect.image_shape(contents)
     (image,), (logits,) = contents.inputs, contents.outputs
     for verb, tensor in (("takes", image), ("gives", logits)):
         if tensor.type not in _TYPES:
@@ -132,7 +132,10 @@ def write_web_package(
         "name": name,
         "file": file,
         "bytes": len(model),
-        "side": side,
+        # Pages of earlier packages read the side of a square.
+        **({"side": height} if height == width else {}),
+        "height": height,
+        "width": width,
         "channels": channels,
         "masks": masks,
         "crop_fraction": crop_fraction,

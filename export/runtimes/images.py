@@ -5,29 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 from efficientnet_elite import data as data_lib
+from efficientnet_elite.config import SizeLike
 
 
 def choose(
-    data: data_lib.ImageData, *, side: int, base_resolution: int, count: int, seed: int
+    data: data_lib.ImageData, *, size: SizeLike, base_resolution: SizeLike, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Chooses test images, then crops and resizes them as the evaluation does.
 
     Args:
       data: what `data.load` returned.
-      side: side of the network's input in pixels.
-      base_resolution: side of the input of the pool's unscaled network in pixels; it decides how
+      size: of the network's input in pixels.
+      base_resolution: size of the input of the pool's unscaled network in pixels; it decides how
         much is cropped.
       count: number of images, taken from all classes in turn; if there are fewer, all images.
       seed: seed of the choice.
 
     Returns:
-      Images (N, side, side, channels), float32, pixel / 128 - 1, and their classes (N,) or masks
-      (N, side, side).
+      Images (N, height, width, channels), float32, pixel / 128 - 1, and their classes (N,) or
+      masks (N, height, width).
     """
     batches = data_lib.sample_batches(
         data,
         part="test",
-        resolution=side,
+        resolution=size,
         base_resolution=base_resolution,
         count=count,
         seed=seed,

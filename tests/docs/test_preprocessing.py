@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import DataConfig
+from efficientnet_elite.config import DataConfig, InputSize
 
 TEXT = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
 
@@ -22,9 +22,9 @@ def preprocess():
     return names["preprocess"]
 
 
-@pytest.mark.parametrize("side", [16, 33])
+@pytest.mark.parametrize("size", [16, 33, "24x40", "31x17"])
 @pytest.mark.parametrize("cache_gb", [2.0, 0.0])
-def test_the_function_of_the_document_gives_the_evaluation(tmp_path, preprocess, side, cache_gb):
+def test_the_function_of_the_document_gives_the_evaluation(tmp_path, preprocess, size, cache_gb):
     rng = np.random.default_rng(0)
     for i in range(24):
         shape = (*rng.integers(20, 90, 2), 3)
@@ -36,9 +36,12 @@ def test_the_function_of_the_document_gives_the_evaluation(tmp_path, preprocess,
     data = data_lib.load(
         DataConfig(f"folder:{tmp_path}", cache_gb=cache_gb), max_side=24, progress=False
     )
-    batches = data_lib.eval_batches(data, "test", resolution=side, batch_size=8, base_resolution=32)
+    batches = data_lib.eval_batches(data, "test", resolution=size, batch_size=8, base_resolution=32)
     images = np.concatenate([images for images, _ in batches.as_numpy_iterator()])
     got = {np.round(image * 128).astype(np.int8).tobytes() for image in images}
-    fraction = data.pipeline.crop_fraction(side, 32)
-    expected = {preprocess(path, side, fraction).tobytes() for path in tmp_path.rglob("*.jpg")}
+    fraction = data.pipeline.crop_fraction(size, 32)
+    expected = {
+        preprocess(path, *InputSize.of(size), fraction).tobytes()
+        for path in tmp_path.rglob("*.jpg")
+    }
     assert len(got) == data.sizes["test"] and got <= expected

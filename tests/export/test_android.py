@@ -114,7 +114,7 @@ def test_the_package_of_a_file(tmp_path):
     (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
     (tmp_path / "tiny.json").write_text('{"details": {"crop_fraction": 0.875}}')
     made = packages.of_file(model, "android")
-    assert "87.5% of the shorter side" in (made.folder / "README.md").read_text()
+    assert "are 87.5% of those of the largest one" in (made.folder / "README.md").read_text()
     assert made.name == "tiny"
     assert made.folder == tmp_path / "android"
     paths = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*.*")}
@@ -126,7 +126,7 @@ def test_the_package_of_a_file(tmp_path):
         *(f"{sources}/assets/net_tiny/{name}" for name in ("tiny.tflite", "labels.txt")),
         *(
             f"{sources}/kotlin/{name}.kt"
-            for name in ("LiteRtClassifier", "Network", "Preprocessing", "Squares", "Tensors")
+            for name in ("LiteRtClassifier", "Network", "Preprocessing", "Crops", "Tensors")
         ),
         *(f"network/src/{runtime}/kotlin/Runner.kt" for runtime in ("litert1", "litert2")),
         *("network/src/test/kotlin/PreprocessingTest.kt", "mediapipe/MediaPipeClassifier.kt"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from efficientnet_elite.config import InputSize, SizeLike
 from efficientnet_elite.data.decode import in_channels, pixels_of
 from efficientnet_elite.data.geometry import center_box, crop_and_resize
 from efficientnet_elite.export import formats
@@ -112,10 +113,12 @@ def gives(values: np.ndarray) -> bytes:
     return b"o" + struct.pack(">i", values.size) + values.tobytes()
 
 
-def square(rgb: np.ndarray, side: int = SIDE, crop: float = CROP, channels: int = 3) -> np.ndarray:
+def seen(
+    rgb: np.ndarray, size: SizeLike = SIDE, crop: float = CROP, channels: int = 3
+) -> np.ndarray:
     """What the evaluation sees of an upright image."""
     return pixels_of(
-        crop_and_resize(in_channels(rgb, channels), center_box(rgb.shape[:2], crop), side)
+        crop_and_resize(in_channels(rgb, channels), center_box(rgb.shape[:2], crop, size), size)
     )
 
 
@@ -128,13 +131,13 @@ def test_preprocessing_is_that_of_the_evaluation_to_the_byte(folder):
     commands, expected = [], []
     for _ in range(60):
         height, width = rng.integers(8, 200, 2)
-        side, channels = int(rng.integers(4, 96)), int(rng.choice([1, 3]))
+        size, channels = InputSize(*rng.integers(4, 96, 2).tolist()), int(rng.choice([1, 3]))
         turns, crop = int(rng.integers(4)), float(rng.choice([1.0, 0.875, rng.uniform(0.3, 1)]))
         upright = photo(rng, height, width)
         stored = np.rot90(upright, turns)  # upright once it is turned clockwise
-        numbers = (stored.shape[1], stored.shape[0], 90 * turns, side, channels, crop)
-        commands.append(b"p" + struct.pack(">iiiiid", *numbers) + packed(opaque(stored)))
-        expected.append(square(upright, side, crop, channels).tobytes().hex())
+        numbers = (stored.shape[1], stored.shape[0], 90 * turns, *size, channels, crop)
+        commands.append(b"p" + struct.pack(">iiiiiid", *numbers) + packed(opaque(stored)))
+        expected.append(seen(upright, size, crop, channels).tobytes().hex())
     assert run(folder, "bytes", *commands) == expected
 
 
@@ -159,7 +162,7 @@ def test_frames_are_turned_and_their_padding_is_left_out(folder):
     for turns, pad in ((0, 0), (1, 4), (2, 16), (3, 1), (0, 7)):
         upright = photo(rng, 70, 94)
         commands.append(frame(np.rot90(upright, turns), 90 * turns, pad))
-        expected.append(square(upright).tobytes().hex() + "\tdigit 3 75 %")
+        expected.append(seen(upright).tobytes().hex() + "\tdigit 3 75 %")
     assert run(folder, "bytes", *commands) == expected
 
 
@@ -174,7 +177,7 @@ def test_floats_are_those_of_the_pixel_rule(folder):
     upright = photo(np.random.default_rng(1), 64, 48)
     commands = (gives(np.eye(10)[2]), frame(np.rot90(upright), 90, 0))
     (_, line) = run(folder, "floats", *commands)
-    taken = IMAGENET.values(square(upright) / np.float32(128) - 1)
+    taken = IMAGENET.values(seen(upright) / np.float32(128) - 1)
     assert line == taken.astype("=f4").tobytes().hex() + "\tdigit 2 100 %"
 
 
@@ -182,7 +185,7 @@ def test_grey_networks_take_the_brightness(folder):
     upright = photo(np.random.default_rng(4), 50, 81)
     _, line = run(folder, "grey", gives(np.array([0.0, 1.0])), frame(upright, 0, 3))
     numbers, answer = line.split("\t")
-    brightness = square(upright, channels=1) / np.float32(128) - 1
+    brightness = seen(upright, channels=1) / np.float32(128) - 1
     np.testing.assert_array_equal(np.array(numbers.split(), np.float32), brightness.reshape(-1))
     assert answer == "bright 100 %"
 
@@ -206,7 +209,7 @@ def test_bitmaps_are_blended_with_white(folder):
     command = b"b" + struct.pack(">ii", SIDE, SIDE) + packed(argb)
     (line,) = run(folder, "bytes", command)
     found = np.frombuffer(bytes.fromhex(line), np.uint8).astype(int)
-    expected = square(np.asarray(blended)).reshape(-1).astype(int)
+    expected = seen(np.asarray(blended)).reshape(-1).astype(int)
     assert np.abs(found - expected).max() <= 2
 
 

@@ -114,7 +114,7 @@ try {
     const bitmap = await createImageBitmap(blob, {colorSpaceConversion: "none"});
     const {width, height} = bitmap;
     const rgba = pixelsOf(bitmap, width, height);
-    answer.pixels[name] = Array.from(preprocess(rgba, width, height, job.side, job.fraction));
+    answer.pixels[name] = Array.from(preprocess(rgba, width, height, job.size, job.fraction));
   }
   for (const folder of job.folders) answer.visits[folder] = await visit(folder, job.shown);
 } catch (error) {
@@ -147,7 +147,7 @@ def driven(chromium, tmp_path_factory) -> dict:
         }
     job = {
         "folders": list(FORMS),
-        "side": tiny_tflite.SIDE,
+        "size": {"width": tiny_tflite.SIDE, "height": tiny_tflite.SIDE},
         "fraction": FRACTION,
         "pictures": list(pictures()),
         "shown": SHOWN,

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from efficientnet_elite.config import InputSize, SizeLike
 from efficientnet_elite.data import decode, geometry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, measure
@@ -25,7 +26,13 @@ from efficientnet_elite.networks.names import spec_by_name
 from tests.support import c_programs, tflm_runs, tiny_masks, tiny_tflite
 from tests.support.c_programs import needs_compiler, needs_emulator
 
-NETWORKS = ("elite9", "elite9-hard_swish-nose", "elite9-relu6", "elite9-mcu-stem4")
+NETWORKS = (
+    "elite9",
+    "elite9-hard_swish-nose",
+    "elite9-relu6",
+    "elite9-mcu-stem4",
+    "elite9-relu6-nose-24x40",
+)
 PROCESSORS: tuple[tuple[str, ...], ...] = (
     *(("-mcpu=cortex-" + core,) for core in ("m0plus", "m4", "m7", "m33", "m55")),
     *(("-mcpu=cortex-m55", f"-mfloat-abi={abi}") for abi in ("softfp", "hard")),  # with vectors
@@ -50,9 +57,10 @@ def check_equal(model: bytes, images: np.ndarray, folder: Path) -> None:
             np.testing.assert_array_equal(runtime.dequantize_outputs(mine, output), logits)
 
 
-def noise(side: int, count: int = 2) -> np.ndarray:
-    rng = np.random.default_rng(side)
-    return rng.uniform(-1, 0.99, (count, side, side, 3)).astype(np.float32)
+def noise(resolution: SizeLike, count: int = 2) -> np.ndarray:
+    size = InputSize.of(resolution)
+    rng = np.random.default_rng(size.height)
+    return rng.uniform(-1, 0.99, (count, *size, 3)).astype(np.float32)
 
 
 @needs_compiler
@@ -276,20 +284,22 @@ IMAGE = """
 #include <stdio.h>
 #include "nn_kernels.h"
 enum { SHORTER = WIDTH < HEIGHT ? WIDTH : HEIGHT };
-enum { ROWS = BY_LINES ? NN_IMAGE_ROWS(SHORTER * 7 / 8, SIDE) : 1 };
+enum { ACROSS = NN_IMAGE_ACROSS(SHORTER, OUT_WIDTH, OUT_HEIGHT) };
+enum { DOWN = NN_IMAGE_DOWN(SHORTER, OUT_WIDTH, OUT_HEIGHT) * 7 / 8 };
+enum { ROWS = BY_LINES ? NN_IMAGE_ROWS(DOWN, OUT_HEIGHT) : 1 };
 static nn_image image;
 static int32_t begin(int32_t width, int32_t height, void *memory, size_t bytes, int8_t *out) {
-  return nn_image_begin(&image, width, height, FORMAT, CROP, SIDE, CHANNELS, BY_LINES, memory,
-                        bytes, out);
+  return nn_image_begin(&image, width, height, FORMAT, CROP, OUT_WIDTH, OUT_HEIGHT, CHANNELS,
+                        BY_LINES, memory, bytes, out);
 }
 int main(void) {
   static uint8_t pixels[BYTES * WIDTH * HEIGHT];
-  static int32_t memory[NN_IMAGE_BYTES(SHORTER, SIDE, CHANNELS, ROWS) / 4];
-  static int8_t out[CHANNELS * SIDE * SIDE];
+  static int32_t memory[NN_IMAGE_BYTES(ACROSS, OUT_WIDTH, CHANNELS, ROWS) / 4];
+  static int8_t out[CHANNELS * OUT_HEIGHT * OUT_WIDTH];
   int32_t y;
   if (fread(pixels, 1, sizeof pixels, stdin) != sizeof pixels) return 1;
   if (begin(0, 9, memory, sizeof memory, out)) return 2;
-  if (SHORTER != SIDE && begin(WIDTH, HEIGHT, memory, SIDE, out)) return 3;
+  if (begin(WIDTH, HEIGHT, memory, OUT_WIDTH, out) != image.copied) return 3;
   if (!begin(WIDTH, HEIGHT, memory, sizeof memory, out)) return 4;
   if (BY_LINES) {
     for (y = 0; y < HEIGHT; ++y) nn_image_line(&image, pixels + BYTES * WIDTH * y);
@@ -303,7 +313,7 @@ int main(void) {
 
 @needs_compiler
 @pytest.mark.parametrize(
-    ("width", "height", "side", "crop", "bytes_of_pixel", "channels"),
+    ("width", "height", "size", "crop", "bytes_of_pixel", "channels"),
     [
         (40, 30, 12, 0.875, 3, 3),
         (33, 61, 48, 0.875, 3, 3),
@@ -315,11 +325,18 @@ int main(void) {
         (33, 61, 48, 0.875, 1, 1),
         (160, 96, 96, 1.0, 1, 1),
         (40, 30, 12, 0.875, 1, 3),
+        (160, 120, "24x40", 0.875, 3, 3),
+        (120, 160, "24x40", 0.875, 3, 1),
+        (61, 33, "48x20", 1.0, 3, 3),
+        (33, 20, "96x128", 0.875, 1, 1),
+        (128, 96, "96x128", 1.0, 3, 3),  # copied
+        (131, 96, "96x128", 1.0, 3, 3),
     ],
 )
 def test_images_are_scaled_as_in_the_evaluation(
-    tmp_path, width, height, side, crop, bytes_of_pixel, channels
+    tmp_path, width, height, size, crop, bytes_of_pixel, channels
 ):
+    size = InputSize.of(size)
     shape = height, width, bytes_of_pixel
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
     (tmp_path / "main.c").write_text(IMAGE)
@@ -328,7 +345,8 @@ def test_images_are_scaled_as_in_the_evaluation(
     for by_lines in (0, 1):
         program = tmp_path / f"program{by_lines}"
         macros = {
-            **{"WIDTH": width, "HEIGHT": height, "SIDE": side, "CROP": f"{crop}f"},
+            **{"WIDTH": width, "HEIGHT": height, "CROP": f"{crop}f"},
+            **{"OUT_WIDTH": size.width, "OUT_HEIGHT": size.height},
             **{"BYTES": bytes_of_pixel, "CHANNELS": channels, "BY_LINES": by_lines},
             "FORMAT": {1: "NN_GREY", 3: "NN_RGB888"}[bytes_of_pixel],
         }
@@ -338,11 +356,11 @@ def test_images_are_scaled_as_in_the_evaluation(
         subprocess.run([*command, *sources, "-o", program, "-lm"], check=True)
         done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
         result = np.frombuffer(done.stdout, np.int8).astype(int) + 128
-        results.append(result.reshape(side, side, channels))
+        results.append(result.reshape(*size, channels))
     whole, by_line = results
     np.testing.assert_array_equal(by_line, whole)
-    box = geometry.center_box((height, width), crop)
-    expected = geometry.crop_and_resize(decode.in_channels(pixels, channels), box, side)
+    box = geometry.center_box((height, width), crop, size)
+    expected = geometry.crop_and_resize(decode.in_channels(pixels, channels), box, size)
     difference = np.abs(whole - decode.pixels_of(expected).astype(int))
     # The evaluation computes weights in float64; sums just below a half round up here.
     assert difference.max() <= 1 and (difference > 0).mean() < 0.01

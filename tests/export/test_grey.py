@@ -12,6 +12,7 @@ from PIL import Image
 
 import efficientnet_elite as ee
 from efficientnet_elite import cli
+from efficientnet_elite.config import InputSize
 from efficientnet_elite.data import decode, geometry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
@@ -144,8 +145,8 @@ def test_the_c_package_computes_what_litert_does(trained, tmp_path):
         )
         done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
         box = geometry.center_box((40, 50), 0.875)
-        square = geometry.crop_and_resize(decode.in_channels(photo, 1), box, SIDE)
-        logits = runner.run(decode.pixels_of(square)[None].astype(np.float32) / 128 - 1)[0]
+        seen = geometry.crop_and_resize(decode.in_channels(photo, 1), box, SIDE)
+        logits = runner.run(decode.pixels_of(seen)[None].astype(np.float32) / 128 - 1)[0]
         expected = np.exp((logits - logits.max()) / temperature)
         got = np.array(done.stderr.split(), float)
         np.testing.assert_allclose(got, expected / expected.sum(), atol=0.02)
@@ -164,12 +165,13 @@ def test_the_android_package_takes_one_channel(trained, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
-def test_the_page_computes_the_brightness_of_pillow(tmp_path):
+@pytest.mark.parametrize("size", [InputSize(SIDE, SIDE), InputSize(24, 40), InputSize(41, 12)])
+def test_the_page_computes_the_brightness_of_pillow(tmp_path, size):
     photo = np.random.default_rng(1).integers(0, 256, (40, 50, 4), np.uint8)
     program = (
         "import {preprocess} from './image.js'; import fs from 'node:fs';"
         "const rgba = new Uint8ClampedArray(fs.readFileSync(0));"
-        f"process.stdout.write(preprocess(rgba, 50, 40, {SIDE}, 0.875, 1));"
+        f"process.stdout.write(preprocess(rgba, 50, 40, {json.dumps(size._asdict())}, 0.875, 1));"
     )
     (tmp_path / "image.js").write_bytes(web.page_files(["image.js"])["image.js"])
     (tmp_path / "package.json").write_text('{"type": "module"}')
@@ -177,6 +179,6 @@ def test_the_page_computes_the_brightness_of_pillow(tmp_path):
     done = subprocess.run(
         ["node", "try.js"], cwd=tmp_path, input=photo.tobytes(), capture_output=True
     )
-    box = geometry.center_box((40, 50), 0.875)
-    square = geometry.crop_and_resize(decode.in_channels(photo[..., :3], 1), box, SIDE)
-    assert np.array_equal(np.frombuffer(done.stdout, np.uint8), np.asarray(square).reshape(-1))
+    box = geometry.center_box((40, 50), 0.875, size)
+    seen = geometry.crop_and_resize(decode.in_channels(photo[..., :3], 1), box, size)
+    assert np.array_equal(np.frombuffer(done.stdout, np.uint8), np.asarray(seen).reshape(-1))

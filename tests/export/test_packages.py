@@ -128,7 +128,7 @@ def test_packages_of_a_champion(searched, tmp_path, capsys):
 
     (arena,) = map(int, re.findall(r"kArenaBytes = (\d+);", config.read_text()))
     model = (folder / f"{champion}.int8.tflite").read_bytes()
-    side = inspect.image_side(inspect.read(model))
+    side = inspect.image_shape(inspect.read(model))[0]
     images = np.zeros((1, side, side, 3), np.float32)
     assert tflm_runs.run(model, images, arena).shape == (1, 10)
 

@@ -279,12 +279,12 @@ def test_the_command_line(tmp_path, capsys, monkeypatch):
     assert "name one .tflite file" in capsys.readouterr().err
 
 
-def test_the_side_of_a_model_that_is_no_classifier():
+def test_the_shape_of_a_model_that_is_no_classifier():
     contents = inspect.read(tiny_tflite.pair()[INT8])
-    assert inspect.image_side(contents) == tiny_tflite.SIDE
+    assert inspect.image_shape(contents) == (tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
     (image,) = contents.inputs
-    for shape in ((1, 32, 30, 3), (1, 32, 32, 2), (32, 32, 3)):
-        with pytest.raises(UserError, match="expected one square image, RGB or grey"):
-            inspect.image_side(replace(contents, inputs=(replace(image, shape=shape),)))
+    for shape in ((2, 32, 30, 3), (1, 32, 32, 2), (32, 32, 3)):
+        with pytest.raises(UserError, match="expected one image, RGB or grey"):
+            inspect.image_shape(replace(contents, inputs=(replace(image, shape=shape),)))
     with pytest.raises(UserError, match=r"2 inputs \(.*image.*, .*image.*\)"):
-        inspect.image_side(replace(contents, inputs=(image, image)))
+        inspect.image_shape(replace(contents, inputs=(image, image)))

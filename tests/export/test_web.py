@@ -27,7 +27,7 @@ def test_the_folder_is_complete(registry, tmp_path, capsys):
     described = json.loads((out / "model.json").read_text())
     assert described["labels"] == LABELS
     assert described["crop_fraction"] == FRACTION
-    assert described["side"] == tiny_tflite.SIDE
+    assert {described[name] for name in ("side", "height", "width")} == {tiny_tflite.SIDE}
     # Whatever a source names beside itself is there, and nothing is elsewhere.
     for path in (path for path in out.glob("*.*") if path.suffix in (".html", ".css", ".js")):
         text = path.read_text()

@@ -13,7 +13,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks import scaling
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.families.variants import Variant, split_variant
-from efficientnet_elite.networks.names import pool_resolutions, spec_by_name
+from efficientnet_elite.networks.names import pool_sizes, spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.candidates import pool_candidates
 
@@ -215,7 +215,7 @@ def test_mixed_pools(pool, families):
     mixed = pool_candidates(pool, base_resolution=64, classes=10)
     assert len({c.family for c in mixed}) == families
     assert len({c.name for c in mixed}) == len(mixed)
-    assert {c.spec.resolution for c in mixed} <= set(pool_resolutions(pool, 64))
+    assert {c.spec.resolution for c in mixed} <= {size.plain for size in pool_sizes(pool, 64)}
     sizes = [sum(c.group == g for c in mixed) for g in range(max(c.group for c in mixed) + 1)]
     assert families == 1 or max(sizes) - min(sizes) <= 1
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from efficientnet_elite.networks import scaling
 from efficientnet_elite.networks.families.efficientnet import REPEATS, TABLE_3
-from efficientnet_elite.networks.names import pool_resolutions
+from efficientnet_elite.networks.names import pool_sizes
 from efficientnet_elite.networks.scaling import Coefficients
 
 channel_counts = st.integers(1, 4096)
@@ -82,7 +82,7 @@ def test_unrounded_derivation_differs_from_print_in_one_more_coefficient():
     ],
 )
 def test_input_sides(family, base, sides):
-    assert pool_resolutions(family, base) == sides
+    assert tuple(size.plain for size in pool_sizes(family, base)) == sides
 
 
 @given(channel_counts, coefficients, st.sampled_from([4, 8, 16]))

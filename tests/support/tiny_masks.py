@@ -39,7 +39,7 @@ SPEC = ArchSpec(
 def scenes() -> tuple[np.ndarray, np.ndarray]:
     """Twelve test images, (N, SIDE, SIDE, 3) float32, and their masks (N, SIDE, SIDE)."""
     data = data_lib.load(DataConfig(dataset=DATASET), progress=False)
-    return images.choose(data, side=SIDE, base_resolution=SIDE, count=12, seed=0)
+    return images.choose(data, size=SIDE, base_resolution=SIDE, count=12, seed=0)
 
 
 @functools.cache

@@ -6,23 +6,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+from efficientnet_elite.config import InputSize, SizeLike
+from efficientnet_elite.errors import UserError
+from efficientnet_elite.networks.blocks import UserModel
 from efficientnet_elite.networks.scaling import Coefficients, derive_coefficients, round_resolution
 from efficientnet_elite.networks.spec import ArchSpec
 
 IMAGENET_RESOLUTION = 224
 
 # Takes a name, a width multiplier, a depth multiplier, the input side in pixels and the number of
-# classes; returns the spec of that network.
+# classes; returns the spec of that network, for a square input. `Family.spec` gives it another one.
 Build = Callable[[str, float, float, int, int], ArchSpec]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One network of a family: width and depth multipliers, and the input side in pixels."""
+    """One network of a family: width and depth multipliers, and the input size in pixels."""
 
     width: float = 1.0
     depth: float = 1.0
-    resolution: int = IMAGENET_RESOLUTION
+    resolution: SizeLike = IMAGENET_RESOLUTION
+
+    @property
+    def size(self) -> InputSize:
+        """Height and width of the input in pixels."""
+        return InputSize.of(self.resolution)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Family:
         width, depth and resolution coefficients.
       resolutions: gives the input sides in pixels for a base resolution; None for the coefficients
         times the base resolution, rounded up.
+      side_step: the longer side of an input that is not square is a multiple of so many pixels.
       groups: default number of cost groups; None for one group for about six candidates.
       grouped_by_resolution: whether the candidates of each resolution form ``groups`` groups of
         their own.
@@ -53,11 +62,45 @@ class Family:
     published: Mapping[str, Setting] = field(default_factory=dict)
     members: Mapping[tuple[int, int, int], str] = field(default_factory=dict)
     resolutions: Callable[[int], tuple[int, ...]] | None = None
+    side_step: int = 1
     groups: int | None = None
     grouped_by_resolution: bool = False
 
+    def spec(self, name: str, setting: Setting, classes: int) -> ArchSpec:
+        """The spec of one network of the family, for RGB images of its setting's size.
+
+        Raises:
+          UserError: a user's model is asked for an input that is not square.
+        """
+        size = setting.size
+        spec = self.build(name, setting.width, setting.depth, size.height, classes)
+        if size.is_square:
+            return spec
+        if isinstance(spec.blocks[0], UserModel):
+            raise UserError(
+                f"models of {self.name} take square images, not {size}: give the input size as one "
+                "number"
+            )
+        return spec.resized((*size, spec.input_shape[2]))
+
+    def sizes(self, base: SizeLike) -> tuple[InputSize, ...]:
+        """Input sizes at a base size, in the order of `sides`.
+
+        The shorter side becomes what it would be in a square. The longer one follows from it by the
+        aspect ratio of the base size, rounded to the nearest multiple of ``side_step``.
+        """
+        size = InputSize.of(base)
+        return tuple(self._shaped_as(size, side) for side in self.sides(min(size)))
+
+    def _shaped_as(self, size: InputSize, shorter: int) -> InputSize:
+        """A size with this shorter side in pixels and the aspect ratio of another size."""
+        step, (low, high) = self.side_step, sorted(size)
+        longer = (2 * shorter * high + step * low) // (2 * step * low) * step  # halves round up
+        longer = shorter if size.is_square else max(step, longer)
+        return InputSize(*((shorter, longer) if size.height == low else (longer, shorter)))
+
     def sides(self, base: int) -> tuple[int, ...]:
-        """Input sides in pixels at a base resolution.
+        """Input sides in pixels at a base resolution, of square inputs.
 
         There is one for each resolution coefficient or, without coefficients, for each published
         network.
@@ -68,21 +111,21 @@ class Family:
             return tuple(_scaled_side(setting, base) for setting in self.published.values())
         return tuple(round_resolution(base, r) for r in self.coefficients.resolution)
 
-    def pool(self, base: int) -> Iterator[tuple[str, Setting]]:
-        """Names and settings of all candidates at a base resolution, largest coefficients first.
+    def pool(self, base: SizeLike) -> Iterator[tuple[str, Setting]]:
+        """Names and settings of all candidates at a base size, largest coefficients first.
 
-        At a small base resolution, several coefficients may give the same side. Each side then
-        appears once, with its first coefficient.
+        At a small base size, several coefficients may give the same size. Each size then appears
+        once, with its first coefficient.
         """
         if self.coefficients is None:
             yield from self._published_settings(base)
-        sides = self.sides(base)
+        sizes = self.sizes(base)
         for (w, d, r), setting in self._combinations(base):
-            if sides.index(setting.resolution) == r - 1:
+            if sizes.index(setting.size) == r - 1:
                 yield self.members.get((w, d, r), self._indexed_name(w, d, r)), setting
 
-    def settings(self, base: int) -> dict[str, Setting]:
-        """Settings of all networks by name, at a base resolution.
+    def settings(self, base: SizeLike) -> dict[str, Setting]:
+        """Settings of all networks by name, at a base size.
 
         These are the published networks, the members, and all combinations by their indices.
         """
@@ -91,28 +134,30 @@ class Family:
         members = {name: combined[indices] for indices, name in self.members.items()}
         return {**dict(self._published_settings(base)), **members, **indexed}
 
-    def _combinations(self, base: int) -> Iterator[tuple[tuple[int, int, int], Setting]]:
+    def _combinations(self, base: SizeLike) -> Iterator[tuple[tuple[int, int, int], Setting]]:
         """Indices and settings of all combinations of width, depth and resolution."""
         if self.coefficients is None:
             return
-        for (r, side), (w, width), (d, depth) in product(
-            enumerate(self.sides(base), start=1),
+        for (r, size), (w, width), (d, depth) in product(
+            enumerate(self.sizes(base), start=1),
             enumerate(self.coefficients.width, start=1),
             enumerate(self.coefficients.depth, start=1),
         ):
-            yield (w, d, r), Setting(width, depth, side)
+            yield (w, d, r), Setting(width, depth, size.plain)
 
     def _indexed_name(self, width: int, depth: int, resolution: int) -> str:
         return f"{self.name}-w{width}d{depth}r{resolution}"
 
-    def _published_settings(self, base: int) -> Iterator[tuple[str, Setting]]:
+    def _published_settings(self, base: SizeLike) -> Iterator[tuple[str, Setting]]:
+        size = InputSize.of(base)
         for name, setting in self.published.items():
-            yield name, Setting(setting.width, setting.depth, _scaled_side(setting, base))
+            scaled = self._shaped_as(size, _scaled_side(setting, min(size)))
+            yield name, Setting(setting.width, setting.depth, scaled.plain)
 
 
 def _scaled_side(setting: Setting, base: int) -> int:
-    """The side of a setting, scaled from ImageNet's resolution to a base resolution."""
-    return round_resolution(base, setting.resolution / IMAGENET_RESOLUTION)
+    """The side of a published setting, scaled from ImageNet's resolution to a base resolution."""
+    return round_resolution(base, setting.size.height / IMAGENET_RESOLUTION)
 
 
 def scaled_down(

@@ -112,7 +112,14 @@ def _family(name: str, build: Build, scaled: Family) -> Family:
         scaled_sides = (round_resolution(base, r) for r in coefficients.resolution)
         return tuple(-(-side // _SIDE_STEP) * _SIDE_STEP for side in scaled_sides)
 
-    return Family(name, build, coefficients, members={(1, 1, 1): name}, resolutions=sides)
+    return Family(
+        name,
+        build,
+        coefficients,
+        members={(1, 1, 1): name},
+        resolutions=sides,
+        side_step=_SIDE_STEP,
+    )
 
 
 def _espnet_family(units: int) -> Family:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import prod, sqrt
 from pathlib import Path
 
 from efficientnet_elite.errors import UserError
@@ -138,7 +139,7 @@ class WeightsFolder:
         if own is not None and is_same_network(own.spec, spec):
             return load(file_of(self.path, spec.name))
         distances = {
-            name: abs(about.spec.resolution - spec.resolution)
+            name: abs(sqrt(prod(about.spec.size)) - sqrt(prod(spec.size)))
             for name, about in self.members.items()
             if is_same_network(about.spec, spec)
         }

@@ -226,7 +226,7 @@ class KerasNetwork:
         if match is None:
             return None
         side = match.groupdict().get("side")
-        return int(side) if side else self.spec.resolution
+        return int(side) if side else self.spec.size.height
 
 
 def _as_in_keras(block: Block) -> Block:

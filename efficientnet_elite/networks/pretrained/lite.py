@@ -108,7 +108,7 @@ def scaled_lite(number: int, setting: Setting, dropout: float, classes: int) -> 
         f"lite{number}" if number else "elite0",
         setting.width,
         setting.depth,
-        setting.resolution,
+        setting.size.height,
         classes,
         fixed_ends=True,
         # The first and the last stage are those of one block.

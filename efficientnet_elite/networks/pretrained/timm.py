@@ -129,7 +129,7 @@ def read(
         licence = "unknown"
         origin = f"{library} {network.name}, recognised from its tensors; input as usual for it"
     input_range = details.normalisation or usual_range
-    side = details.side or spec.resolution
+    side = details.side or spec.size.height
     return PretrainedWeights(
         name=network.name.replace("_", "-"),
         spec=spec.resized((side, side, 3)),

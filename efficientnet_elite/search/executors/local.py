@@ -7,7 +7,7 @@ import traceback
 from textwrap import shorten
 
 from efficientnet_elite import machine
-from efficientnet_elite.config import TrainConfig
+from efficientnet_elite.config import SizeLike, TrainConfig
 from efficientnet_elite.data import ImageData
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.starts import from_scratch
@@ -41,7 +41,7 @@ class LocalExecutor:
     Args:
       train: the recipe.
       data: the images.
-      base_resolution: input side in pixels at resolution coefficient 1.
+      base_resolution: input size in pixels at resolution coefficient 1.
       seed: seed of the search.
       quantize: how to make int8 forms, for work items that ask for their accuracy.
       memory: bytes that this process may take. Beyond it, trainings of waiting candidates are
@@ -53,7 +53,7 @@ class LocalExecutor:
         train: TrainConfig,
         data: ImageData,
         *,
-        base_resolution: int,
+        base_resolution: SizeLike,
         seed: int,
         quantize: Quantize | None = None,
         memory: float = float("inf"),

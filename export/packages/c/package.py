@@ -88,8 +88,8 @@ def write_c_package(
       name: name of the network.
       labels: names of the classes.
       out_dir: folder of the package. Existing files of the same names are replaced.
-      crop_fraction: side of the centre crop that the network was tested on, as a fraction (0..1)
-        of the image's shorter side.
+      crop_fraction: sides of the centre crop that the network was tested on, as a fraction (0..1)
+        of the largest with the input's aspect ratio.
       accuracy: what is known of the accuracy on the device, a sentence for the README; empty if
         nothing is.
       confidence: how a classifier's probabilities are made, and when an answer is unknown; None for

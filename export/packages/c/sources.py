@@ -55,8 +55,7 @@ $classifier
 """
 
 CLASSIFIER = """
-#define ${NET}_SIDE $side
-#define ${NET}_CHANNELS $channels
+$size_constants#define ${NET}_CHANNELS $channels
 #define ${NET}_CLASSES $classes
 /* The answer where no class is probable enough. */
 #define ${NET}_UNKNOWN ${NET}_CLASSES
@@ -116,9 +115,9 @@ $labels
 
 static int32_t begin_image(nn_image *image, int32_t width, int32_t height, nn_format format,
                            int32_t by_lines, void *arena) {
-  return nn_image_begin(image, width, height, format, $crop_fraction, ${NET}_SIDE,
-                        ${NET}_CHANNELS, by_lines, (int8_t *)arena + $row_offset, $row_bytes,
-                        ${net}_input(arena));
+  return nn_image_begin(image, width, height, format, $crop_fraction, ${NET}_WIDTH,
+                        ${NET}_HEIGHT, ${NET}_CHANNELS, by_lines, (int8_t *)arena + $row_offset,
+                        $row_bytes, ${net}_input(arena));
 }
 
 int32_t ${net}_begin_image(nn_image *image, int32_t width, int32_t height, nn_format format,
@@ -223,7 +222,7 @@ def files(program: Program, name: str, sha256: str, classifier: Mapping | None) 
     }
     header, source = HEADER, SOURCE
     if classifier is not None:
-        (_, side, _, channels), (offset, room) = image.shape, _image_memory(program)
+        (_, height, width, channels), (offset, room) = image.shape, _image_memory(program)
         confidence: Confidence = classifier["confidence"]
         # Logits are divided by the temperature with the scale; it costs nothing.
         scale, calibration = "${NET}_OUTPUT_SCALE / ${NET}_TEMPERATURE", ""
@@ -233,7 +232,7 @@ def files(program: Program, name: str, sha256: str, classifier: Mapping | None) 
         names_of_answers = [*classifier["labels"], UNKNOWN]
         values |= {
             "input_means": f" (pixel - 128), row by row{_ORDER[channels]}",
-            "side": side,
+            "size_constants": _size_constants(net.upper(), height, width),
             "channels": channels,
             "classes": result.shape[-1],
             "labels": "\n".join(f"    {c_string(label)}," for label in names_of_answers),
@@ -241,7 +240,7 @@ def files(program: Program, name: str, sha256: str, classifier: Mapping | None) 
             "temperature": c_float(confidence.temperature),
             "threshold": c_float(confidence.threshold),
             "are_probabilities": int(classifier["are_probabilities"]),
-            "max_width": _max_image_width(room, side, channels),
+            "max_width": _max_image_width(room, width, channels),
             "row_offset": offset,
             "row_bytes": room,
             "output_offset": program.offsets[graph.output],
@@ -267,19 +266,25 @@ def _image_memory(program: Program) -> tuple[int, int]:
     return (0, before) if before >= after else (end, after)
 
 
-def _max_image_width(room: int, side: int, channels: int) -> int:
+def _size_constants(net: str, height: int, width: int) -> str:
+    """Macros of the input's size in pixels. Earlier packages had the side of a square alone."""
+    sizes = {"HEIGHT": height, "WIDTH": width} | ({"SIDE": height} if height == width else {})
+    return "".join(f"#define {net}_{name} {pixels}\n" for name, pixels in sizes.items())
+
+
+def _max_image_width(room: int, out_width: int, channels: int) -> int:
     """The widest image in pixels whose sums and weights have room, as NN_IMAGE_BYTES counts them.
 
     Args:
       room: bytes of memory.
-      side: of the input in pixels.
+      out_width: width of the input in pixels.
       channels: of the input.
     """
     width = room // 4  # more than a number is kept for each column
 
     def needed(width: int) -> int:
-        span = max(width, side)
-        return 4 * (channels * (width + 4 * span // side + 4) + 4 * span + 3 * side)
+        span = max(width, out_width)
+        return 4 * (channels * (width + 4 * span // out_width + 4) + 4 * span + 3 * out_width)
 
     while width > 0 and needed(width) > room:
         width -= 1

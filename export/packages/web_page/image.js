@@ -52,27 +52,28 @@ function brightness(rgba) {
 }
 
 /**
- * Crops a picture to the centre square and resizes it to the network's input size.
+ * Crops a picture to a centred box of the network's aspect ratio and resizes it to its input size.
  * @param {Uint8ClampedArray} rgba width * height pixels of four bytes, row by row, alpha ignored.
  * @param {number} width of the picture in pixels.
  * @param {number} height of the picture in pixels.
- * @param {number} side of the result in pixels.
- * @param {number} cropFraction side of the centre square as a fraction of the shorter side.
+ * @param {{width: number, height: number}} size of the result in pixels.
+ * @param {number} cropFraction sides of the box as a fraction of those of the largest one.
  * @param {number} channels 3, or 1 for brightness alone.
- * @return {Uint8ClampedArray} side * side pixels of three bytes (RGB) or one, row by row.
+ * @return {Uint8ClampedArray} pixels of the result, of three bytes (RGB) or one, row by row.
  */
-export function preprocess(rgba, width, height, side, cropFraction, channels = 3) {
+export function preprocess(rgba, width, height, size, cropFraction, channels = 3) {
   const source = channels === 1 ? brightness(rgba) : rgba;
   const stride = channels === 1 ? 1 : 4;
-  const length = Math.min(width, height) * cropFraction;
-  const [top, left] = [(height - length) / 2, (width - length) / 2];
-  const rows = filterTaps(side, top, Math.min(top + length, height), height);
-  const columns = filterTaps(side, left, Math.min(left + length, width), width);
+  const down = Math.min(height, width * size.height / size.width) * cropFraction;
+  const across = Math.min(width, height * size.width / size.height) * cropFraction;
+  const [top, left] = [(height - down) / 2, (width - across) / 2];
+  const rows = filterTaps(size.height, top, Math.min(top + down, height), height);
+  const columns = filterTaps(size.width, left, Math.min(left + across, width), width);
   const first = columns[0].begin;
-  const last = columns[side - 1].begin + columns[side - 1].weights.length;
+  const last = columns[size.width - 1].begin + columns[size.width - 1].weights.length;
   const row = new Float64Array(channels * (last - first));
-  const pixels = new Uint8ClampedArray(channels * side * side);
-  for (let y = 0; y < side; y++) {
+  const pixels = new Uint8ClampedArray(channels * size.height * size.width);
+  for (let y = 0; y < size.height; y++) {
     row.fill(0);
     rows[y].weights.forEach((weight, i) => {
       let from = stride * ((rows[y].begin + i) * width + first);
@@ -81,14 +82,14 @@ export function preprocess(rgba, width, height, side, cropFraction, channels = 3
       }
     });
     for (let j = 0; j < row.length; j++) row[j] = rounded(row[j]);
-    for (let x = 0; x < side; x++) {
+    for (let x = 0; x < size.width; x++) {
       const {begin, weights} = columns[x];
       for (let c = 0; c < channels; c++) {
         let sum = 0;
         for (let i = 0; i < weights.length; i++) {
           sum += weights[i] * row[channels * (begin - first + i) + c];
         }
-        pixels[channels * (y * side + x) + c] = rounded(sum);
+        pixels[channels * (y * size.width + x) + c] = rounded(sum);
       }
     }
   }

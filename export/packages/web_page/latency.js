@@ -102,7 +102,7 @@ export function report(network, host, options, {times, calls, step}) {
     rows: [{
       model: network.file,
       file_bytes: network.bytes,
-      input: `${[1, network.side, network.side, network.channels].join("x")} ${network.input.type}`,
+      input: `${[1, network.height, network.width, network.channels].join("x")} ${network.input.type}`,
       threads: 1,
       runs: options.runs,
       median_ms: median,

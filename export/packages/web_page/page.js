@@ -32,7 +32,7 @@ async function start() {
   }
   info = await (await fetchFile("model.json")).json();
   document.title = $("name").textContent = info.name;
-  const size = `${info.side} × ${info.side} pixels, ${(info.bytes / 1000).toFixed(0)} kB`;
+  const size = `${info.height} × ${info.width} pixels, ${(info.bytes / 1000).toFixed(0)} kB`;
   $("about").textContent = `${info.labels.length} classes, ${size}, ${info.runtime}`;
   const file = await fetchFile(encodeURIComponent(info.file));
   network = await Network.load(new Uint8Array(await file.arrayBuffer()));
@@ -50,8 +50,8 @@ function predict(source, width, height) {
   const inference = lastInference.then(async () => {
     const start = performance.now();
     const rgba = pixelsOf(source, width, height);
-    const {side, crop_fraction: crop, channels} = info;
-    const pixels = preprocess(rgba, width, height, side, crop, channels);
+    const {crop_fraction: crop, channels} = info;
+    const pixels = preprocess(rgba, width, height, info, crop, channels);
     const ready = performance.now();
     network.setInput(toInput(pixels, info.input, channels));
     const output = await network.infer();
@@ -80,13 +80,13 @@ function inColours(pixels) {
 }
 
 function drawPixels(pixels) {
-  const {side} = info;
-  const image = new ImageData(side, side);
-  for (let i = 0; i < side * side; i++) {
+  const {width, height} = info;
+  const image = new ImageData(width, height);
+  for (let i = 0; i < width * height; i++) {
     image.data.set(pixels.subarray(3 * i, 3 * i + 3), 4 * i);
     image.data[4 * i + 3] = 255;
   }
-  Object.assign($("input-view"), {width: side, height: side, hidden: false});
+  Object.assign($("input-view"), {width, height, hidden: false});
   $("input-view").getContext("2d").putImageData(image, 0, 0);
 }
 

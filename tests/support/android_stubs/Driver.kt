@@ -3,10 +3,10 @@
 //
 // Reads commands from standard input, numbers being big-endian, and answers each with a line:
 //   t                                    runs PreprocessingTest
-//   b width height pixels                a Bitmap; the square as hexadecimal digits
+//   b width height pixels                a Bitmap; the crop as hexadecimal digits
 //   f width height rotation pad pixels   a frame of CameraX with `pad` more pixels in its rows
 //                                        than its width; the input of the network, then its answer
-//   p width height rotation side channels crop pixels   Preprocessing; the square
+//   p width height rotation outHeight outWidth channels crop pixels   Preprocessing; the crop
 //   o count values                       what the network gives in one run more; the last one
 //                                        again from then on
 //   g                                    runs GoldenTest; its assets are in the second argument
@@ -65,14 +65,14 @@ private fun input() =
 
 fun main(arguments: Array<String>) {
     val commands = DataInputStream(System.`in`.buffered())
-    val squares = Squares()
+    val crops = Crops()
     LiteRtModel(Files(File(arguments[0])), Processor.CPU, threads = 3).use { model ->
         fun pixels(size: Int) = IntArray(size) { commands.readInt() }
         while (true) {
             when (val command = commands.read()) {
                 -1 -> break
                 't'.code -> {
-                    PreprocessingTest().squaresAreThoseOfTheEvaluation()
+                    PreprocessingTest().cropsAreThoseOfTheEvaluation()
                     println("passed")
                 }
                 'o'.code -> {
@@ -87,7 +87,7 @@ fun main(arguments: Array<String>) {
                 }
                 'b'.code -> {
                     val (width, height) = commands.readInt() to commands.readInt()
-                    println(hexadecimal(squares.of(Bitmap(pixels(width * height), width, height))))
+                    println(hexadecimal(crops.of(Bitmap(pixels(width * height), width, height))))
                 }
                 'f'.code -> {
                     val (width, height) = commands.readInt() to commands.readInt()
@@ -98,10 +98,10 @@ fun main(arguments: Array<String>) {
                 }
                 'p'.code -> {
                     val (width, height) = commands.readInt() to commands.readInt()
-                    val (rotation, side) = commands.readInt() to commands.readInt()
-                    val preprocessing =
-                        Preprocessing(side, commands.readInt(), commands.readDouble())
-                    println(hexadecimal(preprocessing.square(
+                    val (rotation, outHeight) = commands.readInt() to commands.readInt()
+                    val preprocessing = Preprocessing(
+                        outHeight, commands.readInt(), commands.readInt(), commands.readDouble())
+                    println(hexadecimal(preprocessing.seen(
                         pixels(width * height), width, height, rotation = rotation)))
                 }
                 else -> error("no command: $command")

@@ -18,24 +18,24 @@ class MediaPipeClassifier(context: Context) : AutoCloseable {
             .setBaseOptions(BaseOptions.builder().setModelAssetPath(Network.FILE).build())
             .setMaxResults(1)
             .build())
-    private val squares = Squares()
+    private val crops = Crops()
 
     /**
      * Returns the name of the most likely class and its probability. Where this is below THRESHOLD,
      * UNKNOWN takes the place of the name.
      *
-     * @param bitmap the upright image; the network sees its centred square.
+     * @param bitmap the upright image; the network sees its centred crop.
      */
     @Synchronized
-    fun classify(bitmap: Bitmap): Pair<String, Float> = best(squares.of(bitmap))
+    fun classify(bitmap: Bitmap): Pair<String, Float> = best(crops.of(bitmap))
 
     /** The same of a frame of CameraX's ImageAnalysis in RGBA_8888, whatever its rotation. */
     @Synchronized
-    fun classify(image: ImageProxy): Pair<String, Float> = best(squares.of(image))
+    fun classify(image: ImageProxy): Pair<String, Float> = best(crops.of(image))
 
-    private fun best(square: ByteArray): Pair<String, Float> {
+    private fun best(crop: ByteArray): Pair<String, Float> {
         // MediaPipe stretches an image to the network's input; this one has its size.
-        val result = classifier.classify(BitmapImageBuilder(bitmapOf(square)).build())
+        val result = classifier.classify(BitmapImageBuilder(bitmapOf(crop)).build())
         val best = result.classificationResult().classifications()[0].categories()[0]
         return (if (best.score() < THRESHOLD) UNKNOWN else best.categoryName()) to best.score()
     }
@@ -53,11 +53,11 @@ class MediaPipeClassifier(context: Context) : AutoCloseable {
     }
 }
 
-/** The bitmap of the bytes red, green, blue of a square. */
-internal fun bitmapOf(square: ByteArray): Bitmap {
-    fun at(i: Int) = square[i].toInt() and 255
-    val pixels = IntArray(Network.SIDE * Network.SIDE) {
+/** The bitmap of the bytes red, green, blue of a crop. */
+internal fun bitmapOf(crop: ByteArray): Bitmap {
+    fun at(i: Int) = crop[i].toInt() and 255
+    val pixels = IntArray(Network.HEIGHT * Network.WIDTH) {
         255 shl 24 or (at(3 * it) shl 16) or (at(3 * it + 1) shl 8) or at(3 * it + 2)
     }
-    return Bitmap.createBitmap(pixels, Network.SIDE, Network.SIDE, Bitmap.Config.ARGB_8888)
+    return Bitmap.createBitmap(pixels, Network.WIDTH, Network.HEIGHT, Bitmap.Config.ARGB_8888)
 }

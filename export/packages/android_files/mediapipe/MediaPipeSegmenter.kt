@@ -21,27 +21,27 @@ class MediaPipeSegmenter(context: Context) : AutoCloseable {
             .setOutputCategoryMask(true)
             .setOutputConfidenceMasks(false)
             .build())
-    private val squares = Squares()
+    private val crops = Crops()
 
     /** Names of the classes. */
     val labels: List<String> = segmenter.labels
 
     /**
-     * Returns one byte for each pixel of the square that the network sees, row by row: an index
+     * Returns one byte for each pixel of the crop that the network sees, row by row: an index
      * into labels.
      *
-     * @param bitmap the upright image; the network sees its centred square.
+     * @param bitmap the upright image; the network sees its centred crop.
      */
     @Synchronized
-    fun segment(bitmap: Bitmap): ByteBuffer = mask(squares.of(bitmap))
+    fun segment(bitmap: Bitmap): ByteBuffer = mask(crops.of(bitmap))
 
     /** The same of a frame of CameraX's ImageAnalysis in RGBA_8888, whatever its rotation. */
     @Synchronized
-    fun segment(image: ImageProxy): ByteBuffer = mask(squares.of(image))
+    fun segment(image: ImageProxy): ByteBuffer = mask(crops.of(image))
 
-    private fun mask(square: ByteArray): ByteBuffer {
+    private fun mask(crop: ByteArray): ByteBuffer {
         // MediaPipe stretches an image to the network's input; this one has its size.
-        val result = segmenter.segment(BitmapImageBuilder(bitmapOf(square)).build())
+        val result = segmenter.segment(BitmapImageBuilder(bitmapOf(crop)).build())
         return ByteBufferExtractor.extract(result.categoryMask().get())
     }
 
@@ -50,11 +50,11 @@ class MediaPipeSegmenter(context: Context) : AutoCloseable {
     override fun close() = segmenter.close()
 }
 
-/** The bitmap of the bytes red, green, blue of a square. */
-internal fun bitmapOf(square: ByteArray): Bitmap {
-    fun at(i: Int) = square[i].toInt() and 255
-    val pixels = IntArray(Network.SIDE * Network.SIDE) {
+/** The bitmap of the bytes red, green, blue of a crop. */
+internal fun bitmapOf(crop: ByteArray): Bitmap {
+    fun at(i: Int) = crop[i].toInt() and 255
+    val pixels = IntArray(Network.HEIGHT * Network.WIDTH) {
         255 shl 24 or (at(3 * it) shl 16) or (at(3 * it + 1) shl 8) or at(3 * it + 2)
     }
-    return Bitmap.createBitmap(pixels, Network.SIDE, Network.SIDE, Bitmap.Config.ARGB_8888)
+    return Bitmap.createBitmap(pixels, Network.WIDTH, Network.HEIGHT, Bitmap.Config.ARGB_8888)
 }

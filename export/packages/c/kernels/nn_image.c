@@ -55,11 +55,11 @@ static int32_t nn_pixel(int32_t sum) {
 
 /* The taps of row y, and those of column x. */
 static nn_taps nn_row(const nn_image *image, int32_t y) {
-  return nn_make_taps(y, image->side, image->top, image->length, image->height);
+  return nn_make_taps(y, image->out_height, image->top, image->down, image->height);
 }
 
 static nn_taps nn_column(const nn_image *image, int32_t x) {
-  return nn_make_taps(x, image->side, image->left, image->length, image->width);
+  return nn_make_taps(x, image->out_width, image->left, image->across, image->width);
 }
 
 /* Reads pixel x of a line, into three bytes of which a grey network takes the first. */
@@ -116,10 +116,10 @@ static void nn_finish(const nn_image *image, int32_t y) {
   int32_t *const sums = nn_sums(image, y);
   const int32_t *weights = image->weights;
   const int32_t channels = image->channels, length = (int32_t)nn_row_length(image);
-  int8_t *out = image->out + channels * image->side * y;
+  int8_t *out = image->out + channels * image->out_width * y;
   int32_t x, c, i;
   for (i = 0; i < length; ++i) sums[i] = nn_pixel(sums[i]);
-  for (x = 0; x < image->side; ++x) {
+  for (x = 0; x < image->out_width; ++x) {
     const int32_t *const pixels = sums + channels * *weights++;
     const int32_t taps = *weights++;
     for (c = 0; c < channels; ++c) {
@@ -132,36 +132,41 @@ static void nn_finish(const nn_image *image, int32_t y) {
 }
 
 int32_t nn_image_begin(nn_image *image, int32_t width, int32_t height, nn_format format, float crop,
-                       int32_t side, int32_t channels, int32_t by_lines, void *memory,
-                       size_t bytes, int8_t *out) {
+                       int32_t out_width, int32_t out_height, int32_t channels, int32_t by_lines,
+                       void *memory, size_t bytes, int8_t *out) {
+  /* These are equal where the image has the input's aspect ratio. Otherwise the smaller one says
+   * which side of the image the box does not fill. */
+  const float wide = (float)width * (float)out_height, high = (float)height * (float)out_width;
   int32_t x, y, first_open = 0;
   size_t weights = 0;
   if (width < 1 || height < 1) return 0;
   image->width = width;
   image->height = height;
   image->format = format;
-  image->side = side;
+  image->out_width = out_width;
+  image->out_height = out_height;
   image->channels = channels;
-  image->length = (float)(width < height ? width : height) * crop;
-  image->left = ((float)width - image->length) / 2.0f;
-  image->top = ((float)height - image->length) / 2.0f;
+  image->across = (high < wide ? high / (float)out_height : (float)width) * crop;
+  image->down = (wide < high ? wide / (float)out_width : (float)height) * crop;
+  image->left = ((float)width - image->across) / 2.0f;
+  image->top = ((float)height - image->down) / 2.0f;
   image->out = out;
   image->lines = 0;
   image->done = 0;
-  image->copied = image->length == (float)side && image->left == floorf(image->left) &&
-                  image->top == floorf(image->top);
+  image->copied = image->across == (float)out_width && image->down == (float)out_height &&
+                  image->left == floorf(image->left) && image->top == floorf(image->top);
   if (image->copied) return 1;
   image->first = nn_column(image, 0).begin;
-  image->last = nn_column(image, side - 1).end;
+  image->last = nn_column(image, out_width - 1).end;
   image->rows = 1;
-  for (y = 0; by_lines && y < side; ++y) { /* row y begins while row first_open is not complete */
+  for (y = 0; by_lines && y < out_height; ++y) { /* row y begins while row first_open is not complete */
     const int32_t begin = nn_row(image, y).begin;
     while (nn_row(image, first_open).end <= begin) ++first_open;
     if (image->rows < y - first_open + 1) image->rows = y - first_open + 1;
   }
   image->sums = (int32_t *)memory;
   image->weights = image->sums + (size_t)image->rows * nn_row_length(image);
-  for (x = 0; x < side; ++x) {
+  for (x = 0; x < out_width; ++x) {
     const nn_taps taps = nn_column(image, x);
     int32_t *const to = image->weights + weights;
     int32_t source;
@@ -180,17 +185,17 @@ void nn_image_line(nn_image *image, const uint8_t *pixels) {
   const int32_t line = image->lines++;
   int32_t y;
   if (image->copied) {
-    int8_t *out = image->out + image->channels * image->side * (line - (int32_t)image->top);
+    int8_t *out = image->out + image->channels * image->out_width * (line - (int32_t)image->top);
     int32_t x, c;
-    if (line < (int32_t)image->top || line >= (int32_t)image->top + image->side) return;
-    for (x = 0; x < image->side; ++x) {
+    if (line < (int32_t)image->top || line >= (int32_t)image->top + image->out_height) return;
+    for (x = 0; x < image->out_width; ++x) {
       uint8_t rgb[3];
       nn_read(image, pixels, (int32_t)image->left + x, rgb);
       for (c = 0; c < image->channels; ++c) *out++ = (int8_t)(rgb[c] - 128);
     }
     return;
   }
-  for (y = image->done; y < image->side; ++y) {
+  for (y = image->done; y < image->out_height; ++y) {
     const nn_taps taps = nn_row(image, y);
     if (line < taps.begin) break;
     if (line == taps.begin) nn_clear(image, y);
@@ -210,7 +215,7 @@ void nn_image_whole(nn_image *image, const uint8_t *pixels) {
     for (y = 0; y < image->height; ++y) nn_image_line(image, pixels + bytes * (size_t)y);
     return;
   }
-  for (y = 0; y < image->side; ++y) {
+  for (y = 0; y < image->out_height; ++y) {
     const nn_taps taps = nn_row(image, y);
     nn_clear(image, y);
     for (line = taps.begin; line < taps.end; ++line) {

@@ -151,14 +151,15 @@ typedef enum {
   NN_RGB565  /* two bytes, the less significant one first: rrrrrggg gggbbbbb as a 16-bit number */
 } nn_format;
 
-/* An image on its way to a network's input: cropped to the central square of crop * its shorter side
- * and resized to side x side pixels as in the tests (bicubic, widened against aliasing), in
- * fixed-point arithmetic. A square that has the input's size already is only copied. A network
- * with one channel gets the brightness of each pixel before anything else. */
+/* An image on its way to a network's input: cropped to a central box, whose sides are crop * those of
+ * the largest one with the input's aspect ratio, and resized to the input's pixels as in the tests
+ * (bicubic, widened against aliasing), in fixed-point arithmetic. A box that has the input's size
+ * already is only copied. A network with one channel gets the brightness of each pixel before
+ * anything else. */
 typedef struct {
-  int32_t width, height, side, channels;
+  int32_t width, height, out_width, out_height, channels;
   nn_format format;
-  float left, top, length;  /* the square in pixels */
+  float left, top, across, down; /* the box in pixels */
   int32_t first, last;      /* the columns of pixels that count */
   int32_t lines;            /* number of lines that were given */
   int32_t done;             /* number of rows of the input that are complete */
@@ -170,28 +171,35 @@ typedef struct {
 
 /* Begins an image.
  *
+ * out_width, out_height: of the input in pixels.
  * channels: of the input: 3, or 1 for grey.
  * by_lines: 1 if its lines will be given one by one, 0 if the whole image will be given.
  * memory, bytes: memory for the time being, aligned to 4 bytes; NN_IMAGE_BYTES suffice.
- * out: memory for channels * side * side values pixel - 128.
+ * out: memory for channels * out_width * out_height values pixel - 128.
  *
  * Returns 1, or 0 if the image is empty or the memory does not suffice. */
 int32_t nn_image_begin(nn_image *image, int32_t width, int32_t height, nn_format format, float crop,
-                       int32_t side, int32_t channels, int32_t by_lines, void *memory,
-                       size_t bytes, int8_t *out);
+                       int32_t out_width, int32_t out_height, int32_t channels, int32_t by_lines,
+                       void *memory, size_t bytes, int8_t *out);
 /* Gives the next line: width pixels. The input is complete after the last one. */
 void nn_image_line(nn_image *image, const uint8_t *pixels);
 /* Gives all width * height pixels, row by row. */
 void nn_image_whole(nn_image *image, const uint8_t *pixels);
 
-/* Bytes of memory that suffice for an image whose shorter side has `shorter` pixels, of which the
- * crop keeps at least `length`: rows is 1 for whole images, NN_IMAGE_ROWS for lines. */
-#define NN_IMAGE_SPAN(shorter, side) ((shorter) > (side) ? (shorter) : (side))
-#define NN_IMAGE_ROWS(length, side) ((length) < (side) ? 4 * (side) / (length) + 2 : 5)
-#define NN_IMAGE_BYTES(shorter, side, channels, rows)                                          \
+/* Bytes of memory that suffice for an image of which a box of at most `across` columns is resized to
+ * out_width columns: rows is 1 for whole images, and for lines NN_IMAGE_ROWS of a box with at least
+ * `down` rows. NN_IMAGE_ACROSS and NN_IMAGE_DOWN bound the box of an image by its shorter side. */
+#define NN_IMAGE_ACROSS(shorter, out_width, out_height)                                        \
+  ((out_width) > (out_height) ? ((shorter) * (out_width) + (out_height) - 1) / (out_height)    \
+                              : (shorter))
+#define NN_IMAGE_DOWN(shorter, out_width, out_height)                                          \
+  ((out_width) > (out_height) ? (shorter) * (out_height) / (out_width) : (shorter))
+#define NN_IMAGE_SPAN(across, out_width) ((across) > (out_width) ? (across) : (out_width))
+#define NN_IMAGE_ROWS(down, out_height) ((down) < (out_height) ? 4 * (out_height) / (down) + 2 : 5)
+#define NN_IMAGE_BYTES(across, out_width, channels, rows)                                      \
   (4 * ((channels) * (rows) *                                                                  \
-            ((shorter) + 4 * NN_IMAGE_SPAN(shorter, side) / (side) + 4) +                      \
-        4 * NN_IMAGE_SPAN(shorter, side) + 3 * (side)))
+            ((across) + 4 * NN_IMAGE_SPAN(across, out_width) / (out_width) + 4) +              \
+        4 * NN_IMAGE_SPAN(across, out_width) + 3 * (out_width)))
 /* Writes the softmax of scale * values, or scale * (value - zero) itself if they are probabilities
  * already, and returns the index of the greatest, of equal ones the first. */
 int32_t nn_probabilities(const int8_t *values, int32_t count, float scale, int32_t zero,

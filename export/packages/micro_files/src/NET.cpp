@@ -56,11 +56,11 @@ ${read_result}  return true;
 }
 
 bool $call(const std::uint8_t* pixels, int width, int height, $parameter, Format format) {
-  static std::int32_t memory[${NET}_NN_IMAGE_BYTES(${NET}_MAX_IMAGE_SIDE, kSide, kChannels, 1) /
-                             4];
+  constexpr int kAcross = ${NET}_NN_IMAGE_ACROSS(${NET}_MAX_IMAGE_SIDE, kWidth, kHeight);
+  static std::int32_t memory[${NET}_NN_IMAGE_BYTES(kAcross, kWidth, kChannels, 1) / 4];
   if (interpreter == nullptr ||
-      !${net}_nn_image_begin(&image, width, height, format, kCropFraction, kSide, kChannels, 0,
-                       memory, sizeof memory, Input())) {
+      !${net}_nn_image_begin(&image, width, height, format, kCropFraction, kWidth, kHeight,
+                       kChannels, 0, memory, sizeof memory, Input())) {
     return false;
   }
   ${net}_nn_image_whole(&image, pixels);
@@ -69,8 +69,8 @@ bool $call(const std::uint8_t* pixels, int width, int height, $parameter, Format
 
 bool BeginImage(int width, int height, Format format, void* memory, std::size_t bytes) {
   return interpreter != nullptr &&
-         ${net}_nn_image_begin(&image, width, height, format, kCropFraction, kSide, kChannels, 1,
-                       memory, bytes, Input());
+         ${net}_nn_image_begin(&image, width, height, format, kCropFraction, kWidth, kHeight,
+                       kChannels, 1, memory, bytes, Input());
 }
 
 void AddLine(const std::uint8_t* pixels) { ${net}_nn_image_line(&image, pixels); }

@@ -44,8 +44,11 @@ bool $call(const std::uint8_t* pixels, int width, int height, $parameter,
 // returns false if Begin() has not succeeded, or if the memory does not suffice.
 constexpr std::size_t LineBytes(int shorter) {
   return ${NET}_NN_IMAGE_BYTES(
-      shorter, kSide, kChannels,
-      ${NET}_NN_IMAGE_ROWS(static_cast<int>(kCropFraction * static_cast<float>(shorter)), kSide));
+      ${NET}_NN_IMAGE_ACROSS(shorter, kWidth, kHeight), kWidth, kChannels,
+      ${NET}_NN_IMAGE_ROWS(
+          static_cast<int>(kCropFraction *
+                           static_cast<float>(${NET}_NN_IMAGE_DOWN(shorter, kWidth, kHeight))),
+          kHeight));
 }
 bool BeginImage(int width, int height, Format format, void* memory, std::size_t bytes);
 void AddLine(const std::uint8_t* pixels);

@@ -25,10 +25,10 @@
 
 namespace $net {
 
-// Side of the square input in pixels, and its channels: red, green and blue, or 1 for brightness
-// alone. The elements of the input are pixel - 128.
-constexpr int kSide = $side, kChannels = $channels;
-constexpr int kInputElements = kChannels * kSide * kSide;
+// Height and width of the input in pixels, and its channels: red, green and blue, or 1 for
+// brightness alone. The elements of the input are pixel - 128.
+constexpr int kHeight = $height, kWidth = $width, kChannels = $channels;
+${side}constexpr int kInputElements = kChannels * kHeight * kWidth;
 constexpr float kInputScale = $input_scale;
 constexpr int kInputZeroPoint = $input_zero_point;
 
@@ -38,7 +38,8 @@ constexpr int kOutputElements = $output_elements;
 constexpr float kOutputScale = $output_scale;
 constexpr int kOutputZeroPoint = $output_zero_point;
 
-// Side of the centre crop that the network was tested on, as a fraction of the shorter side.
+// Sides of the centre crop that the network was tested on, as a fraction of those of the largest one
+// with the input's aspect ratio.
 constexpr float kCropFraction = $crop_fraction;
 
 // A tensor arena in which TensorFlow Lite Micro (TFLM) runs the network, be it with its portable

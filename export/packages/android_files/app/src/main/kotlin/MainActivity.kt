@@ -18,7 +18,7 @@ import elite.net_name.LiteRtModel
 import elite.net_name.Processor
 import java.util.concurrent.Executors
 
-/** Shows the camera's picture and what the network says of its centre square. */
+/** Shows the camera's picture and what the network says of its centre crop. */
 class MainActivity : ComponentActivity() {
     // Frames are analysed one after the other, on this thread alone.
     private val executor = Executors.newSingleThreadExecutor()

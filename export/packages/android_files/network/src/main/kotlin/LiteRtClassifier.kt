@@ -23,21 +23,21 @@ class LiteRtClassifier(
     /** Names of the classes. */
     val labels: List<String> =
         context.assets.open(Network.LABELS).bufferedReader().use { it.readLines() }
-    private val squares = Squares()
+    private val crops = Crops()
     private val runner = Runner(context, processor, threads)
 
     /**
      * Returns the index of the most likely class (an index into labels) and its probability. Where
      * this is below THRESHOLD, UNKNOWN takes the place of the index.
      *
-     * @param bitmap the upright image; the network sees its centred square.
+     * @param bitmap the upright image; the network sees its centred crop.
      */
     @Synchronized
-    fun classify(bitmap: Bitmap): Pair<Int, Float> = best(runner.run(squares.of(bitmap)))
+    fun classify(bitmap: Bitmap): Pair<Int, Float> = best(runner.run(crops.of(bitmap)))
 
     /** The same of a frame of CameraX's ImageAnalysis in RGBA_8888, whatever its rotation. */
     @Synchronized
-    fun classify(image: ImageProxy): Pair<Int, Float> = best(runner.run(squares.of(image)))
+    fun classify(image: ImageProxy): Pair<Int, Float> = best(runner.run(crops.of(image)))
 
     /** Returns the answer for a frame in words: the class and its probability. */
     fun describe(image: ImageProxy): String {

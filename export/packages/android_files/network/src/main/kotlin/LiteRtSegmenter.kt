@@ -23,23 +23,23 @@ class LiteRtSegmenter(
     /** Names of the classes. */
     val labels: List<String> =
         context.assets.open(Network.LABELS).bufferedReader().use { it.readLines() }
-    private val squares = Squares()
+    private val crops = Crops()
     private val runner = Runner(context, processor, threads)
 
     /**
-     * Returns the class of each pixel of the square that the network sees, row by row, as an index
-     * into labels: Network.SIDE * Network.SIDE of them.
+     * Returns the class of each pixel of the crop that the network sees, row by row, as an index
+     * into labels: Network.HEIGHT * Network.WIDTH of them.
      *
-     * @param bitmap the upright image; the network sees its centred square.
+     * @param bitmap the upright image; the network sees its centred crop.
      */
     @Synchronized
-    fun segment(bitmap: Bitmap): IntArray = mask(runner.run(squares.of(bitmap)))
+    fun segment(bitmap: Bitmap): IntArray = mask(runner.run(crops.of(bitmap)))
 
     /** The same of a frame of CameraX's ImageAnalysis in RGBA_8888, whatever its rotation. */
     @Synchronized
-    fun segment(image: ImageProxy): IntArray = mask(runner.run(squares.of(image)))
+    fun segment(image: ImageProxy): IntArray = mask(runner.run(crops.of(image)))
 
-    /** Returns the answer for a frame in words: the classes and their shares of the square. */
+    /** Returns the answer for a frame in words: the classes and their shares of the crop. */
     fun describe(image: ImageProxy): String {
         val mask = segment(image)
         val shares = mask.groupBy { it }.mapValues { 100 * it.value.size / mask.size }

@@ -6,26 +6,32 @@ import kotlin.math.min
 
 /**
  * Turns an image into what the network sees, byte for byte as the evaluation in Python does: the
- * centred square, resized by cubic convolution (Keys 1981, a = -1/2) with a kernel that widens when
+ * centred crop with the network's aspect ratio, resized by cubic convolution (Keys 1981, a = -1/2) with a kernel that widens when
  * the image shrinks, against aliasing. Columns come first, then rows. Weights are whole multiples
  * of 2^-22, and pixels are rounded after each step. It uses no class of Android.
  *
  * Its buffers are used again: a result is valid until the next call, on one thread.
  *
- * @param side of the result in pixels.
+ * @param outHeight rows of the result.
+ * @param outWidth pixels of a row of the result.
  * @param channels 3 for red, green, blue; 1 for the brightness (ITU-R BT.601, rounded).
- * @param crop side of the square as a share of the image's shorter side.
+ * @param crop sides of the crop as a share of those of the largest one.
  */
-class Preprocessing(private val side: Int, private val channels: Int, private val crop: Double) {
-    private val square = ByteArray(side * side * channels)
+class Preprocessing(
+    private val outHeight: Int,
+    private val outWidth: Int,
+    private val channels: Int,
+    private val crop: Double,
+) {
+    private val result = ByteArray(outHeight * outWidth * channels)
     private var line = IntArray(0) // one row of the result, before its pixels are resized
-    private var rows = Taps(side, 0.0, 1.0, 1)
+    private var rows = Taps(1, 0.0, 1.0, 1)
     private var columns = rows
     private var width = 0 // of the upright image that rows and columns are for
     private var height = 0
 
     /**
-     * Returns side * side * channels bytes, row by row, each a value from 0 to 255.
+     * Returns outHeight * outWidth * channels bytes, row by row, each a value from 0 to 255.
      *
      * @param pixels of the image as it is stored, row by row.
      * @param storedWidth pixels of a row.
@@ -35,7 +41,7 @@ class Preprocessing(private val side: Int, private val channels: Int, private va
      *     each. 16 for Bitmap.getPixels (ARGB), 24 for RGBA.
      * @param rotation degrees by which the image is to be turned clockwise: 0, 90, 180 or 270.
      */
-    fun square(
+    fun seen(
         pixels: IntArray,
         storedWidth: Int,
         storedHeight: Int,
@@ -57,7 +63,7 @@ class Preprocessing(private val side: Int, private val channels: Int, private va
         prepare(
             if (turned) storedHeight else storedWidth, if (turned) storedWidth else storedHeight)
         val first = columns.begin[0]
-        for (y in 0 until side) {
+        for (y in 0 until outHeight) {
             line.fill(HALF)
             for (i in 0 until rows.count[y]) {
                 val weight = rows.weights[rows.start[y] + i]
@@ -76,17 +82,17 @@ class Preprocessing(private val side: Int, private val channels: Int, private va
                 }
             }
             for (i in line.indices) line[i] = clipped(line[i])
-            for (x in 0 until side) for (channel in 0 until channels) {
+            for (x in 0 until outWidth) for (channel in 0 until channels) {
                 var sum = HALF
                 var from = (columns.begin[x] - first) * channels + channel
                 for (i in 0 until columns.count[x]) {
                     sum += columns.weights[columns.start[x] + i] * line[from]
                     from += channels
                 }
-                square[(y * side + x) * channels + channel] = clipped(sum).toByte()
+                result[(y * outWidth + x) * channels + channel] = clipped(sum).toByte()
             }
         }
-        return square
+        return result
     }
 
     /** Computes the weights for images of a size, unless the last image had it too. */
@@ -94,12 +100,13 @@ class Preprocessing(private val side: Int, private val channels: Int, private va
         if (newWidth == width && newHeight == height) return
         width = newWidth
         height = newHeight
-        val length = min(width, height) * crop
-        val top = (height - length) / 2
-        val left = (width - length) / 2
-        rows = Taps(side, top, min(top + length, height.toDouble()), height)
-        columns = Taps(side, left, min(left + length, width.toDouble()), width)
-        val last = columns.begin[side - 1] + columns.count[side - 1]
+        val down = min(height.toDouble(), width.toDouble() * outHeight / outWidth) * crop
+        val across = min(width.toDouble(), height.toDouble() * outWidth / outHeight) * crop
+        val top = (height - down) / 2
+        val left = (width - across) / 2
+        rows = Taps(outHeight, top, min(top + down, height.toDouble()), height)
+        columns = Taps(outWidth, left, min(left + across, width.toDouble()), width)
+        val last = columns.begin[outWidth - 1] + columns.count[outWidth - 1]
         line = IntArray((last - columns.begin[0]) * channels)
     }
 

@@ -7,21 +7,22 @@ import org.junit.Test
 
 /** Runs on the developer's machine: `gradle :network:test`. */
 class PreprocessingTest {
-    /** Images of preprocessing.bin and the squares that the evaluation in Python sees of them. */
+    /** Images of preprocessing.bin and the crops that the evaluation in Python sees of them. */
     @Test
-    fun squaresAreThoseOfTheEvaluation() {
+    fun cropsAreThoseOfTheEvaluation() {
         val stream = javaClass.getResourceAsStream("/preprocessing.bin")!!
         DataInputStream(stream.buffered()).use { file ->
             val cases = file.readInt()
             for (case in 0 until cases) {
                 val (width, height, rotation) = Triple(file.readInt(), file.readInt(), file.readInt())
-                val (side, channels, crop) = Triple(file.readInt(), file.readInt(), file.readDouble())
+                val (outHeight, outWidth) = file.readInt() to file.readInt()
+                val (channels, crop) = file.readInt() to file.readDouble()
                 val pixels = IntArray(width * height) { file.readInt() }
-                val expected = ByteArray(side * side * channels)
+                val expected = ByteArray(outHeight * outWidth * channels)
                 file.readFully(expected)
-                val square = Preprocessing(side, channels, crop)
-                    .square(pixels, width, height, rotation = rotation)
-                assertArrayEquals("image $case", expected, square)
+                val seen = Preprocessing(outHeight, outWidth, channels, crop)
+                    .seen(pixels, width, height, rotation = rotation)
+                assertArrayEquals("image $case", expected, seen)
             }
             assertEquals("nothing is left", -1, file.read())
         }

@@ -8,12 +8,12 @@ import java.nio.ByteOrder
 enum class Processor { CPU, GPU }
 
 /**
- * Takes the network's square out of images, see Preprocessing: side * side * channels bytes. The
+ * Takes the network's crop out of images, see Preprocessing: HEIGHT * WIDTH * CHANNELS bytes. The
  * result is valid until the next call.
  */
-internal class Squares {
+internal class Crops {
     private val preprocessing =
-        Preprocessing(Network.SIDE, Network.CHANNELS, Network.CROP_FRACTION)
+        Preprocessing(Network.HEIGHT, Network.WIDTH, Network.CHANNELS, Network.CROP_FRACTION)
     private var pixels = IntArray(0)
 
     /** Of an upright bitmap, which must not be in the memory of the GPU (Config.HARDWARE). */
@@ -22,7 +22,7 @@ internal class Squares {
         reserve(width * height)
         bitmap.getPixels(pixels, 0, width, 0, 0, width, height)
         if (bitmap.hasAlpha()) blendWithWhite(pixels)
-        return preprocessing.square(pixels, width, height)
+        return preprocessing.seen(pixels, width, height)
     }
 
     /**
@@ -40,7 +40,7 @@ internal class Squares {
         // The last row may end with its last pixel.
         reserve(frame.remaining())
         frame.get(pixels)
-        return preprocessing.square(
+        return preprocessing.seen(
             pixels, image.width, image.height, stride = plane.rowStride / 4, red = 24,
             rotation = image.imageInfo.rotationDegrees)
     }

@@ -194,7 +194,9 @@ def _executor(
     )
     if engine.name == "local":
         return ProcessPool(make, workers, workdir, begin=import_keras)
-    return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
+    return RayCluster(
+        make, engine.workers, workdir.absolute(), engine.ray_address, patience=engine.ray_patience
+    )
 
 
 def _local(

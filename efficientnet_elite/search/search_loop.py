@@ -283,6 +283,9 @@ class SearchLoop:
         if isinstance(event, Lost):
             self._on_lost(slot, event)
             return
+        if isinstance(event, Warned):
+            self._say(event.text)
+            return
         running = self._running[slot]
         match event:
             case Built(seconds):
@@ -298,8 +301,6 @@ class SearchLoop:
                 running.state = f"step {step}/{steps}"
                 if self._timekeeper and self._timekeeper.deadline.spent() > self._elapsed + 60:
                     self._record_elapsed()
-            case Warned(text):
-                self._say(text)
             case Finished():
                 need = self._pending.get(running.name)
                 if need is not None and len(self._scores[running.name]) < need.until_epoch:

@@ -33,7 +33,8 @@ from .protocol import (
     WorkItem,
 )
 
-_NODE_DIED = "node has died"  # part of Ray's message if the node, not the actor, was the cause
+# Parts of Ray's message if a node, not the actor, was the cause: the actor's, or the driver's own.
+_NODE_DIED = ("node has died", "owner has died")
 _STARTS = 3  # failed starts, with no message from any actor in between, until the search ends
 _LOOK_SECONDS = 5.0  # between two looks at the cluster
 # Silence of the head after which the search ends. Ray itself kills the process after 60 seconds.
@@ -147,7 +148,7 @@ class RayCluster:
 
     def _replace(self, slot: int, item: WorkItem | None, message: str, on_event: OnEvent) -> None:
         reason = message.splitlines()[0]
-        node_died = _NODE_DIED in message
+        node_died = any(text in message for text in _NODE_DIED)
         self._vain += item is None and not node_died
         if self._vain == _STARTS:
             raise UserError(f"workers cannot be started on the cluster: {reason}")

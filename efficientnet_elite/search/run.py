@@ -430,7 +430,7 @@ def _set_up(
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, choose_repeats(candidates, config.seeds)
+    return candidates, meta, choose_repeats(candidates, config.seeds, config.finalist_seeds)
 
 
 def _pace(

@@ -157,6 +157,7 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
             replace(costs[-1], epochs_trained=whole.epochs_done, epochs_left=whole.epochs_left),
         ),
         written=now(),
+        second=record.second,
         mistakes=[exported.mistakes[name] for name in names if name in exported.mistakes],
         others=others,
     )

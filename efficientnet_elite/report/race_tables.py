@@ -63,6 +63,11 @@ def decisions(contents: Contents) -> Table:
             "standard deviation of a score between seeds, as assumed; none where not recorded",
             lambda pair: pair[1].noise,
         ),
+        "trainings": (
+            "number of trainings with other seeds that the score is the mean of; none where it is "
+            "that of one",
+            lambda pair: pair[1].trainings,
+        ),
         "cause": (
             "ranked, failed, late (no score when time was up) or successor (of a failed champion)",
             lambda pair: str(pair[1].cause),
@@ -153,9 +158,13 @@ def repeat_curves(contents: Contents) -> Table:
         **of_epoch(itemgetter(1)),
         "seconds": ("seconds of training and validation", lambda pair: pair[1].seconds),
     }
-    repeats = [training for training in contents.trainings if training.seed]
+    measuring = [training for training in contents.trainings if training.seed]
+    repeats = [*measuring, *contents.second]
     pairs = [(repeat, e) for repeat in repeats for e in contents.epochs.get(repeat.name, ())]
-    about = "An epoch of a repeat, a second training of a candidate that measures the noise."
+    about = (
+        "An epoch of a repeat, a second training of a candidate that measures the noise, or of a "
+        "finalist."
+    )
     return table("repeat_curves", about, columns, pairs)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from efficientnet_elite.report.columns import Columns, Table, joined, of_epoch, table
 from efficientnet_elite.report.contents import Contents
+from efficientnet_elite.report.cost import Training
 from efficientnet_elite.search.decisions import decision_text
+from efficientnet_elite.search.noise import Repeat
 
 
 def eliminations(contents: Contents) -> Table:
@@ -158,8 +160,8 @@ def repeat_curves(contents: Contents) -> Table:
         **of_epoch(itemgetter(1)),
         "seconds": ("seconds of training and validation", lambda pair: pair[1].seconds),
     }
-    measuring = [training for training in contents.trainings if training.seed]
-    repeats = [*measuring, *contents.second]
+    repeats: list[Training | Repeat] = [t for t in contents.trainings if t.seed]
+    repeats += contents.second
     pairs = [(repeat, e) for repeat in repeats for e in contents.epochs.get(repeat.name, ())]
     about = (
         "An epoch of a repeat, a second training of a candidate that measures the noise, or of a "

@@ -215,11 +215,12 @@ def player(
         scores = {curve.model: [a / 100 for a in curve.accuracies] for curve in group}
         losses = {curve.model: curve.losses for curve in group if curve.losses is not None}
         has_losses = len(losses) == len(group)
-        for curve in group if seed is not None else ():
-            assert curve.second is not None
-            name = Repeat.of(curve.model, seed).name
-            scores[name] = [a / 100 for a in curve.second.accuracies]
-            losses[name] = curve.second.losses or ()
+        if seed is not None:
+            for curve in group:
+                assert curve.second is not None
+                name = Repeat.of(curve.model, seed).name
+                scores[name] = [a / 100 for a in curve.second.accuracies]
+                losses[name] = curve.second.losses or ()
         result = standing(
             [curve.model for curve in group],
             scores,

@@ -27,7 +27,7 @@ from efficientnet_elite.training.outcome import Int8Result
 
 Int8 = Mapping[str, Mapping[int, Int8Result]]  # candidate -> epoch -> what int8 makes of it
 
-FINALISTS = 4
+INT8_CANDIDATES = 4
 """With ``select=int8``, rounds that so many candidates or fewer enter use int8 accuracy."""
 
 
@@ -164,9 +164,9 @@ def standing(
     champion without a round. The round that ends with the whole training ends the tournament: only
     its best candidate survives.
 
-    With ``int8``, rounds that `FINALISTS` candidates or fewer enter add to the rule's score the
-    int8 accuracy minus the float32 accuracy of the same weights on the same images. The noise that
-    both accuracies share mostly cancels in this difference, so that the rule still smooths it.
+    With ``int8``, rounds that `INT8_CANDIDATES` candidates or fewer enter add to the rule's score
+    the int8 accuracy minus the float32 accuracy of the same weights on the same images. The noise
+    that both accuracies share mostly cancels in this difference, so that the rule still smooths it.
     Candidates without an int8 form rank behind all others. Ties go to the higher int8 accuracy.
 
     With the schedule's ``finalist_seed``, two candidates that are left and too close to call are
@@ -235,7 +235,7 @@ def _decide_round(
     measured = None
     # Those who enter the round are counted, not those left of them: otherwise it would depend on
     # the order of the failures whether a candidate is measured, and can fail in it.
-    if int8 is not None and 2 <= len(tournament.racing) <= FINALISTS:
+    if int8 is not None and 2 <= len(tournament.racing) <= INT8_CANDIDATES:
         measured = {name: int8[name][epoch] for name in racing if epoch in int8.get(name, ())}
         # A candidate whose int8 form cannot be measured has failed, too.
         lost += [n for n in racing if n in failed and n not in measured]

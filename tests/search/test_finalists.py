@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from efficientnet_elite import report
 from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.report.cost import group_costs
@@ -19,7 +21,9 @@ from efficientnet_elite.search.planning import choose_repeats, plan_candidates
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.summary import summarize
+from efficientnet_elite.search.summary_text import as_text
 from efficientnet_elite.search.tournament import Pending, standing
+from tests.support import reports
 from tests.support.invented import POOL, Invented, ledger_of
 from tests.support.searches import outcome
 
@@ -175,6 +179,29 @@ def test_ledgers_of_versions_without_finalists(tmp_path):
         assert SearchConfig.from_dict(recorded).finalist_seeds == 1
         drive(ledger, Invented(), tmp_path, progress=False)
     assert not any("seed" in name for name in outcome(tmp_path)["epochs"])
+
+
+def test_the_report_tells_of_second_trainings(tmp_path):
+    names = reports.search(
+        tmp_path,
+        groups=1,
+        size=8,
+        epochs=6,
+        accuracy=lambda place, epoch: 0.5 + 0.1 * ((epoch + place) % 2),
+        finalist_seeds=2,
+    )
+    page = report.write_page(tmp_path).read_text(encoding="utf-8")
+    assert "with 2 seeds ranks 1 of 2" in page
+    assert "have a second training, with another seed" in page
+    tables = json.loads(report.write_data(tmp_path).read_text(encoding="utf-8"))["tables"]
+    second = {(line["repeat"], line["candidate"]) for line in tables["repeat_curves"]["rows"]}
+    assert len(second) == 2 and (f"{names[0]}-seed1", names[0]) in second
+    assert {line["trainings"] for line in tables["decisions"]["rows"]} == {None, 2}
+    with Ledger(tmp_path) as ledger:
+        trained = sum(map(len, ledger.epochs().values()))
+        text = as_text(summarize(ledger))
+    assert tables["costs"]["rows"][-1]["epochs_trained"] == trained
+    assert f"finished: {trained} epochs trained" in text
 
 
 def test_a_budget_leaves_out_second_trainings_first():

@@ -188,9 +188,10 @@ def plan_search(
 ) -> SearchPlan:
     """The largest search that keeps a budget, however close the eliminations turn out.
 
-    First finalists get no second trainings. Then rounds become shorter, epoch by epoch, down to
-    `Rule.shortest_round` of the rule, and then candidates are left out, down to one in each group.
-    The training of champions is never shortened.
+    First rounds become shorter, epoch by epoch, down to `Rule.shortest_round` of the rule. If that
+    does not suffice, finalists get no second trainings, and as much of the rounds as possible is
+    kept. Then candidates are left out, down to one in each group. The training of champions is
+    never shortened.
 
     Args:
       entrants: group and cost of each candidate. Those at the end are left out first: groups should
@@ -207,14 +208,13 @@ def plan_search(
     def most(schedule: Schedule, count: int) -> float:
         return _forecast(entrants[:count], schedule, workers, seeds).most
 
-    if schedule.finalist_seed is not None and most(schedule, len(entrants)) > budget:
-        schedule = replace(schedule, finalist_seed=None)
     asked = schedule.round_epochs
     shortest = min(asked, find_rule(schedule.rule).shortest_round)
-    for length in range(asked, shortest - 1, -1):
-        shorter = replace(schedule, round_epochs=length)
-        if most(shorter, len(entrants)) <= budget:
-            return _plan(entrants, shorter, len(entrants), workers, seeds)
+    for seed in dict.fromkeys((schedule.finalist_seed, None)):
+        for length in range(asked, shortest - 1, -1):
+            shorter = replace(schedule, round_epochs=length, finalist_seed=seed)
+            if most(shorter, len(entrants)) <= budget:
+                return _plan(entrants, shorter, len(entrants), workers, seeds)
     groups = len({group for group, _ in entrants})
     counts = range(groups, len(entrants))
     # The cost grows with the number of candidates, except that another one may be repeated.

@@ -104,8 +104,9 @@ def test_a_plan_keeps_its_budget_and_every_group(members, schedule, share, worke
     assert made.schedule.epochs == schedule.epochs
     floor = min(schedule.round_epochs, RULES[schedule.rule].shortest_round)
     assert floor <= made.schedule.round_epochs <= schedule.round_epochs
-    if made.schedule.finalist_seed != schedule.finalist_seed:  # the first thing that is left out
-        assert whole > share * whole
+    if made.schedule.finalist_seed != schedule.finalist_seed:
+        shortest = replace(schedule, round_epochs=floor)
+        assert cost(len(entrants), shortest).most > share * whole
         schedule = replace(schedule, finalist_seed=None)
     if made.count < len(entrants):
         assert made.schedule.round_epochs == floor

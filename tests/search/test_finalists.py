@@ -204,12 +204,14 @@ def test_the_report_tells_of_second_trainings(tmp_path):
     assert f"finished: {trained} epochs trained" in text
 
 
-def test_a_budget_leaves_out_second_trainings_first():
-    schedule = Schedule(4, 16, "average", finalist_seed=1)
-    entrants = [(0, TrainingCost())] * 4  # 4 x 4, 2 x 4, 8; and 2 x 8 of finalists
-    assert plan_search(entrants, schedule, 48).schedule == schedule
-    assert plan_search(entrants, schedule, 48).forecast.most == 48
-    made = plan_search(entrants, schedule, 47)
+def test_a_budget_leaves_out_second_trainings_before_candidates():
+    schedule = Schedule(5, 16, "average", finalist_seed=1)
+    entrants = [(0, TrainingCost())] * 4  # 4 x 5, 2 x 5, 6; and 2 x 10 of finalists
+    assert plan_search(entrants, schedule, 56).schedule == schedule
+    assert plan_search(entrants, schedule, 56).forecast.most == 56
+    made = plan_search(entrants, schedule, 55)  # 4 x 4, 2 x 4, 8; and 2 x 8
+    assert (made.schedule, made.forecast.most) == (replace(schedule, round_epochs=4), 48)
+    made = plan_search(entrants, schedule, 47)  # without them, there is room for longer rounds
     assert (made.schedule, made.count) == (replace(schedule, finalist_seed=None), 4)
 
 

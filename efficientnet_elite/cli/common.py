@@ -17,6 +17,7 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.config import (
     ENGINES,
+    RAY_PATIENCE,
     DataConfig,
     EngineConfig,
     InputSize,
@@ -266,6 +267,13 @@ def define_engine(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_integer("workers", None, described["workers"], flag_values=flags)
     absl_flags.DEFINE_enum("engine", "local", list(ENGINES), described["name"], flag_values=flags)
     absl_flags.DEFINE_string("ray_address", None, described["ray_address"], flag_values=flags)
+    absl_flags.DEFINE_float(
+        "ray_patience",
+        RAY_PATIENCE,
+        described["ray_patience"],
+        lower_bound=0,
+        flag_values=flags,
+    )
     absl_flags.DEFINE_float("memory_gb", None, described["memory_gb"], flag_values=flags)
 
 

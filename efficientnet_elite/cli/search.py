@@ -65,7 +65,9 @@ def run(flags: Any, arguments: list[str]) -> None:
     request = common.search_request(flags, arguments)
     if request.message:
         print(request.message, file=sys.stderr)
-    engine = EngineConfig(flags.engine, flags.workers, flags.ray_address, flags.memory_gb)
+    engine = EngineConfig(
+        flags.engine, flags.workers, flags.ray_address, flags.ray_patience, flags.memory_gb
+    )
     about = {**common.search_options(flags, arguments), "config": flags.config}
     workdir = common.made_workdir(flags, "search", (), about)
     common.quiet_tensorflow()

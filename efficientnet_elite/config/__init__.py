@@ -5,7 +5,7 @@ docs/configuration.md and the classes' own documentation are made from that desc
 """
 
 from efficientnet_elite.config.data import AUTO_CHANNELS, DataConfig
-from efficientnet_elite.config.engine import ENGINES, EngineConfig
+from efficientnet_elite.config.engine import ENGINES, RAY_PATIENCE, EngineConfig
 from efficientnet_elite.config.input_size import InputSize, SizeLike, checked_size
 from efficientnet_elite.config.limits import Limits
 from efficientnet_elite.config.search import (
@@ -44,6 +44,7 @@ __all__ = [
     "NONE",
     "OPTIMIZERS",
     "PARTS",
+    "RAY_PATIENCE",
     "SCHEDULES",
     "SELECT",
     "STAGES",

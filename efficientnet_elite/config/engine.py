@@ -8,6 +8,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import check, documented, setting
 
 ENGINES = ("local", "ray")
+RAY_PATIENCE = 300.0  # seconds; what adds nodes to a cluster takes some minutes for one
 
 
 @documented
@@ -31,7 +32,12 @@ class EngineConfig:
         "Address of the Ray cluster, such as auto or HOST:6379. By default the cluster on this "
         "machine is used, or a new one is started.",
     )
-
+    ray_patience: float = setting(
+        RAY_PATIENCE,
+        "Seconds that a search on a Ray cluster waits for new nodes when none is left that could "
+        "run its workers. Then it ends, and the same command continues it.",
+        at_least=0,
+    )
     memory_gb: float | None = setting(
         None,
         "Memory in GB that trainings may take on a machine, those of all workers together. Beyond "
@@ -47,6 +53,8 @@ class EngineConfig:
             raise UserError(f"engine={self.name!r}: use {' or '.join(ENGINES)}")
         if self.ray_address is not None and self.name != "ray":
             raise UserError("ray_address is for engine=ray")
+        if self.ray_patience != RAY_PATIENCE and self.name != "ray":
+            raise UserError("ray_patience is for engine=ray")
 
     @property
     def in_process(self) -> bool:

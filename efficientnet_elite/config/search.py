@@ -79,6 +79,14 @@ class SearchConfig:
         "measure the noise of scores. With 1, the noise is estimated from the learning curves.",
         at_least=1,
     )
+    finalist_seeds: int = setting(
+        1,
+        "With 2, the last two candidates of a group are trained with a second seed if they are too "
+        "close to call, and ranked by the mean of both trainings (docs/rules.md). With 1, each is "
+        "trained once.",
+        at_least=1,
+        at_most=2,
+    )
     budget_epochs: int | None = setting(
         None,
         "Most epochs that all candidates together may be trained for. To fit, rounds are shortened "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from efficientnet_elite.config import EngineConfig
+from efficientnet_elite.config import RAY_PATIENCE, EngineConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import request, settings
 from efficientnet_elite.job.arguments import default_workdir, split
@@ -38,6 +38,7 @@ def search(
     engine: str = "local",
     workers: int | None = None,
     ray_address: str | None = None,
+    ray_patience: float = RAY_PATIENCE,
     memory_gb: float | None = None,
     export: bool = True,
     progress: bool = True,
@@ -50,7 +51,8 @@ def search(
       workdir: the work directory; by default ``runs/NAME-DATE``, as for ``elite search``.
       config: ``auto``, ``quick``, ``paper`` or a file of settings, see docs/configuration.md. By
         default ``auto`` for images of the user and ``quick`` for data sets that are built in.
-      engine, workers, ray_address, memory_gb: where candidates are trained, see `EngineConfig`.
+      engine, workers, ray_address, ray_patience, memory_gb: where candidates are trained, see
+        `EngineConfig`.
       export: whether to export, benchmark and report when the search is finished.
       progress: whether to show progress bars on stderr.
       on_message: gets a line about each thing that a user should know while it goes on; by default
@@ -66,7 +68,7 @@ def search(
 
     known = settings.options()
     others = ("workdir", "config", "export", "progress", "on_message")
-    engines = ("engine", "workers", "ray_address", "memory_gb")
+    engines = ("engine", "workers", "ray_address", "ray_patience", "memory_gb")
     settings.check_names(options, [*known, *others, *engines], "search")
     asked = request.search_request(options, config)
     if asked.message:
@@ -79,7 +81,9 @@ def search(
         _folder(workdir),
         given=asked.given,
         automatic=asked.automatic,
-        engine=EngineConfig(engine, _count("workers", workers), ray_address, memory_gb),
+        engine=EngineConfig(
+            engine, _count("workers", workers), ray_address, ray_patience, memory_gb
+        ),
         export=export,
         progress=progress,
         on_message=on_message,

@@ -18,6 +18,7 @@ from efficientnet_elite.report.results import Champion
 from efficientnet_elite.report.tradeoff import Options
 from efficientnet_elite.search.decisions import DecidedRound
 from efficientnet_elite.search.ledger import Epoch
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.summary import Group, Summary
 from efficientnet_elite.search.tournament import Halt, Int8
 
@@ -43,6 +44,7 @@ class Contents:
       trainings: trainings that measure the noise of a score.
       costs: forecast and actual cost of each group, and at the end of all groups together.
       forecast_checks: forecast before the search and actual cost, in epochs and maybe in seconds.
+      second: the second training of each candidate, should it be a finalist.
       written: when the page was written, as text.
       mistakes: what exported champions get wrong; those without stored predictions are missing.
     """
@@ -65,6 +67,7 @@ class Contents:
     forecast_checks: Sequence[ForecastCheck]
     written: str
     mistakes: Sequence[Mistakes] = ()
+    second: Sequence[Repeat] = ()
     others: Sequence[Group] = ()
 
     @property

@@ -152,7 +152,8 @@ class GroupCost:
     Attributes:
       group: number of the group; None for all together.
       candidates: number of candidates that took part.
-      repeats: number of repeats, which measure the noise; their cost is included.
+      repeats: number of repeats, which measure the noise; their cost is included, as that of the
+        second trainings of finalists.
       epochs_forecast, work_forecast: forecast before the first epoch, failures aside.
       epochs_trained, work_trained: recorded so far.
       epochs_left: epochs still to be trained.
@@ -185,6 +186,7 @@ def group_costs(
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     repeats: Sequence[Repeat] = (),
+    second: Sequence[Repeat] = (),
 ) -> list[GroupCost]:
     """Costs of each group, the heaviest first, and at the end of all together.
 
@@ -192,9 +194,10 @@ def group_costs(
       summary: where the search stands.
       schedule: the schedule that it was planned with.
       epochs: candidate or repeat to its recorded epochs.
-      repeats: repeats of the search.
+      repeats: repeats of the search, which measure the noise.
+      second: the second training of each candidate, should it be a finalist.
     """
-    groups = [_group_cost(group, schedule, epochs, repeats) for group in summary.groups]
+    groups = [_group_cost(group, schedule, epochs, repeats, second) for group in summary.groups]
     total = GroupCost(
         group=None,
         candidates=sum(cost.candidates for cost in groups),
@@ -214,10 +217,13 @@ def _group_cost(
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     repeats: Sequence[Repeat],
+    second: Sequence[Repeat],
 ) -> GroupCost:
     macs = {member.name: member.macs for member in group.members}
     repeat_macs = {r.name: macs[r.candidate] for r in repeats if r.candidate in macs}
-    trained = {name: epochs.get(name, ()) for name in (*macs, *repeat_macs)}
+    second_macs = {r.name: macs[r.candidate] for r in second if r.candidate in macs}
+    all_macs = macs | repeat_macs | second_macs
+    trained = {name: epochs.get(name, ()) for name in all_macs}
 
     def forecast_for(costs: Sequence[TrainingCost]) -> Forecast:
         # All repeats of a group are of one candidate.
@@ -230,9 +236,7 @@ def _group_cost(
         epochs_forecast=forecast_for([TrainingCost()] * len(macs)),
         work_forecast=forecast_for([TrainingCost(float(count)) for count in macs.values()]),
         epochs_trained=sum(map(len, trained.values())),
-        work_trained=sum(
-            float(len(trained[name]) * count) for name, count in (macs | repeat_macs).items()
-        ),
+        work_trained=sum(float(len(trained[name]) * count) for name, count in all_macs.items()),
         epochs_left=group.epochs_left,
         seconds=sum(epoch.seconds for done in trained.values() for epoch in done),
     )

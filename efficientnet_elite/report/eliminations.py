@@ -14,7 +14,7 @@ from efficientnet_elite.report.markup import Html, listed, missing, note, plural
 from efficientnet_elite.search.decisions import DecidedRound, Decision, decision_text
 from efficientnet_elite.search.rules import find_rule
 from efficientnet_elite.search.summary import State
-from efficientnet_elite.search.tournament import FINALISTS, Int8
+from efficientnet_elite.search.tournament import INT8_CANDIDATES, Int8
 
 
 def tournament(contents: Contents, figures: Figures) -> Html:
@@ -40,8 +40,8 @@ def tournament(contents: Contents, figures: Figures) -> Html:
         lead += " Rounds after which all candidates went on are not drawn."
     if contents.meta["config"]["select"] == "int8":
         lead += (
-            f" When {FINALISTS} candidates or fewer are left, the int8 accuracy minus the float32 "
-            "accuracy of the same weights is added to the score."
+            f" When {INT8_CANDIDATES} candidates or fewer are left, the int8 accuracy minus the "
+            "float32 accuracy of the same weights is added to the score."
         )
     return tag(
         "section",

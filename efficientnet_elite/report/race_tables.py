@@ -8,7 +8,9 @@ from typing import Any
 
 from efficientnet_elite.report.columns import Columns, Table, joined, of_epoch, table
 from efficientnet_elite.report.contents import Contents
+from efficientnet_elite.report.cost import Training
 from efficientnet_elite.search.decisions import decision_text
+from efficientnet_elite.search.noise import Repeat
 
 
 def eliminations(contents: Contents) -> Table:
@@ -62,6 +64,11 @@ def decisions(contents: Contents) -> Table:
         "noise": (
             "standard deviation of a score between seeds, as assumed; none where not recorded",
             lambda pair: pair[1].noise,
+        ),
+        "trainings": (
+            "number of trainings with other seeds that the score is the mean of; none where it is "
+            "that of one",
+            lambda pair: pair[1].trainings,
         ),
         "cause": (
             "ranked, failed, late (no score when time was up) or successor (of a failed champion)",
@@ -153,9 +160,13 @@ def repeat_curves(contents: Contents) -> Table:
         **of_epoch(itemgetter(1)),
         "seconds": ("seconds of training and validation", lambda pair: pair[1].seconds),
     }
-    repeats = [training for training in contents.trainings if training.seed]
+    repeats: list[Training | Repeat] = [t for t in contents.trainings if t.seed]
+    repeats += contents.second
     pairs = [(repeat, e) for repeat in repeats for e in contents.epochs.get(repeat.name, ())]
-    about = "An epoch of a repeat, a second training of a candidate that measures the noise."
+    about = (
+        "An epoch of a repeat, a second training of a candidate that measures the noise, or of a "
+        "finalist."
+    )
     return table("repeat_curves", about, columns, pairs)
 
 

@@ -30,6 +30,11 @@ def cost(contents: Contents) -> Html:
             "Repeats are further trainings of one candidate up to the first elimination, which "
             "measure the noise of a score. Epochs, work and time include them."
         )
+    if schedule_of(contents.meta).finalist_seed is not None:
+        remarks.append(
+            "The last two candidates of a group have a second training, with another seed, where "
+            "they were too close to call. Epochs, work and time include these."
+        )
     if total.epochs_left:
         remarks.append(
             "The search is not finished; its work can be compared with the forecast at the end."
@@ -50,6 +55,8 @@ def _forecast_checks(contents: Contents) -> list[str]:
     asked, planned = asked_schedule(contents.meta), schedule_of(contents.meta)
     if planned.round_epochs != asked.round_epochs:
         changes.append(f"rounds of {planned.round_epochs} epochs instead of {asked.round_epochs}")
+    if planned.finalist_seed != asked.finalist_seed:
+        changes.append("one seed for finalists")
     if planned.first_elimination != asked.first_elimination:  # by versions before 0.2
         first, asked_first = planned.elimination_epoch(1), asked.elimination_epoch(1)
         changes.append(f"first eliminations after epoch {first} instead of {asked_first}")

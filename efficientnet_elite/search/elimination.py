@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import fsum, sqrt
 
 from efficientnet_elite.search.decisions import Decision
 from efficientnet_elite.search.rules import Rule, survivors_of
@@ -26,6 +27,8 @@ class Elimination:
       scores: validation accuracies by epoch.
       losses: training losses by epoch; None where none are recorded.
       int8: int8 results of the racing candidates after ``epoch``; empty where int8 does not count.
+      second: candidate to the name of its second training with another seed, for all racing
+        candidates or for none. A score is then the mean of both trainings.
     """
 
     rule: Rule
@@ -36,6 +39,7 @@ class Elimination:
     scores: Scores
     losses: Losses | None
     int8: Mapping[str, Int8Result]
+    second: Mapping[str, str] = field(default_factory=dict)
 
     def ranking(self) -> list[tuple[str, float]]:
         """Candidates and their scores, the best first.
@@ -45,19 +49,30 @@ class Elimination:
         if not self.racing:
             return []
         scores = self.rule.scores(self._accuracies(), self._losses())
+        of_training = dict(zip(self._trainings, scores, strict=True))
         ranking = [
-            (name, self._with_int8(name, score))
-            for name, score in zip(self.racing, scores, strict=True)
+            (name, self._with_int8(name, fsum(of_training[t] for t in ts) / len(ts)))
+            for name, ts in self._trainings_of.items()
         ]
-        latest = {n: self._with_int8(n, self.scores[n][self.epoch - 1]) for n in self.racing}
+        latest = {
+            name: self._with_int8(name, fsum(self.scores[t][self.epoch - 1] for t in ts) / len(ts))
+            for name, ts in self._trainings_of.items()
+        }
         order = {name: position for position, name in enumerate(self.members)}
         return sorted(ranking, key=lambda pair: (-pair[1], -latest[pair[0]], order[pair[0]]))
 
-    def estimated_noise(self) -> float:
-        """The noise of a score, estimated from how much the curves fluctuate."""
-        if len(self.racing) < 2:
-            return 0.0
-        return self.rule.noise(self._accuracies(), losses=self.losses is not None)
+    def noise(self, measured: float | None = None) -> float:
+        """The noise of a score, which is smaller where it is the mean of two trainings.
+
+        Args:
+          measured: noise of one training, from repeats; None where it is estimated from how much
+            the curves fluctuate.
+        """
+        if measured is None:
+            if len(self.racing) < 2:
+                return 0.0
+            measured = self.rule.noise(self._accuracies(), losses=self.losses is not None)
+        return measured / sqrt(2) if self.second else measured
 
     def decide(
         self,
@@ -103,6 +118,7 @@ class Elimination:
                     int8_change=None if result is None or without_int8 else result.change,
                     int8_fault=result.fault if result is not None and without_int8 else None,
                     halted=halted,
+                    trainings=2 if self.second else None,
                 )
             )
         return decisions
@@ -111,13 +127,24 @@ class Elimination:
         """Whether the candidates have learned enough to be compared, see `Rule.is_ready`."""
         return self.rule.is_ready(self._losses())
 
+    @property
+    def _trainings_of(self) -> dict[str, tuple[str, ...]]:
+        """Candidate to the names of the trainings that it is judged by."""
+        if not self.second:
+            return {name: (name,) for name in self.racing}
+        return {name: (name, self.second[name]) for name in self.racing}
+
+    @property
+    def _trainings(self) -> list[str]:
+        return [training for names in self._trainings_of.values() for training in names]
+
     def _losses(self) -> list[Sequence[float]] | None:
         if self.losses is None:
             return None
-        return [self.losses.get(name, ())[: self.epoch] for name in self.racing]
+        return [self.losses.get(name, ())[: self.epoch] for name in self._trainings]
 
     def _accuracies(self) -> list[Sequence[float]]:
-        return [self.scores[name][: self.epoch] for name in self.racing]
+        return [self.scores[name][: self.epoch] for name in self._trainings]
 
     def _with_int8(self, name: str, score: float) -> float:
         """The score, plus the change by int8 where that counts.

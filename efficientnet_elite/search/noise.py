@@ -12,9 +12,11 @@ from efficientnet_elite.search.schedule import Schedule
 
 @dataclass(frozen=True)
 class Repeat:
-    """A repeat: a second training of a candidate with another seed, up to the first elimination.
+    """A repeat: a further training of a candidate with another seed.
 
-    It measures noise and cannot win. Its epochs and its failure are recorded under its own name.
+    It measures noise, up to the first elimination, or is the second training of a finalist
+    (`tournament.standing`). It cannot win. Its epochs and its failure are recorded under its own
+    name.
 
     Attributes:
       name: a name that no candidate has.
@@ -25,6 +27,11 @@ class Repeat:
     name: str
     candidate: str
     seed: int
+
+    @classmethod
+    def of(cls, candidate: str, seed: int) -> Repeat:
+        """The training of a candidate with a seed."""
+        return cls(f"{candidate}-seed{seed}", candidate, seed)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,12 @@ class Noise:
 
     waiting: bool
     deviation: float | None
+
+
+def second_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repeat]:
+    """The second training of each candidate, should it be a finalist; none without those."""
+    seed = schedule.finalist_seed
+    return [] if seed is None else [Repeat.of(candidate, seed) for candidate in candidates]
 
 
 def trainings_by_candidate(repeats: Sequence[Repeat]) -> dict[str, list[str]]:

@@ -50,6 +50,30 @@ def stages(
         yield 1, schedule.epochs - trained
 
 
+def second_epochs(size: int, schedule: Schedule, *, measured: bool = False) -> int:
+    """Most epochs that each of two finalists of a group may be trained for a second time.
+
+    That is up to the last elimination before the end of the training at which noise can be
+    estimated; 0 where there are no second trainings.
+
+    Args:
+      size: number of candidates in the group.
+      schedule, measured: see `stages`.
+    """
+    if schedule.finalist_seed is None or size < 2:
+        return 0
+    rule, until = schedule.judge, 0
+    rounds = sum(
+        1 for count, _ in stages(size, schedule, close=True, measured=measured) if count > 1
+    )
+    for number in range(1, rounds + 1):
+        epoch = schedule.elimination_epoch(number)
+        noisiest = [float(past % 2) for past in range(epoch)]
+        if epoch < schedule.epochs and (measured or rule.noise([noisiest], losses=True) > 0):
+            until = epoch
+    return until
+
+
 def least_epochs(sizes: Sequence[int], schedule: Schedule, *, losses: bool = True) -> int:
     """Least number of epochs for groups of these sizes, if no training fails.
 
@@ -96,7 +120,7 @@ def group_left(
 
     Args:
       standing: where the group stands.
-      done: candidate to its epochs on record.
+      done: candidate, or second training of a finalist, to its epochs on record, if any.
       costs: candidate to the cost of an epoch, in any unit; None where it is not known.
       schedule: schedule of the search.
       repeat_epochs: candidate to the epochs that its repeats are still to be trained for.
@@ -105,9 +129,7 @@ def group_left(
       Epochs, if no training fails, and their cost; None if the cost of a candidate is not known.
     """
     missing = Counter(repeat_epochs)
-    missing.update(
-        {need.candidate: need.until_epoch - done[need.candidate] for need in standing.pending}
-    )
+    missing.update({n.candidate: n.until_epoch - done.get(n.training, 0) for n in standing.pending})
     racing = standing.champion is None and not standing.finished
     later = 0
     if racing:

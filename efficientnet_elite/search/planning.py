@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import ROUND_UP, Context
 from math import ceil
 from typing import Any
@@ -20,7 +20,7 @@ from efficientnet_elite.search.budget import (
 )
 from efficientnet_elite.search.candidates import Candidate, sample_candidates
 from efficientnet_elite.search.noise import Repeat
-from efficientnet_elite.search.schedule import Schedule, make_schedule
+from efficientnet_elite.search.schedule import Schedule, finalist_seed, make_schedule
 from efficientnet_elite.text import duration
 
 MARGIN = 0.1
@@ -51,6 +51,7 @@ def plan_candidates(
     asked = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
+    asked = replace(asked, finalist_seed=finalist_seed(config.finalist_seeds, config.seeds))
     by_turns = sample_candidates(candidates, len(candidates), config.seed)
     limit, unit = float("inf"), 1.0
     if config.budget_epochs is not None:
@@ -83,6 +84,7 @@ def plan_candidates(
     )
     recorded = {
         "round_epochs": plan.schedule.round_epochs,
+        "finalist_seeds": 1 if plan.schedule.finalist_seed is None else config.finalist_seeds,
         "candidates": plan.count,
         "candidates_left_out": len(candidates) - plan.count,
         "epochs": asdict(epochs),
@@ -93,10 +95,13 @@ def plan_candidates(
     return chosen, recorded, _text(plan, asked, len(candidates), epochs, in_time=pace is not None)
 
 
-def choose_repeats(candidates: Sequence[Candidate], seeds: int) -> list[Repeat]:
+def choose_repeats(
+    candidates: Sequence[Candidate], seeds: int, finalist_seeds: int = 1
+) -> list[Repeat]:
     """The repeats of a search: in every group of more than one, of its candidate of median cost.
 
-    UserError where a candidate has the name of one of them.
+    UserError where a candidate has the name of one of them, or of the second training of another
+    candidate.
     """
     groups: dict[int, list[Candidate]] = {}
     for candidate in candidates:
@@ -106,14 +111,16 @@ def choose_repeats(candidates: Sequence[Candidate], seeds: int) -> list[Repeat]:
         for members in groups.values()
         if len(members) > 1
     ]
-    repeats = [
-        Repeat(f"{name}-seed{seed}", name, seed) for name in repeated for seed in range(1, seeds)
-    ]
+    repeats = [Repeat.of(name, seed) for name in repeated for seed in range(1, seeds)]
     taken = {candidate.name for candidate in candidates}
-    for repeat in repeats:
+    further = [("seeds", seeds, repeat) for repeat in repeats]
+    if finalist_seeds > 1:
+        finalists = (Repeat.of(candidate.name, seeds) for candidate in candidates)
+        further += [("finalist_seeds", finalist_seeds, repeat) for repeat in finalists]
+    for setting, value, repeat in further:
         if repeat.name in taken:
             raise UserError(
-                f"seeds={seeds}: candidate {repeat.name} has the name of a further training of "
+                f"{setting}={value}: candidate {repeat.name} has the name of a further training of "
                 f"{repeat.candidate}: rename it"
             )
     return repeats
@@ -129,7 +136,9 @@ def _text(
 ) -> str:
     """One line about the plan for the user who starts the search."""
     changes = []
-    if plan.schedule != asked:
+    if plan.schedule.finalist_seed != asked.finalist_seed:
+        changes.append("one seed for finalists")
+    if plan.schedule.round_epochs != asked.round_epochs:
         changes.append(
             f"rounds of {plan.schedule.round_epochs} epochs instead of {asked.round_epochs}"
         )

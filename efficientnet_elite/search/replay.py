@@ -15,8 +15,9 @@ from statistics import fmean, stdev
 from typing import TypeAlias
 
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.search.noise import Repeat
 from efficientnet_elite.search.rules import average
-from efficientnet_elite.search.schedule import make_schedule
+from efficientnet_elite.search.schedule import finalist_seed, make_schedule
 from efficientnet_elite.search.tournament import standing
 
 NEAR = 0.3
@@ -31,11 +32,13 @@ class Curve:
       model: name of the model.
       accuracies: validation accuracy of epoch 1, 2, ... in percent.
       losses: train loss of epoch 1, 2, ...; None where it was not recorded.
+      second: the training of the same model with another seed, as long; None where there is none.
     """
 
     model: str
     accuracies: tuple[float, ...]
     losses: tuple[float, ...] | None = None
+    second: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,9 @@ class GroupResult:
 
     Attributes:
       chosen: the model that became champion.
-      epochs: model to the epochs that it was trained for; the chosen one is trained to its end.
-      crowned: epochs that the chosen model had when all others had been eliminated.
+      epochs: model to the epochs that it was trained for, with both seeds where it had two; the
+        chosen one is trained to its end.
+      crowned: its epochs, as these, when all others had been eliminated.
       eliminations: number of eliminations.
       close: how many of them were too close to call.
     """
@@ -191,6 +195,8 @@ def player(
     round_epochs: int | None = None,
     first_elimination: int | None = None,
     images: float = inf,
+    *,
+    finalist_seeds: int = 1,
 ) -> Player:
     """Plays a rule as a search would, see `tournament.standing`.
 
@@ -199,30 +205,45 @@ def player(
       round_epochs: epochs between two eliminations; None for the rule's default.
       first_elimination: epoch of the first elimination, for rules that have this parameter.
       images: validation images that the accuracies were measured on; ``inf`` for very many.
+      finalist_seeds: with 2, finalists that are too close to call have a second training, which
+        every curve must have then.
     """
+    seed = finalist_seed(finalist_seeds, 1)
 
     def play(group: Sequence[Curve]) -> GroupResult:
         epochs = len(group[0].accuracies)
         scores = {curve.model: [a / 100 for a in curve.accuracies] for curve in group}
         losses = {curve.model: curve.losses for curve in group if curve.losses is not None}
+        has_losses = len(losses) == len(group)
+        if seed is not None:
+            for curve in group:
+                assert curve.second is not None
+                name = Repeat.of(curve.model, seed).name
+                scores[name] = [a / 100 for a in curve.second.accuracies]
+                losses[name] = curve.second.losses or ()
         result = standing(
-            list(scores),
+            [curve.model for curve in group],
             scores,
             replace(
                 make_schedule(rule, epochs, round_epochs, first_elimination),
                 images=images,
                 waits=True,
+                finalist_seed=seed,
             ),
-            losses=losses if len(losses) == len(group) else None,
+            losses=losses if has_losses else None,
         )
         assert result.champion is not None  # nobody fails here
         trained = {decision.candidate: decision.epoch for decision in result.decisions}
+        again = {d.candidate: d.epoch for d in result.decisions if d.trainings is not None}
         rounds = {decision.round for decision in result.decisions}
         close = {decision.round for decision in result.decisions if decision.close}
         return GroupResult(
             chosen=result.champion,
-            epochs=trained | {result.champion: epochs},
-            crowned=trained.get(result.champion, 0),
+            epochs={
+                name: number + again.get(name, 0)
+                for name, number in (trained | {result.champion: epochs}).items()
+            },
+            crowned=trained.get(result.champion, 0) + again.get(result.champion, 0),
             eliminations=len(rounds),
             close=len(close),
         )

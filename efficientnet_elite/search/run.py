@@ -194,7 +194,9 @@ def _executor(
     )
     if engine.name == "local":
         return ProcessPool(make, workers, workdir, begin=import_keras)
-    return RayCluster(make, engine.workers, workdir.absolute(), engine.ray_address)
+    return RayCluster(
+        make, engine.workers, workdir.absolute(), engine.ray_address, patience=engine.ray_patience
+    )
 
 
 def _local(
@@ -417,7 +419,7 @@ def _set_up(
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, choose_repeats(candidates, config.seeds)
+    return candidates, meta, choose_repeats(candidates, config.seeds, config.finalist_seeds)
 
 
 def _pace(

@@ -26,6 +26,8 @@ class Schedule:
       images: validation images, see `Rule.images`.
       waits: whether eliminations wait until the candidates have learned something, see
         `Rule.is_ready`. Searches with a budget in epochs do not, because it could be exceeded.
+      finalist_seed: added to the seed of the search for the second trainings of finalists (see
+        `tournament.standing`); None where a candidate is judged by its own training alone.
     """
 
     round_epochs: int
@@ -34,6 +36,7 @@ class Schedule:
     first_elimination: int | None = None
     images: float | None = None
     waits: bool = False
+    finalist_seed: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.round_epochs <= self.epochs:
@@ -110,6 +113,7 @@ def schedule_of(meta: Mapping[str, Any]) -> Schedule:
         first_elimination=plan.get("first_elimination", asked.first_elimination),
         images=(images := meta.get("validation_images")),
         waits=images is not None and meta["config"].get("budget_epochs") is None,
+        finalist_seed=asked.finalist_seed if plan.get("finalist_seeds", 2) > 1 else None,
     )
 
 
@@ -118,9 +122,20 @@ def asked_schedule(meta: Mapping[str, Any]) -> Schedule:
     if "config" not in meta:
         raise UserError("the search has not been set up: run the same `elite search` again")
     config = meta["config"]
-    return make_schedule(
+    schedule = make_schedule(
         config["rule"],
         config["train"]["epochs"],
         config["round_epochs"],
         config.get("first_elimination"),
     )
+    # Versions that knew no finalists recorded nothing of them, and judge as before.
+    seed = finalist_seed(config.get("finalist_seeds", 1), config["seeds"])
+    return replace(schedule, finalist_seed=seed)
+
+
+def finalist_seed(finalist_seeds: int, seeds: int) -> int | None:
+    """The field of this name of a `Schedule`, from two settings of a search.
+
+    It is a seed that no repeat has which measures noise.
+    """
+    return seeds if finalist_seeds > 1 else None

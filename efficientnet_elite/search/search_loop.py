@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from efficientnet_elite.search.executors.protocol import (
     WorkItem,
 )
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, noise_of
+from efficientnet_elite.search.noise import Noise, noise_of, second_trainings
 from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
 from efficientnet_elite.search.record import SearchRecord
 from efficientnet_elite.search.tournament import Pending, Standing, judge_of
@@ -82,6 +82,11 @@ class SearchLoop:
             self._specs[name] = replace(self._specs[repeat.candidate], name=name)
         self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
         self._group_of = {candidate.name: candidate.group for candidate in record.candidates}
+        self._second = {repeat.name: repeat for repeat in record.second}  # of each candidate
+        for name, repeat in self._second.items():
+            self._specs[name] = replace(self._specs[repeat.candidate], name=name)
+            self._macs[name] = self._macs[repeat.candidate]
+            self._group_of[name] = self._group_of[repeat.candidate]
         self._members = {
             group: [member.name for member in members] for group, members in record.groups.items()
         }
@@ -117,7 +122,7 @@ class SearchLoop:
 
     def run(self, clock: Callable[[], float], began: float) -> dict[int, Standing]:
         """Trains until nothing is left to train; group number to where it stands then."""
-        macs = {name: spec.macs for name, spec in self._specs.items()}
+        macs = {name: int(number) for name, number in self._macs.items()}
         self._timekeeper = deadline.timekeeper(self._meta, macs, clock, began)
         self._measure_noise()
         for group in self._members:
@@ -139,7 +144,9 @@ class SearchLoop:
         repeats = list(self._repeats.values())
         self._noise = noise_of(repeats, self._scores, self._losses, self._schedule, self._failures)
         for name, epochs in self._repeat_epochs_left().items():
-            self._pending[name] = Pending(name, len(self._scores[name]) + epochs)
+            repeat = self._repeats[name]
+            until = len(self._scores[name]) + epochs
+            self._pending[name] = Pending(repeat.candidate, until, seed=repeat.seed)
             if name not in self._active:
                 self._enqueue(name)
 
@@ -167,22 +174,31 @@ class SearchLoop:
         if new_decisions := standing.decisions[len(self._decisions[group]) :]:
             self._ledger.record_decisions(group, new_decisions)
             self._decisions[group] = list(standing.decisions)
-        pending = {need.candidate: need for need in standing.pending}
+        pending = {need.training: need for need in standing.pending}
         if resuming and standing.finished:
             pending = self._lost_champion(standing)
-        for name in members:
+        trainings, wanted = [*members, *self._second_of(members)], self._wanted(standing)
+        for name in trainings:
             if name in pending:
                 self._pending[name] = pending[name]
                 if name not in self._active:
                     self._enqueue(name)
             else:
                 self._pending.pop(name, None)
-                if name not in standing.survivors or (standing.finished and not pending):
+                if name not in wanted or (standing.finished and not pending):
                     self._retire(name)
-        done = {name: len(self._scores[name]) for name in members}
+        done = {name: len(self._scores[name]) for name in trainings}
         work = group_left(standing, done, self._macs, self._schedule)[1] or 0.0
         self._work_left += work - self._group_left[group]
         self._group_left[group] = work
+
+    def _second_of(self, members: Iterable[str]) -> list[str]:
+        return [repeat.name for repeat in second_trainings(members, self._schedule)]
+
+    def _wanted(self, standing: Standing) -> list[str]:
+        """Trainings of a group that may go on: of a champion no second one."""
+        second = [] if standing.champion else self._second_of(standing.survivors)
+        return [*standing.survivors, *second]
 
     def _look_at_clock(self) -> None:
         """Ends groups whose time is up, and the training of their candidates and repeats."""
@@ -255,8 +271,8 @@ class SearchLoop:
             until_epoch=until,
             checkpoint=checkpoint_path(self._workdir, name),
             int8_at_end=need.int8 and until == need.until_epoch,
-            seed=self._repeats[name].seed if name in self._repeats else 0,
-            from_scratch=name in self._from_scratch,
+            seed=need.seed,
+            from_scratch=need.candidate in self._from_scratch,
         )
         self._executor.submit(slot, item)
 
@@ -283,6 +299,9 @@ class SearchLoop:
         if isinstance(event, Lost):
             self._on_lost(slot, event)
             return
+        if isinstance(event, Warned):
+            self._say(event.text)
+            return
         running = self._running[slot]
         match event:
             case Built(seconds):
@@ -298,8 +317,6 @@ class SearchLoop:
                 running.state = f"step {step}/{steps}"
                 if self._timekeeper and self._timekeeper.deadline.spent() > self._elapsed + 60:
                     self._record_elapsed()
-            case Warned(text):
-                self._say(text)
             case Finished():
                 need = self._pending.get(running.name)
                 if need is not None and len(self._scores[running.name]) < need.until_epoch:
@@ -374,7 +391,8 @@ class SearchLoop:
         self._failures.setdefault(name, reason)
         self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
         self._retire(name)
-        outcome = "does not count" if name in self._repeats else "is eliminated"
+        is_repeat = name in self._repeats or name in self._second
+        outcome = "does not count" if is_repeat else "is eliminated"
         self._say(f"{name} has failed and {outcome}: {reason}")
 
     def _acquit_settings(self) -> None:
@@ -399,7 +417,8 @@ class SearchLoop:
 
     def _spare(self, name: str) -> None:
         """Keeps the training so far of a champion whose time is up, if its last epoch fails."""
-        group, done = self._group_of.get(name), len(self._scores[name])
+        group = None if name in self._second else self._group_of.get(name)
+        done = len(self._scores[name])
         halt = None if group is None else self._halts.get(group)
         if group is None or halt is None or halt.end is None or not 0 < done < halt.end:
             return

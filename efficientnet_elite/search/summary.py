@@ -183,11 +183,11 @@ def summarize_outline(outline: Outline, timings: dict[str, float]) -> Summary:
         standing, repeated = outline.standings[number], repeat_epochs[number]
         members = _members(candidates, outline, standing, pace)
         groups.append(_group(number, members, outline, repeated, forecasts))
-        done = {member.name: member.epochs_done for member in members}
+        done = outline.done([member.name for member in members])
         costs = {member.name: member.macs for member in members}
         work_left += group_left(standing, done, costs, schedule, repeated)[1] or 0.0
     macs = {member.name: member.macs for group in groups for member in group.members}
-    macs |= {repeat.name: macs[repeat.candidate] for repeat in outline.repeats}
+    macs |= {repeat.name: macs[repeat.candidate] for repeat in (*outline.repeats, *outline.second)}
     work_done = sum(macs[name] * facts.epochs for name, facts in outline.facts.items())
     finished = all(group.finished for group in groups)
     seconds = [group.seconds_left for group in groups if group.seconds_left is not None]
@@ -304,7 +304,7 @@ def _group(
 ) -> Group:
     standing = outline.standings[number]
     racing = standing.champion is None and not standing.finished
-    done = {member.name: member.epochs_done for member in members}
+    done = outline.done([member.name for member in members])
     pace = {member.name: member.seconds_per_epoch for member in members}
     epochs_left, seconds_left = group_left(standing, done, pace, outline.schedule, repeat_epochs)
     # All repeats of a group are of one candidate.

@@ -9,7 +9,7 @@ affect each other. A rule (`rules`) decides how many candidates go on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import nan
 from typing import Any, TypeAlias
 
@@ -21,13 +21,13 @@ from efficientnet_elite.search.decisions import (
     failed_decision,
 )
 from efficientnet_elite.search.elimination import Elimination, Losses, Scores
-from efficientnet_elite.search.noise import Noise
+from efficientnet_elite.search.noise import Noise, Repeat
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.training.outcome import Int8Result
 
 Int8 = Mapping[str, Mapping[int, Int8Result]]  # candidate -> epoch -> what int8 makes of it
 
-FINALISTS = 4
+INT8_CANDIDATES = 4
 """With ``select=int8``, rounds that so many candidates or fewer enter use int8 accuracy."""
 
 
@@ -39,11 +39,19 @@ class Pending:
       candidate: name of the candidate.
       until_epoch: epochs that it must have been trained for in all.
       int8: whether its int8 accuracy after the last of them is needed, too.
+      seed: of the training that is meant, added to the seed of the search; 0 for the candidate's
+        own one.
     """
 
     candidate: str
     until_epoch: int
     int8: bool = False
+    seed: int = 0
+
+    @property
+    def training(self) -> str:
+        """The name under which the epochs are recorded."""
+        return Repeat.of(self.candidate, self.seed).name if self.seed else self.candidate
 
 
 @dataclass(frozen=True)
@@ -156,10 +164,16 @@ def standing(
     champion without a round. The round that ends with the whole training ends the tournament: only
     its best candidate survives.
 
-    With ``int8``, rounds that `FINALISTS` candidates or fewer enter add to the rule's score the
-    int8 accuracy minus the float32 accuracy of the same weights on the same images. The noise that
-    both accuracies share mostly cancels in this difference, so that the rule still smooths it.
+    With ``int8``, rounds that `INT8_CANDIDATES` candidates or fewer enter add to the rule's score
+    the int8 accuracy minus the float32 accuracy of the same weights on the same images. The noise
+    that both accuracies share mostly cancels in this difference, so that the rule still smooths it.
     Candidates without an int8 form rank behind all others. Ties go to the higher int8 accuracy.
+
+    With the schedule's ``finalist_seed``, two candidates that are left and too close to call are
+    trained a second time, with this seed and as long, and ranked by the mean of the scores of both
+    trainings, of which the noise is smaller. Once they are ranked so, they remain so. If a second
+    training fails, their own ones decide. After the whole training they decide, too: they are what
+    is exported.
 
     A `Halt` ends the tournament in a round at once: the best candidate by the scores of the halt's
     epoch wins, by float32 accuracy and the estimated noise. A candidate that has not reached this
@@ -221,7 +235,7 @@ def _decide_round(
     measured = None
     # Those who enter the round are counted, not those left of them: otherwise it would depend on
     # the order of the failures whether a candidate is measured, and can fail in it.
-    if int8 is not None and 2 <= len(tournament.racing) <= FINALISTS:
+    if int8 is not None and 2 <= len(tournament.racing) <= INT8_CANDIDATES:
         measured = {name: int8[name][epoch] for name in racing if epoch in int8.get(name, ())}
         # A candidate whose int8 form cannot be measured has failed, too.
         lost += [n for n in racing if n in failed and n not in measured]
@@ -234,10 +248,18 @@ def _decide_round(
     if pending or (racing and noise is not None and noise.waiting):
         return racing, pending
     elimination = Elimination(rule, number, epoch, members, racing, scores, losses, measured or {})
+    measured_noise = None if noise is None else noise.deviation
+    if _needs_second(tournament, elimination, schedule, measured_noise):
+        assert schedule.finalist_seed is not None
+        second = {name: Repeat.of(name, schedule.finalist_seed).name for name in racing}
+        missing = [n for n, training in second.items() if len(scores.get(training, ())) < epoch]
+        if not any(second[name] in failed for name in missing):
+            if missing:
+                seed = schedule.finalist_seed
+                return racing, tuple(Pending(name, epoch, seed=seed) for name in missing)
+            elimination = replace(elimination, second=second)
     ranking = elimination.ranking()
-    deviation = None if noise is None else noise.deviation
-    if deviation is None:
-        deviation = elimination.estimated_noise()
+    deviation = elimination.noise(measured_noise)
     if epoch == schedule.epochs or len(racing) < 2:
         keep = min(1, len(racing))
     elif schedule.waits and not elimination.is_ready():
@@ -255,6 +277,25 @@ def _decide_round(
     return None
 
 
+def _needs_second(
+    tournament: _Tournament,
+    elimination: Elimination,
+    schedule: Schedule,
+    measured_noise: float | None,
+) -> bool:
+    """Whether two finalists are too close to call by one training each, or were before."""
+    if schedule.finalist_seed is None or elimination.epoch == schedule.epochs:
+        return False
+    if len(tournament.racing) != 2 or len(elimination.racing) != 2:
+        return False
+    if schedule.waits and not elimination.is_ready():
+        return False
+    if tournament.decisions and tournament.decisions[-1].trainings is not None:
+        return True
+    (_, better), (_, worse) = elimination.ranking()
+    return better - worse < elimination.noise(measured_noise)
+
+
 def _end_early(
     tournament: _Tournament,
     members: Sequence[str],
@@ -270,9 +311,7 @@ def _end_early(
     rule, number = schedule.judge, tournament.round
     elimination = Elimination(rule, number, halt.epoch, members, racing, scores, losses, {})
     ranking = elimination.ranking()
-    decisions = elimination.decide(
-        ranking, min(1, len(ranking)), elimination.estimated_noise(), halted=True
-    )
+    decisions = elimination.decide(ranking, min(1, len(ranking)), elimination.noise(), halted=True)
     decisions += [
         Decision(
             number, halt.epoch, name, nan, rank, survives=rank == 1, cause=Cause.LATE, halted=True

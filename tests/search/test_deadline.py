@@ -169,10 +169,15 @@ PACE = Pace(epoch=0.0, per_mac=1.0, build=0.0)
 REPEATS = [Repeat("0b-seed1", "0b", 1)]
 
 
-def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=()):
+def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=(), finalist_seeds=1):
     """A new ledger of a search with so much time. An epoch takes a second a MAC, by its pace."""
     config = SearchConfig(
-        round_epochs=4, rule=rule, train=TrainConfig(epochs=epochs), budget_hours=seconds / 3600
+        round_epochs=4,
+        rule=rule,
+        train=TrainConfig(epochs=epochs),
+        budget_hours=seconds / 3600,
+        seeds=1 + len(repeats),
+        finalist_seeds=finalist_seeds,
     )
     plan = {"round_epochs": 4, "pace": asdict(PACE)}
     return ledger_of(workdir, groups, config, repeats, plan=plan)
@@ -180,7 +185,8 @@ def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=()):
 
 def costs_of(ledger):
     macs = {c.name: c.spec.macs for c in ledger.candidates()}
-    return macs | {r.name: macs[r.candidate] for r in ledger.repeats()}
+    second = {f"{name}-seed{seed}": macs[name] for name in macs for seed in (1, 2)}
+    return macs | second
 
 
 GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(
@@ -194,17 +200,21 @@ GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(
     workers=st.integers(1, 3),
     rule=st.sampled_from(list(RULES)),
     repeat=st.booleans(),
+    finalist_seeds=st.integers(1, 2),
     share=st.floats(0.3, 1.2),
     slower=st.floats(0.8, 3.0),
     since=st.floats(0.0, 1.0),
     kill=st.integers(5, 400),
 )
-def test_the_budget_is_kept(groups, workers, rule, repeat, share, slower, since, kill):
+def test_the_budget_is_kept(
+    groups, workers, rule, repeat, finalist_seeds, share, slower, since, kill
+):
     """Whatever the machine does, killed on the way or not: champions, in time, and replayable."""
     repeats = REPEATS if repeat and "b" in groups[0] else []
+    asked = {"repeats": repeats, "finalist_seeds": finalist_seeds}
     with TemporaryDirectory() as folder:
         workdir = Path(folder)
-        with hours_for(workdir, groups, 1.0, rule, repeats=repeats) as ledger:
+        with hours_for(workdir, groups, 1.0, rule, **asked) as ledger:
             costs, schedule = costs_of(ledger), Schedule(4, 12, rule)
             by_group: dict[int, list] = {}
             for c in ledger.candidates():
@@ -224,7 +234,7 @@ def test_the_budget_is_kept(groups, workers, rule, repeat, share, slower, since,
             return made
 
         before = 0.0
-        with hours_for(workdir, groups, budget, rule, repeats=repeats) as ledger:
+        with hours_for(workdir, groups, budget, rule, **asked) as ledger:
             first = executor(kill)
             try:
                 drive(ledger, first, workdir, progress=False, clock=first.clock)

@@ -18,7 +18,7 @@ from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors.pool import ProcessPool
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.schedule import Schedule
-from efficientnet_elite.search.tournament import FINALISTS, Pending, standing
+from efficientnet_elite.search.tournament import INT8_CANDIDATES, Pending, standing
 from efficientnet_elite.training.outcome import Int8Result
 from tests.support.int8_searches import CONFIG, GROUPS, invented, outcome, search, work
 from tests.support.invented import ledger_of
@@ -68,7 +68,7 @@ def test_the_rules_smoothing_is_kept():
 
 
 def test_cuts_among_many_are_made_in_float():
-    assert FINALISTS == 4
+    assert INT8_CANDIDATES == 4
     scores = flat(a=0.9, b=0.8, c=0.7, d=0.6, e=0.5)
     before = standing("abcde", {}, SCHEDULE, int8={})
     assert before.pending == tuple(Pending(name, 1) for name in "abcde")
@@ -187,7 +187,7 @@ def test_the_order_of_work_changes_nothing(contest, random):
     for decisions in rounds.values():
         if not any(isnan(decision.score) for decision in decisions):
             told = ["int8" in decision_text(decision) for decision in decisions]
-            assert told == [2 <= len(decisions) <= FINALISTS] * len(decisions)
+            assert told == [2 <= len(decisions) <= INT8_CANDIDATES] * len(decisions)
     assert straight.champion is not None or set(names) & failing.keys()
 
 

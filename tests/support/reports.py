@@ -113,14 +113,14 @@ def search(
             ledger.record_epoch(Epoch(repeat.name, 1, own, 1.0, 2.0))
         while pending := [need for s in standings(ledger).values() for need in s.pending]:
             for need in pending:
-                known = ledger.scores().get(need.candidate, ())
+                known = ledger.scores().get(need.training, ())
                 done, found = len(known), known[-1] if known else None
                 for epoch in range(done + 1, need.until_epoch + 1):
                     if not budget:
                         return []
                     budget -= 1
-                    found = accuracy(order[need.candidate], epoch)
-                    ledger.record_epoch(Epoch(need.candidate, epoch, found, 1.0, 2.0))
+                    found = accuracy(order[need.candidate] + need.seed, epoch)
+                    ledger.record_epoch(Epoch(need.training, epoch, found, 1.0, 2.0))
                 if need.int8:
                     in_int8 = found + change(order[need.candidate])
                     result = Int8Result(need.until_epoch, found, in_int8, 56, 1.0)

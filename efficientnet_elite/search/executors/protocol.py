@@ -77,7 +77,7 @@ class Int8Done:
 
 @dataclass(frozen=True)
 class Warned:
-    """A line for the user."""
+    """A line for the user, also of a slot that trains nothing."""
 
     text: str
 

@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from efficientnet_elite.config import RAY_PATIENCE
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.workdir import worker_lock
 
 from .pool import portable
-from .protocol import EpochDone, Event, Executor, Finished, Lost, OnEvent, Ready, Stepped, WorkItem
+from .protocol import (
+    EpochDone,
+    Event,
+    Executor,
+    Finished,
+    Lost,
+    OnEvent,
+    Ready,
+    Stepped,
+    Warned,
+    WorkItem,
+)
 
-_NODE_DIED = "node has died"  # part of Ray's message if the node, not the actor, was the cause
+# Parts of Ray's message if a node, not the actor, was the cause: the actor's, or the driver's own.
+_NODE_DIED = ("node has died", "owner has died")
 _STARTS = 3  # failed starts, with no message from any actor in between, until the search ends
+_LOOK_SECONDS = 5.0  # between two looks at the cluster
+# Silence of the head after which the search ends. Ray itself kills the process after 60 seconds.
+_HEAD_SECONDS = 30.0
+_CONTINUE = "then the same command continues from here"
 
 
 class RayCluster:
@@ -34,6 +52,7 @@ class RayCluster:
         room wait until there is.
       workdir: work directory, at the same path on every node; the actors hold its `worker_lock`.
       address: address of the cluster; None for one that runs on this machine, or else a new one.
+      patience: seconds to wait for new nodes when no node is left that could run a worker.
 
     Raises:
       UserError: Ray is not installed, or the cluster cannot be reached.
@@ -45,6 +64,8 @@ class RayCluster:
         workers: int | None,
         workdir: Path,
         address: str | None = None,
+        *,
+        patience: float = RAY_PATIENCE,
     ) -> None:
         try:
             import ray
@@ -62,6 +83,11 @@ class RayCluster:
         resources = ray.cluster_resources()
         slots = workers or max(1, int(resources.get("CPU", 1)))
         share = min(1.0, resources.get("GPU", 0.0) / slots)  # several actors may share a GPU
+        self._head = ray.get_runtime_context().gcs_address
+        self._share, self._patience = share, patience
+        self._deserted: float | None = None  # since when no node can run a worker
+        self._headless: float | None = None  # since when the head does not answer
+        self._look_at = time.monotonic()  # when the head is looked at again
         self._actor = self._ray.remote(num_cpus=1, num_gpus=share, max_restarts=0)(_Worker)
         self._make, self._workdir = make, workdir
         self._vain = 0  # failed starts since the last message from any actor
@@ -86,8 +112,20 @@ class RayCluster:
         self._actors[slot].retire.remote(name)
 
     def wait(self, on_event: OnEvent) -> None:
-        """See `Executor.wait`."""
-        (call, *_), _ = self._ray.wait(list(self._calls), num_returns=1)
+        """See `Executor.wait`.
+
+        Raises:
+          UserError: no node has been able to run a worker for the time of the patience, or the head
+            of the cluster does not answer any more.
+        """
+        done, _ = self._ray.wait(list(self._calls), num_returns=1, timeout=_LOOK_SECONDS)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+            self._check_head()
+        if not done:
+            self._check_nodes(on_event)
+            return
+        (call,) = done
         slot, item = self._calls.pop(call)
         try:
             events = self._ray.get(call)
@@ -110,14 +148,66 @@ class RayCluster:
 
     def _replace(self, slot: int, item: WorkItem | None, message: str, on_event: OnEvent) -> None:
         reason = message.splitlines()[0]
-        self._vain += item is None
+        node_died = any(text in message for text in _NODE_DIED)
+        self._vain += item is None and not node_died
         if self._vain == _STARTS:
             raise UserError(f"workers cannot be started on the cluster: {reason}")
         self._start(slot)
-        on_event(slot, Lost(reason, blameless=_NODE_DIED in message))
+        on_event(slot, Lost(reason, blameless=node_died))
+
+    def _check_head(self) -> None:
+        """UserError where the head has not answered for a while.
+
+        Ray would end this process without a word to the user.
+        """
+        try:
+            _connect(self._head)
+        except OSError as error:
+            now = time.monotonic()
+            self._headless = now if self._headless is None else self._headless
+            if now - self._headless >= _HEAD_SECONDS:
+                raise UserError(
+                    f"the head of the Ray cluster at {self._head} does not answer any more "
+                    f"({error}): start it again, {_CONTINUE}"
+                ) from error
+        else:
+            self._headless = None
+
+    def _check_nodes(self, on_event: OnEvent) -> None:
+        """A message where no node can run a worker, and a UserError once that has lasted.
+
+        Where workers only wait for others to leave room, there are nodes.
+        """
+        if self._headless is not None:  # a head that does not answer knows no nodes
+            return
+        now = time.monotonic()
+        if any(map(self._can_work, self._ray.nodes())):
+            if self._deserted is not None:
+                on_event(0, Warned("the Ray cluster has nodes for workers again"))
+            self._deserted = None
+        elif self._deserted is None:
+            self._deserted = now
+            text = "no node of the Ray cluster can run a worker any more; the search waits"
+            on_event(0, Warned(f"{text} {self._patience:g} s for new ones (--ray_patience)"))
+        elif now - self._deserted >= self._patience:
+            raise UserError(
+                "no node of the Ray cluster can run a worker any more, and none has joined within "
+                f"ray_patience={self._patience:g} seconds: start nodes, {_CONTINUE}"
+            )
+
+    def _can_work(self, node: dict[str, Any]) -> bool:
+        """Whether a node, as Ray describes it, has what a worker needs, be it in use or not."""
+        resources = node["Resources"]
+        enough = resources.get("CPU", 0) >= 1 and resources.get("GPU", 0) >= self._share
+        return bool(node["Alive"] and enough)
 
     def close(self) -> None:
-        """See `Executor.close`."""
+        """See `Executor.close`. Without its head, Ray would wait for it until it ends the process.
+
+        Workers end with their nodes, and those end without a head.
+        """
+        if self._headless is not None:
+            return
         for actor in self._actors.values():
             self._ray.kill(actor)
         self._ray.shutdown()
@@ -127,7 +217,13 @@ def _check_address(address: str | None) -> None:
     """OSError where nothing listens at the address; Ray itself would try for minutes."""
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        _connect(address or "")
+
+
+def _connect(address: str) -> None:
+    """OSError where nothing listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 class _Worker:

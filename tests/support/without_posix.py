@@ -11,6 +11,7 @@ import builtins
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import sys
 
@@ -65,6 +66,7 @@ def _import_what_windows_has(name, globals=None, *rest, **more):
 
 
 _import, _open, _os_open, _fsync = builtins.__import__, open, os.open, os.fsync
+shutil._use_fd_functions = False  # without them `rmtree` opens no folders
 os.open, os.fsync = _open_no_folder, _flush_what_can_be_written
 for _name in ("unlink", "remove", "replace", "rename"):
     setattr(os, _name, _without_open_files(getattr(os, _name)))

@@ -9,6 +9,7 @@ printed with the flags that change it.
 
   elite search PHOTOS
   elite search PHOTOS --max_size_kb=1000 --budget_minutes=60
+  elite search PHOTOS --input_size=96x128
   elite search --config=quick --workdir=runs/digits
 """
 

@@ -5,10 +5,11 @@ Results are also written to train.json in --workdir, and report.html shows them.
 
 Arguments are names of networks, and a folder that holds one folder of images for each class (or any
 value of --dataset). Without a name, the largest network within the limits is trained.
-NAME@PIXELS trains a network at another input size.
+NAME@PIXELS and NAME@HEIGHTxWIDTH train a network at another input size.
 
   elite train PHOTOS
   elite train PHOTOS --max_size_kb=1000
+  elite train elite9 PHOTOS --input_size=96x128
   elite train elite0 elite9 elite0@38 --seeds=3 --dataset=rendered --base_resolution=64 \\
       --epochs=20 --workdir=runs/rendered
 """

@@ -16,7 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite.networks import ops
-from efficientnet_elite.networks.graph import Graph
+from efficientnet_elite.networks.graph import Graph, Node
 from efficientnet_elite.networks.pretrained.selection import Selection
 from efficientnet_elite.training.walk import BATCH, Floats, Positions, Walk
 
@@ -35,15 +35,17 @@ class _Fit:
       layer: index of the convolution in the target's graph.
       norm: index of its batch normalisation.
       goal: index of the node in the source's graph of which it has to give the output.
-      channels: channels of the goal.
+      channels: channels of the goal, for each of those of the layer.
       skips: indices of the target's nodes that are added to the output before it is compared.
+      resized: whether its kernel is depthwise and has another size than the source's.
     """
 
     layer: int
     norm: int
     goal: int
-    channels: NDArray[np.int64]
+    channels: tuple[int, ...]
     skips: tuple[int, ...] = ()
+    resized: bool = False
 
 
 def repair(
@@ -59,8 +61,10 @@ def repair(
     squares (ridge regression towards the selected weights) to what batch normalisation after the
     counterpart outputs. The last convolution before an addition is fitted to the sum less what the
     target itself adds to it. Depthwise convolutions keep their kernels and get the best scale and
-    offset of each channel. Batch normalisation gets the statistics measured on the images; where it
-    has no counterpart, that is all.
+    offset of each channel; those with kernels of another size than the source's are fitted as the
+    others are. Where a stem of larger stride makes maps half as large as the source's, the goal is
+    the mean of each four positions. Batch normalisation gets the statistics measured on the images;
+    where it has no counterpart, that is all.
 
     Args:
       model: Keras model of `selection.spec` with the selected weights. It is changed.
@@ -72,8 +76,9 @@ def repair(
     graph = selection.spec.graph
     fits = _find_fits(selection)
     positions = Positions(len(images), seed)
-    fits = [fit for fit in fits if _same_size(model, source_model, selection, fit)]
-    goals = _sample_goals(source_model, selection, fits, images, positions)
+    shrinking = {fit: _shrinking(model, source_model, selection, fit) for fit in fits}
+    fits = [fit for fit in fits if shrinking[fit]]
+    goals = _sample_goals(source_model, selection, shrinking, images, positions)
     _Repair(model, graph, images, positions).run({fit.norm: fit for fit in fits}, goals)
 
 
@@ -93,8 +98,18 @@ def _find_fits(selection: Selection) -> list[_Fit]:
         counterpart = indices[selection.nodes[node.name]]
         goal, _ = _sum_after(origin, counterpart)
         _, skips = _sum_after(graph, norm)
-        fits.append(_Fit(layer, norm, goal, selection.channels[node.name], skips))
+        source_layer = origin.nodes[indices[selection.nodes[graph.nodes[layer].name]]]
+        resized = _is_resized(source_layer, graph.nodes[layer])
+        channels = tuple(map(int, selection.channels[node.name]))
+        fits.append(_Fit(layer, norm, goal, channels, skips, resized))
     return fits
+
+
+def _is_resized(source: Node, target: Node) -> bool:
+    """Whether two depthwise convolutions have kernels of different sizes."""
+    if not isinstance(source.op, ops.DepthwiseConv) or not isinstance(target.op, ops.DepthwiseConv):
+        return False
+    return source.op.kernel != target.op.kernel and target.op.dilation == 1
 
 
 def _sum_after(graph: Graph, norm: int) -> tuple[int, tuple[int, ...]]:
@@ -116,29 +131,37 @@ def _sum_after(graph: Graph, norm: int) -> tuple[int, tuple[int, ...]]:
         end = readers[0]
 
 
-def _same_size(
+def _shrinking(
     model: keras.Model, source_model: keras.Model, selection: Selection, fit: _Fit
-) -> bool:
-    """Whether a layer and its goal have feature maps of the same size."""
+) -> int | None:
+    """How many times larger the feature map of a layer's goal is, 1 or 2; None if it is neither."""
     name = selection.spec.graph.nodes[fit.norm].name
     goal = selection.source.spec.graph.nodes[fit.goal].name
     shapes = (m.get_layer(n).output.shape for m, n in ((model, name), (source_model, goal)))
     one, other = (shape[1:-1] for shape in shapes)
-    return one == other and len(one) == 2
+    if len(one) != 2:
+        return None
+    return next((n for n in (1, 2) if one == tuple(-(-side // n) for side in other)), None)
 
 
 def _sample_goals(
     source_model: keras.Model,
     selection: Selection,
-    fits: list[_Fit],
+    shrinking: Mapping[_Fit, int | None],
     images: Floats,
     positions: Positions,
 ) -> dict[int, Floats]:
     """The source's outputs at the sampled positions, for each batch normalisation that is fitted.
 
+    Args:
+      source_model, selection, images: see `repair`.
+      shrinking: of the layers, see `_shrinking`; those with None are left out.
+      positions: the sampled ones.
+
     Returns:
       (images * positions, channels of the target) by the index of the batch normalisation.
     """
+    fits = [fit for fit, times in shrinking.items() if times]
     if not fits:  # Keras builds no model without outputs
         return {}
     names = [selection.source.spec.graph.nodes[fit.goal].name for fit in fits]
@@ -148,6 +171,8 @@ def _sample_goals(
     for first in range(0, len(images), BATCH):
         maps = forward(tf.constant(images[first : first + BATCH]), training=False)
         for rows, fit, x in zip(samples, fits, maps, strict=True):
+            if (times := shrinking[fit]) != 1:
+                x = tf.nn.avg_pool2d(x, times, times, "SAME")
             rows.append(tf.gather(positions.sample(x, first), fit.channels, axis=1).numpy())
     return {fit.norm: np.concatenate(rows) for fit, rows in zip(fits, samples, strict=True)}
 
@@ -166,6 +191,8 @@ class _Repair:
             fit = fits.get(norm)
             if fit is None:
                 self._measure(norm)
+            elif fit.resized:
+                self._fit_depthwise(fit, goals.pop(norm), later)
             elif self._has_enough_samples(fit, goals[norm]):
                 self._fit_kernel(fit, goals.pop(norm), later)
             else:
@@ -215,6 +242,27 @@ class _Repair:
             layer.bias.assign(np.zeros(kernel.shape[-1]))
         _set_norm(norm, outputs.mean(0), outputs.var(0), np.ones_like(goal[0]), goal.mean(0))
 
+    def _fit_depthwise(self, fit: _Fit, goal: Floats, later: list[int]) -> None:
+        """Fits the kernel of each channel by itself."""
+        goal = self._goal_of_branch(fit, goal, later)
+        layer, norm = self.walk.layer(fit.layer), self.walk.layer(fit.norm)
+        kernel = np.asarray(layer.kernel)[..., 0]
+        taps = int(np.prod(kernel.shape[:2]))
+        scale = np.asarray(norm.gamma) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+        start = (kernel.reshape(taps, -1) * scale).T.astype(np.float64)
+        moments = _Moments(start.shape)
+        used = 0
+        for i, x in enumerate(self.walk.keep(self.graph.nodes[fit.layer].inputs[0], later)):
+            rows = self.positions.sample(_patches(x, layer), i * BATCH).numpy()
+            moments.add(rows.reshape(len(rows), taps, -1), goal[used : used + len(rows)])
+            used += len(rows)
+        weights, mean, variance = moments.solved(start)
+        layer.kernel.assign(weights.T.reshape(*kernel.shape, 1))
+        if layer.use_bias:
+            layer.bias.assign(np.zeros(kernel.shape[-1]))
+        self.walk.forget(fit.layer)
+        _set_norm(norm, mean, variance, np.ones_like(mean), goal.mean(0))
+
     def _fit_affine(self, fit: _Fit, goal: Floats, later: list[int]) -> None:
         goal = self._goal_of_branch(fit, goal, later)
         outputs = self._samples(self.walk.keep(fit.layer, later))
@@ -260,6 +308,45 @@ def _patches(x: tf.Tensor, layer: keras.layers.Conv2D) -> tf.Tensor:
     )
 
 
+class _Moments:
+    """Sums of what depthwise convolutions read and have to give, from which their kernels follow.
+
+    Args:
+      shape: (channels, positions of the kernel).
+    """
+
+    def __init__(self, shape: tuple[int, ...]):
+        channels, taps = shape
+        self._count = 0
+        self._read, self._given = np.zeros((channels, taps)), np.zeros(channels)
+        self._squares = np.zeros((channels, taps, taps))
+        self._products = np.zeros((channels, taps))
+
+    def add(self, read: Floats, given: Floats) -> None:
+        """Adds samples: (n, positions of the kernel, channels) and (n, channels)."""
+        by_channel = read.transpose(2, 1, 0)
+        self._count += len(read)
+        self._read += by_channel.sum(-1)
+        self._given += given.sum(0)
+        self._squares += by_channel @ by_channel.transpose(0, 2, 1)
+        self._products += (by_channel @ given.T[..., None])[..., 0]
+
+    def solved(self, start: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+        """Kernels that are pulled towards given ones, and what mean and variance they give.
+
+        All are by channel, the kernels (channels, positions of the kernel).
+        """
+        mean, taps = self._read / self._count, start.shape[1]
+        gram = self._squares / self._count - mean[:, :, None] * mean[:, None, :]
+        covariance = self._products / self._count - mean * (self._given / self._count)[:, None]
+        strength = _RIDGE * np.trace(gram, axis1=1, axis2=2) / taps + 1e-12
+        pulled = gram + strength[:, None, None] * np.eye(taps)
+        right = covariance + strength[:, None] * start
+        weights = np.linalg.solve(pulled, right[..., None])[..., 0]
+        variance = np.einsum("ck,ckl,cl->c", weights, gram, weights)
+        return weights, (weights * mean).sum(1), np.maximum(variance, 0)
+
+
 def _ridge(inputs: Floats, goal: Floats, start: Doubles) -> Doubles:
     """Weights for centred inputs and goals, pulled towards given ones: (inputs, outputs)."""
     x, y = inputs - inputs.mean(0), goal - goal.mean(0)
@@ -272,9 +359,9 @@ def _ridge(inputs: Floats, goal: Floats, start: Doubles) -> Doubles:
 
 def _set_norm(
     norm: keras.layers.BatchNormalization,
-    mean: Floats,
-    variance: Floats,
-    slope: Floats,
+    mean: Floats | Doubles,
+    variance: Floats | Doubles,
+    slope: Floats | Doubles,
     offset: Floats,
 ) -> None:
     """Sets statistics, and gamma and beta so that x becomes slope * (x - mean) + offset."""

@@ -9,7 +9,7 @@ from PIL import Image
 
 from efficientnet_elite.networks.pretrained.selection import Selection, select
 from efficientnet_elite.networks.pretrained.sources import SOURCES, is_present, load_source
-from efficientnet_elite.training.repair import repair
+from efficientnet_elite.training.repair import _Moments, _ridge, repair
 from tests.support.random_weights import models, random_source, target
 from tests.support.shared_data import folder
 from tests.support.tiny_pretrained import SMALLER, SOURCE
@@ -49,6 +49,7 @@ def weights(model: keras.Model) -> dict[str, np.ndarray]:
         ("elite-w3d4r1-relu6-nose", "elite9-relu6-nose"),
         ("elite9", "elite-w4d4r1-nose"),  # without the gates of the source
         ("mobilenetv1", "mobilenetv1-0.75"),  # no residual connections
+        ("elite-w3d4r1-relu6-nose", "elite9-relu6-nose-k3-stem4"),  # other kernels, smaller maps
     ],
 )
 def test_repair_brings_a_network_closer_to_its_source(images, from_, to):
@@ -59,6 +60,26 @@ def test_repair_brings_a_network_closer_to_its_source(images, from_, to):
     before = error(selection, model, source, unseen, node)
     repair(model, source, selection, seen)
     assert error(selection, model, source, unseen, node) < 0.8 * before
+
+
+def test_kernels_of_single_channels_are_those_of_ridge_regression():
+    rng = np.random.default_rng(0)
+    read = rng.normal(1, 2, (90, 9, 3)).astype(np.float32)
+    given = (read * rng.normal(size=(9, 3))).sum(1).astype(np.float32) + 5
+    given += rng.normal(size=given.shape).astype(np.float32)
+    start = rng.normal(size=(3, 9))
+    moments = _Moments(start.shape)
+    for part in (slice(0, 50), slice(50, 90)):
+        moments.add(read[part], given[part])
+    kernels, mean, variance = moments.solved(start)
+    for channel in range(3):
+        x, y = read[..., channel], given[:, [channel]]
+        expected = _ridge(x, y, start[[channel]].T)
+        np.testing.assert_allclose(kernels[channel], expected[:, 0], rtol=1e-3, atol=1e-4)
+        outputs = x @ kernels[channel]
+        assert (mean[channel], variance[channel]) == pytest.approx(
+            (outputs.mean(), outputs.var()), rel=1e-3
+        )
 
 
 def test_what_computes_the_same_is_left_as_it_is(images):

@@ -53,6 +53,7 @@ def test_one_top_level_package(wheel):
     assert not [name for name in names if "studies" in name or "tests" in name]
     assert "efficientnet_elite/export/packages/web_page/index.html" in names
     assert "efficientnet_elite/export/packages/c/kernels/nn_conv.c" in names
+    assert "efficientnet_elite/device/cortex_m55.json" in names
     assert "efficientnet_elite/job/boards/instructions.c" in names
     assert "efficientnet_elite/export/runtimes/c_programs/board.ld" in names
 

@@ -87,6 +87,29 @@ _KINDS = {
 # EfficientNet's smallest has too many weights for the board (elite and hf are scaled from it), and
 # MnasNet-small's cannot be quantized without training; a larger one is among those above.
 _LEFT_OUT = ("efficientnet", "mnasnet-small")
+# Not counted on a Cortex-M55, to save time: the others have the same kernels and loops.
+_NOT_ON_M55 = (
+    "ecamobilenetv2-w4d4r4@64",
+    "mobilenetv3-small-w4d4r4@64",
+    "mobilenetv3-large-minimalistic-w4d4r4@64",
+    "mobilenetv3-small-minimalistic-w4d4r4@64",
+    "mnasnet-b1-w4d4r4@64",
+    "shufflenet-g1-w4d4r4@64",
+    "shufflenet-g2-w4d4r4@64",
+    "shufflenet-g4-w4d4r4@64",
+    "squeezenet-1.0-w2d2r2@64",
+    "condensenet-g4-w4d4r4@64",
+    "condensenext-cifar-w4d4r4@64",
+    "amoebanet-b-w3d3r3@64",
+    "amoebanet-c-w4d4r4@64",
+    "darts-v2-w4d4r4@64",
+    "proxylessnas-mobile-w4d4r4@64",
+    "elite9-hard_swish-nose@48",
+    "mobilenetv1-w4d4r4@96",
+    "ghostnet-w4d4r4@96",
+    "espnetv2-seg-w3d3r4@64",
+    "espnet-5-w3d4r4@64",
+)
 # A count is known to within some instructions, which small layers must not be fitted to.
 _UNCERTAIN = 400
 
@@ -119,14 +142,16 @@ class Counted:
 Fit = dict[str, dict[str, float]]  # kernel to loop to instructions of a turn
 
 
-def default_networks() -> list[str]:
-    """The networks that the estimate in use was fitted to."""
+def default_networks(core: str) -> list[str]:
+    """The networks that the estimate in use for a core was fitted to."""
     smallest = (
         list(family.settings(_PIXELS))[-1]
         for name, family in FAMILIES.items()
         if name not in _LEFT_OUT
     )
-    return [*(f"{name}@{_PIXELS}" for name in smallest), *_MORE]
+    left_out = _NOT_ON_M55 if core == "m55" else ()
+    names = [*(f"{name}@{_PIXELS}" for name in smallest), *_MORE]
+    return [name for name in names if name not in left_out]
 
 
 def counted(network: str, folder: Path) -> Counted:
@@ -270,7 +295,7 @@ def main(names: list[str]) -> None:
         raise UserError(reason)
     folder = Path(FLAGS.workdir)
     networks = []
-    for name in tqdm(names or default_networks(), disable=not sys.stderr.isatty()):
+    for name in tqdm(names or default_networks(FLAGS.core), disable=not sys.stderr.isatty()):
         try:
             networks.append(counted(name, folder))
         except UserError as error:

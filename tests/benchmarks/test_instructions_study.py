@@ -62,8 +62,11 @@ def test_layers_are_paired_where_it_is_clear_which_is_which():
 def test_networks_are_named_with_their_pixels(tmp_path):
     with pytest.raises(UserError, match="write NAME@PIXELS"):
         study.counted("elite9", tmp_path)
-    names = study.default_networks()
+    names = study.default_networks("m4")
     assert len(names) == len(set(names)) > 45
+    fewer = study.default_networks("m55")
+    assert set(fewer) | set(study._NOT_ON_M55) == set(names)
+    assert len({study._kind(name) for name in fewer}) > 12
 
 
 def test_kinds_of_families():

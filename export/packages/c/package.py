@@ -25,6 +25,7 @@ README = """\
 - Compile `$net.c`, `${net}_weights.c` and the `nn_*.c` files of this folder as C99 or C++, with
   `-O2`, and link the mathematical library (`-lm`). Several networks share the `nn_*` files. With
   `-ffunction-sections -Wl,--gc-sections`, kernels that the network does not call take no memory.
+- For a Cortex-M55, GCC makes vector code (Helium) with `-mcpu=cortex-m55 -mfloat-abi=hard`.
 - Flash: $constants bytes of weights, biases, factors and tables, besides the code.
 - RAM: an arena of $arena bytes, aligned to 8 bytes, which includes the input. Nothing else is
   allocated.

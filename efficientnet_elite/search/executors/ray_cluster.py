@@ -83,7 +83,7 @@ class RayCluster:
         resources = ray.cluster_resources()
         slots = workers or max(1, int(resources.get("CPU", 1)))
         share = min(1.0, resources.get("GPU", 0.0) / slots)  # several actors may share a GPU
-        self._head = ray.get_runtime_context().gcs_address
+        self._head = _reachable_head(ray)
         self._share, self._patience = share, patience
         self._deserted: float | None = None  # since when no node can run a worker
         self._headless: float | None = None  # since when the head does not answer
@@ -160,6 +160,8 @@ class RayCluster:
 
         Ray would end this process without a word to the user.
         """
+        if self._head is None:
+            return
         try:
             _connect(self._head)
         except OSError as error:
@@ -218,6 +220,16 @@ def _check_address(address: str | None) -> None:
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit() and "/" not in host:
         _connect(address or "")
+
+
+def _reachable_head(ray: Any) -> str | None:
+    """HOST:PORT of the cluster's head; None where only a proxy reaches it, as for a Ray client."""
+    try:
+        address = str(ray.get_runtime_context().gcs_address)
+        _connect(address)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return address
 
 
 def _connect(address: str) -> None:

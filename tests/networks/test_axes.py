@@ -23,7 +23,7 @@ from efficientnet_elite.networks.families.variants import (
     Variant,
     split_variant,
 )
-from efficientnet_elite.networks.names import families_of_pool, pool_resolutions, spec_by_name
+from efficientnet_elite.networks.names import families_of_pool, pool_sizes, spec_by_name
 from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.search.candidates import pool_candidates
 from tests.support.counting import check_counts
@@ -72,7 +72,7 @@ def test_axes_stand_for_the_product_of_their_values():
     for candidate in candidates[::29]:
         assert spec_by_name(candidate.name, **SMALL) == candidate.spec
     assert len(families_of_pool(pool)) == 16
-    assert pool_resolutions(pool, 48) == pool_resolutions("elite", 48)
+    assert pool_sizes(pool, 48) == pool_sizes("elite", 48)
 
 
 @given(st.data())

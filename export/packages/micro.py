@@ -225,7 +225,8 @@ def arena_bytes(model: bytes, graph: Graph) -> int:
 
 def renamed_kernels(net: str) -> dict[str, str]:
     """The C files that a package contains, with a namespace before all names, by file name."""
-    names = ["nn_arithmetic.h", "nn_kernels.h", "nn_image.c", "nn_elementwise.c", "nn_pool.c"]
+    headers = ("nn_arithmetic.h", "nn_kernels.h", "nn_mve.h")
+    names = (*headers, "nn_image.c", "nn_elementwise.c", "nn_pool.c")
     renamed = {}
     for name in names:
         text = (_KERNELS / name).read_text(encoding="utf-8")

@@ -247,8 +247,9 @@ def test_a_wrong_compilation_stops(package, tmp_path, options, message):
 def test_two_packages_can_be_linked():
     """The C code bears the package's name."""
     names = [set(micro.renamed_kernels(net)) for net in ("net_a", "net_b")]
-    assert len(names[0]) == 5 and not names[0] & names[1]
+    assert len(names[0]) == 6 and not names[0] & names[1]
     text = "".join(micro.renamed_kernels("net_a").values())
+    assert set(re.findall(r'#include "(.*)"', text)) < names[0]
     assert not re.search(r"\b(nn|NN)_", text) and "net_a_nn_image_line" in text
 
 

@@ -242,7 +242,7 @@ def tables(comparison: Comparison) -> list[Table]:
     columns: Columns = {
         "run": ("name of the run", "run"),
         "name": ("name of the network", "name"),
-        "resolution": ("input side in pixels", "resolution"),
+        "resolution": ("input side in pixels, or height x width", "resolution"),
         "params": ("parameters", "params"),
         "macs": ("multiply-accumulates of one image", "macs"),
         "score": ("what the accuracies are", "score"),

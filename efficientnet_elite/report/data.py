@@ -245,7 +245,7 @@ def _candidates(contents: Contents) -> Table:
             "validation accuracy of the last epoch",
             lambda pair: pair[1].last_score,
         ),
-        "resolution": ("input side in pixels", lambda pair: pair[1].resolution),
+        "resolution": ("input side in pixels, or height x width", lambda pair: pair[1].resolution),
         "width": ("width multiplier", lambda pair: pair[1].width),
         "depth": ("depth multiplier", lambda pair: pair[1].depth),
         "params": ("parameters", lambda pair: pair[1].params),

@@ -195,7 +195,7 @@ def _trainings(contents: TrainingContents) -> Table:
             lambda t: t.epochs[-1].validation_accuracy if t.epochs else None,
         ),
         "test_accuracy": ("float32 test accuracy of the averaged weights", of("test_accuracy")),
-        "resolution": ("input side in pixels", of("resolution")),
+        "resolution": ("input side in pixels, or height x width", of("resolution")),
         "params": ("parameters", of("params")),
         "macs": ("multiply-accumulates of one image", of("macs")),
         **data.EXPORTED,

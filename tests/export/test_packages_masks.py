@@ -116,7 +116,7 @@ def test_the_android_package_is_a_segmenters(tmp_path, form):
     assert {"LiteRtSegmenter.kt", "MediaPipeSegmenter.kt", "Network.kt"} <= kotlin.keys()
     text = "".join([*kotlin.values(), (folder / "README.md").read_text()])
     assert not re.search("classif", text, re.IGNORECASE)
-    assert "const val OUTPUT_ELEMENTS = SIDE * SIDE * CLASSES\n" in text
+    assert "const val OUTPUT_ELEMENTS = HEIGHT * WIDTH * CLASSES\n" in text
     images = tiny_masks.scenes()[0]
     content = (folder / "network/src/main/assets/net_tiny/tiny.tflite").read_bytes()
     np.testing.assert_array_equal(

@@ -125,6 +125,7 @@ def test_a_source_of_pretrained_weights(add, monkeypatch, tmp_path, capsys):
     assert (row["name"], row["present"], row["licence"]) == ("random", True, "CC0-1.0")
 
 
+@pytest.mark.slow
 def test_additions_that_workers_lack_are_refused(tmp_path):
     """Here: registered where only the main program gets, not where workers import it."""
     program = "\n".join(

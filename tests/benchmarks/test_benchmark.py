@@ -504,6 +504,7 @@ def test_sources_are_python_3_9():
         ast.parse(path.read_text(), feature_version=(3, 9))
 
 
+@pytest.mark.slow
 def test_on_a_machine_without_tensorflow(models, tmp_path):
     """A new environment with the three packages, and the copied folder."""
     environment, folder = tmp_path / "venv", tmp_path / "board" / "benchmarks"

@@ -45,7 +45,7 @@ def test_only_names_of_flags_change(given, meant):
     assert cli._with_underscores(given, FLAGS) == meant
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
 def test_a_signal_ends_a_real_training_like_ctrl_c(name, tmp_path):
     number = getattr(signal, name)
     command = [sys.executable, "-m", "efficientnet_elite", "train", *TRAIN_FLAGS, "--epochs=900"]

@@ -170,6 +170,7 @@ def test_two_latencies_of_a_file(tmp_path):
         metric_table.latencies(found, [spec])
 
 
+@pytest.mark.slow
 def test_latency_here_is_measured_once(tmp_path):
     measure = Measurer(tmp_path, options=latency.Options(runs=3, warmup=1), progress=False)
     first = measure("latency_ms", SPECS[-1:])

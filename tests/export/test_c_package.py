@@ -29,8 +29,8 @@ from tests.support.c_programs import needs_compiler, needs_emulator
 NETWORKS = (
     "elite9",
     "elite9-hard_swish-nose",
-    "elite9-relu6",
-    "elite9-mcu-stem4",
+    pytest.param("elite9-relu6", marks=pytest.mark.slow),
+    pytest.param("elite9-mcu-stem4", marks=pytest.mark.slow),
     "elite9-relu6-nose-24x40",
 )
 PROCESSORS: tuple[tuple[str, ...], ...] = (
@@ -100,6 +100,7 @@ def test_every_family(family, tmp_path):
 
 
 @needs_compiler
+@pytest.mark.slow
 def test_the_code_is_clean_c_and_cpp(tmp_path):
     model = tiny_tflite.pair()[INT8]
     sources = c_programs.write(tmp_path, compiled(model), model)

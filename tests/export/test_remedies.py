@@ -262,6 +262,7 @@ def test_gradients_pass_through_rounding():
     np.testing.assert_allclose(gradient[[0, 1], [0, 1]], [1, 4], rtol=0.02)
 
 
+@pytest.mark.slow
 def test_fine_tuning_lowers_the_noise_of_int8():
     block = MBConv("a", 8, expanded=None, kernel=3, squeeze=2)
     stem = ConvBlock("stem", 8, kernel=3, stride=2)

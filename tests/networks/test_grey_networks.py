@@ -41,7 +41,9 @@ def test_only_what_reads_the_image_changes(family):
     assert costs.of(one, "arena_bytes") <= costs.of(colour, "arena_bytes")
 
 
-@pytest.mark.parametrize("name", ["elite9-relu6-nose", "espnetv2-0.5"])
+@pytest.mark.parametrize(
+    "name", ["elite9-relu6-nose", pytest.param("espnetv2-0.5", marks=pytest.mark.slow)]
+)
 def test_keras_counts_the_same(name):
     check_counts(spec_by_name(name, classes=5, base_resolution=BASE, channels=1))
 

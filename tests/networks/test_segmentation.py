@@ -115,7 +115,10 @@ def test_the_dilated_backbone_keeps_a_sixteenth_of_the_image():
     assert backbones[0] == backbones[1]
 
 
-@pytest.mark.parametrize("name", ["espnet-3", "espnetv2-seg", "lraspp-mobilenetv3-small"])
+@pytest.mark.parametrize(
+    "name",
+    ["espnet-3", pytest.param("espnetv2-seg", marks=pytest.mark.slow), "lraspp-mobilenetv3-small"],
+)
 def test_keras_models_equal_their_specs(name):
     spec = small(name)
     model = build(spec)

@@ -104,6 +104,7 @@ def test_figures_show_counts_and_print_only_where_there_are_none():
     assert drawing.params(other) == 1.0
 
 
+@pytest.mark.slow
 def test_the_command_prints_every_row_in_every_format(tmp_path):
     table = elite("table5")
     assert table.returncode == 0, table.stderr

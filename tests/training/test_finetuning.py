@@ -77,7 +77,7 @@ def same_to_the_bit(one, other):
     return True
 
 
-@pytest.mark.parametrize("spec", [SMALLER, SAME])
+@pytest.mark.parametrize("spec", [SMALLER, pytest.param(SAME, marks=pytest.mark.slow)])
 def test_a_classifier_of_all_stages_begins_better(digits, tmp_path, spec):
     """It takes the same weights, and is fitted to what it reads."""
     stages = spec.reading_stages()

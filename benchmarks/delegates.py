@@ -25,8 +25,10 @@ def taken(interpreter: Any) -> set[int] | None:
       The places, or None where the interpreter does not tell its operators.
     """
     nodes = operators(interpreter)
-    if nodes is None:
-        return None
+    return None if nodes is None else _taken_of(nodes)
+
+
+def _taken_of(nodes: list[dict[str, Any]]) -> set[int]:
     own = [node for node in nodes if node["op_name"] != _NODE]
     producers = {tensor: place for place, node in enumerate(own) for tensor in node["outputs"]}
     found: set[int] = set()
@@ -46,10 +48,10 @@ def taken(interpreter: Any) -> set[int] | None:
 
 def share(interpreter: Any) -> float | None:
     """Returns the fraction (0..1) of the operators that delegates run; None if it is unknown."""
-    found, nodes = taken(interpreter), operators(interpreter)
-    if found is None or not nodes:
+    nodes = operators(interpreter)
+    if not nodes:
         return None
-    return len(found) / sum(node["op_name"] != _NODE for node in nodes)
+    return len(_taken_of(nodes)) / sum(node["op_name"] != _NODE for node in nodes)
 
 
 def operators(interpreter: Any) -> list[dict[str, Any]] | None:

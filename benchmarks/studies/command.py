@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from efficientnet_elite.benchmarks.studies import tables
 from efficientnet_elite.errors import UserError
+
+if TYPE_CHECKING:
+    from efficientnet_elite.search.replay import Curve
 
 
 def run(values: flags.FlagValues, main: Callable[..., None], *, arguments: bool = False) -> None:
@@ -57,6 +61,22 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
 def define_workdir(values: flags.FlagValues, text: str) -> None:
     """Defines ``--workdir``, which is required."""
     flags.DEFINE_string("workdir", None, text, required=True, flag_values=values)
+
+
+def recorded_curves(names: Sequence[str]) -> Iterator[tuple[str, list[Curve]]]:
+    """Reads the files of ``--curves``; gives the name of each pool and its curves, of one length.
+
+    Raises:
+      UserError: no file is named, or one is no table of learning curves.
+    """
+    from efficientnet_elite.search import replay
+
+    if not names:
+        raise UserError("name files of learning curves with --curves=a.csv,b.csv")
+    for name in names:
+        path = Path(name).expanduser()
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            yield path.stem, replay.aligned(replay.read_curves(lines, str(path)))
 
 
 def define_network_size(values: flags.FlagValues) -> None:

@@ -23,7 +23,6 @@ import numpy as np
 from absl import flags
 
 from efficientnet_elite.benchmarks.studies import command, tables
-from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import replay
 from efficientnet_elite.search.replay import Curve
 from efficientnet_elite.search.workdir import write_json
@@ -139,15 +138,10 @@ def measure(pool: str, curves: Sequence[Curve], deviation: float) -> list[dict[s
 
 def main() -> None:
     """Prints the rows."""
-    if not FLAGS.curves:
-        raise UserError("name files of learning curves with --curves=a.csv,b.csv")
     rows = []
-    for name in FLAGS.curves:
-        path = Path(name).expanduser()
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            curves = replay.aligned(replay.read_curves(lines, str(path)))
+    for pool, curves in command.recorded_curves(FLAGS.curves):
         for deviation in FLAGS.deviations:
-            rows += measure(path.stem, curves, float(deviation))
+            rows += measure(pool, curves, float(deviation))
     if FLAGS.json:
         write_json(Path(FLAGS.json), rows)
     cells = [["" if value is None else str(value) for value in row.values()] for row in rows]

@@ -17,7 +17,6 @@ from typing import Any
 from absl import flags
 
 from efficientnet_elite.benchmarks.studies import command, tables
-from efficientnet_elite.errors import UserError
 from efficientnet_elite.search import peers, replay, rules
 from efficientnet_elite.search.replay import Curve, Player
 from efficientnet_elite.search.workdir import write_json
@@ -102,14 +101,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Prints the rows and writes the picture."""
-    if not FLAGS.curves:
-        raise UserError("name files of learning curves with --curves=a.csv,b.csv")
     rows = []
-    for name in FLAGS.curves:
-        path = Path(name).expanduser()
-        with path.open(newline="", encoding="utf-8-sig") as lines:
-            curves = replay.aligned(replay.read_curves(lines, str(path)))
-        rows += measure(path.stem, curves)
+    for pool, curves in command.recorded_curves(FLAGS.curves):
+        rows += measure(pool, curves)
     if FLAGS.png:
         draw(rows, Path(FLAGS.png))
     if FLAGS.json:

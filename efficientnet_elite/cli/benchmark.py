@@ -119,8 +119,6 @@ def _text(profile: Profile) -> str:
 
 
 def _write(flags: Any, found: Sequence[Profile]) -> None:
-    from efficientnet_elite.search.workdir import write_bytes
-
     rows = [
         {
             "model": profile.model,
@@ -132,11 +130,9 @@ def _write(flags: Any, found: Sequence[Profile]) -> None:
     ]
     columns = ("model", "place", "operator", "layer", "output", "macs", "median_ms", "share",
                "delegated")  # fmt: skip
-    for path, text in (
-        (flags.json, lambda: common.as_json({"profiles": [asdict(each) for each in found]})),
-        (flags.csv, lambda: common.as_csv(rows, columns)),
-    ):
-        if path == "-":
-            print(text(), end="")
-        elif path:
-            write_bytes(Path(path).expanduser(), text().encode())
+    common.write_texts(
+        {
+            flags.json: lambda: common.as_json({"profiles": [asdict(each) for each in found]}),
+            flags.csv: lambda: common.as_csv(rows, columns),
+        }
+    )

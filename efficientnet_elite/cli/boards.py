@@ -112,18 +112,14 @@ def _run(flags: Any, arguments: list[str]) -> int:
 def _write(flags: Any, found: list[Result]) -> None:
     from efficientnet_elite.job.boards import results
     from efficientnet_elite.report import boards_page
-    from efficientnet_elite.search.workdir import write_bytes
 
-    texts = {
-        flags.json: lambda: results.whole(found),
-        flags.csv: lambda: results.as_csv(found),
-        flags.html: lambda: boards_page.render(results.rows(found)),
-    }
-    for path, text in texts.items():
-        if path == "-":
-            print(text(), end="")
-        elif path:
-            write_bytes(Path(path).expanduser(), text().encode())
+    common.write_texts(
+        {
+            flags.json: lambda: results.whole(found),
+            flags.csv: lambda: results.as_csv(found),
+            flags.html: lambda: boards_page.render(results.rows(found)),
+        }
+    )
 
 
 def _list(flags: Any, arguments: list[str]) -> int:

@@ -56,6 +56,22 @@ def as_json(content: list[dict[str, Any]] | dict[str, Any]) -> str:
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
+def write_texts(texts: Mapping[str | None, Callable[[], str]]) -> None:
+    """Writes what flags ask for.
+
+    Args:
+      texts: path to what makes the text; ``-`` is stdout, and None stands for a flag that was not
+        given.
+    """
+    from efficientnet_elite.search.workdir import write_bytes
+
+    for path, text in texts.items():
+        if path == "-":
+            print(text(), end="")
+        elif path:
+            write_bytes(Path(path).expanduser(), text().encode())
+
+
 def as_csv(rows: list[dict[str, Any]], columns: Sequence[str] = ()) -> str:
     """Rows with the same keys as CSV, with a header; columns are needed where there is no row."""
     out = io.StringIO()

@@ -125,6 +125,12 @@ class Graph:
         x = self.apply(f"{name}_bn", ops.BatchNorm(), x)
         return self.activate(f"{name}_activation", x, activation)
 
+    def add_skip(self, name: str, x: Tensor, skip: Tensor, drop_path: float) -> Tensor:
+        """The sum with a skip connection, after stochastic depth where its rate is not 0."""
+        if drop_path > 0:
+            x = self.apply(f"{name}_drop", ops.DropPath(drop_path), x)
+        return self.apply(f"{name}_add", ops.Add(), x, skip)
+
     def activate(self, name: str, x: Tensor, activation: str | None) -> Tensor:
         """Activation by name: a Keras activation, ``prelu``, or None for no activation."""
         if activation is None:

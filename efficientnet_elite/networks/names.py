@@ -108,10 +108,13 @@ def networks_of_pool(
       base_resolution, classes, channels: as for `spec_by_name`.
 
     Raises:
-      UserError: see `families_of_pool` and `variant_spec`.
+      UserError: see `families_of_pool` and `variant_spec`, or an input is too small.
     """
-    for part in pool_parts(pool):
-        for family, variant in _families_of_part(part):
+    # What is wrong with the name is said first.
+    parts = [(part, _families_of_part(part)) for part in pool_parts(pool)]
+    checked_size(base_resolution, "base_resolution")
+    for part, families in parts:
+        for family, variant in families:
             for name, setting in family.pool(base_resolution):
                 own = variant
                 if part.values:

@@ -10,7 +10,7 @@ from itertools import zip_longest
 from random import Random
 from statistics import fmean, pstdev
 
-from efficientnet_elite.config import Limits, SearchConfig, SizeLike, checked_size
+from efficientnet_elite.config import Limits, SearchConfig, SizeLike
 from efficientnet_elite.device import costs
 from efficientnet_elite.device import limits as limits_lib
 from efficientnet_elite.device.costs import METRICS, Measured
@@ -158,8 +158,6 @@ def pool_members(
       classes: number of classes.
       channels: of the input images: 3, or 1 for greyscale.
     """
-    families_of_pool(pool)  # what is wrong with the name is said first
-    checked_size(base_resolution, "base_resolution")
     candidates: dict[tuple[object, ...], Candidate] = {}
     networks = networks_of_pool(pool, base_resolution, classes, channels)
     for family, variant, setting, spec in networks:

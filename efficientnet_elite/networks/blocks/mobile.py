@@ -222,9 +222,7 @@ class MBConv(Block):
         if self.attention is not None:
             x = ChannelAttention(f"{self.name}_eca", self.attention).draw(graph, x)
         if self.residual and self.stride == 1 and x.shape == skip.shape:
-            if self.drop_path > 0:
-                x = graph.apply(f"{self.name}_drop", ops.DropPath(self.drop_path), x)
-            x = graph.apply(f"{self.name}_add", ops.Add(), x, skip)
+            x = graph.add_skip(self.name, x, skip, self.drop_path)
         return x
 
 

@@ -63,9 +63,7 @@ class UniversalBottleneck(Block):
             x = graph.depthwise_bn(f"{self.name}_dw", x, self.middle, self.stride, self.activation)
         x = graph.conv_bn(f"{self.name}_project", x, self.filters)
         if self.residual and self.stride == 1 and x.shape == skip.shape:
-            if self.drop_path > 0:
-                x = graph.apply(f"{self.name}_drop", ops.DropPath(self.drop_path), x)
-            x = graph.apply(f"{self.name}_add", ops.Add(), x, skip)
+            x = graph.add_skip(self.name, x, skip, self.drop_path)
         return x
 
 

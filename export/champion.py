@@ -27,7 +27,6 @@ from efficientnet_elite.training.scores import class_iou, confusion_matrix, scor
 from . import confidence, entries, files, inspect, layers, predictions
 from .formats import FLOAT32, INT8, Format, all_formats, file_name
 from .int8 import convert, ladder, quantizer, remedies
-from .int8.choices import CALIBRATION_METHODS
 from .keras_file import KerasFile
 from .packages import labels as labels_file
 from .patches import patching
@@ -136,7 +135,7 @@ def export_model(
       plan: remedies to try if the int8 accuracy on the validation images drops by more than
         `max_accuracy_drop`; the sidecar lists the trials. The result is still checked on the test
         part.
-      method: calibration method, a name of `choices.CALIBRATION_METHODS`.
+      method: calibration method, one of `choices.CALIBRATIONS`.
       keras_file: the network as a file for Keras, which is written as well.
       predicted: images of a classifier of which the predictions are stored; the sidecar then says
         how sure its answers are. Its test part is that of `test_batches`.
@@ -154,11 +153,8 @@ def export_model(
         raise ValueError(f"{len(labels)} labels for {model.output_shape[-1]} logits")
     start = time.monotonic()
     try:
-        may_recalibrate = plan is not None and max_accuracy_drop is not None
-        methods = (method, *CALIBRATION_METHODS) if may_recalibrate else (method,)
-        models, calibrated = _convert(
-            model, calibration_images, (FLOAT32, INT8, *formats), method, methods
-        )
+        formats = (FLOAT32, INT8, *formats)
+        models, calibrated = _convert(model, calibration_images, formats, method)
         remedy_result = None
         if plan is not None and max_accuracy_drop is not None:
             context = remedies.Context(calibration_images, plan, method)
@@ -249,7 +245,6 @@ def _convert(
     images: np.ndarray,
     formats: Sequence[Format],
     method: str,
-    methods: Sequence[str],
 ) -> tuple[dict[Format, bytes], quantizer.CalibratedNetwork]:
     """Converts a model to all formats with one trace and one calibration.
 
@@ -258,7 +253,6 @@ def _convert(
       images: the representative data set.
       formats: formats of the files; float32 must be among them.
       method: calibration method that chooses the ranges of the files.
-      methods: calibration methods for which the returned network has ranges.
 
     Returns:
       The content of each file, and the calibrated network.
@@ -267,7 +261,7 @@ def _convert(
     converted = [form for form in formats if not form.needs_calibration]
     contents = convert.to_tflite_formats(model, None, converted)
     files_by_format = dict(zip(converted, contents, strict=True))
-    calibrated = quantizer.calibrate_file(files_by_format[FLOAT32], images, methods)
+    calibrated = quantizer.calibrate_file(files_by_format[FLOAT32], images)
     ranges = calibrated.ranges_by_method[method]
     for form in formats:
         if form.needs_calibration:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from efficientnet_elite import machine
+from efficientnet_elite.config import AUTO
 from efficientnet_elite.errors import UserError
 
 from . import keras_file, saved_model
@@ -43,7 +44,7 @@ class Request:
         contains its normalisation.
       output: the last layer, one of `choices.OUTPUTS`.
       formats: further formats besides float32 (and int8, if there are images).
-      method: calibration method, a name of `choices.CALIBRATION_METHODS`.
+      method: calibration method, one of `choices.CALIBRATIONS`.
       max_accuracy_drop: see `champion.export_model`.
       remedies: see `remedies.RemedyPlan`.
       details: copied into the sidecar.
@@ -56,7 +57,7 @@ class Request:
     takes: str | None = None
     output: str = "logits"
     formats: tuple[Format, ...] = ()
-    method: str = "minmax"
+    method: str = AUTO
     max_accuracy_drop: float | None = None
     remedies: tuple[str, ...] = ()
     details: dict[str, Any] | None = None

@@ -18,6 +18,7 @@ import numpy as np
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import (
+    AUTO,
     CALIBRATION_IMAGES,
     DataConfig,
     InputSize,
@@ -56,7 +57,7 @@ class Settings:
 
     Attributes:
       calibration_images: size of the representative data set, taken in turn from all classes.
-      method: calibration method, a name of `choices.CALIBRATION_METHODS`.
+      method: calibration method, one of `choices.CALIBRATIONS`.
       output: the last layer of the networks in the files, one of `choices.OUTPUTS`.
       max_accuracy_drop: see `export_model`.
       remedies: names of `choices.REMEDIES`, which are tried if the accuracy drops by more; they
@@ -69,7 +70,7 @@ class Settings:
     """
 
     calibration_images: int = CALIBRATION_IMAGES
-    method: str = "minmax"
+    method: str = AUTO
     output: str = "logits"
     max_accuracy_drop: float | None = None
     remedies: tuple[str, ...] = default_remedies()

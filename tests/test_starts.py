@@ -48,7 +48,9 @@ def present(monkeypatch):
         ("hf-relu6-nose,elite-relu6-nose", "lite0"),
         ("elite-relu6-nose-m16", "lite0"),
         ("elite:activation=relu6:gates=off:multiple=8,16", "lite0"),
-        ("elite-mcu", "none"),
+        ("elite-mcu", "lite0"),
+        ("elite:activation=relu6:gates=off:kernel=own,3:stem=3x3s2,4x4s4", "lite0"),
+        ("elite-k3", "none"),
         ("elite:activation=swish", "efficientnet-b0"),
         ("elite", "efficientnet-b0"),
         ("elite-nose", "none"),
@@ -58,7 +60,7 @@ def present(monkeypatch):
         ("ghostnet", "none"),
     ],
 )
-def test_automatic_weights_are_of_exactly_the_same_kind(pool, expected, present):
+def test_automatic_weights_have_the_same_activations_and_gates(pool, expected, present):
     present(lite0=True, efficientnet_b0=True)
     assert starts.source_name(None, starts.kinds_of_pool(pool)) == expected
     assert starts.source_name("auto", starts.kinds_of_pool(pool)) == expected

@@ -28,7 +28,7 @@ from absl import flags as absl_flags
 
 from efficientnet_elite import registry
 from efficientnet_elite.cli import common, tables
-from efficientnet_elite.config import CALIBRATION_IMAGES
+from efficientnet_elite.config import AUTO, CALIBRATION_IMAGES
 from efficientnet_elite.export import confidence, formats
 from efficientnet_elite.export.int8 import choices
 from efficientnet_elite.export.packages import targets
@@ -131,10 +131,11 @@ absl_flags.DEFINE_enum(
 )
 absl_flags.DEFINE_enum(
     "calibration",
-    "minmax",
-    list(choices.CALIBRATION_METHODS),
+    AUTO,
+    list(choices.CALIBRATIONS),
     "How ranges of activations are found on the representative data set, for int8 and int16x8. "
-    f"{registry.described(choices.CALIBRATION_METHODS.values())}.",
+    f"{registry.described(choices.CALIBRATION_METHODS.values())}; {AUTO}: the one of these whose "
+    "int8 file computes most nearly what the float file does.",
     flag_values=FLAGS,
 )
 absl_flags.DEFINE_string(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from efficientnet_elite.config import CALIBRATION_IMAGES, InputSize
+from efficientnet_elite.config import AUTO, CALIBRATION_IMAGES, InputSize
 from efficientnet_elite.data.channels import for_network
 from efficientnet_elite.data.listing import read_labels
 from efficientnet_elite.errors import UserError
@@ -75,7 +75,7 @@ _TYPES = {
 }
 _CHOICES: Mapping[str, Iterable[str]] = {
     "target": TARGETS,
-    "calibration": choices.CALIBRATION_METHODS,
+    "calibration": choices.CALIBRATIONS,
     "output": choices.OUTPUTS,
     "input": choices.INPUTS,
 }
@@ -252,7 +252,7 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
         takes=options.get("input"),
         output=options.get("output", "logits"),
         formats=asked,
-        method=options.get("calibration", "minmax"),
+        method=options.get("calibration", AUTO),
         max_accuracy_drop=options.get("max_accuracy_drop"),
         remedies=_remedies(path, options),
         details=details,
@@ -306,7 +306,7 @@ def _images(
         "dataset": {"name": data.name, "fingerprint": data.fingerprint},
         "crop_fraction": data.pipeline.crop_fraction(size, base),
         "calibration": {
-            "method": options.get("calibration", "minmax"),
+            "method": options.get("calibration", AUTO),
             "part": "train",
             "seed": seed,
             "indices": indices.tolist(),

@@ -79,9 +79,14 @@ def source_name(asked: str | None, kinds: Sequence[Kind]) -> str:
 
 
 def _same_kind(kinds: Sequence[Kind]) -> list[str]:
-    """Sources with exactly the operators of these networks, which differ in channels and depth."""
+    """Sources that can start these networks, with the same activations and gates.
+
+    Networks with smaller kernels or a stem that reads patches are among them: on photographs,
+    such a start gains nearly as much (docs/frontier.md).
+    """
     if kinds and all(
-        family in _FAMILIES_OF_LITE0 and replace(variant, multiple=None) == _LITE0
+        family in _FAMILIES_OF_LITE0
+        and Variant(variant.activation, variant.squeeze_excite) == _LITE0
         for family, variant in kinds
     ):
         return ["lite0"]

@@ -1,13 +1,13 @@
 """Calibration: the ranges of a network's activations on the representative data set.
 
-- ``minmax``: the least and the greatest value of all images. Nothing is clipped, but a single
-  outlier makes the quantization coarser for all values.
+- ``minmax``: the least and the greatest value of all images. A single outlier makes the
+  quantization coarser for all values.
 - ``moving_average``: the extremes of each image, smoothed over the images as quantization-aware
   training does it. Values beyond those of an average image are clipped.
 - ``percentile``: pools the values of all images and leaves out the outermost ones at both ends.
 
-One pass over the images serves all methods. The range of the input is fixed, so that the int8 input
-is always pixel - 128.
+One pass over the images serves all methods. All of them leave out what makes no difference
+(`flat`). The range of the input is fixed, so that the int8 input is always pixel - 128.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from efficientnet_elite import machine, registry
 from efficientnet_elite.export import inspect, layers
 
-from . import bias_correction, rounding
+from . import bias_correction, flat, rounding
 from .choices import CALIBRATION_METHODS
 from .post_training import INPUT_RANGE, Observed, Range
 
@@ -84,9 +84,11 @@ def observe(
                     if tensor not in collectors[method]:
                         collectors[method][tensor] = make(len(images))
                     collectors[method][tensor].add(value.ravel(), extremes)
-    pinned = dict.fromkeys(_of_input(inspect.read(model)), INPUT_RANGE)
+    contents = inspect.read(model)
+    pinned = dict.fromkeys(_of_input(contents), INPUT_RANGE)
     ranges = {
-        method: {tensor: collector.range() for tensor, collector in by_tensor.items()} | pinned
+        method: flat.clipped(contents, {name: each.range() for name, each in by_tensor.items()})
+        | pinned
         for method, by_tensor in collectors.items()
     }
     return ranges, Observed(sample.inputs(), logits.reference(images))

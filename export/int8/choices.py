@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from efficientnet_elite import registry
+from efficientnet_elite.config import AUTO
 
 _CALIBRATION = "efficientnet_elite.export.int8.calibration"
 _REMEDIES = "efficientnet_elite.export.int8.remedies"
@@ -60,6 +61,9 @@ CALIBRATION_METHODS = registry.table(
         f"{_CALIBRATION}:Percentile",
     ),
 )
+
+CALIBRATIONS = (AUTO, *CALIBRATION_METHODS)
+"""What a user can ask for; ``auto`` is the method that suits the network, see `ranges`."""
 
 # Remedies are tried in this order, which is that of their cost on the device and in training.
 REMEDIES = registry.table(

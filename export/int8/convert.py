@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from efficientnet_elite.config import AUTO
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.formats import FLOAT32, INT8, Format
 from efficientnet_elite.export.runtimes.isolated import captured
 
-from . import post_training
-from .calibration import observe
+from . import post_training, ranges
 from .choices import OUTPUTS
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def to_tflite_formats(
     with _saved(model) as folder:
         files = {form: _convert(folder, form) for form in converted}
     if calibration is not None and not files.keys() >= set(formats):
-        ranges, observed = observe(files[FLOAT32], calibration, ["minmax"])
-        with_ranges = post_training.with_ranges(files[FLOAT32], ranges["minmax"])
+        found, observed = ranges.find(files[FLOAT32], calibration)
+        with_ranges = post_training.with_ranges(files[FLOAT32], found[AUTO])
         for form in formats:
             if form.needs_calibration:
                 files[form] = post_training.quantize_file(with_ranges, form, observed=observed)

@@ -10,7 +10,7 @@ Training uses `int8_form` to run a model in the form in which it would be export
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from . import convert, post_training
-from .calibration import METHODS, observe
+from . import ranges as ranges_lib
 from .post_training import Observed, Range
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class CalibratedNetwork:
 
     Attributes:
       content: content of the float32 file.
-      ranges_by_method: method of `calibration.METHODS` to tensor's name to range, for the input and
+      ranges_by_method: name in `choices.CALIBRATIONS` to tensor's name to range, for the input and
         for each activation.
       operators: names of the tensors that the operators compute, in the order of execution.
       observed: for weights and biases that keep the layers' outputs; None for the quantizer's own.
@@ -66,31 +66,25 @@ class CalibratedNetwork:
         return replace(self, observed=None)
 
 
-def calibrate(
-    model: keras.Model, images: np.ndarray, methods: Sequence[str] = tuple(METHODS)
-) -> CalibratedNetwork:
+def calibrate(model: keras.Model, images: np.ndarray) -> CalibratedNetwork:
     """Converts a model to float32 and finds the ranges of its activations.
 
     Args:
       model: a model that `convert.to_tflite` accepts.
       images: (N, height, width, channels), float32 within `post_training.INPUT_RANGE`.
-      methods: names of `calibration.METHODS`; ``minmax`` is always added.
 
     Raises:
       UserError: the converter cannot convert the model.
     """
     convert.check_images(model, images)
-    return calibrate_file(convert.to_tflite(model, calibration=None), images, methods)
+    return calibrate_file(convert.to_tflite(model, calibration=None), images)
 
 
-def calibrate_file(
-    content: bytes, images: np.ndarray, methods: Sequence[str] = tuple(METHODS)
-) -> CalibratedNetwork:
+def calibrate_file(content: bytes, images: np.ndarray) -> CalibratedNetwork:
     """Calibrates the content of a float32 file; otherwise like `calibrate`."""
     contents = inspect.read(content)
     operators = (contents.tensors[i].name for step in contents.steps for i in step.outputs)
-    names = tuple(dict.fromkeys(("minmax", *methods)))
-    ranges, observed = observe(content, images, names)
+    ranges, observed = ranges_lib.find(content, images)
     return CalibratedNetwork(content, ranges, tuple(operators), observed)
 
 

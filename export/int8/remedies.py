@@ -127,7 +127,7 @@ class Context:
     Attributes:
       images: the representative data set (N, height, width, channels), float32, pixel / 128 - 1.
       plan: see `RemedyPlan`.
-      method: the calibration method that the user chose, a name of `choices.CALIBRATION_METHODS`.
+      method: the calibration method that the user chose, one of `choices.CALIBRATIONS`.
     """
 
     images: np.ndarray
@@ -162,7 +162,7 @@ def find_accurate(
     Args:
       model: the float32 network; a functional Keras model, except that ``calibration`` and
         ``mixed`` work with any model.
-      calibrated: its float file; with ranges by all methods if ``calibration`` may be tried.
+      calibrated: its float file.
       context: the images, and the remedies that may be tried.
       max_drop: how many percentage points of accuracy int8 may lose against `model`.
 

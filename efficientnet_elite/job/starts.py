@@ -39,7 +39,7 @@ Kind = tuple[str, Variant]
 
 
 _LITE0 = Variant("relu6", squeeze_excite=False)
-_FAMILIES_OF_LITE0 = ("elite", "hf")
+_FAMILIES_OF_LITE0 = ("elite", "elite-small", "hf")
 
 LENGTHS = ("train.epochs", "train.warmup_epochs", "round_epochs", "first_elimination")
 """Settings that `fitted` derives from the number of training images."""

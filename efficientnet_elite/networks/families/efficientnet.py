@@ -1,13 +1,14 @@
 """EfficientNet (arXiv 1905.11946) and what is derived from its B0: eLite, HF and TinyNet.
 
 EfficientNet-eLite and EfficientNet-HF are B0 scaled down, with two different rules for rounding
-channels (arXiv 2009.07409). TinyNet is B0 at five settings of width, depth and resolution, where
+channels (arXiv 2009.07409); elite-small is narrower than the former. TinyNet is B0 at five settings of width, depth and resolution, where
 stem and top keep their channels (arXiv 2010.14819).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from efficientnet_elite.networks.blocks import Classifier
@@ -102,6 +103,9 @@ TABLE_3 = Coefficients(
     resolution=(1.0, 0.905, 0.766, 0.587),
 )
 
+# Not of the paper: eLite's scaling continued below its smallest width, for microcontrollers.
+_SMALL = replace(TABLE_3, width=(0.43, 0.36, 0.3, 0.25))
+
 # Indices of (width, depth, resolution) of the networks in Table 5. The table prints (2, 3, 1) for
 # eLite4, but its MACs are exactly those of (2, 3, 2).
 _ELITE = (
@@ -166,6 +170,7 @@ FAMILIES = (
         members={indices: f"elite{number}" for number, indices in enumerate(_ELITE)},
         groups=10,
     ),
+    Family(name="elite-small", build=efficientnet, coefficients=_SMALL, groups=10),
     Family(
         name="hf",
         build=partial(efficientnet, power_of_two=True),

@@ -87,7 +87,7 @@ IMAGENET = "imagenet"
 
 # Families that are scaled-down forms of EfficientNet-B0. All other families have a published
 # network of their own name, or none.
-_LIKE_B0 = ("elite", "hf", "efficientnet", "tinynet")
+_LIKE_B0 = ("elite", "elite-small", "hf", "efficientnet", "tinynet")
 _B0 = "efficientnet-b0"
 
 

@@ -49,6 +49,7 @@ def present(monkeypatch):
         ("elite-relu6-nose-m16", "lite0"),
         ("elite:activation=relu6:gates=off:multiple=8,16", "lite0"),
         ("elite-mcu", "lite0"),
+        ("elite-relu6-nose,elite-small-relu6-nose", "lite0"),
         ("elite:activation=relu6:gates=off:kernel=own,3:stem=3x3s2,4x4s4", "lite0"),
         ("elite-k3", "none"),
         ("elite:activation=swish", "efficientnet-b0"),

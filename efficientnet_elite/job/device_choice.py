@@ -45,7 +45,7 @@ def expanded(
             if size_kb is None:
                 size_kb = config.limits.size_kb or chosen["max_size_kb"]
             if settings.checked(size_kb, float, "max_size_kb") < devices.SMALL_KB:
-                chosen["pool"] += f",{devices.SMALLER_POOLS}"
+                chosen["pool"] += f",{devices.SMALLER_POOL}"
     options = {**options, **_by_target(options, config, in_file, device)}
     table = settings.options()
     given = {option for option, value in options.items() if value is not None}

@@ -37,7 +37,7 @@ def test_a_quarter_is_left_for_the_application():
 def test_a_device_sets_limits_and_a_pool():
     config = request.search_request({"device": NANO}, "quick").config
     assert config.limits.arena_kb == 196 and config.limits.size_kb == 641
-    smaller = "elite-relu6-nose,mnasnet-small-relu6-nose,mobilenetv3-small-minimalistic"
+    smaller = "elite-relu6-nose,elite-small-relu6-nose"
     assert config.pool == smaller  # eLite's smallest network has 780 kB
     large = request.search_request({"device": NANO, "max_size_kb": 900}, "quick").config
     assert large.pool == request.search_request({"device": "rp2350"}, "quick").config.pool
@@ -104,7 +104,7 @@ def test_milliseconds_become_instructions_where_a_core_is_known():
     limits = asked.config.limits
     assert limits.latency_ms is None and "limits.latency_ms" not in asked.given
     assert limits.cortex_m4_instructions_m == pytest.approx(700 * 64 / 1.4 / 1000)
-    assert re.search(r"--max_cortex_m4_instructions_m=32 excludes \d+ of 192", asked.message)
+    assert re.search(r"--max_cortex_m4_instructions_m=32 excludes \d+ of 128", asked.message)
     assert "groups by parameters and Cortex-M4 instructions; networks in C" in asked.message
     assert "about 46 M instructions a second, an estimate" in asked.message
     trained = request.training_request({"device": NANO, "max_latency_ms": 700}, "auto")

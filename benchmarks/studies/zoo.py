@@ -191,13 +191,12 @@ def page(rows: Sequence[Row], host: Host) -> str:
     networks = [row for row in rows if row.network not in VARIANTS[1:]]
     variants = [row for row in rows if row.network in VARIANTS]
     notes = [f"- {row.network}: {row.problem}\n" for row in rows if row.problem]
-    operators = [[row.network, _operators(row)] for row in rows]
     parts = [
         "# The zoo\n",
         f"Written by `{_COMMAND} > docs/zoo.md`. The networks were not trained: no figure on this "
         "page depends on the weights (batch normalization has the statistics of a noise image). "
         "Accuracies depend on your images; [equal work](equal_work.md) has an example. The sources "
-        "of the networks are listed in [families](families.md).\n",
+        "of the networks, and the operators of their int8 files, are in [families](families.md).\n",
         "- **params, MACs**: millions of parameters, including the moving statistics of batch "
         "normalization, and of multiply-accumulates for one image.\n"
         "- **int8**: size of the file, which is int8 from input to output.\n"
@@ -221,10 +220,6 @@ def page(rows: Sequence[Row], host: Host) -> str:
         ]
     if notes:
         parts += ["## What is missing\n", "".join(notes)]
-    parts += [
-        "## Operators of the int8 files\n",
-        tables.markdown(("network", "operators"), operators, left=2),
-    ]
     return "\n".join(parts)
 
 

@@ -118,6 +118,7 @@ def define_size(
 
 _DEFINE: dict[Any, Callable[..., Any]] = {
     settings.SIZE: define_size,
+    settings.SHARE: absl_flags.DEFINE_string,
     int: absl_flags.DEFINE_integer,
     float: absl_flags.DEFINE_float,
     bool: absl_flags.DEFINE_boolean,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import PARTS, SearchConfig
+from efficientnet_elite.config import FORMER_NAMES, PARTS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.settings import (
@@ -144,7 +144,9 @@ def _flattened(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if name in PARTS:
             if not isinstance(value, Mapping):
                 raise UserError(f"{name}={value!r}: must hold settings by name")
-            yield from ((f"{name}.{inner}", given) for inner, given in value.items())
+            for inner, given in value.items():
+                inner = FORMER_NAMES.get(inner, inner) if name == "data" else inner
+                yield f"{name}.{inner}", given
         else:
             yield str(name), value
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from efficientnet_elite import registry
 from efficientnet_elite.config import (
+    FORMER_NAMES,
     PARTS,
     DataConfig,
     Limits,
@@ -45,7 +46,7 @@ class Option:
 
     Attributes:
       name: of the flag, without dashes, and of the keyword argument.
-      type: of its value: int, float, bool, str, a tuple of strings, or `SIZE`.
+      type: of its value: int, float, bool, str, a tuple of strings, `SIZE` or `SHARE`.
       choices: the only values allowed; empty if any value of the type is.
       help: what it does, for users.
       fields: dotted names of the fields that it sets, such as ``train.epochs``.
@@ -62,6 +63,8 @@ class Option:
 
 SIZE = int | str
 """Type of an input size: a number of pixels, or a text such as ``96x128``."""
+SHARE = float | str
+"""Type of a share of images: a number, or a word in its place."""
 
 # Options that give a field in another unit, or under another name.
 _IN_OTHER_UNITS = (
@@ -72,6 +75,10 @@ _IN_OTHER_UNITS = (
         "Height and width of the input image in pixels at resolution coefficient 1, such as 96x128 "
         "(height x width). It is base_resolution under another name: 96 and 96x96 are the same.",
         ("base_resolution",),
+    ),
+    *(
+        Option(former, SHARE, (), f"The former name of {now}.", (f"data.{now}",))
+        for former, now in FORMER_NAMES.items()
     ),
     Option(
         "budget_minutes",
@@ -259,6 +266,8 @@ def checked(value: Any, kind: Any, shown: str, choices: tuple[str, ...] = ()) ->
         return value
     if kind == SIZE:
         return _size(value, shown)
+    if kind == SHARE:
+        kind = str if isinstance(value, str) else float
     if kind in _KINDS:
         if isinstance(value, Path) and kind is str:
             return str(value)
@@ -442,10 +451,19 @@ def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchCo
     These are the recipe, the images, the input size, the seed, and the limits that choose a network
     where none is named. Single networks are trained without rounds, so that the lengths of rounds
     do not bound the number of epochs.
+
+    Raises:
+      UserError: as for `search_config`, or the settings ask for folds.
     """
     names = {*TRAINING_OPTIONS, *names_of("train", "data", "limits")}
     part = {name: value for name, value in values.items() if name in names}
-    return search_config(part, replace(config, round_epochs=None, first_elimination=None))
+    config = search_config(part, replace(config, round_epochs=None, first_elimination=None))
+    if config.data.folds > 1:
+        raise UserError(
+            f"validation={config.data.validation} compares the finalists of a search: a single "
+            "network takes a share, such as 0.2"
+        )
+    return config
 
 
 def limits_of(values: Mapping[str, Any]) -> Limits:

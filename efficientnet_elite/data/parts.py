@@ -265,8 +265,8 @@ class ImageData:
       names: part to what the user calls its images, in the order of its keys; empty where images
         have no names, as in TFDS data sets.
       channels: 3, or 1 where networks see the brightness of images alone.
-      folds: for each further fold, its number from 1 less 1, the parts train and validation; empty
-        where the images for training and validation are not divided into folds.
+      folds: the parts train and validation of the further folds 1, 2, ...; empty where the images
+        for training and validation are not divided into folds.
     """
 
     name: str
@@ -285,8 +285,8 @@ class ImageData:
     def in_fold(self, number: int) -> ImageData:
         """The data set with other images for validation; its test part is the same.
 
-        Fold 0 is the data set as it is. The validation parts of all folds are disjoint, and together
-        they are all images for training and validation.
+        Fold 0 is the data set as it is. The validation parts of all folds are disjoint, and
+        together they are all images for training and validation.
         """
         if not number:
             return self

@@ -19,7 +19,6 @@ from efficientnet_elite.config import FORMER_NAMES, PARTS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.settings import (
-    checked,
     choices_of,
     help_of,
     nearest,
@@ -29,6 +28,7 @@ from efficientnet_elite.job.settings import (
     value_of,
     with_values,
 )
+from efficientnet_elite.job.value_types import checked
 
 SUFFIXES = (".toml", ".yaml", ".yml")
 

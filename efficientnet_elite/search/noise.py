@@ -15,8 +15,8 @@ class Repeat:
     """A repeat: a further training of a candidate with another seed.
 
     It measures noise, up to the first elimination, or is a further training of a finalist
-    (`tournament.standing`), on the same images or on another fold. It cannot win. Its epochs and its failure are recorded under its own
-    name.
+    (`tournament.standing`), on the same images or on another fold. It cannot win. Its epochs and
+    its failure are recorded under its own name.
 
     Attributes:
       name: a name that no candidate has.

@@ -15,7 +15,7 @@ from typing import Any, overload
 
 from efficientnet_elite.search.decisions import Decision
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, Repeat, noise_of, further_trainings
+from efficientnet_elite.search.noise import Noise, Repeat, further_trainings, noise_of
 from efficientnet_elite.search.rules import average
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.tournament import Halt, Standing, judge_of

@@ -11,7 +11,7 @@ from efficientnet_elite.search.candidates import Candidate
 from efficientnet_elite.search.decisions import Decision
 from efficientnet_elite.search.elimination import Losses, Scores
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, Repeat, noise_of, further_trainings
+from efficientnet_elite.search.noise import Noise, Repeat, further_trainings, noise_of
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.starts import start_of_search
 from efficientnet_elite.search.tournament import Halt, Standing, judge_of

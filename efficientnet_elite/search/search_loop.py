@@ -26,7 +26,7 @@ from efficientnet_elite.search.executors.protocol import (
     WorkItem,
 )
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, noise_of, further_trainings
+from efficientnet_elite.search.noise import Noise, further_trainings, noise_of
 from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
 from efficientnet_elite.search.record import SearchRecord
 from efficientnet_elite.search.tournament import Pending, Standing, judge_of

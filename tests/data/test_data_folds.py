@@ -81,5 +81,6 @@ def test_a_data_set_in_a_fold(tmp_path):
         assert fold.sizes["train"] == sum(images.sizes.values()) - sum(
             fold.sizes[part] for part in PARTS if part != "train"
         )
-        seen += [int(reference) for reference, _ in fold.parts["validation"].keys()]
+        keys = fold.parts["validation"].keys()
+        seen += [int(reference) for reference, _ in keys]
     assert len(seen) == len(set(seen)) == images.sizes["train"] + images.sizes["validation"]

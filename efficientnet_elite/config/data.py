@@ -35,9 +35,10 @@ class DataConfig:
     validation: float | str = setting(
         0.2,
         "Share of the training images, 0..1, that is split off to validate candidates if the data "
-        f"set has no validation part. With {CROSSFIT} it is a fifth; and if the last two candidates "
-        "of a group are too close to call, they are trained again for each other fifth, which then "
-        "validates them, and ranked by the mean of the five (docs/rules.md): for small data sets.",
+        f"set has no validation part. With {CROSSFIT} it is a fifth, and if the last two "
+        "candidates of a group are too close to call, they are trained again for each other fifth, "
+        "which then validates them, and ranked by the mean of the five (docs/rules.md): for small "
+        "data sets.",
     )
     test_fraction: float = setting(
         0.2,

@@ -47,8 +47,8 @@ class GroupResult:
 
     Attributes:
       chosen: the model that became champion.
-      epochs: model to the epochs that it was trained for, in all of its trainings; the chosen one is
-        trained to its end.
+      epochs: model to the epochs that it was trained for, in all of its trainings; the chosen one
+        is trained to its end.
       crowned: its epochs, as these, when all others had been eliminated.
       eliminations: number of eliminations.
       close: how many of them were too close to call.

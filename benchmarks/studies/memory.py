@@ -112,11 +112,12 @@ def _decided(workdir: Path) -> tuple[Any, ...]:
 
 
 def main() -> None:
-    """Prints one object for each budget as JSON to stdout."""
+    """Prints one object for each budget as a line of JSON to stdout, as soon as it is known."""
     folders = {gigabytes: Path(FLAGS.workdir) / gigabytes for gigabytes in FLAGS.memory_gb}
     if any(folder.exists() for folder in folders.values()):
         raise UserError(f"{FLAGS.workdir} contains searches: use another --workdir")
-    print(json.dumps([_search(folder, size) for size, folder in folders.items()], indent=2))
+    for size, folder in folders.items():
+        print(json.dumps(_search(folder, size)), flush=True)
     ledgers = [_decided(folder) for folder in folders.values()]
     if any(ledger != ledgers[0] for ledger in ledgers):
         raise UserError("the searches have not ended alike")

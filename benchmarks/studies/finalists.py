@@ -1,14 +1,17 @@
-"""Whether a second training of the last two candidates pays: regret against budget.
+"""Whether further trainings of the last two candidates pay: regret against budget.
 
     python -m benchmarks.studies.finalists --curves=a.csv,b.csv --deviations=0.3,1,3
+    python -m benchmarks.studies.finalists --curves=a.csv,b.csv --trainings=5 --images=60
 
-The recorded pools have one training a network. Here each network gets two, which differ as those of
-two seeds do: the recorded curve without its fluctuation, plus a deviation that lasts (half of it
-shows in the training loss, too), plus a fluctuation as large as that of the recorded curves. Rules
-are played with one and with two seeds for finalists, each with rounds of several lengths, so that
-both can be compared at equal budget. ``regret`` is that of the training that is exported, which is
-the first one of the chosen network; ``network`` is that of the chosen network, by its accuracy
-without the deviation of a seed. docs/rules.md shows the results.
+The recorded pools have one training a network. Here each network gets several, which differ as
+those of two seeds do: the recorded curve without its fluctuation, plus a deviation that lasts (half
+of it shows in the training loss, too), plus a fluctuation as large as that of the recorded curves,
+plus the noise of so many validation images, which are others for each training. (Those of
+``--finalist_seeds`` have the same images: the study flatters them.) Rules are played with one and
+with ``--trainings`` trainings of finalists, each with rounds of several lengths, so that both can
+be compared at equal budget. ``regret`` is that of the training that is exported, which is the first
+one of the chosen network; ``network`` is that of the chosen network, by its accuracy without the
+deviation of a seed. docs/rules.md shows the results.
 """
 
 from __future__ import annotations
@@ -44,6 +47,13 @@ flags.DEFINE_string("rule", "race", "Rule of elimination.", flag_values=FLAGS)
 flags.DEFINE_float(
     "images", 1000.0, "Validation images; their noise is added.", lower_bound=1, flag_values=FLAGS
 )
+flags.DEFINE_integer(
+    "trainings",
+    2,
+    "Trainings of a finalist: 2 as with --finalist_seeds=2, 5 as with --validation=crossfit.",
+    lower_bound=2,
+    flag_values=FLAGS,
+)
 flags.DEFINE_integer("groups", 600, "Number of groups.", lower_bound=2, flag_values=FLAGS)
 flags.DEFINE_integer("group_size", 8, "Models in a group.", lower_bound=2, flag_values=FLAGS)
 flags.DEFINE_integer("seed", 0, "Seed of all random numbers.", flag_values=FLAGS)
@@ -60,7 +70,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 def trainings(
     curve: Curve, deviation: float, images: float, random: np.random.Generator
 ) -> tuple[Curve, float, float]:
-    """Two trainings of a network, the second within the first.
+    """The trainings of a network, the further ones within the first.
 
     With them the true final accuracy of the first, and that of the network.
 
@@ -74,7 +84,7 @@ def trainings(
     level = smooth(recorded)
     fluctuation = smooth(np.abs(recorded - level)) * 1.25  # mean absolute to standard deviation
     made, finals = [], []
-    for _ in range(2):
+    for _ in range(FLAGS.trainings):
         lasting = deviation * random.standard_normal()
         true = level + lasting + fluctuation * random.standard_normal(len(level))
         share = np.clip(true / 100, 0.001, 0.999)
@@ -89,11 +99,11 @@ def trainings(
         accuracies = np.clip(true + seen, 0.01, 99.99)
         made.append(Curve(curve.model, tuple(accuracies), losses))
         finals.append(float(true[-1]))
-    return replace(made[0], second=made[1]), finals[0], float(level[-1])
+    return replace(made[0], further=tuple(made[1:])), finals[0], float(level[-1])
 
 
 def measure(pool: str, curves: Sequence[Curve], deviation: float) -> list[dict[str, Any]]:
-    """A row for each length of rounds, with one and with two seeds for finalists."""
+    """A row for each length of rounds, with one and with several trainings of finalists."""
     random = np.random.default_rng(FLAGS.seed)
     groups, finals, levels = [], [], []
     for group in replay.draw(curves, FLAGS.groups, FLAGS.group_size, FLAGS.seed):
@@ -105,10 +115,10 @@ def measure(pool: str, curves: Sequence[Curve], deviation: float) -> list[dict[s
     rows = []
     for length in sorted({max(1, round(share * epochs)) for share in ROUND_SHARES}):
         played = {}
-        for seeds in (1, 2):
-            play = replay.player(FLAGS.rule, length, images=FLAGS.images, finalist_seeds=seeds)
+        for count in (1, FLAGS.trainings):
+            play = replay.player(FLAGS.rule, length, images=FLAGS.images, trainings=count)
             results = [play(group) for group in groups]
-            played[seeds] = [
+            played[count] = [
                 (
                     max(final.values()) - final[result.chosen],
                     max(level.values()) - level[result.chosen],
@@ -116,20 +126,21 @@ def measure(pool: str, curves: Sequence[Curve], deviation: float) -> list[dict[s
                 )
                 for final, level, result in zip(finals, levels, results, strict=True)
             ]
-        differences = [b[0] - a[0] for a, b in zip(played[1], played[2], strict=True)]
-        for seeds, found in played.items():
+        once, again = played.values()
+        differences = [b[0] - a[0] for a, b in zip(once, again, strict=True)]
+        for count, found in played.items():
             rows.append(
                 {
                     "pool": pool,
                     "deviation": deviation,
                     "round_epochs": length,
-                    "finalist_seeds": seeds,
+                    "finalist_trainings": count,
                     "trainings": round(fmean(cost for _, _, cost in found) / epochs, 3),
                     "regret": round(fmean(regret for regret, _, _ in found), 3),
                     "network": round(fmean(regret for _, regret, _ in found), 3),
-                    "difference": round(fmean(differences), 3) if seeds == 2 else None,
+                    "difference": round(fmean(differences), 3) if count > 1 else None,
                     "error": round(np.std(differences) / len(differences) ** 0.5, 3)
-                    if seeds == 2
+                    if count > 1
                     else None,
                 }
             )

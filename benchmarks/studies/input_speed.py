@@ -135,7 +135,7 @@ def _as_class_folders(files: Sequence[Path], folder: Path) -> Path:
 def _streams(files: Sequence[Path], folder: Path, cache: Path, resolution: int) -> Streams:
     from efficientnet_elite import data as data_lib
 
-    config = DataConfig(dataset=f"folder:{folder}", validation_fraction=0.25, test_fraction=0.25)
+    config = DataConfig(dataset=f"folder:{folder}", validation=0.25, test_fraction=0.25)
     options: dict[str, Any] = {"max_side": resolution * 3 // 2, "progress": False}
     cached = data_lib.load(config, cache_dir=cache, **options)
     augmented = data_lib.load(replace(config, augment=FLAGS.augment), cache_dir=cache, **options)

@@ -3,19 +3,21 @@
     python -m benchmarks.studies.memory --workdir=runs/memory --memory_gb=1.8,16
 
 For each budget the program runs `elite search --config=quick` on the digits in a process of its
-own, in a folder of ``--workdir``, and prints its peak memory, its duration and the parts of that.
-All searches must end with the same ledger, times apart; the program says so if one does not.
+own, in a folder of ``--workdir``, and prints its peak memory, its duration and the parts of that:
+``evicted`` counts the waiting trainings that were dropped, ``rebuilt`` those of them that had to be
+built again, and ``rebuilding`` the seconds of that, which are part of those of graph building. All
+searches must end with the same ledger, times apart; the program says so if one does not.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import multiprocessing
+import resource
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from absl import flags
 
@@ -39,6 +41,41 @@ flags.DEFINE_integer(
 )
 
 
+def _watched(arguments: list[str]) -> dict[str, Any]:
+    """Runs `elite search`; call it in a process of its own, whose peak of memory it reads."""
+    from efficientnet_elite import cli
+    from efficientnet_elite.search.executors.local import LocalExecutor
+
+    built: set[str] = set()
+    counts = {"evicted": 0, "rebuilt": 0, "rebuilding": 0.0}
+    make_room, record_timing = LocalExecutor._make_room, Ledger.record_timing
+
+    def count_evictions(executor: LocalExecutor, name: str, needed: int) -> None:
+        before = len(executor._trainers)
+        make_room(executor, name, needed)
+        counts["evicted"] += before - len(executor._trainers)
+
+    def count_builds(
+        ledger: Ledger, phase: str, name: str, seconds: float, **options: bool
+    ) -> None:
+        if phase == "graph building":
+            if name in built:
+                counts["rebuilt"] += 1
+                counts["rebuilding"] += seconds
+            built.add(name)
+        record_timing(ledger, phase, name, seconds, **options)
+
+    with (
+        mock.patch.object(LocalExecutor, "_make_room", count_evictions),
+        mock.patch.object(Ledger, "record_timing", count_builds),
+    ):
+        status = cli.main(["search", *arguments])
+    if status:
+        raise UserError(f"elite search {' '.join(arguments)} ended with status {status}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"peak_gb": round(peak / 1e9, 2), **counts}
+
+
 def _search(workdir: Path, gigabytes: str) -> dict[str, Any]:
     """Runs one search; memory in GB (1e9 bytes), times in seconds."""
     arguments = [
@@ -55,15 +92,13 @@ def _search(workdir: Path, gigabytes: str) -> dict[str, Any]:
         arguments += [f"--round_epochs={FLAGS.round_epochs}"]
         arguments += [f"--first_elimination={FLAGS.round_epochs}"]
     begun = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-m", "efficientnet_elite", "search", *arguments])
-    _, status, used = os.wait4(process.pid, 0)
-    if status:
-        raise UserError(f"the search in {workdir} ended with status {status}")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.apply(_watched, (arguments,))
     with Ledger(workdir) as ledger:
         timings = ledger.timings()
     return {
         "memory_gb": float(gigabytes),
-        "peak_gb": round(used.ru_maxrss * 1024 / 1e9, 2),
+        **{name: round(value, 2) for name, value in found.items()},
         "seconds": round(time.monotonic() - begun),
         **{name: round(seconds) for name, seconds in timings.items()},
     }
@@ -77,11 +112,12 @@ def _decided(workdir: Path) -> tuple[Any, ...]:
 
 
 def main() -> None:
-    """Prints one object for each budget as JSON to stdout."""
+    """Prints one object for each budget as a line of JSON to stdout, as soon as it is known."""
     folders = {gigabytes: Path(FLAGS.workdir) / gigabytes for gigabytes in FLAGS.memory_gb}
     if any(folder.exists() for folder in folders.values()):
         raise UserError(f"{FLAGS.workdir} contains searches: use another --workdir")
-    print(json.dumps([_search(folder, size) for size, folder in folders.items()], indent=2))
+    for size, folder in folders.items():
+        print(json.dumps(_search(folder, size)), flush=True)
     ledgers = [_decided(folder) for folder in folders.values()]
     if any(ledger != ledgers[0] for ledger in ledgers):
         raise UserError("the searches have not ended alike")

@@ -82,7 +82,7 @@ class Study:
         self.base_resolution: int = flags.base_resolution
         self._data = DataConfig(
             dataset=dataset,
-            validation_fraction=0.1,
+            validation=0.1,
             test_fraction=TEST_FRACTION,
             min_area=flags.min_area,
         )

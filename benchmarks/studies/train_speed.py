@@ -172,7 +172,7 @@ def time_search(config: SearchConfig, workers: int, workdir: Path) -> TrainingTi
             watch.watch(ImageCache, ["keep"], "decoding, resizing"),
             watch.watch(Trainer, ["__init__"], "graph building"),
             watch.watch(Trainer, ["_train_epoch"], "training"),
-            watch.watch(Trainer, ["_accuracy"], "validation"),
+            watch.watch(Trainer, ["_tally"], "validation"),
             watch.watch(Checkpoint, ["save"], "checkpoints"),
             mock.patch.object(ProcessPool, "wait", wait_and_time_starts),
         ):

@@ -30,7 +30,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "dataset", "digits", "Data set that the networks were trained on.", flag_values=values
     )
-    for name in ("validation_fraction", "test_fraction"):
+    for name in ("validation", "test_fraction"):
         text = f"The value of --{name} in the networks' training."
         flags.DEFINE_float(name, 0.2, text, flag_values=values)
     flags.DEFINE_integer(
@@ -105,7 +105,7 @@ def networks(values: flags.FlagValues) -> Iterator[TrainedNetwork]:
 
     config = DataConfig(
         dataset=values.dataset,
-        validation_fraction=values.validation_fraction,
+        validation=values.validation,
         test_fraction=values.test_fraction,
     )
     cache = values.cache_dir and Path(values.cache_dir)

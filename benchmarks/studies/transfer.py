@@ -38,8 +38,9 @@ from efficientnet_elite.config import NONE, PARTS, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import starts
 from efficientnet_elite.job.recipes import FINE_TUNING, TrainingLengths
-from efficientnet_elite.job.settings import checked, setting_types, with_values
+from efficientnet_elite.job.settings import setting_types, with_values
 from efficientnet_elite.job.training import network_spec
+from efficientnet_elite.job.value_types import checked
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.search.starts import Weights, load_start
 from efficientnet_elite.search.workdir import write_json

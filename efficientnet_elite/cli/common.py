@@ -25,7 +25,7 @@ from efficientnet_elite.config import (
 )
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.int8.choices import INPUTS
-from efficientnet_elite.job import config_file, device_choice, request, settings
+from efficientnet_elite.job import config_file, device_choice, request, settings, value_types
 from efficientnet_elite.job.arguments import data_set, default_workdir
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.request import Request
@@ -117,7 +117,8 @@ def define_size(
 
 
 _DEFINE: dict[Any, Callable[..., Any]] = {
-    settings.SIZE: define_size,
+    value_types.SIZE: define_size,
+    value_types.SHARE: absl_flags.DEFINE_string,
     int: absl_flags.DEFINE_integer,
     float: absl_flags.DEFINE_float,
     bool: absl_flags.DEFINE_boolean,

@@ -4,7 +4,7 @@ Each field is described once, in its metadata. Help texts, configuration files, 
 docs/configuration.md and the classes' own documentation are made from that description.
 """
 
-from efficientnet_elite.config.data import AUTO_CHANNELS, DataConfig
+from efficientnet_elite.config.data import AUTO_CHANNELS, CROSSFIT, FOLDS, FORMER_NAMES, DataConfig
 from efficientnet_elite.config.engine import ENGINES, RAY_PATIENCE, EngineConfig
 from efficientnet_elite.config.input_size import InputSize, SizeLike, checked_size
 from efficientnet_elite.config.limits import Limits
@@ -36,9 +36,12 @@ __all__ = [
     "AUTO_CHANNELS",
     "BEFORE",
     "CALIBRATION_IMAGES",
+    "CROSSFIT",
     "DISTILLATIONS",
     "ENGINES",
     "FLOAT32",
+    "FOLDS",
+    "FORMER_NAMES",
     "GROUPING_METHODS",
     "LAST",
     "NONE",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import check, documented, setting
 
 AUTO_CHANNELS = "auto"
+CROSSFIT = "crossfit"  # a value of DataConfig.validation
+FORMER_NAMES = {"validation_fraction": "validation"}  # of fields, to what they are called now
+FOLDS = 5  # of the images for training and validation, with that value
 
 
 @documented
@@ -28,10 +32,13 @@ class DataConfig:
         "name the classes of the data set. By default they are in alphabetical order. "
         "`elite export --model` takes the names of the classes from it where there is no data set.",
     )
-    validation_fraction: float = setting(
+    validation: float | str = setting(
         0.2,
         "Share of the training images, 0..1, that is split off to validate candidates if the data "
-        "set has no validation part.",
+        f"set has no validation part. With {CROSSFIT} it is a fifth, and if the last two "
+        "candidates of a group are too close to call, they are trained again for each other fifth, "
+        "which then validates them, and ranked by the mean of the five (docs/rules.md): for small "
+        "data sets.",
     )
     test_fraction: float = setting(
         0.2,
@@ -106,11 +113,32 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channels", str(self.channels))  # 1 is as good as "1"
+        object.__setattr__(self, "validation", _validation(self.validation))
         check(self)
         if self.augment == "none":
             object.__setattr__(self, "augment", None)  # so that both are the same setting
 
     @property
+    def validation_fraction(self) -> float:
+        """Share of the training images that is split off to validate candidates."""
+        return 1 / FOLDS if self.validation == CROSSFIT else float(self.validation)
+
+    @property
+    def folds(self) -> int:
+        """Number of folds of the images for training and validation; 1 without cross-validation."""
+        return FOLDS if self.validation == CROSSFIT else 1
+
+    @property
     def input_channels(self) -> int:
         """Number of channels; 3 as long as it is not decided, see `data.channels.decided`."""
         return 1 if self.channels == "1" else 3
+
+
+def _validation(value: float | str) -> float | str:
+    """A share as a number, or `CROSSFIT`; UserError where it is neither."""
+    if value == CROSSFIT:
+        return CROSSFIT
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"validation={value!r}: use {CROSSFIT}, or a share such as 0.2") from None

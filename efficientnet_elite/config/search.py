@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from efficientnet_elite.config.data import DataConfig
+from efficientnet_elite.config.data import CROSSFIT, FORMER_NAMES, DataConfig
 from efficientnet_elite.config.input_size import InputSize, checked_size
 from efficientnet_elite.config.limits import Limits
 from efficientnet_elite.config.training import BEFORE, LAST, STAGES, TrainConfig
@@ -138,6 +138,11 @@ class SearchConfig:
         # The plain form, so that equal settings are equal and JSON and TOML hold what users write.
         size = checked_size(self.base_resolution, "base_resolution")
         object.__setattr__(self, "base_resolution", size.plain)
+        if self.finalist_seeds > 1 and self.data.folds > 1:
+            raise UserError(
+                f"finalist_seeds={self.finalist_seeds} and validation={CROSSFIT}: use one of them; "
+                "folds have other seeds, too"
+            )
         if self.budget_epochs is not None and self.budget_hours is not None:
             raise UserError("budget_epochs and budget_hours: use one of them")
 
@@ -152,7 +157,7 @@ class SearchConfig:
         # Before these settings existed parts were split without the one, all networks took colours,
         # and they were trained without the others; a search keeps its parts, networks and kernels.
         before = {"group_duplicates": False, "channels": "3"}
-        values["data"] = before | values.get("data", {})
+        values["data"] = before | _with_present_names(values.get("data", {}))
         values["train"] = {**BEFORE, **values.get("train", {})}
         for name, part in PARTS.items():
             values[name] = part(**_known(part, values.get(name, {})))
@@ -162,6 +167,11 @@ class SearchConfig:
 
 # Field of `SearchConfig` to the class of the settings that it holds.
 PARTS: Mapping[str, type] = {"limits": Limits, "data": DataConfig, "train": TrainConfig}
+
+
+def _with_present_names(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of images as this version calls them."""
+    return {FORMER_NAMES.get(name, name): value for name, value in data.items()}
 
 
 def _known(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +198,7 @@ def all_fields() -> Iterator[tuple[str, type, Field[Any]]]:
 def unknown_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted names, with their values, that `SearchConfig.from_dict` leaves out."""
     known = {name for name, _, _ in all_fields()} | {"limits.others"}
+    values = {**values, "data": _with_present_names(values.get("data", {}))}
     names = {name: value for name, value in values.items() if name not in PARTS}
     for part in PARTS:
         names |= {f"{part}.{name}": value for name, value in values.get(part, {}).items()}

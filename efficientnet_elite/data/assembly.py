@@ -42,9 +42,12 @@ def check_config(config: DataConfig) -> None:
     Raises:
       UserError: a number is out of its range.
     """
-    for name in ("validation_fraction", "test_fraction"):
-        if not 0 < getattr(config, name) < 1:
-            raise UserError(f"{name} must lie between 0 and 1, got {getattr(config, name):g}")
+    for name, share in (
+        ("validation", config.validation_fraction),
+        ("test_fraction", config.test_fraction),
+    ):
+        if not 0 < share < 1:
+            raise UserError(f"{name} must lie between 0 and 1, got {share:g}")
     if config.min_area is not None and not 0 < config.min_area <= 1:
         raise UserError(f"min_area must be above 0 and at most 1, got {config.min_area:g}")
     if config.cache_gb < 0:
@@ -140,6 +143,7 @@ def assemble(
     part_of = {int(i): name for name, indices in parts.items() for i in indices}
     if cache.progress:
         _report_copies(config.dataset, parts, digests)
+    folds = further_folds(labels, declared, class_names, config, grouping, parts)
     return ImageData(
         name=config.dataset,
         labels=tuple(class_names),
@@ -161,6 +165,10 @@ def assemble(
             for name, indices in parts.items()
         },
         channels=config.input_channels,
+        folds=tuple(
+            {name: part_type(store, labels, indices) for name, indices in fold.items()}
+            for fold in folds
+        ),
     )
 
 
@@ -212,6 +220,57 @@ def split_into_parts(
         parts[part], parts["train"] = parts["train"][is_held_out], parts["train"][~is_held_out]
         groups_of = [np.setdiff1d(groups, taken) for groups in groups_of]
     return parts
+
+
+def further_folds(
+    labels: NDArray[np.int32],
+    declared: Sequence[str],
+    class_names: Sequence[str],
+    config: DataConfig,
+    grouping: NDArray[np.int64],
+    parts: Mapping[str, NDArray[np.int64]],
+) -> list[dict[str, NDArray[np.int64]]]:
+    """Divides the training part into the folds that there are besides the validation part.
+
+    The folds are made as the parts are: stratified, with groups as a whole.
+
+    Args:
+      labels, declared, class_names, config, grouping: see `split_into_parts`.
+      parts: its result.
+
+    Returns:
+      For each fold the sorted positions of the parts train and validation; none without folds.
+
+    Raises:
+      UserError: the source provides the validation part, or a class has too few images.
+    """
+    if config.folds == 1:
+        return []
+    if "validation" in declared:
+        raise UserError(
+            f"validation={config.validation}: {config.dataset} has a validation part of its own, "
+            "which stays as it is: leave the setting out"
+        )
+    train, count = parts["train"], config.folds - 1
+    groups_of = [
+        np.unique(grouping[train][labels[train] == label]) for label in range(len(class_names))
+    ]
+    for name, groups in zip(class_names, groups_of, strict=True):
+        if len(groups) < count:
+            raise UserError(
+                f"validation={config.validation}: class '{name}' has {len(groups)} different "
+                f"training images, fewer than the {count} that so many folds need: add images, or "
+                "leave the setting out"
+            )
+    rng = np.random.default_rng([config.seed, len(PARTS)])
+    both = np.union1d(train, parts["validation"])
+    folds = []
+    for left in range(count, 0, -1):
+        taken = _held_out(groups_of, 1 / left, left - 1, class_names, rng)
+        validation = train[np.isin(grouping[train], taken)]
+        folds.append({"train": np.setdiff1d(both, validation), "validation": validation})
+        groups_of = [np.setdiff1d(groups, taken) for groups in groups_of]
+    return folds
 
 
 def _held_out(

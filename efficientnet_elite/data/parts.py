@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -265,6 +265,8 @@ class ImageData:
       names: part to what the user calls its images, in the order of its keys; empty where images
         have no names, as in TFDS data sets.
       channels: 3, or 1 where networks see the brightness of images alone.
+      folds: the parts train and validation of the further folds 1, 2, ...; empty where the images
+        for training and validation are not divided into folds.
     """
 
     name: str
@@ -278,6 +280,17 @@ class ImageData:
     unlabelled: IndexedPart | None = None
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     channels: int = 3
+    folds: tuple[Mapping[str, Part], ...] = ()
+
+    def in_fold(self, number: int) -> ImageData:
+        """The data set with other images for validation; its test part is the same.
+
+        Fold 0 is the data set as it is. The validation parts of all folds are disjoint, and
+        together they are all images for training and validation.
+        """
+        if not number:
+            return self
+        return replace(self, parts={**self.parts, **self.folds[number - 1]}, names={}, folds=())
 
     def input_shape(self, resolution: SizeLike) -> tuple[int, int, int]:
         """What a network of this input size sees of an image: (height, width, channels)."""

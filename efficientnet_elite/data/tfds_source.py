@@ -315,12 +315,18 @@ def _streamed(
     it stores.
 
     Raises:
-      UserError: a part is missing, and this set's examples were not shuffled.
+      UserError: a part is missing, and this set's examples were not shuffled; or the settings ask
+        for folds.
     """
     if len(splits) < len(PARTS) and builder.info.disable_shuffling:
         raise UserError(
             f"{config.dataset} is stored in an order of its own, so that the end of its training "
             "images cannot serve as another part: raise --cache_gb until the whole set fits"
+        )
+    if config.folds > 1:
+        raise UserError(
+            f"validation={config.validation} needs all images of {config.dataset} in the cache: "
+            "raise --cache_gb until the whole set fits, or leave the setting out"
         )
     instructions = dict(splits)
     end = builder.info.splits[splits["train"]].num_examples

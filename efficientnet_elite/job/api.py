@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from efficientnet_elite.config import RAY_PATIENCE, EngineConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import request, settings
+from efficientnet_elite.job import request, settings, value_types
 from efficientnet_elite.job.arguments import default_workdir, split
 from efficientnet_elite.job.evaluation import Evaluation
 from efficientnet_elite.job.exporting import ExportResult
@@ -126,7 +126,7 @@ def train(
     others = ("workdir", "config", "seeds", "export", "progress", "on_message")
     settings.check_names(options, [*known, *others], "train")
     for name in networks:
-        settings.checked(name, str, "a network's name")
+        value_types.checked(name, str, "a network's name")
     if (seeds := _count("seeds", seeds) or 0) < 1:
         raise UserError(f"seeds={seeds}: must be at least 1")
     names, dataset = split(networks, options.get("dataset"))
@@ -189,7 +189,7 @@ def evaluate(
         data=settings.data_config(options),
         base_resolution=None
         if base_resolution is None
-        else settings.checked(base_resolution, settings.SIZE, "base_resolution"),
+        else value_types.checked(base_resolution, value_types.SIZE, "base_resolution"),
         takes=prediction.checked_input(input),
         trusted=trust,
         progress=progress,
@@ -268,7 +268,7 @@ def export(*names: str, progress: bool = True, **options: Any) -> ExportResult:
 
 def _count(name: str, value: Any) -> int | None:
     """A whole number, or None where none is given; UserError for other values."""
-    return None if value is None else settings.checked(value, int, name)
+    return None if value is None else value_types.checked(value, int, name)
 
 
 def _folder(path: str | Path) -> Path:

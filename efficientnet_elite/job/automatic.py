@@ -26,7 +26,7 @@ from efficientnet_elite.search.candidates import (
     select_for,
 )
 from efficientnet_elite.search.planning import MARGIN
-from efficientnet_elite.search.schedule import finalist_seed, make_schedule
+from efficientnet_elite.search.schedule import make_schedule, with_finalists
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
@@ -128,8 +128,7 @@ def fitted_search(
     schedule = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
-    seed = finalist_seed(config.finalist_seeds, config.seeds)
-    schedule = replace(schedule, finalist_seed=seed)
+    schedule = with_finalists(schedule, config.finalist_seeds, config.seeds, config.data.folds)
     race = plan.race(
         groups_of, schedule, budget, considered=considered, workers=workers, seeds=config.seeds
     )

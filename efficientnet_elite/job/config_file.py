@@ -15,11 +15,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import PARTS, SearchConfig
+from efficientnet_elite.config import FORMER_NAMES, PARTS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job.recipes import PRESETS
 from efficientnet_elite.job.settings import (
-    checked,
     choices_of,
     help_of,
     nearest,
@@ -29,6 +28,7 @@ from efficientnet_elite.job.settings import (
     value_of,
     with_values,
 )
+from efficientnet_elite.job.value_types import checked
 
 SUFFIXES = (".toml", ".yaml", ".yml")
 
@@ -144,7 +144,9 @@ def _flattened(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if name in PARTS:
             if not isinstance(value, Mapping):
                 raise UserError(f"{name}={value!r}: must hold settings by name")
-            yield from ((f"{name}.{inner}", given) for inner, given in value.items())
+            for inner, given in value.items():
+                inner = FORMER_NAMES.get(inner, inner) if name == "data" else inner
+                yield f"{name}.{inner}", given
         else:
             yield str(name), value
 

@@ -11,7 +11,7 @@ from efficientnet_elite.device.instructions import CORES
 from efficientnet_elite.device.latency_targets import LatencyTarget, latency_target
 from efficientnet_elite.device.limits import ceilings, metrics_by_limit
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import settings
+from efficientnet_elite.job import settings, value_types
 from efficientnet_elite.networks.families import user
 from efficientnet_elite.search.candidates import pool_members
 
@@ -44,7 +44,7 @@ def expanded(
             size_kb = options.get("max_size_kb")
             if size_kb is None:
                 size_kb = config.limits.size_kb or chosen["max_size_kb"]
-            if settings.checked(size_kb, float, "max_size_kb") < devices.SMALL_KB:
+            if value_types.checked(size_kb, float, "max_size_kb") < devices.SMALL_KB:
                 chosen["pool"] += f",{devices.SMALLER_POOL}"
     options = {**options, **_by_target(options, config, in_file, device)}
     table = settings.options()
@@ -110,7 +110,7 @@ def _instructions(
             f"max_latency_ms and max_{limit}: with latency_target={name} both "
             "limit instructions, use one of them"
         )
-    milliseconds = settings.checked(options["max_latency_ms"], float, "max_latency_ms")
+    milliseconds = value_types.checked(options["max_latency_ms"], float, "max_latency_ms")
     return {"max_latency_ms": None, f"max_{limit}": milliseconds * speed / 1000}
 
 

@@ -18,7 +18,7 @@ from efficientnet_elite.export import beside
 from efficientnet_elite.export.int8 import choices
 from efficientnet_elite.export.packages.targets import TARGETS
 from efficientnet_elite.export.patches import request as patch_request
-from efficientnet_elite.job import settings
+from efficientnet_elite.job import settings, value_types
 from efficientnet_elite.report import card
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.trainings import holds_trainings, read_settings
@@ -71,7 +71,7 @@ _TYPES = {
     "unknown_precision": float,
     "unknown": str,
     "seed": int,
-    "base_resolution": settings.SIZE,
+    "base_resolution": value_types.SIZE,
 }
 _CHOICES: Mapping[str, Iterable[str]] = {
     "target": TARGETS,
@@ -87,10 +87,10 @@ def _checked(options: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {name: _list(options, name) for name in _LISTS}
     for name, value in options.items():
         if name in _TYPES:
-            values[name] = value = settings.checked(value, _TYPES[name], name)
+            values[name] = value = value_types.checked(value, _TYPES[name], name)
         if name in _CHOICES and value not in tuple(_CHOICES[name]):
             allowed = " or ".join(_CHOICES[name])
-            raise UserError(f"{name}={settings.shorten(value)}: use {allowed}")
+            raise UserError(f"{name}={value_types.shorten(value)}: use {allowed}")
         if name in _LEAST and not value >= _LEAST[name]:  # NaN neither
             raise UserError(f"{name}={value}: must be at least {_LEAST[name]}")
     precision = options.get("unknown_precision")
@@ -106,11 +106,11 @@ def _patches(options: Mapping[str, Any]) -> dict[str, Any]:
     if not _PATCHES & options.keys():
         return {}
     target = TARGETS.get(options.get("target", ""))
-    patches = settings.checked(options.get("patches", patch_request.NONE), str, "patches")
+    patches = value_types.checked(options.get("patches", patch_request.NONE), str, "patches")
     most = options.get("max_arena_kb")
     asked = {
         "patches": patches,
-        "max_arena_kb": None if most is None else settings.checked(most, float, "max_arena_kb"),
+        "max_arena_kb": None if most is None else value_types.checked(most, float, "max_arena_kb"),
         "arena": (target.arena if target else "") or patch_request.TFLM,
     }
     if patch_request.request(*asked.values()) and target and not target.arena:
@@ -342,7 +342,7 @@ def _path(value: str | Path | None) -> Path | None:
 
 def _list(options: Mapping[str, Any], name: str) -> list[str]:
     """A list of names, which may also be given as one text with commas."""
-    return list(settings.checked(options.get(name, _LISTS[name]), tuple[str, ...], name))
+    return list(value_types.checked(options.get(name, _LISTS[name]), tuple[str, ...], name))
 
 
 def _accelerator(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from efficientnet_elite.export import classifier as classifiers
 from efficientnet_elite.export.classifier import Classifier
 from efficientnet_elite.export.confidence import UNKNOWN
 from efficientnet_elite.export.int8.choices import INPUTS
-from efficientnet_elite.job import camera, drawing, settings
+from efficientnet_elite.job import camera, drawing, value_types
 from efficientnet_elite.search.trainings import networks
 
 _BATCH_BYTES = 64 << 20  # of prepared images that are handed to a process at once
@@ -107,7 +107,7 @@ def load(model: Path, *, takes: str | None = None, labels: Path | None = None) -
 def checked_input(takes: str | None) -> str | None:
     """A name of `choices.INPUTS`, or None where none is given; UserError for other values."""
     if takes is not None and takes not in INPUTS:
-        raise UserError(f"input={settings.shorten(takes)}: use {' or '.join(INPUTS)}")
+        raise UserError(f"input={value_types.shorten(takes)}: use {' or '.join(INPUTS)}")
     return takes
 
 

@@ -48,7 +48,7 @@ def _paper() -> SearchConfig:
         rule="average",
         data=DataConfig(
             dataset="tfds:imagenet2012",
-            validation_fraction=0.02,
+            validation=0.02,
             augment="autoaugment+jitter(0.4)+lighting(0.1)",
         ),
         train=TrainConfig(pretrained=NONE),

@@ -11,19 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from efficientnet_elite import registry
 from efficientnet_elite.config import (
+    FORMER_NAMES,
     PARTS,
     DataConfig,
     Limits,
     SearchConfig,
     TrainConfig,
     all_fields,
-    checked_size,
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES, with_absolute_policy
 from efficientnet_elite.device import costs, limits
@@ -31,6 +30,7 @@ from efficientnet_elite.device.latency_targets import LATENCY_TARGETS
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import value_type
 from efficientnet_elite.job.recipes import PRESETS
+from efficientnet_elite.job.value_types import SHARE, SIZE, checked
 from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.families import FAMILIES, segmentation
 from efficientnet_elite.networks.families.axes import AXES
@@ -45,7 +45,7 @@ class Option:
 
     Attributes:
       name: of the flag, without dashes, and of the keyword argument.
-      type: of its value: int, float, bool, str, a tuple of strings, or `SIZE`.
+      type: of its value: int, float, bool, str, a tuple of strings, `SIZE` or `SHARE`.
       choices: the only values allowed; empty if any value of the type is.
       help: what it does, for users.
       fields: dotted names of the fields that it sets, such as ``train.epochs``.
@@ -60,9 +60,6 @@ class Option:
     factor: float | None = None
 
 
-SIZE = int | str
-"""Type of an input size: a number of pixels, or a text such as ``96x128``."""
-
 # Options that give a field in another unit, or under another name.
 _IN_OTHER_UNITS = (
     Option(
@@ -72,6 +69,10 @@ _IN_OTHER_UNITS = (
         "Height and width of the input image in pixels at resolution coefficient 1, such as 96x128 "
         "(height x width). It is base_resolution under another name: 96 and 96x96 are the same.",
         ("base_resolution",),
+    ),
+    *(
+        Option(former, SHARE, (), f"The former name of {now}.", (f"data.{now}",))
+        for former, now in FORMER_NAMES.items()
     ),
     Option(
         "budget_minutes",
@@ -241,72 +242,6 @@ def check_names(given: Iterable[str], known: Iterable[str], caller: str) -> None
             raise TypeError(f"{caller}() has no keyword argument {name!r}{nearest(name, known)}")
 
 
-def checked(value: Any, kind: Any, shown: str, choices: tuple[str, ...] = ()) -> Any:
-    """A value as the type that a setting has; UserError where it is of another one.
-
-    Args:
-      value: the value.
-      kind: the type.
-      shown: what the user calls the setting.
-      choices: the only texts allowed; a whole number stands for its digits. Empty allows all.
-    """
-    if choices:
-        if isinstance(value, Integral) and not isinstance(value, bool):
-            value = str(int(value))
-        value = checked(value, kind, shown)
-        if value not in choices:
-            raise UserError(f"{shown}={value!r}: use {' or '.join(choices)}")
-        return value
-    if kind == SIZE:
-        return _size(value, shown)
-    if kind in _KINDS:
-        if isinstance(value, Path) and kind is str:
-            return str(value)
-        if kind in (int, float):
-            value = _number(value, kind, shown)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise UserError(f"{shown}={shorten(value)}: must be {_KINDS[kind]}")
-        return value
-    if isinstance(value, str):
-        value = [item.strip() for item in value.split(",")]
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
-        raise UserError(f"{shown}={shorten(value)}: must be a list of names")
-    return tuple(value)
-
-
-def _size(value: Any, shown: str) -> int | str:
-    """An input size as settings hold it, from a number, a text, or a pair of height and width."""
-    if isinstance(value, list | tuple) and len(value) == 2:
-        value = "x".join(map(str, value))
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        value = int(value)
-    elif not isinstance(value, str):
-        raise UserError(f"{shown}={shorten(value)}: must be a size such as 96 or 96x128")
-    return checked_size(value, shown).plain
-
-
-def _number(value: Any, kind: type, shown: str) -> Any:
-    """A number of Python or NumPy as the type of a setting; other values as they are."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, Integral):
-        if abs(int(value)) > _LARGEST_INTEGER:
-            raise UserError(f"{shown} is too large a number")
-        return kind(value)
-    return float(value) if kind is float and isinstance(value, Real) else value
-
-
-def shorten(value: Any) -> str:
-    """A wrong value as a message shows it."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
-
-
-_LARGEST_INTEGER = 2**63 - 1  # of TOML and of the ledger
-_LONGEST_SHOWN = 80  # characters
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-
-
 def with_values(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig:
     """A config with some fields replaced, by their dotted names; paths become absolute.
 
@@ -442,10 +377,19 @@ def training_config(values: Mapping[str, Any], config: SearchConfig) -> SearchCo
     These are the recipe, the images, the input size, the seed, and the limits that choose a network
     where none is named. Single networks are trained without rounds, so that the lengths of rounds
     do not bound the number of epochs.
+
+    Raises:
+      UserError: as for `search_config`, or the settings ask for folds.
     """
     names = {*TRAINING_OPTIONS, *names_of("train", "data", "limits")}
     part = {name: value for name, value in values.items() if name in names}
-    return search_config(part, replace(config, round_epochs=None, first_elimination=None))
+    config = search_config(part, replace(config, round_epochs=None, first_elimination=None))
+    if config.data.folds > 1:
+        raise UserError(
+            f"validation={config.data.validation} compares the finalists of a search: a single "
+            "network takes a share, such as 0.2"
+        )
+    return config
 
 
 def limits_of(values: Mapping[str, Any]) -> Limits:

@@ -131,7 +131,7 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
         for decided in decided_rounds(group.number, group.decisions)
     ]
     choices = comparison.choices(rounds, record.epochs, schedule.images)
-    costs = cost.group_costs(summary, schedule, record.epochs, record.repeats, record.second)
+    costs = cost.group_costs(summary, schedule, record.epochs, record.repeats, record.further)
     measured = record.meta.get("measured", {})
     return Contents(
         workdir=workdir,
@@ -157,7 +157,7 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
             replace(costs[-1], epochs_trained=whole.epochs_done, epochs_left=whole.epochs_left),
         ),
         written=now(),
-        second=record.second,
+        further=record.further,
         mistakes=[exported.mistakes[name] for name in names if name in exported.mistakes],
         others=others,
     )

@@ -10,7 +10,7 @@ from efficientnet_elite.report.artefacts import Artefacts
 from efficientnet_elite.report.contents import Contents
 from efficientnet_elite.report.cost import ForecastCheck
 from efficientnet_elite.report.markup import Html, note, plural, tag
-from efficientnet_elite.search.schedule import asked_schedule, schedule_of
+from efficientnet_elite.search.schedule import Schedule, asked_schedule, schedule_of
 from efficientnet_elite.search.starts import RANDOM, Start, start_of_search
 from efficientnet_elite.text import duration
 
@@ -30,10 +30,11 @@ def cost(contents: Contents) -> Html:
             "Repeats are further trainings of one candidate up to the first elimination, which "
             "measure the noise of a score. Epochs, work and time include them."
         )
-    if schedule_of(contents.meta).finalist_seed is not None:
+    schedule = schedule_of(contents.meta)
+    if schedule.further:
         remarks.append(
-            "The last two candidates of a group have a second training, with another seed, where "
-            "they were too close to call. Epochs, work and time include these."
+            f"The last two candidates of a group have {_further(schedule)} where they were too "
+            "close to call. Epochs, work and time include these."
         )
     if total.epochs_left:
         remarks.append(
@@ -48,6 +49,13 @@ def cost(contents: Contents) -> Html:
     )
 
 
+def _further(schedule: Schedule) -> str:
+    """What the further trainings of a finalist are."""
+    if schedule.folds == 1:
+        return "a second training, with another seed,"
+    return f"{plural(schedule.further, 'further training')}, each validated by another fold,"
+
+
 def _forecast_checks(contents: Contents) -> list[str]:
     """Forecast and actual cost, and what was changed to keep the budget, one line each."""
     lines = [_check_text(check) for check in contents.forecast_checks]
@@ -56,7 +64,7 @@ def _forecast_checks(contents: Contents) -> list[str]:
     if planned.round_epochs != asked.round_epochs:
         changes.append(f"rounds of {planned.round_epochs} epochs instead of {asked.round_epochs}")
     if planned.finalist_seed != asked.finalist_seed:
-        changes.append("one seed for finalists")
+        changes.append("one training of each finalist")
     if planned.first_elimination != asked.first_elimination:  # by versions before 0.2
         first, asked_first = planned.elimination_epoch(1), asked.elimination_epoch(1)
         changes.append(f"first eliminations after epoch {first} instead of {asked_first}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from efficientnet_elite.search.outlook import second_epochs, stages
+from efficientnet_elite.search.outlook import further_epochs, stages
 from efficientnet_elite.search.rules import find_rule
 from efficientnet_elite.search.schedule import Schedule
 
@@ -146,8 +146,8 @@ def forecast(
     chains = [[c.once + schedule.epochs * c.epoch for c in costs] for costs in groups if costs]
     shortest = max((min(chain) for chain in chains), default=0.0)
     longest = max((max(chain) for chain in chains), default=0.0)
-    # A champion's training may have to wait for that of a finalist with a second seed.
-    longest += max((_second(costs, schedule, seeds, 1) for costs in groups), default=0.0)
+    # A champion's training may have to wait for a further one of a finalist.
+    longest += max((_further(costs, schedule, seeds, 1) for costs in groups), default=0.0)
     return Forecast(
         max(least / workers, shortest), most / workers + longest * (workers - 1) / workers
     )
@@ -167,13 +167,13 @@ def _total(costs: Sequence[TrainingCost], schedule: Schedule, seeds: int, *, wor
         until = schedule.elimination_epoch(1)
         total += (seeds - 1) * (repeated.once + until * repeated.epoch)
     if worst:
-        total += _second(costs, schedule, seeds, 2)
+        total += schedule.further * _further(costs, schedule, seeds, 2)
     return total + sum(length * sum(ordered[:count]) for count, length in rounds)
 
 
-def _second(costs: Sequence[TrainingCost], schedule: Schedule, seeds: int, count: int) -> float:
-    """The most that the second trainings of so many finalists of a group cost."""
-    until = second_epochs(len(costs), schedule, measured=seeds > 1)
+def _further(costs: Sequence[TrainingCost], schedule: Schedule, seeds: int, count: int) -> float:
+    """The most that a further training of each of so many finalists of a group costs."""
+    until = further_epochs(len(costs), schedule, measured=seeds > 1)
     each = sorted((cost.once + until * cost.epoch for cost in costs), reverse=True)
     return sum(each[:count]) if until else 0.0
 
@@ -189,7 +189,7 @@ def plan_search(
     """The largest search that keeps a budget, however close the eliminations turn out.
 
     First rounds become shorter, epoch by epoch, down to `Rule.shortest_round` of the rule. If that
-    does not suffice, finalists get no second trainings, and as much of the rounds as possible is
+    does not suffice, finalists get no further trainings, and as much of the rounds as possible is
     kept. Then candidates are left out, down to one in each group. The training of champions is
     never shortened.
 

@@ -55,8 +55,8 @@ class Decision:
       int8_fault: why the candidate has no int8 form, as recorded.
       failure: why its training failed, as recorded; of a successor: why the champion's did.
       halted: whether the time of the group was up.
-      trainings: number of trainings, with as many seeds, that the score is the mean of; None where
-        it is that of one.
+      trainings: number of trainings, each with another seed, that the score is the mean of; None
+        where it is that of one.
       replaced: the champion that a successor takes over from; None where all had failed at once.
       earlier_round, earlier_rank, earlier_ranked: the round in which a successor had left, its rank
         in it, and the number of candidates that were ranked in it.
@@ -124,7 +124,7 @@ def _score_text(decision: Decision) -> str:
         return "its score"
     if decision.trainings is not None:
         words = rules.RULES[decision.rule].words.format(epoch=decision.epoch)
-        return f"{words} with {decision.trainings} seeds"
+        return f"{words}, mean of {decision.trainings} trainings,"
     return rules.RULES[decision.rule].words.format(epoch=decision.epoch)
 
 

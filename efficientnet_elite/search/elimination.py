@@ -27,8 +27,8 @@ class Elimination:
       scores: validation accuracies by epoch.
       losses: training losses by epoch; None where none are recorded.
       int8: int8 results of the racing candidates after ``epoch``; empty where int8 does not count.
-      second: candidate to the name of its second training with another seed, for all racing
-        candidates or for none. A score is then the mean of both trainings.
+      further: candidate to the names of its further trainings, for all racing candidates or for
+        none. A score is then the mean of all trainings of the candidate.
     """
 
     rule: Rule
@@ -39,7 +39,7 @@ class Elimination:
     scores: Scores
     losses: Losses | None
     int8: Mapping[str, Int8Result]
-    second: Mapping[str, str] = field(default_factory=dict)
+    further: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def ranking(self) -> list[tuple[str, float]]:
         """Candidates and their scores, the best first.
@@ -62,7 +62,7 @@ class Elimination:
         return sorted(ranking, key=lambda pair: (-pair[1], -latest[pair[0]], order[pair[0]]))
 
     def noise(self, measured: float | None = None) -> float:
-        """The noise of a score, which is smaller where it is the mean of two trainings.
+        """The noise of a score, which is smaller where it is the mean of several trainings.
 
         Args:
           measured: noise of one training, from repeats; None where it is estimated from how much
@@ -72,7 +72,7 @@ class Elimination:
             if len(self.racing) < 2:
                 return 0.0
             measured = self.rule.noise(self._accuracies(), losses=self.losses is not None)
-        return measured / sqrt(2) if self.second else measured
+        return measured / sqrt(self._trainings_each)
 
     def decide(
         self,
@@ -118,7 +118,7 @@ class Elimination:
                     int8_change=None if result is None or without_int8 else result.change,
                     int8_fault=result.fault if result is not None and without_int8 else None,
                     halted=halted,
-                    trainings=2 if self.second else None,
+                    trainings=self._trainings_each if self.further else None,
                 )
             )
         return decisions
@@ -130,9 +130,12 @@ class Elimination:
     @property
     def _trainings_of(self) -> dict[str, tuple[str, ...]]:
         """Candidate to the names of the trainings that it is judged by."""
-        if not self.second:
-            return {name: (name,) for name in self.racing}
-        return {name: (name, self.second[name]) for name in self.racing}
+        return {name: (name, *self.further.get(name, ())) for name in self.racing}
+
+    @property
+    def _trainings_each(self) -> int:
+        """Number of trainings that a candidate is judged by."""
+        return 1 + max((len(names) for names in self.further.values()), default=0)
 
     @property
     def _trainings(self) -> list[str]:

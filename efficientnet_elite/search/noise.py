@@ -14,24 +14,27 @@ from efficientnet_elite.search.schedule import Schedule
 class Repeat:
     """A repeat: a further training of a candidate with another seed.
 
-    It measures noise, up to the first elimination, or is the second training of a finalist
-    (`tournament.standing`). It cannot win. Its epochs and its failure are recorded under its own
-    name.
+    It measures noise, up to the first elimination, or is a further training of a finalist
+    (`tournament.standing`), on the same images or on another fold. It cannot win. Its epochs and
+    its failure are recorded under its own name.
 
     Attributes:
       name: a name that no candidate has.
       candidate: the candidate that is trained again.
       seed: added to the seed of the search.
+      fold: number of the fold that validates it, see `ImageData.in_fold`; 0 is the validation part.
     """
 
     name: str
     candidate: str
     seed: int
+    fold: int = 0
 
     @classmethod
-    def of(cls, candidate: str, seed: int) -> Repeat:
-        """The training of a candidate with a seed."""
-        return cls(f"{candidate}-seed{seed}", candidate, seed)
+    def of(cls, candidate: str, seed: int, fold: int = 0) -> Repeat:
+        """The training of a candidate with a seed, on a fold if that is not 0."""
+        suffix = f"fold{fold}" if fold else f"seed{seed}"
+        return cls(f"{candidate}-{suffix}", candidate, seed, fold)
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,18 @@ class Noise:
     deviation: float | None
 
 
-def second_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repeat]:
-    """The second training of each candidate, should it be a finalist; none without those."""
-    seed = schedule.finalist_seed
-    return [] if seed is None else [Repeat.of(candidate, seed) for candidate in candidates]
+def further_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repeat]:
+    """The further trainings of each candidate, should it be a finalist; none without those."""
+    first = schedule.finalist_seed
+    if first is None:
+        return []
+    # One training with another seed; or one for each fold, each of these with another seed, too.
+    folds = range(1, schedule.folds) if schedule.folds > 1 else [0]
+    return [
+        Repeat.of(candidate, first + place, fold)
+        for candidate in candidates
+        for place, fold in enumerate(folds)
+    ]
 
 
 def trainings_by_candidate(repeats: Sequence[Repeat]) -> dict[str, list[str]]:

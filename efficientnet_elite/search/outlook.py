@@ -50,11 +50,11 @@ def stages(
         yield 1, schedule.epochs - trained
 
 
-def second_epochs(size: int, schedule: Schedule, *, measured: bool = False) -> int:
-    """Most epochs that each of two finalists of a group may be trained for a second time.
+def further_epochs(size: int, schedule: Schedule, *, measured: bool = False) -> int:
+    """Most epochs of each further training of the two finalists of a group.
 
     That is up to the last elimination before the end of the training at which noise can be
-    estimated; 0 where there are no second trainings.
+    estimated; 0 where there are no further trainings.
 
     Args:
       size: number of candidates in the group.
@@ -120,7 +120,7 @@ def group_left(
 
     Args:
       standing: where the group stands.
-      done: candidate, or second training of a finalist, to its epochs on record, if any.
+      done: candidate, or further training of a finalist, to its epochs on record, if any.
       costs: candidate to the cost of an epoch, in any unit; None where it is not known.
       schedule: schedule of the search.
       repeat_epochs: candidate to the epochs that its repeats are still to be trained for.
@@ -129,7 +129,8 @@ def group_left(
       Epochs, if no training fails, and their cost; None if the cost of a candidate is not known.
     """
     missing = Counter(repeat_epochs)
-    missing.update({n.candidate: n.until_epoch - done.get(n.training, 0) for n in standing.pending})
+    for need in standing.pending:
+        missing[need.candidate] += need.until_epoch - done.get(need.training, 0)
     racing = standing.champion is None and not standing.finished
     later = 0
     if racing:

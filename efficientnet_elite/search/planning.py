@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from decimal import ROUND_UP, Context
 from math import ceil
 from typing import Any
@@ -19,8 +19,8 @@ from efficientnet_elite.search.budget import (
     TrainingCost,
 )
 from efficientnet_elite.search.candidates import Candidate, sample_candidates
-from efficientnet_elite.search.noise import Repeat
-from efficientnet_elite.search.schedule import Schedule, finalist_seed, make_schedule
+from efficientnet_elite.search.noise import Repeat, further_trainings
+from efficientnet_elite.search.schedule import Schedule, make_schedule, with_finalists
 from efficientnet_elite.text import duration
 
 MARGIN = 0.1
@@ -51,7 +51,7 @@ def plan_candidates(
     asked = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
-    asked = replace(asked, finalist_seed=finalist_seed(config.finalist_seeds, config.seeds))
+    asked = with_finalists(asked, config.finalist_seeds, config.seeds, config.data.folds)
     by_turns = sample_candidates(candidates, len(candidates), config.seed)
     limit, unit = float("inf"), 1.0
     if config.budget_epochs is not None:
@@ -84,7 +84,7 @@ def plan_candidates(
     )
     recorded = {
         "round_epochs": plan.schedule.round_epochs,
-        "finalist_seeds": 1 if plan.schedule.finalist_seed is None else config.finalist_seeds,
+        "finalist_seeds": 1 + plan.schedule.further,  # trainings of a finalist, its own included
         "candidates": plan.count,
         "candidates_left_out": len(candidates) - plan.count,
         "epochs": asdict(epochs),
@@ -95,14 +95,13 @@ def plan_candidates(
     return chosen, recorded, _text(plan, asked, len(candidates), epochs, in_time=pace is not None)
 
 
-def choose_repeats(
-    candidates: Sequence[Candidate], seeds: int, finalist_seeds: int = 1
-) -> list[Repeat]:
+def choose_repeats(candidates: Sequence[Candidate], config: SearchConfig) -> list[Repeat]:
     """The repeats of a search: in every group of more than one, of its candidate of median cost.
 
-    UserError where a candidate has the name of one of them, or of the second training of another
+    UserError where a candidate has the name of one of them, or of a further training of another
     candidate.
     """
+    seeds = config.seeds
     groups: dict[int, list[Candidate]] = {}
     for candidate in candidates:
         groups.setdefault(candidate.group, []).append(candidate)
@@ -113,14 +112,16 @@ def choose_repeats(
     ]
     repeats = [Repeat.of(name, seed) for name in repeated for seed in range(1, seeds)]
     taken = {candidate.name for candidate in candidates}
-    further = [("seeds", seeds, repeat) for repeat in repeats]
-    if finalist_seeds > 1:
-        finalists = (Repeat.of(candidate.name, seeds) for candidate in candidates)
-        further += [("finalist_seeds", finalist_seeds, repeat) for repeat in finalists]
-    for setting, value, repeat in further:
+    schedule = make_schedule(config.rule, config.train.epochs)
+    schedule = with_finalists(schedule, config.finalist_seeds, seeds, config.data.folds)
+    asked = f"finalist_seeds={config.finalist_seeds}"
+    if config.data.folds > 1:
+        asked = f"validation={config.data.validation}"
+    further = [(asked, repeat) for repeat in further_trainings(sorted(taken), schedule)]
+    for setting, repeat in [*((f"seeds={seeds}", repeat) for repeat in repeats), *further]:
         if repeat.name in taken:
             raise UserError(
-                f"{setting}={value}: candidate {repeat.name} has the name of a further training of "
+                f"{setting}: candidate {repeat.name} has the name of a further training of "
                 f"{repeat.candidate}: rename it"
             )
     return repeats
@@ -137,7 +138,7 @@ def _text(
     """One line about the plan for the user who starts the search."""
     changes = []
     if plan.schedule.finalist_seed != asked.finalist_seed:
-        changes.append("one seed for finalists")
+        changes.append("one training of each finalist")
     if plan.schedule.round_epochs != asked.round_epochs:
         changes.append(
             f"rounds of {plan.schedule.round_epochs} epochs instead of {asked.round_epochs}"

@@ -15,9 +15,9 @@ from statistics import fmean, stdev
 from typing import TypeAlias
 
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search.noise import Repeat
+from efficientnet_elite.search.noise import further_trainings
 from efficientnet_elite.search.rules import average
-from efficientnet_elite.search.schedule import finalist_seed, make_schedule
+from efficientnet_elite.search.schedule import make_schedule, with_finalists
 from efficientnet_elite.search.tournament import standing
 
 NEAR = 0.3
@@ -32,13 +32,13 @@ class Curve:
       model: name of the model.
       accuracies: validation accuracy of epoch 1, 2, ... in percent.
       losses: train loss of epoch 1, 2, ...; None where it was not recorded.
-      second: the training of the same model with another seed, as long; None where there is none.
+      further: further trainings of the same model, with other seeds or folds and as long.
     """
 
     model: str
     accuracies: tuple[float, ...]
     losses: tuple[float, ...] | None = None
-    second: Curve | None = None
+    further: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class GroupResult:
 
     Attributes:
       chosen: the model that became champion.
-      epochs: model to the epochs that it was trained for, with both seeds where it had two; the
-        chosen one is trained to its end.
+      epochs: model to the epochs that it was trained for, in all of its trainings; the chosen one
+        is trained to its end.
       crowned: its epochs, as these, when all others had been eliminated.
       eliminations: number of eliminations.
       close: how many of them were too close to call.
@@ -196,7 +196,7 @@ def player(
     first_elimination: int | None = None,
     images: float = inf,
     *,
-    finalist_seeds: int = 1,
+    trainings: int = 1,
 ) -> Player:
     """Plays a rule as a search would, see `tournament.standing`.
 
@@ -205,36 +205,35 @@ def player(
       round_epochs: epochs between two eliminations; None for the rule's default.
       first_elimination: epoch of the first elimination, for rules that have this parameter.
       images: validation images that the accuracies were measured on; ``inf`` for very many.
-      finalist_seeds: with 2, finalists that are too close to call have a second training, which
-        every curve must have then.
+      trainings: of each of two finalists that are too close to call. With more than 1, every curve
+        must have as many further ones.
     """
-    seed = finalist_seed(finalist_seeds, 1)
 
     def play(group: Sequence[Curve]) -> GroupResult:
         epochs = len(group[0].accuracies)
         scores = {curve.model: [a / 100 for a in curve.accuracies] for curve in group}
         losses = {curve.model: curve.losses for curve in group if curve.losses is not None}
         has_losses = len(losses) == len(group)
-        if seed is not None:
-            for curve in group:
-                assert curve.second is not None
-                name = Repeat.of(curve.model, seed).name
-                scores[name] = [a / 100 for a in curve.second.accuracies]
-                losses[name] = curve.second.losses or ()
+        schedule = make_schedule(rule, epochs, round_epochs, first_elimination)
+        schedule = with_finalists(schedule, finalist_seeds=1, folds=trainings)
+        for curve in group:
+            repeats = further_trainings([curve.model], schedule)
+            for repeat, further in zip(repeats, curve.further, strict=False):
+                scores[repeat.name] = [a / 100 for a in further.accuracies]
+                losses[repeat.name] = further.losses or ()
         result = standing(
             [curve.model for curve in group],
             scores,
-            replace(
-                make_schedule(rule, epochs, round_epochs, first_elimination),
-                images=images,
-                waits=True,
-                finalist_seed=seed,
-            ),
+            replace(schedule, images=images, waits=True),
             losses=losses if has_losses else None,
         )
         assert result.champion is not None  # nobody fails here
         trained = {decision.candidate: decision.epoch for decision in result.decisions}
-        again = {d.candidate: d.epoch for d in result.decisions if d.trainings is not None}
+        again = {
+            d.candidate: d.epoch * (d.trainings - 1)
+            for d in result.decisions
+            if d.trainings is not None
+        }
         rounds = {decision.round for decision in result.decisions}
         close = {decision.round for decision in result.decisions if decision.close}
         return GroupResult(

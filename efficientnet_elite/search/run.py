@@ -419,7 +419,7 @@ def _set_up(
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, choose_repeats(candidates, config.seeds, config.finalist_seeds)
+    return candidates, meta, choose_repeats(candidates, config)
 
 
 def _pace(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from efficientnet_elite.config import SearchConfig
+from efficientnet_elite.config import CROSSFIT, FOLDS, SearchConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.rules import Rule, check_parameter, find_rule
 
@@ -26,8 +26,11 @@ class Schedule:
       images: validation images, see `Rule.images`.
       waits: whether eliminations wait until the candidates have learned something, see
         `Rule.is_ready`. Searches with a budget in epochs do not, because it could be exceeded.
-      finalist_seed: added to the seed of the search for the second trainings of finalists (see
-        `tournament.standing`); None where a candidate is judged by its own training alone.
+      finalist_seed: added to the seed of the search for the further training of a finalist (see
+        `tournament.standing`), and for those of several folds the first of these numbers; None
+        where a candidate is judged by its own training alone.
+      folds: number of folds of the images for training and validation. With more than one, a
+        finalist has a further training for each fold but that of its own training.
     """
 
     round_epochs: int
@@ -37,10 +40,16 @@ class Schedule:
     images: float | None = None
     waits: bool = False
     finalist_seed: int | None = None
+    folds: int = 1
 
     def __post_init__(self) -> None:
         if not 1 <= self.round_epochs <= self.epochs:
             raise ValueError("1 <= round_epochs <= epochs does not hold")
+
+    @property
+    def further(self) -> int:
+        """Number of further trainings of a finalist, besides its own one."""
+        return 0 if self.finalist_seed is None else max(1, self.folds - 1)
 
     @property
     def judge(self) -> Rule:
@@ -129,13 +138,20 @@ def asked_schedule(meta: Mapping[str, Any]) -> Schedule:
         config.get("first_elimination"),
     )
     # Versions that knew no finalists recorded nothing of them, and judge as before.
-    seed = finalist_seed(config.get("finalist_seeds", 1), config["seeds"])
-    return replace(schedule, finalist_seed=seed)
+    folds = FOLDS if config.get("data", {}).get("validation") == CROSSFIT else 1
+    return with_finalists(schedule, config.get("finalist_seeds", 1), config["seeds"], folds)
 
 
-def finalist_seed(finalist_seeds: int, seeds: int) -> int | None:
-    """The field of this name of a `Schedule`, from two settings of a search.
+def with_finalists(
+    schedule: Schedule, finalist_seeds: int, seeds: int = 1, folds: int = 1
+) -> Schedule:
+    """A schedule with the further trainings of finalists that settings ask for.
 
-    It is a seed that no repeat has which measures noise.
+    Args:
+      schedule: the schedule without them.
+      finalist_seeds, seeds: the settings of a search. The seeds of finalists are none of those that
+        measure noise.
+      folds: see `Schedule`.
     """
-    return seeds if finalist_seeds > 1 else None
+    wanted = finalist_seeds > 1 or folds > 1
+    return replace(schedule, finalist_seed=seeds if wanted else None, folds=folds)

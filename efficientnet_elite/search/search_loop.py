@@ -26,7 +26,7 @@ from efficientnet_elite.search.executors.protocol import (
     WorkItem,
 )
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, noise_of, second_trainings
+from efficientnet_elite.search.noise import Noise, further_trainings, noise_of
 from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
 from efficientnet_elite.search.record import SearchRecord
 from efficientnet_elite.search.tournament import Pending, Standing, judge_of
@@ -82,8 +82,8 @@ class SearchLoop:
             self._specs[name] = replace(self._specs[repeat.candidate], name=name)
         self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
         self._group_of = {candidate.name: candidate.group for candidate in record.candidates}
-        self._second = {repeat.name: repeat for repeat in record.second}  # of each candidate
-        for name, repeat in self._second.items():
+        self._further = {repeat.name: repeat for repeat in record.further}  # of each candidate
+        for name, repeat in self._further.items():
             self._specs[name] = replace(self._specs[repeat.candidate], name=name)
             self._macs[name] = self._macs[repeat.candidate]
             self._group_of[name] = self._group_of[repeat.candidate]
@@ -92,11 +92,11 @@ class SearchLoop:
         }
         self._scores: dict[str, list[float]] = {name: [] for name in self._specs}
         self._losses: dict[str, list[float]] = {name: [] for name in self._specs}
-        self._seconds = dict.fromkeys(self._specs, 0.0)  # of all epochs
+        self._furthers = dict.fromkeys(self._specs, 0.0)  # of all epochs
         for name, epochs in record.epochs.items():
             self._scores[name] = [epoch.validation_accuracy for epoch in epochs]
             self._losses[name] = [epoch.train_loss for epoch in epochs]
-            self._seconds[name] = sum(epoch.seconds for epoch in epochs)
+            self._furthers[name] = sum(epoch.seconds for epoch in epochs)
         self._int8 = {name: dict(results) for name, results in record.int8.items()}
         self._failures, self._halts = dict(record.failures), dict(record.halts)
         self._timekeeper: Timekeeper | None = None
@@ -177,7 +177,7 @@ class SearchLoop:
         pending = {need.training: need for need in standing.pending}
         if resuming and standing.finished:
             pending = self._lost_champion(standing)
-        trainings, wanted = [*members, *self._second_of(members)], self._wanted(standing)
+        trainings, wanted = [*members, *self._further_of(members)], self._wanted(standing)
         for name in trainings:
             if name in pending:
                 self._pending[name] = pending[name]
@@ -192,13 +192,13 @@ class SearchLoop:
         self._work_left += work - self._group_left[group]
         self._group_left[group] = work
 
-    def _second_of(self, members: Iterable[str]) -> list[str]:
-        return [repeat.name for repeat in second_trainings(members, self._schedule)]
+    def _further_of(self, members: Iterable[str]) -> list[str]:
+        return [repeat.name for repeat in further_trainings(members, self._schedule)]
 
     def _wanted(self, standing: Standing) -> list[str]:
-        """Trainings of a group that may go on: of a champion no second one."""
-        second = [] if standing.champion else self._second_of(standing.survivors)
-        return [*standing.survivors, *second]
+        """Trainings of a group that may go on: of a champion no further one."""
+        further = [] if standing.champion else self._further_of(standing.survivors)
+        return [*standing.survivors, *further]
 
     def _look_at_clock(self) -> None:
         """Ends groups whose time is up, and the training of their candidates and repeats."""
@@ -207,7 +207,7 @@ class SearchLoop:
         while halts := self._timekeeper.halts_due(
             self._standings,
             self._halts,
-            trained={name: (len(self._scores[name]), self._seconds[name]) for name in self._specs},
+            trained={name: (len(self._scores[name]), self._furthers[name]) for name in self._specs},
             running={running.name for running in self._running.values()},
             workers=max(1, len(self._free) + len(self._running)),
         ):
@@ -272,6 +272,7 @@ class SearchLoop:
             checkpoint=checkpoint_path(self._workdir, name),
             int8_at_end=need.int8 and until == need.until_epoch,
             seed=need.seed,
+            fold=need.fold,
             from_scratch=need.candidate in self._from_scratch,
         )
         self._executor.submit(slot, item)
@@ -282,7 +283,7 @@ class SearchLoop:
         done = len(self._scores[running.name])
         if not done or not self._building:
             return True
-        left = (running.until - done) * self._seconds[running.name] / done
+        left = (running.until - done) * self._furthers[running.name] / done
         return left > sum(self._building) / len(self._building)
 
     def _retire(self, name: str) -> None:
@@ -346,7 +347,7 @@ class SearchLoop:
         self._on_recorded(epoch)
         scores.append(result.validation_accuracy)
         self._losses[name].append(result.train_loss)
-        self._seconds[name] += result.seconds
+        self._furthers[name] += result.seconds
         self._record_elapsed()
         self._works = True
         self._deaths.pop(name, None)
@@ -391,7 +392,7 @@ class SearchLoop:
         self._failures.setdefault(name, reason)
         self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
         self._retire(name)
-        is_repeat = name in self._repeats or name in self._second
+        is_repeat = name in self._repeats or name in self._further
         outcome = "does not count" if is_repeat else "is eliminated"
         self._say(f"{name} has failed and {outcome}: {reason}")
 
@@ -417,7 +418,7 @@ class SearchLoop:
 
     def _spare(self, name: str) -> None:
         """Keeps the training so far of a champion whose time is up, if its last epoch fails."""
-        group = None if name in self._second else self._group_of.get(name)
+        group = None if name in self._further else self._group_of.get(name)
         done = len(self._scores[name])
         halt = None if group is None else self._halts.get(group)
         if group is None or halt is None or halt.end is None or not 0 < done < halt.end:

@@ -187,7 +187,7 @@ def summarize_outline(outline: Outline, timings: dict[str, float]) -> Summary:
         costs = {member.name: member.macs for member in members}
         work_left += group_left(standing, done, costs, schedule, repeated)[1] or 0.0
     macs = {member.name: member.macs for group in groups for member in group.members}
-    macs |= {repeat.name: macs[repeat.candidate] for repeat in (*outline.repeats, *outline.second)}
+    macs |= {repeat.name: macs[repeat.candidate] for repeat in (*outline.repeats, *outline.further)}
     work_done = sum(macs[name] * facts.epochs for name, facts in outline.facts.items())
     finished = all(group.finished for group in groups)
     seconds = [group.seconds_left for group in groups if group.seconds_left is not None]

@@ -21,7 +21,7 @@ from efficientnet_elite.search.decisions import (
     failed_decision,
 )
 from efficientnet_elite.search.elimination import Elimination, Losses, Scores
-from efficientnet_elite.search.noise import Noise, Repeat
+from efficientnet_elite.search.noise import Noise, Repeat, further_trainings
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.training.outcome import Int8Result
 
@@ -41,17 +41,21 @@ class Pending:
       int8: whether its int8 accuracy after the last of them is needed, too.
       seed: of the training that is meant, added to the seed of the search; 0 for the candidate's
         own one.
+      fold: see `Repeat`.
     """
 
     candidate: str
     until_epoch: int
     int8: bool = False
     seed: int = 0
+    fold: int = 0
 
     @property
     def training(self) -> str:
         """The name under which the epochs are recorded."""
-        return Repeat.of(self.candidate, self.seed).name if self.seed else self.candidate
+        if not self.seed:
+            return self.candidate
+        return Repeat.of(self.candidate, self.seed, self.fold).name
 
 
 @dataclass(frozen=True)
@@ -170,10 +174,10 @@ def standing(
     Candidates without an int8 form rank behind all others. Ties go to the higher int8 accuracy.
 
     With the schedule's ``finalist_seed``, two candidates that are left and too close to call are
-    trained a second time, with this seed and as long, and ranked by the mean of the scores of both
-    trainings, of which the noise is smaller. Once they are ranked so, they remain so. If a second
-    training fails, their own ones decide. After the whole training they decide, too: they are what
-    is exported.
+    trained a second time, with this seed and as long, or once for each fold, and ranked by the mean
+    of the scores of all their trainings, of which the noise is smaller. Once they are ranked so,
+    they remain so. If a further training fails, their own ones decide. After the whole training
+    they decide, too: they are what is exported.
 
     A `Halt` ends the tournament in a round at once: the best candidate by the scores of the halt's
     epoch wins, by float32 accuracy and the estimated noise. A candidate that has not reached this
@@ -249,15 +253,16 @@ def _decide_round(
         return racing, pending
     elimination = Elimination(rule, number, epoch, members, racing, scores, losses, measured or {})
     measured_noise = None if noise is None else noise.deviation
-    if _needs_second(tournament, elimination, schedule, measured_noise):
-        assert schedule.finalist_seed is not None
-        second = {name: Repeat.of(name, schedule.finalist_seed).name for name in racing}
-        missing = [n for n, training in second.items() if len(scores.get(training, ())) < epoch]
-        if not any(second[name] in failed for name in missing):
+    if _needs_further(tournament, elimination, schedule, measured_noise):
+        further = further_trainings(racing, schedule)
+        missing = [repeat for repeat in further if len(scores.get(repeat.name, ())) < epoch]
+        if not any(repeat.name in failed for repeat in missing):
             if missing:
-                seed = schedule.finalist_seed
-                return racing, tuple(Pending(name, epoch, seed=seed) for name in missing)
-            elimination = replace(elimination, second=second)
+                return racing, tuple(
+                    Pending(r.candidate, epoch, seed=r.seed, fold=r.fold) for r in missing
+                )
+            names_of = {n: [r.name for r in further if r.candidate == n] for n in racing}
+            elimination = replace(elimination, further=names_of)
     ranking = elimination.ranking()
     deviation = elimination.noise(measured_noise)
     if epoch == schedule.epochs or len(racing) < 2:
@@ -277,7 +282,7 @@ def _decide_round(
     return None
 
 
-def _needs_second(
+def _needs_further(
     tournament: _Tournament,
     elimination: Elimination,
     schedule: Schedule,

@@ -194,6 +194,39 @@ def test_settings_of_other_versions_are_read():
     assert unknown_fields(asdict(config)) == {}
 
 
+def test_the_former_name_of_validation_is_still_read(tmp_path, capsys):
+    """In ledgers, files of settings, flags and keyword arguments."""
+    recorded = asdict(SearchConfig())
+    recorded["data"]["validation_fraction"] = 0.1
+    del recorded["data"]["validation"]
+    assert SearchConfig.from_dict(recorded).data.validation == 0.1
+    assert unknown_fields(recorded) == {}
+    file = tmp_path / "old.toml"
+    file.write_text("[data]\nvalidation_fraction = 0.1\n", encoding="utf-8")
+    assert config_file.read(file).data.validation == 0.1
+    assert config_file.names_in(file) == {"data.validation"}
+    assert settings.data_config({"validation_fraction": 0.1}).validation == 0.1
+    for flag in ("--validation_fraction=0.1", "--validation=0.1", "--validation=crossfit"):
+        assert cli.main(["config", "--config=quick", flag]) == 0
+        file.write_text(capsys.readouterr().out, encoding="utf-8")
+        given = flag.partition("=")[2]
+        assert str(config_file.read(file).data.validation) == given
+    assert cli.main(["config", "--validation_fraction=0.1", "--validation=0.2"]) == 1
+    assert "validation_fraction is given twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["config", "train"])
+@pytest.mark.parametrize("value", ["often", "[]", ""])
+def test_what_is_no_share_of_the_images_is_refused(command, value, capsys):
+    assert cli.main([command, f"--validation={value}"]) == 1
+    assert f"validation={value!r}: use crossfit, or a share such as 0.2" in capsys.readouterr().err
+
+
+def test_a_single_network_has_no_folds():
+    with pytest.raises(UserError, match="validation=crossfit compares the finalists of a search"):
+        settings.training_config({"validation": "crossfit"}, SearchConfig())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -394,7 +394,7 @@ def test_unknown_data_set(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"validation_fraction": 0.0}, "validation_fraction must lie between 0 and 1, got 0"),
+        ({"validation": 0.0}, "validation must lie between 0 and 1, got 0"),
         ({"test_fraction": 1.0}, "test_fraction must lie between 0 and 1"),
         ({"min_area": 0.0}, "min_area must be above 0"),
         ({"cache_gb": -1.0}, "cache_gb must be 0"),

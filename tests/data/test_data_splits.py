@@ -29,7 +29,7 @@ def as_labels(counts):
 def test_parts_are_disjoint_complete_stratified_and_seeded(counts, validation, test, seed):
     labels = as_labels(counts)
     names = [f"c{i}" for i in range(len(counts))]
-    config = DataConfig(validation_fraction=validation, test_fraction=test, seed=seed)
+    config = DataConfig(validation=validation, test_fraction=test, seed=seed)
     parts = split_into_parts(labels, ["train"] * len(labels), names, config)
 
     assert sorted(np.concatenate([parts[p] for p in PARTS])) == list(range(len(labels)))

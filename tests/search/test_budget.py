@@ -273,10 +273,10 @@ def test_what_is_impossible_leaves_no_ledger(tmp_path, capsys, flags, said):
 def test_repeats_are_of_the_median_candidate_of_every_group_that_is_cut():
     pool = [replace(c, group=place) for place, c in zip((0, 0, 0, 1), POOL, strict=False)]
     (median,) = sorted(pool[:3], key=lambda c: c.spec.macs)[1:2]
-    assert choose_repeats(pool, 3) == [
+    assert choose_repeats(pool, SearchConfig(seeds=3)) == [
         Repeat(f"{median.name}-seed{seed}", median.name, seed) for seed in (1, 2)
     ]
-    assert choose_repeats(pool, 1) == []
+    assert choose_repeats(pool, SearchConfig(seeds=1)) == []
     # Two more trainings up to the first elimination.
     once = forecast([[TrainingCost()] * 3, [TrainingCost()]], Schedule(2, 6))
     assert (
@@ -291,11 +291,11 @@ def test_a_candidate_with_the_name_of_a_repeat_is_refused():
     others = [c for c in (first, second, third) if c is not median]
     clash = replace(others[0], name=f"{median.name}-seed2")
     pool = [median, clash, others[1]]
-    assert len(choose_repeats(pool, 2)) == 1
+    assert len(choose_repeats(pool, SearchConfig(seeds=2))) == 1
     with pytest.raises(
         UserError, match=f"seeds=3: candidate {clash.name} has the name of"
     ) as error:
-        choose_repeats(pool, 3)
+        choose_repeats(pool, SearchConfig(seeds=3))
     assert str(error.value).endswith("rename it")
 
 

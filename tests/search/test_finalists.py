@@ -49,7 +49,7 @@ def test_both_are_trained_again_and_the_mean_decides():
     first, second = decided.decisions
     assert (first.score, second.score) == (pytest.approx(0.53), pytest.approx(0.46))
     assert (first.trainings, second.trainings) == (2, 2)
-    assert decision_text(first).startswith("accuracy of epoch 4 with 2 seeds ranks 1 of 2, 1 goes")
+    assert decision_text(first).startswith("accuracy of epoch 4, mean of 2 trainings, ranks 1 of 2")
     alone = judged(replace(SCHEDULE, finalist_seed=None), a=0.50, b=0.52).decisions[0]
     assert first.noise < alone.noise, "the noise of a mean is smaller"
 
@@ -120,7 +120,7 @@ def test_a_search_trains_finalists_twice(undisturbed):
     assert groups.epochs == {n: e for n, e in record.epochs.items() if n[0] in "01"}
     trained = sum(map(len, record.epochs.values()))
     assert (summary.finished, summary.epochs_done, summary.progress) == (True, trained, 1.0)
-    costs = group_costs(summary, record.schedule, record.epochs, record.repeats, record.second)
+    costs = group_costs(summary, record.schedule, record.epochs, record.repeats, record.further)
     assert costs[-1].epochs_trained == trained
     for cost in costs:
         assert cost.epochs_forecast.least <= cost.epochs_trained <= cost.epochs_forecast.most
@@ -191,7 +191,7 @@ def test_the_report_tells_of_second_trainings(tmp_path):
         finalist_seeds=2,
     )
     page = report.write_page(tmp_path).read_text(encoding="utf-8")
-    assert "with 2 seeds ranks 1 of 2" in page
+    assert "mean of 2 trainings, ranks 1 of 2" in page
     assert "have a second training, with another seed" in page
     tables = json.loads(report.write_data(tmp_path).read_text(encoding="utf-8"))["tables"]
     second = {(line["repeat"], line["candidate"]) for line in tables["repeat_curves"]["rows"]}
@@ -220,7 +220,7 @@ def test_the_plan_says_so():
     config = replace(CONFIG, budget_epochs=47)
     _, plan, text = plan_candidates(candidates, config)
     assert plan["finalist_seeds"] == 1
-    assert text == "forecast: 32 epochs; to keep the budget: one seed for finalists"
+    assert text == "forecast: 32 epochs; to keep the budget: one training of each finalist"
     _, plan, text = plan_candidates(candidates, CONFIG)
     assert (plan["finalist_seeds"], text) == (2, "forecast: 32 to 48 epochs")
 
@@ -229,5 +229,5 @@ def test_a_candidate_with_the_name_of_a_second_training_is_refused():
     first = POOL[0]
     named = replace(POOL[1], name=f"{first.name}-seed1")
     with pytest.raises(UserError, match=f"finalist_seeds=2: candidate {named.name} has the name"):
-        choose_repeats([first, named], 1, 2)
-    assert choose_repeats([first, named], 1) == []
+        choose_repeats([first, named], CONFIG)
+    assert choose_repeats([first, named], SearchConfig()) == []

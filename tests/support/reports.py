@@ -69,6 +69,7 @@ def search(
     score="top-1",
     change=None,
     pace=None,
+    validation=0.2,
     **settings,
 ):
     """A search in which later candidates learn faster; stops after ``budget`` epochs.
@@ -80,13 +81,13 @@ def search(
         first_elimination=1 if rule == "race" else None,
         rule=rule,
         train=TrainConfig(epochs=epochs),
-        data=DataConfig(dataset="folder:pets"),
+        data=DataConfig(dataset="folder:pets", validation=validation),
         select="float" if change is None else "int8",
         **settings,
     )
     pool = pool_candidates("elite", base_resolution=32, classes=len(labels))
     chosen = [replace(c, group=i % groups) for i, c in enumerate(pool[: groups * size])]
-    repeats = planning.choose_repeats(chosen, config.seeds)
+    repeats = planning.choose_repeats(chosen, config)
     kept, plan, _ = planning.plan_candidates(chosen, config, pace)
     assert kept == tuple(chosen)
     meta = {

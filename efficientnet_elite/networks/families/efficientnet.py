@@ -1,8 +1,8 @@
 """EfficientNet (arXiv 1905.11946) and what is derived from its B0: eLite, HF and TinyNet.
 
 EfficientNet-eLite and EfficientNet-HF are B0 scaled down, with two different rules for rounding
-channels (arXiv 2009.07409); elite-small is narrower than the former. TinyNet is B0 at five settings of width, depth and resolution, where
-stem and top keep their channels (arXiv 2010.14819).
+channels (arXiv 2009.07409); elite-small is narrower than the former. TinyNet is B0 at five settings
+of width, depth and resolution, where stem and top keep their channels (arXiv 2010.14819).
 """
 
 from __future__ import annotations

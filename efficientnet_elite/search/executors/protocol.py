@@ -28,6 +28,7 @@ class WorkItem:
       int8_at_end: whether to measure the int8 accuracy after ``until_epoch``. Where that many
         epochs are done already, nothing else is to be done.
       seed: added to the seed of the search.
+      fold: number of the fold that validates, see `ImageData.in_fold`.
       from_scratch: whether the network starts from random weights although the recipe names
         pretrained ones, because those do not fit it.
     """
@@ -38,6 +39,7 @@ class WorkItem:
     checkpoint: Path
     int8_at_end: bool = False
     seed: int = 0
+    fold: int = 0
     from_scratch: bool = False
 
 

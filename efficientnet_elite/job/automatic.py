@@ -129,7 +129,7 @@ def fitted_search(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
     seed = finalist_seed(config.finalist_seeds, config.seeds)
-    schedule = replace(schedule, finalist_seed=seed)
+    schedule = replace(schedule, finalist_seed=seed, final_epochs=config.final_epochs)
     race = plan.race(
         groups_of, schedule, budget, considered=considered, workers=workers, seeds=config.seeds
     )

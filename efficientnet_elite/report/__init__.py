@@ -119,9 +119,9 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
     names = [group.champion for group in summary.groups if group.champion]
     exported = artefacts.read(workdir, names)
     curves = [
-        [epoch.validation_accuracy for epoch in record.epochs[name]]
-        for name in names
-        if name in record.epochs
+        [epoch.validation_accuracy for epoch in record.epochs[group.training]]
+        for group in summary.groups
+        if group.training in record.epochs
     ]
     noise = search_champions.noise(curves, record.meta.get("validation_images"))
     champions = results.champions(summary, exported, record.int8, noise)
@@ -131,7 +131,7 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
         for decided in decided_rounds(group.number, group.decisions)
     ]
     choices = comparison.choices(rounds, record.epochs, schedule.images)
-    costs = cost.group_costs(summary, schedule, record.epochs, record.repeats, record.second)
+    costs = cost.group_costs(summary, schedule, record.epochs, record.repeats, record.further)
     measured = record.meta.get("measured", {})
     return Contents(
         workdir=workdir,
@@ -157,7 +157,7 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
             replace(costs[-1], epochs_trained=whole.epochs_done, epochs_left=whole.epochs_left),
         ),
         written=now(),
-        second=record.second,
+        further=record.further,
         mistakes=[exported.mistakes[name] for name in names if name in exported.mistakes],
         others=others,
     )

@@ -153,7 +153,7 @@ class GroupCost:
       group: number of the group; None for all together.
       candidates: number of candidates that took part.
       repeats: number of repeats, which measure the noise; their cost is included, as that of the
-        second trainings of finalists.
+        second trainings of finalists and the final ones of champions.
       epochs_forecast, work_forecast: forecast before the first epoch, failures aside.
       epochs_trained, work_trained: recorded so far.
       epochs_left: epochs still to be trained.
@@ -186,7 +186,7 @@ def group_costs(
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     repeats: Sequence[Repeat] = (),
-    second: Sequence[Repeat] = (),
+    further: Sequence[Repeat] = (),
 ) -> list[GroupCost]:
     """Costs of each group, the heaviest first, and at the end of all together.
 
@@ -195,9 +195,9 @@ def group_costs(
       schedule: the schedule that it was planned with.
       epochs: candidate or repeat to its recorded epochs.
       repeats: repeats of the search, which measure the noise.
-      second: the second training of each candidate, should it be a finalist.
+      further: what candidates may be trained for as finalists and champions.
     """
-    groups = [_group_cost(group, schedule, epochs, repeats, second) for group in summary.groups]
+    groups = [_group_cost(group, schedule, epochs, repeats, further) for group in summary.groups]
     total = GroupCost(
         group=None,
         candidates=sum(cost.candidates for cost in groups),
@@ -217,12 +217,12 @@ def _group_cost(
     schedule: Schedule,
     epochs: Mapping[str, Sequence[Epoch]],
     repeats: Sequence[Repeat],
-    second: Sequence[Repeat],
+    further: Sequence[Repeat],
 ) -> GroupCost:
     macs = {member.name: member.macs for member in group.members}
     repeat_macs = {r.name: macs[r.candidate] for r in repeats if r.candidate in macs}
-    second_macs = {r.name: macs[r.candidate] for r in second if r.candidate in macs}
-    all_macs = macs | repeat_macs | second_macs
+    further_macs = {r.name: macs[r.candidate] for r in further if r.candidate in macs}
+    all_macs = macs | repeat_macs | further_macs
     trained = {name: epochs.get(name, ()) for name in all_macs}
 
     def forecast_for(costs: Sequence[TrainingCost]) -> Forecast:

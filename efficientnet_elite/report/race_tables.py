@@ -161,11 +161,11 @@ def repeat_curves(contents: Contents) -> Table:
         "seconds": ("seconds of training and validation", lambda pair: pair[1].seconds),
     }
     repeats: list[Training | Repeat] = [t for t in contents.trainings if t.seed]
-    repeats += contents.second
+    repeats += contents.further
     pairs = [(repeat, e) for repeat in repeats for e in contents.epochs.get(repeat.name, ())]
     about = (
         "An epoch of a repeat, a second training of a candidate that measures the noise, or of a "
-        "finalist."
+        "finalist; or of the final training of a champion, with seed 0."
     )
     return table("repeat_curves", about, columns, pairs)
 

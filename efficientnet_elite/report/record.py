@@ -30,7 +30,14 @@ def cost(contents: Contents) -> Html:
             "Repeats are further trainings of one candidate up to the first elimination, which "
             "measure the noise of a score. Epochs, work and time include them."
         )
-    if schedule_of(contents.meta).finalist_seed is not None:
+    schedule = schedule_of(contents.meta)
+    if schedule.final_epochs:
+        remarks.append(
+            f"Each champion has a final training of {schedule.final_epochs} epochs from its start, "
+            "which is what is exported. Epochs, work and time include it; the learning curves "
+            "above are those of the tournament."
+        )
+    if schedule.finalist_seed is not None:
         remarks.append(
             "The last two candidates of a group have a second training, with another seed, where "
             "they were too close to call. Epochs, work and time include these."

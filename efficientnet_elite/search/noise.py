@@ -12,16 +12,16 @@ from efficientnet_elite.search.schedule import Schedule
 
 @dataclass(frozen=True)
 class Repeat:
-    """A repeat: a further training of a candidate with another seed.
+    """A further training of a candidate: a repeat with another seed, or the final training.
 
-    It measures noise, up to the first elimination, or is the second training of a finalist
-    (`tournament.standing`). It cannot win. Its epochs and its failure are recorded under its own
-    name.
+    A repeat measures noise, up to the first elimination, or is the second training of a finalist
+    (`tournament.standing`). It cannot win. The final training is that of a champion, as long as
+    `Schedule.final_epochs` says. Epochs and failures are recorded under the own name of each.
 
     Attributes:
       name: a name that no candidate has.
       candidate: the candidate that is trained again.
-      seed: added to the seed of the search.
+      seed: added to the seed of the search; 0 for the final training.
     """
 
     name: str
@@ -32,6 +32,11 @@ class Repeat:
     def of(cls, candidate: str, seed: int) -> Repeat:
         """The training of a candidate with a seed."""
         return cls(f"{candidate}-seed{seed}", candidate, seed)
+
+    @classmethod
+    def final(cls, candidate: str) -> Repeat:
+        """The final training of a candidate, should it be a champion."""
+        return cls(f"{candidate}-final", candidate, 0)
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,16 @@ def second_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repe
     """The second training of each candidate, should it be a finalist; none without those."""
     seed = schedule.finalist_seed
     return [] if seed is None else [Repeat.of(candidate, seed) for candidate in candidates]
+
+
+def further_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repeat]:
+    """What each candidate may be trained for besides its own training; noise aside.
+
+    That is a second training as a finalist, and the final training as a champion.
+    """
+    candidates = list(candidates)
+    final = map(Repeat.final, candidates) if schedule.final_epochs else ()
+    return [*second_trainings(candidates, schedule), *final]
 
 
 def trainings_by_candidate(repeats: Sequence[Repeat]) -> dict[str, list[str]]:

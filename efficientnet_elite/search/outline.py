@@ -15,7 +15,7 @@ from typing import Any, overload
 
 from efficientnet_elite.search.decisions import Decision
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, Repeat, noise_of, second_trainings
+from efficientnet_elite.search.noise import Noise, Repeat, further_trainings, noise_of
 from efficientnet_elite.search.rules import average
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.tournament import Halt, Standing, judge_of
@@ -107,15 +107,16 @@ class Outline:
         return schedule_of(self.meta)
 
     @cached_property
-    def second(self) -> list[Repeat]:
-        """The second training of each candidate, should it be a finalist; none without those."""
+    def further(self) -> list[Repeat]:
+        """What each candidate may be trained for as a finalist or champion, besides its own."""
         names = (listed.name for group in self.groups.values() for listed in group)
-        return second_trainings(names, self.schedule)
+        return further_trainings(names, self.schedule)
 
     def done(self, members: Iterable[str]) -> dict[str, int]:
-        """The epochs on record of candidates, and of their second trainings that have any."""
-        second = [repeat.name for repeat in second_trainings(members, self.schedule)]
-        counts = {name: self.facts[name].epochs for name in second if name in self.facts}
+        """The epochs on record of candidates, and of their further trainings that have any."""
+        members = list(members)
+        further = [repeat.name for repeat in further_trainings(members, self.schedule)]
+        counts = {name: self.facts[name].epochs for name in further if name in self.facts}
         return counts | {n: self.facts[n].epochs if n in self.facts else 0 for n in members}
 
 
@@ -161,15 +162,16 @@ class OutlineReader:
         int8, halts = ledger.int8(), ledger.halts()
         self._update_decisions()
         judge, standings = judge_of(meta), {}
-        second_of = partial(second_trainings, schedule=schedule_of(meta))
+        further_of = partial(further_trainings, schedule=schedule_of(meta))
         for number, members in groups.items():
             names = [member.name for member in members]
-            of_group = {name: int8.get(name, {}) for name in names}
+            further = [repeat.name for repeat in further_of(names)]
+            of_group = {name: int8.get(name, {}) for name in (*names, *further)}
             recorded, halt = self._decisions.get(number, []), halts.get(number)
             state = (
                 [lengths.get(name, 0) for name in names],
                 [failures.get(name) for name in names],
-                [(lengths.get(r.name), failures.get(r.name)) for r in second_of(names)],
+                [(lengths.get(name), failures.get(name)) for name in further],
                 {name: sorted(results) for name, results in of_group.items()},
                 noise,
                 halt,

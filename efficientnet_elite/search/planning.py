@@ -51,7 +51,16 @@ def plan_candidates(
     asked = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
-    asked = replace(asked, finalist_seed=finalist_seed(config.finalist_seeds, config.seeds))
+    if 0 < config.final_epochs <= config.train.epochs:
+        raise UserError(
+            f"final_epochs={config.final_epochs}: must be more than epochs={config.train.epochs}, "
+            "which champions are trained for without it, or 0"
+        )
+    asked = replace(
+        asked,
+        finalist_seed=finalist_seed(config.finalist_seeds, config.seeds),
+        final_epochs=config.final_epochs,
+    )
     by_turns = sample_candidates(candidates, len(candidates), config.seed)
     limit, unit = float("inf"), 1.0
     if config.budget_epochs is not None:
@@ -72,9 +81,10 @@ def plan_candidates(
         if pace:
             hours = error.least / unit * (1 + 1e-12)  # enough also when it is multiplied back
             given, least = f"budget_hours={config.budget_hours}", _rounded_up(hours)
+        lengths = "--final_epochs" if config.final_epochs else "--epochs"
         raise UserError(
             f"{given}: champions in {error.groups} groups need {least} at least: allow more, or "
-            "ask for fewer --groups or --epochs"
+            f"ask for fewer --groups or {lengths}"
         ) from error
     names = {candidate.name for candidate in by_turns[: plan.count]}
     chosen = tuple(candidate for candidate in candidates if candidate.name in names)
@@ -96,12 +106,12 @@ def plan_candidates(
 
 
 def choose_repeats(
-    candidates: Sequence[Candidate], seeds: int, finalist_seeds: int = 1
+    candidates: Sequence[Candidate], seeds: int, finalist_seeds: int = 1, final_epochs: int = 0
 ) -> list[Repeat]:
     """The repeats of a search: in every group of more than one, of its candidate of median cost.
 
-    UserError where a candidate has the name of one of them, or of the second training of another
-    candidate.
+    UserError where a candidate has the name of one of them, or of the second or final training of
+    another candidate.
     """
     groups: dict[int, list[Candidate]] = {}
     for candidate in candidates:
@@ -117,6 +127,9 @@ def choose_repeats(
     if finalist_seeds > 1:
         finalists = (Repeat.of(candidate.name, seeds) for candidate in candidates)
         further += [("finalist_seeds", finalist_seeds, repeat) for repeat in finalists]
+    if final_epochs:
+        finals = (Repeat.final(candidate.name) for candidate in candidates)
+        further += [("final_epochs", final_epochs, repeat) for repeat in finals]
     for setting, value, repeat in further:
         if repeat.name in taken:
             raise UserError(

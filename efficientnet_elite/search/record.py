@@ -11,7 +11,7 @@ from efficientnet_elite.search.candidates import Candidate
 from efficientnet_elite.search.decisions import Decision
 from efficientnet_elite.search.elimination import Losses, Scores
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, Repeat, noise_of, second_trainings
+from efficientnet_elite.search.noise import Noise, Repeat, further_trainings, noise_of
 from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.starts import start_of_search
 from efficientnet_elite.search.tournament import Halt, Standing, judge_of
@@ -26,8 +26,8 @@ class SearchRecord:
       meta: settings of the search.
       candidates: in the ledger's order, the one to prefer in a tie first.
       repeats: repeats, which measure the noise of a score.
-      epochs: candidate or repeat, also a finalist's, to its epochs.
-      int8: candidate to its int8 results, by epoch.
+      epochs: training to its epochs: of a candidate, a repeat, a finalist or a champion.
+      int8: candidate, or final training, to its int8 results, by epoch.
       failures: candidate or repeat to the reason of its failure.
       halts: group to what was ended in it because time was up.
       decisions: group to its decisions, by round and rank.
@@ -55,9 +55,9 @@ class SearchRecord:
         return frozenset(names | {r.name for r in self.repeats if r.candidate in names})
 
     @cached_property
-    def second(self) -> list[Repeat]:
-        """The second training of each candidate, should it be a finalist; none without those."""
-        return second_trainings((c.name for c in self.candidates), self.schedule)
+    def further(self) -> list[Repeat]:
+        """What each candidate may be trained for as a finalist or champion, besides its own."""
+        return further_trainings((c.name for c in self.candidates), self.schedule)
 
     @cached_property
     def groups(self) -> dict[int, list[Candidate]]:
@@ -134,7 +134,7 @@ def _read_groups(ledger: Ledger, groups: Collection[int]) -> SearchRecord:
     names = {candidate.name for candidate in candidates}
     meta = ledger.meta()
     repeats = [repeat for repeat in ledger.repeats() if repeat.candidate in names]
-    further = [*repeats, *second_trainings(sorted(names), schedule_of(meta))]
+    further = [*repeats, *further_trainings(sorted(names), schedule_of(meta))]
     return SearchRecord(
         meta=meta,
         candidates=candidates,

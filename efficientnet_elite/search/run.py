@@ -419,7 +419,8 @@ def _set_up(
         "machine": machine,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return candidates, meta, choose_repeats(candidates, config.seeds, config.finalist_seeds)
+    repeats = choose_repeats(candidates, config.seeds, config.finalist_seeds, config.final_epochs)
+    return candidates, meta, repeats
 
 
 def _pace(

@@ -28,6 +28,8 @@ class Schedule:
         `Rule.is_ready`. Searches with a budget in epochs do not, because it could be exceeded.
       finalist_seed: added to the seed of the search for the second trainings of finalists (see
         `tournament.standing`); None where a candidate is judged by its own training alone.
+      final_epochs: epochs of a champion's final training, from its start, which follows the
+        tournament in place of the rest of its own training; 0 where that is trained to its end.
     """
 
     round_epochs: int
@@ -37,6 +39,7 @@ class Schedule:
     images: float | None = None
     waits: bool = False
     finalist_seed: int | None = None
+    final_epochs: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.round_epochs <= self.epochs:
@@ -130,7 +133,7 @@ def asked_schedule(meta: Mapping[str, Any]) -> Schedule:
     )
     # Versions that knew no finalists recorded nothing of them, and judge as before.
     seed = finalist_seed(config.get("finalist_seeds", 1), config["seeds"])
-    return replace(schedule, finalist_seed=seed)
+    return replace(schedule, finalist_seed=seed, final_epochs=config.get("final_epochs", 0))
 
 
 def finalist_seed(finalist_seeds: int, seeds: int) -> int | None:

@@ -26,7 +26,7 @@ from efficientnet_elite.search.executors.protocol import (
     WorkItem,
 )
 from efficientnet_elite.search.ledger import Epoch, Ledger
-from efficientnet_elite.search.noise import Noise, noise_of, second_trainings
+from efficientnet_elite.search.noise import Noise, further_trainings, noise_of
 from efficientnet_elite.search.outlook import group_left, repeat_epochs_left
 from efficientnet_elite.search.record import SearchRecord
 from efficientnet_elite.search.tournament import Pending, Standing, judge_of
@@ -82,8 +82,8 @@ class SearchLoop:
             self._specs[name] = replace(self._specs[repeat.candidate], name=name)
         self._macs = {name: float(spec.macs) for name, spec in self._specs.items()}
         self._group_of = {candidate.name: candidate.group for candidate in record.candidates}
-        self._second = {repeat.name: repeat for repeat in record.second}  # of each candidate
-        for name, repeat in self._second.items():
+        self._further = {repeat.name: repeat for repeat in record.further}  # of each candidate
+        for name, repeat in self._further.items():
             self._specs[name] = replace(self._specs[repeat.candidate], name=name)
             self._macs[name] = self._macs[repeat.candidate]
             self._group_of[name] = self._group_of[repeat.candidate]
@@ -177,7 +177,7 @@ class SearchLoop:
         pending = {need.training: need for need in standing.pending}
         if resuming and standing.finished:
             pending = self._lost_champion(standing)
-        trainings, wanted = [*members, *self._second_of(members)], self._wanted(standing)
+        trainings, wanted = [*members, *self._further_of(members)], self._wanted(standing)
         for name in trainings:
             if name in pending:
                 self._pending[name] = pending[name]
@@ -192,13 +192,14 @@ class SearchLoop:
         self._work_left += work - self._group_left[group]
         self._group_left[group] = work
 
-    def _second_of(self, members: Iterable[str]) -> list[str]:
-        return [repeat.name for repeat in second_trainings(members, self._schedule)]
+    def _further_of(self, members: Iterable[str]) -> list[str]:
+        return [repeat.name for repeat in further_trainings(members, self._schedule)]
 
     def _wanted(self, standing: Standing) -> list[str]:
-        """Trainings of a group that may go on: of a champion no second one."""
-        second = [] if standing.champion else self._second_of(standing.survivors)
-        return [*standing.survivors, *second]
+        """Trainings of a group that may go on: of a champion the one that is exported."""
+        if standing.training is not None:
+            return [standing.training]
+        return [*standing.survivors, *self._further_of(standing.survivors)]
 
     def _look_at_clock(self) -> None:
         """Ends groups whose time is up, and the training of their candidates and repeats."""
@@ -227,18 +228,21 @@ class SearchLoop:
 
     def _lost_champion(self, standing: Standing) -> dict[str, Pending]:
         """The training of a champion whose checkpoint has disappeared; its scores stand."""
-        name = standing.champion
-        if name is None or name in self._failures:  # it was trained again, but failed
+        champion, name = standing.champion, standing.training
+        if champion is None or name is None or name in self._failures:  # trained again, but failed
             return {}
         if checkpoint_path(self._workdir, name).is_file():
             return {}
-        return {name: Pending(name, len(self._scores[name]))}
+        return {name: Pending(champion, len(self._scores[name]), final=standing.final)}
 
     # -- who trains what -------------------------------------------------------------------------
 
     def _enqueue(self, name: str) -> None:
         self._active.add(name)
-        ahead = self._macs[name] * (self._schedule.epochs - len(self._scores[name]))
+        need, epochs = self._pending.get(name), self._schedule.epochs
+        if need is not None and need.final:
+            epochs = self._schedule.final_epochs
+        ahead = self._macs[name] * (epochs - len(self._scores[name]))
         self._queue.push(name, ahead, self._homes.get(name))
 
     def _assign(self) -> None:
@@ -273,6 +277,7 @@ class SearchLoop:
             int8_at_end=need.int8 and until == need.until_epoch,
             seed=need.seed,
             from_scratch=need.candidate in self._from_scratch,
+            epochs=self._schedule.final_epochs if need.final else None,
         )
         self._executor.submit(slot, item)
 
@@ -391,7 +396,7 @@ class SearchLoop:
         self._failures.setdefault(name, reason)
         self._ledger.record_failure(name, len(self._scores[name]) + 1, reason)
         self._retire(name)
-        is_repeat = name in self._repeats or name in self._second
+        is_repeat = name in self._repeats or name in self._further
         outcome = "does not count" if is_repeat else "is eliminated"
         self._say(f"{name} has failed and {outcome}: {reason}")
 
@@ -417,7 +422,8 @@ class SearchLoop:
 
     def _spare(self, name: str) -> None:
         """Keeps the training so far of a champion whose time is up, if its last epoch fails."""
-        group = None if name in self._second else self._group_of.get(name)
+        further = self._further.get(name)
+        group = None if further is not None and further.seed else self._group_of.get(name)
         done = len(self._scores[name])
         halt = None if group is None else self._halts.get(group)
         if group is None or halt is None or halt.end is None or not 0 < done < halt.end:

@@ -120,7 +120,7 @@ def test_a_search_trains_finalists_twice(undisturbed):
     assert groups.epochs == {n: e for n, e in record.epochs.items() if n[0] in "01"}
     trained = sum(map(len, record.epochs.values()))
     assert (summary.finished, summary.epochs_done, summary.progress) == (True, trained, 1.0)
-    costs = group_costs(summary, record.schedule, record.epochs, record.repeats, record.second)
+    costs = group_costs(summary, record.schedule, record.epochs, record.repeats, record.further)
     assert costs[-1].epochs_trained == trained
     for cost in costs:
         assert cost.epochs_forecast.least <= cost.epochs_trained <= cost.epochs_forecast.most

@@ -30,6 +30,7 @@ class WorkItem:
       seed: added to the seed of the search.
       from_scratch: whether the network starts from random weights although the recipe names
         pretrained ones, because those do not fit it.
+      epochs: length of the whole training, to which learning rates belong; None for the recipe's.
     """
 
     spec: ArchSpec
@@ -39,6 +40,7 @@ class WorkItem:
     int8_at_end: bool = False
     seed: int = 0
     from_scratch: bool = False
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -214,11 +214,11 @@ def test_budgets_count_it():
 
 def test_plans_and_what_is_refused():
     candidates = [replace(member, group=0) for member in POOL[:4]]
-    assert plan_candidates(candidates, CONFIG)[2] == "forecast: 52 epochs"
+    assert plan_candidates(candidates, CONFIG)[2] == "forecast: 48 epochs"
     for epochs in (5, 16):
         with pytest.raises(UserError, match=f"final_epochs={epochs}: must be more than epochs=16"):
             plan_candidates(candidates, replace(CONFIG, final_epochs=epochs))
-    with pytest.raises(UserError, match="need 24 at least: .* or --final_epochs"):
+    with pytest.raises(UserError, match=r"need 24 at least: .* or --final_epochs"):
         plan_candidates(candidates, replace(CONFIG, budget_epochs=20))
     first = POOL[0]
     named = replace(POOL[1], name=f"{first.name}-final")

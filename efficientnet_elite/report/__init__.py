@@ -187,6 +187,10 @@ def draw(contents: Contents) -> Figures:
         name: [epoch.validation_accuracy for epoch in done]
         for name, done in contents.epochs.items()
     }
+    for group in summary.groups:
+        if group.champion and group.training in scores:
+            # A champion that was alone in its group has no other curve than its final one.
+            scores.setdefault(group.champion, scores[group.training])
     axis = figures.shared_axis(summary.groups, scores)
     brackets = {
         group.number: bracket(group, [r for r in contents.rounds if r.group == group.number])

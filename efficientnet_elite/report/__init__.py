@@ -119,9 +119,9 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
     names = [group.champion for group in summary.groups if group.champion]
     exported = artefacts.read(workdir, names)
     curves = [
-        [epoch.validation_accuracy for epoch in record.epochs[group.training]]
+        [epoch.validation_accuracy for epoch in record.epochs[training]]
         for group in summary.groups
-        if group.training in record.epochs
+        if (training := group.training) is not None and training in record.epochs
     ]
     noise = search_champions.noise(curves, record.meta.get("validation_images"))
     champions = results.champions(summary, exported, record.int8, noise)

@@ -91,11 +91,11 @@ class Study:
             "progress": False,
         }
         self._images = data_lib.load(self._config.data, **load)
-        self._tests = {"test": (self._images, "test")}
+        self._tests = {"test": [(self._images, "test")]}
         if values.further:
             data = replace(self._config.data, dataset=f"folder:{values.further}")
             further = data_lib.load(data, **load)
-            self._tests |= {part: (further, part) for part in further.parts}
+            self._tests["further"] = [(further, part) for part in further.parts]
 
     def rows(self, epochs: int, seed: int, joined: bool) -> list[dict[str, Any]]:
         """Trains a network and evaluates its weights in all ways."""
@@ -143,7 +143,7 @@ class Study:
     def _accuracies(
         self, spec: ArchSpec, config: SearchConfig, weights: Weights, factor: float
     ) -> dict[str, float]:
-        """Accuracies on the test part and all test images, with both kinds of statistics."""
+        """Accuracies on the test part and on further images, with both kinds of statistics."""
         from efficientnet_elite.networks.build import build
 
         side = round(factor * self._values.resolution)
@@ -159,19 +159,17 @@ class Study:
     def _tested(self, model: Any, sizes: Mapping[str, Any], suffix: str) -> dict[str, float]:
         from efficientnet_elite import data as data_lib
 
-        right = {
-            name: np.concatenate(
-                [
-                    model(x, training=False).numpy().argmax(-1) == y.numpy()
-                    for x, y in data_lib.eval_batches(images, part, **sizes)
-                ]
-            )
-            for name, (images, part) in self._tests.items()
-        }
-        everything = np.concatenate([*right.values()])
         return {
-            f"test{suffix}": float(right["test"].mean()),
-            f"all{suffix}": float(everything.mean()),
+            f"{name}{suffix}": float(
+                np.concatenate(
+                    [
+                        model(x, training=False).numpy().argmax(-1) == y.numpy()
+                        for images, part in parts
+                        for x, y in data_lib.eval_batches(images, part, **sizes)
+                    ]
+                ).mean()
+            )
+            for name, parts in self._tests.items()
         }
 
 
@@ -209,7 +207,7 @@ def _measure_statistics(model: Any, images: ImageData, sizes: Mapping[str, Any])
 
 def cells(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """The headings and the rows of the table, which are means over seeds."""
-    kinds = [name for name in rows[0] if name.startswith(("test", "all"))]
+    kinds = [name for name in rows[0] if name.startswith(("test", "further"))]
     keys = ("epochs", "joined", "weights", "factor")
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:

@@ -252,9 +252,9 @@ def _export(
     name, config, data = entry["name"], record.config, record.data
     checkpoint = checkpoint_path(workdir, _training(entry))
     recipe = config.train
-    if _training(entry) != name:
-        recipe = replace(recipe, epochs=config.final_epochs)
     model, spec, epochs = load_averaged(checkpoint, record.trusted)
+    if _training(entry) != name:
+        recipe, spec = replace(recipe, epochs=config.final_epochs), replace(spec, name=name)
     sizes = {"resolution": spec.size, "base_resolution": config.base_resolution}
     images, indices = data_lib.calibration_images(
         data, **sizes, count=settings.calibration_images, seed=config.seed

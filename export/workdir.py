@@ -146,7 +146,7 @@ def export_networks(
         if (
             again
             or (settings, wanted) != (before, exported_formats)
-            or not _is_sound(workdir, entry["name"])
+            or not _is_sound(workdir, entry)
         ):
             pending.append((entry, settings, formats_lib.others(wanted)))
     if not pending:
@@ -251,8 +251,11 @@ def _export(
     formats: Sequence[Format],
 ) -> Exported:
     name, config, data = entry["name"], record.config, record.data
-    checkpoint = checkpoint_path(workdir, name)
+    checkpoint = checkpoint_path(workdir, _training(entry))
+    recipe = config.train
     model, spec, epochs = load_averaged(checkpoint, record.trusted)
+    if _training(entry) != name:
+        recipe, spec = replace(recipe, epochs=config.final_epochs), replace(spec, name=name)
     sizes = {"resolution": spec.size, "base_resolution": config.base_resolution}
     images, indices = data_lib.calibration_images(
         data, **sizes, count=settings.calibration_images, seed=config.seed
@@ -295,9 +298,9 @@ def _export(
                 },
             },
             "train": asdict(
-                config.train
-                if start is not None or config.train.pretrained is None
-                else from_scratch(config.train, data)[0]
+                recipe
+                if start is not None or recipe.pretrained is None
+                else from_scratch(recipe, data)[0]
             ),
             "crop_fraction": fraction,
             "settings": asdict(settings),
@@ -381,12 +384,19 @@ def _last_export(workdir: Path, name: str) -> tuple[Settings, set[Format]]:
         return Settings(), set()
 
 
-def _is_sound(workdir: Path, name: str) -> bool:
+def _training(entry: dict[str, Any]) -> str:
+    """Name of the checkpoint of a network: its own, or that of a champion's final training."""
+    return str(entry.get("training", entry["name"]))
+
+
+def _is_sound(workdir: Path, entry: dict[str, Any]) -> bool:
     """Whether the checkpoint and the files still have the hashes in the sidecar."""
-    path = _sidecar_path(workdir, name)
+    path = _sidecar_path(workdir, entry["name"])
     try:
         sidecar = json.loads(path.read_text(encoding="utf-8"))
-        digests = {checkpoint_path(workdir, name): sidecar["details"]["checkpoint_sha256"]}
+        digests = {
+            checkpoint_path(workdir, _training(entry)): sidecar["details"]["checkpoint_sha256"]
+        }
         sidecar["details"]["crop_fraction"], sidecar["int8_layers"]  # KeyError for older versions
         made = [*sidecar["files"].values(), *([sidecar["keras"]] if sidecar.get("keras") else [])]
         digests |= {path.with_name(f["file"]): f["sha256"] for f in made}

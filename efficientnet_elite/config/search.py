@@ -87,6 +87,13 @@ class SearchConfig:
         at_least=1,
         at_most=2,
     )
+    final_epochs: int = setting(
+        0,
+        "Train each champion once more after its tournament, from its own start, for so many "
+        "epochs with learning rates for that length; the result is exported. More than epochs, or "
+        "0 to export the training of the search (docs/rules.md).",
+        at_least=0,
+    )
     budget_epochs: int | None = setting(
         None,
         "Most epochs that all candidates together may be trained for. To fit, rounds are shortened "

@@ -24,6 +24,7 @@ from efficientnet_elite.errors import UserError
 
 from . import groups as grouping_lib
 from .cache import ImageCache
+from .choices import Augmentations
 from .geometry import PipelineConfig
 from .listing import Example, check_regex
 from .parts import ImageData, IndexedPart, SkippedImage
@@ -73,6 +74,7 @@ def pipeline_for(config: DataConfig, source_default: PipelineConfig) -> Pipeline
     """Returns the source's default pipeline with the user's own settings in place of its values."""
     names = ("flip", "center_crop", "min_area", "augment")
     settings = {name: getattr(config, name) for name in names}
+    settings["policy_sha256"] = Augmentations.of(config.augment).policy_sha256
     return replace(source_default, **{k: v for k, v in settings.items() if v is not None})
 
 

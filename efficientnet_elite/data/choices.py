@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 from collections.abc import Callable
@@ -281,6 +282,16 @@ class Augmentations:
         if self.policy is not None:
             changes.append(registry.resolve(f"{_POLICIES}:from_file")(self.policy))
         return changes
+
+    @property
+    def policy_sha256(self) -> str | None:
+        """SHA-256 of the policy's file; None without one. UserError where it cannot be read."""
+        if self.policy is None:
+            return None
+        try:
+            return hashlib.sha256(Path(self.policy).read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"augmentation policy {self.policy}: {error.strerror}") from None
 
     @property
     def moving(self) -> str | None:

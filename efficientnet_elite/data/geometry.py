@@ -47,6 +47,7 @@ class PipelineConfig:
       max_aspect: a training crop is at most this many times longer or wider than one with the
         aspect ratio of the network's input.
       augment: what else changes training images, see `choices.Augmentations.of`; None for nothing.
+      policy_sha256: SHA-256 of the policy's file that ``augment`` names; None without one.
     """
 
     flip: bool = True
@@ -54,6 +55,7 @@ class PipelineConfig:
     min_area: float = 0.08
     max_aspect: float = 4 / 3
     augment: str | None = None
+    policy_sha256: str | None = None
 
     def crop_fraction(self, resolution: SizeLike, base_resolution: SizeLike) -> float:
         """Returns the sides of the evaluation crop as a share of the largest centred box.

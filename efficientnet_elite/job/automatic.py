@@ -129,6 +129,7 @@ def fitted_search(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
     schedule = with_finalists(schedule, config.finalist_seeds, config.seeds, config.data.folds)
+    schedule = replace(schedule, final_epochs=config.final_epochs)
     race = plan.race(
         groups_of, schedule, budget, considered=considered, workers=workers, seeds=config.seeds
     )

@@ -27,6 +27,7 @@ from efficientnet_elite.job.request import Request
 from efficientnet_elite.job.settings import setting_types
 from efficientnet_elite.networks.names import fits, spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.search.begun import check_policy
 from efficientnet_elite.search.starts import (
     Start,
     announce,
@@ -433,6 +434,9 @@ def _check_settings(workdir: Path, recorded: _Recorded | None, settings: dict[st
         before["start"] = {"deviation": "", **before["start"]}
     kept = {name: settings["train"][name] for name in WITHOUT_EFFECT}
     before["train"] = before["train"] | kept
+    policy = {k: v for k, v in settings["pipeline"].items() if k == "policy_sha256"}
+    before["pipeline"] = policy | before.get("pipeline", {})
+    check_policy(workdir, *(each["pipeline"].get("policy_sha256") for each in (before, settings)))
     place = {name: settings.pop(name) for name in PLACE}
     if json.loads(json.dumps(settings)) != {k: v for k, v in before.items() if k not in PLACE}:
         raise UserError(

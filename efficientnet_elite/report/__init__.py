@@ -119,9 +119,9 @@ def gather(workdir: Path, most_groups: int | None = None) -> Contents:
     names = [group.champion for group in summary.groups if group.champion]
     exported = artefacts.read(workdir, names)
     curves = [
-        [epoch.validation_accuracy for epoch in record.epochs[name]]
-        for name in names
-        if name in record.epochs
+        [epoch.validation_accuracy for epoch in record.epochs[training]]
+        for group in summary.groups
+        if (training := group.training) is not None and training in record.epochs
     ]
     noise = search_champions.noise(curves, record.meta.get("validation_images"))
     champions = results.champions(summary, exported, record.int8, noise)
@@ -187,6 +187,10 @@ def draw(contents: Contents) -> Figures:
         name: [epoch.validation_accuracy for epoch in done]
         for name, done in contents.epochs.items()
     }
+    for group in summary.groups:
+        if group.champion and group.training in scores:
+            # A champion that was alone in its group has no other curve than its final one.
+            scores.setdefault(group.champion, scores[group.training])
     axis = figures.shared_axis(summary.groups, scores)
     brackets = {
         group.number: bracket(group, [r for r in contents.rounds if r.group == group.number])

@@ -44,7 +44,7 @@ class Contents:
       trainings: trainings that measure the noise of a score.
       costs: forecast and actual cost of each group, and at the end of all groups together.
       forecast_checks: forecast before the search and actual cost, in epochs and maybe in seconds.
-      further: the further trainings of each candidate, should it be a finalist.
+      further: what candidates may be trained for as finalists and champions.
       written: when the page was written, as text.
       mistakes: what exported champions get wrong; those without stored predictions are missing.
     """

@@ -153,7 +153,7 @@ class GroupCost:
       group: number of the group; None for all together.
       candidates: number of candidates that took part.
       repeats: number of repeats, which measure the noise; their cost is included, as that of the
-        further trainings of finalists.
+        further trainings of finalists and the final ones of champions.
       epochs_forecast, work_forecast: forecast before the first epoch, failures aside.
       epochs_trained, work_trained: recorded so far.
       epochs_left: epochs still to be trained.
@@ -195,7 +195,7 @@ def group_costs(
       schedule: the schedule that it was planned with.
       epochs: candidate or repeat to its recorded epochs.
       repeats: repeats of the search, which measure the noise.
-      further: the further trainings of each candidate, should it be a finalist.
+      further: what candidates may be trained for as finalists and champions.
     """
     groups = [_group_cost(group, schedule, epochs, repeats, further) for group in summary.groups]
     total = GroupCost(

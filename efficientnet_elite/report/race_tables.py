@@ -165,7 +165,7 @@ def repeat_curves(contents: Contents) -> Table:
     pairs = [(repeat, e) for repeat in repeats for e in contents.epochs.get(repeat.name, ())]
     about = (
         "An epoch of a repeat, a further training of a candidate that measures the noise, or of a "
-        "finalist."
+        "finalist; or of the final training of a champion, with seed 0."
     )
     return table("repeat_curves", about, columns, pairs)
 

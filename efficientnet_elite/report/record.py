@@ -31,7 +31,13 @@ def cost(contents: Contents) -> Html:
             "measure the noise of a score. Epochs, work and time include them."
         )
     schedule = schedule_of(contents.meta)
-    if schedule.further:
+    if schedule.final_epochs:
+        remarks.append(
+            f"Each champion has a final training of {schedule.final_epochs} epochs from its start, "
+            "which is what is exported. Epochs, work and time include it; the learning curves "
+            "above are those of the tournament."
+        )
+    if schedule.finalist_seed is not None:
         remarks.append(
             f"The last two candidates of a group have {_further(schedule)} where they were too "
             "close to call. Epochs, work and time include these."

@@ -39,7 +39,7 @@ def champions(
     Latency counts only where it was measured for every export.
     """
     crowned = [
-        (group.number, member, artefacts.exports.get(member.name))
+        (group, member, artefacts.exports.get(member.name))
         for group in summary.groups
         for member in group.members
         if member.state is State.CHAMPION
@@ -58,13 +58,20 @@ def champions(
         if on_front
     }
     return [
-        Champion(group, member, export, member.name in front, _validated(member, int8), noise)
+        Champion(
+            group.number,
+            member,
+            export,
+            member.name in front,
+            _validated(group.training or member.name, member.epochs_done, int8),
+            noise,
+        )
         for group, member, export in crowned
     ]
 
 
-def _validated(member: Member, int8: Int8) -> float | None:
-    result = int8.get(member.name, {}).get(member.epochs_done)
+def _validated(training: str, epochs: int, int8: Int8) -> float | None:
+    result = int8.get(training, {}).get(epochs)
     return None if result is None else result.int8_accuracy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from efficientnet_elite.config import AUTO_CHANNELS, WITHOUT_EFFECT, SearchConfig
@@ -54,6 +55,22 @@ def check_settings(ledger: Ledger, asked: SearchConfig) -> None:
         raise UserError(
             f"{ledger.path.parent} holds a search with {key}={old}, not {new}: "
             "use the same settings to continue it, or another --workdir"
+        )
+
+
+def check_policy(workdir: Path, recorded: str | None, now: str | None) -> None:
+    """UserError where the policy's file that ``augment`` names has changed.
+
+    Args:
+      workdir: of a search or trainings that are continued.
+      recorded: SHA-256 of the file when they began; None where there was none, or where a version
+        began them that did not record it.
+      now: that of the file now; None where there is none.
+    """
+    if None not in (recorded, now) and recorded != now:
+        raise UserError(
+            f"the policy that --augment names has changed since {workdir} was started: restore "
+            "its file, or use another --workdir"
         )
 
 

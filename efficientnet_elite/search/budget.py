@@ -143,9 +143,12 @@ def forecast(
     most = sum(_total(costs, schedule, seeds, worst=True) for costs in groups)
     if workers == 1:
         return Forecast(least, most)
-    chains = [[c.once + schedule.epochs * c.epoch for c in costs] for costs in groups if costs]
-    shortest = max((min(chain) for chain in chains), default=0.0)
+    final = schedule.final_epochs
+    chains = [[_training(c, schedule.epochs) for c in costs] for costs in groups if costs]
+    finals = [[_training(c, final) for c in costs] for costs in groups if costs and final]
+    shortest = max((min(chain) for chain in finals or chains), default=0.0)
     longest = max((max(chain) for chain in chains), default=0.0)
+    longest += max((max(chain) for chain in finals), default=0.0)
     # A champion's training may have to wait for a further one of a finalist.
     longest += max((_further(costs, schedule, seeds, 1) for costs in groups), default=0.0)
     return Forecast(
@@ -158,10 +161,16 @@ def forecast_epochs(size: int, schedule: Schedule, *, seeds: int = 1) -> Forecas
     return forecast([[TrainingCost()] * size], schedule, seeds=seeds)
 
 
+def _training(cost: TrainingCost, epochs: int) -> float:
+    return cost.once + epochs * cost.epoch
+
+
 def _total(costs: Sequence[TrainingCost], schedule: Schedule, seeds: int, *, worst: bool) -> float:
     ordered = sorted((cost.epoch for cost in costs), reverse=worst)
     rounds = stages(len(costs), schedule, close=worst, measured=seeds > 1)
     total = sum(cost.once for cost in costs)
+    if schedule.final_epochs:
+        total += max((cost.once for cost in costs), default=0.0)
     if seeds > 1 and len(costs) > 1:
         repeated = costs[repeated_place(costs)]
         until = schedule.elimination_epoch(1)
@@ -191,7 +200,7 @@ def plan_search(
     First rounds become shorter, epoch by epoch, down to `Rule.shortest_round` of the rule. If that
     does not suffice, finalists get no further trainings, and as much of the rounds as possible is
     kept. Then candidates are left out, down to one in each group. The training of champions is
-    never shortened.
+    never shortened, nor their final training.
 
     Args:
       entrants: group and cost of each candidate. Those at the end are left out first: groups should

@@ -23,8 +23,9 @@ def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str
       standings: group number to where its tournament stands at the end.
     """
     candidates = {candidate.name: candidate for candidate in ledger.candidates()}
-    crowned = [standing.champion for standing in standings.values() if standing.champion]
-    epochs, int8 = ledger.epochs(crowned), ledger.int8()
+    trainings = {s.champion: s.training for s in standings.values() if s.champion and s.training}
+    recorded, int8 = ledger.epochs([*trainings.values()]), ledger.int8()
+    epochs = {name: recorded[own] for name, own in trainings.items() if own in recorded}
     curves = {name: [e.validation_accuracy for e in done] for name, done in epochs.items()}
     deviation = noise(list(curves.values()), ledger.meta().get("validation_images"))
     tied = ties({name: curve[-1] for name, curve in curves.items()}, deviation)
@@ -40,7 +41,8 @@ def describe(ledger: Ledger, standings: Mapping[int, Standing]) -> list[dict[str
             "epochs": len(epochs[champion]),
             "validation_accuracy": epochs[champion][-1].validation_accuracy,
             "ties": [name for name in tied if name != champion] if champion in tied else [],
-            **_in_int8(int8.get(champion, {}).get(len(epochs[champion]))),
+            **_in_int8(int8.get(trainings[champion], {}).get(len(epochs[champion]))),
+            **({"training": trainings[champion]} if standing.final else {}),
         }
         for group, standing in sorted(standings.items())
         if (champion := standing.champion) is not None and champion in epochs

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from efficientnet_elite.search.budget import Pace
+from efficientnet_elite.search.schedule import Schedule, schedule_of
 from efficientnet_elite.search.tournament import Halt, Standing
 
 
@@ -61,13 +62,13 @@ class Timekeeper:
       deadline: clock of the search.
       pace: the pace that was measured before the search began.
       macs: candidate or repeat to its multiply-accumulates.
-      epochs: epochs of the whole training.
+      schedule: of the search.
     """
 
     def __init__(
-        self, deadline: Deadline, pace: Pace, macs: Mapping[str, int], epochs: int
+        self, deadline: Deadline, pace: Pace, macs: Mapping[str, int], schedule: Schedule
     ) -> None:
-        self.deadline, self._epochs = deadline, epochs
+        self.deadline, self._schedule = deadline, schedule
         self._expected = {name: pace.cost_of(number).epoch for name, number in macs.items()}
 
     def halts_due(
@@ -100,7 +101,7 @@ class Timekeeper:
         pace = self._paces(trained)
         done = {name: epochs for name, (epochs, _) in trained.items()}
         chains = [
-            max((self._epochs - done[name]) * pace[name] for name in standing.survivors)
+            max(self._ahead(standing, name, done) * pace[name] for name in standing.survivors)
             for standing in unfinished.values()
             if standing.survivors
         ]
@@ -110,12 +111,23 @@ class Timekeeper:
             return {}
         due = {}
         for group, standing in unfinished.items():
-            halt, name = halts.get(group, Halt()), standing.champion
+            halt, name = halts.get(group, Halt()), standing.training
             if name is not None:
+                epochs = self._epochs(standing)
                 end = done[name] + 1 if name in running else max(1, done[name])
-                if end < (self._epochs + 1 if halt.end is None else halt.end):
-                    due[group] = replace(halt, end=min(end, self._epochs))
+                if end < (epochs + 1 if halt.end is None else halt.end):
+                    due[group] = replace(halt, end=min(end, epochs))
         return due
+
+    def _epochs(self, standing: Standing) -> int:
+        """Epochs of the training that is exported of a champion."""
+        return self._schedule.final_epochs if standing.final else self._schedule.epochs
+
+    def _ahead(self, standing: Standing, name: str, done: Mapping[str, int]) -> int:
+        """Epochs that a survivor has ahead as a champion."""
+        if standing.training is not None:
+            return self._epochs(standing) - done[standing.training]
+        return self._schedule.final_epochs or self._schedule.epochs - done[name]
 
     def _paces(self, trained: Mapping[str, tuple[int, float]]) -> dict[str, float]:
         """Candidate or repeat to the seconds that an epoch of it takes.
@@ -147,7 +159,7 @@ def timekeeper(
     if config.get("budget_hours") is None:
         return None
     limit = Deadline(3600 * config["budget_hours"], meta.get("elapsed", 0.0), clock, began)
-    return Timekeeper(limit, Pace(**meta["plan"]["pace"]), macs, config["train"]["epochs"])
+    return Timekeeper(limit, Pace(**meta["plan"]["pace"]), macs, schedule_of(meta))
 
 
 def _end_now(standing: Standing, done: Mapping[str, int]) -> Halt:

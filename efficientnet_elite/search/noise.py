@@ -12,16 +12,17 @@ from efficientnet_elite.search.schedule import Schedule
 
 @dataclass(frozen=True)
 class Repeat:
-    """A repeat: a further training of a candidate with another seed.
+    """A further training of a candidate: a repeat with another seed, or the final training.
 
-    It measures noise, up to the first elimination, or is a further training of a finalist
-    (`tournament.standing`), on the same images or on another fold. It cannot win. Its epochs and
-    its failure are recorded under its own name.
+    A repeat measures noise, up to the first elimination, or is a further training of a finalist
+    (`tournament.standing`), on the same images or on another fold. It cannot win. The final
+    training is that of a champion, as long as `Schedule.final_epochs` says. Epochs and failures are
+    recorded under the own name of each.
 
     Attributes:
       name: a name that no candidate has.
       candidate: the candidate that is trained again.
-      seed: added to the seed of the search.
+      seed: added to the seed of the search; 0 for the final training.
       fold: number of the fold that validates it, see `ImageData.in_fold`; 0 is the validation part.
     """
 
@@ -35,6 +36,11 @@ class Repeat:
         """The training of a candidate with a seed, on a fold if that is not 0."""
         suffix = f"fold{fold}" if fold else f"seed{seed}"
         return cls(f"{candidate}-{suffix}", candidate, seed, fold)
+
+    @classmethod
+    def final(cls, candidate: str) -> Repeat:
+        """The final training of a candidate, should it be a champion."""
+        return cls(f"{candidate}-final", candidate, 0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class Noise:
     deviation: float | None
 
 
-def further_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repeat]:
+def finalist_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repeat]:
     """The further trainings of each candidate, should it be a finalist; none without those."""
     first = schedule.finalist_seed
     if first is None:
@@ -64,6 +70,16 @@ def further_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Rep
         for candidate in candidates
         for place, fold in enumerate(folds)
     ]
+
+
+def further_trainings(candidates: Iterable[str], schedule: Schedule) -> list[Repeat]:
+    """What each candidate may be trained for besides its own training; noise aside.
+
+    These are further trainings as a finalist, and the final training as a champion.
+    """
+    candidates = list(candidates)
+    final = map(Repeat.final, candidates) if schedule.final_epochs else ()
+    return [*finalist_trainings(candidates, schedule), *final]
 
 
 def trainings_by_candidate(repeats: Sequence[Repeat]) -> dict[str, list[str]]:

@@ -108,12 +108,13 @@ class Outline:
 
     @cached_property
     def further(self) -> list[Repeat]:
-        """The further trainings of each candidate, should it be a finalist; none without those."""
+        """What each candidate may be trained for as a finalist or champion, besides its own."""
         names = (listed.name for group in self.groups.values() for listed in group)
         return further_trainings(names, self.schedule)
 
     def done(self, members: Iterable[str]) -> dict[str, int]:
         """The epochs on record of candidates, and of their further trainings that have any."""
+        members = list(members)
         further = [repeat.name for repeat in further_trainings(members, self.schedule)]
         counts = {name: self.facts[name].epochs for name in further if name in self.facts}
         return counts | {n: self.facts[n].epochs if n in self.facts else 0 for n in members}
@@ -164,7 +165,8 @@ class OutlineReader:
         further_of = partial(further_trainings, schedule=schedule_of(meta))
         for number, members in groups.items():
             names = [member.name for member in members]
-            of_group = {name: int8.get(name, {}) for name in names}
+            further = [repeat.name for repeat in further_of(names)]
+            of_group = {name: int8.get(name, {}) for name in (*names, *further)}
             recorded, halt = self._decisions.get(number, []), halts.get(number)
             state = (
                 [lengths.get(name, 0) for name in names],

@@ -46,8 +46,8 @@ def stages(
         noise = inf if close and visible else 0.0
         size = rule.keep([0.0] * size, noise, number, first_size, losses=losses)
         trained = epoch
-    if size and trained < schedule.epochs:
-        yield 1, schedule.epochs - trained
+    if size and (last := schedule.final_epochs or schedule.epochs - trained):
+        yield 1, last
 
 
 def further_epochs(size: int, schedule: Schedule, *, measured: bool = False) -> int:

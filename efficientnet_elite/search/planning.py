@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import ROUND_UP, Context
 from math import ceil
 from typing import Any
@@ -19,7 +19,7 @@ from efficientnet_elite.search.budget import (
     TrainingCost,
 )
 from efficientnet_elite.search.candidates import Candidate, sample_candidates
-from efficientnet_elite.search.noise import Repeat, further_trainings
+from efficientnet_elite.search.noise import Repeat, finalist_trainings
 from efficientnet_elite.search.schedule import Schedule, make_schedule, with_finalists
 from efficientnet_elite.text import duration
 
@@ -51,7 +51,13 @@ def plan_candidates(
     asked = make_schedule(
         config.rule, config.train.epochs, config.round_epochs, config.first_elimination
     )
+    if 0 < config.final_epochs <= config.train.epochs:
+        raise UserError(
+            f"final_epochs={config.final_epochs}: must be more than epochs={config.train.epochs}, "
+            "which champions are trained for without it, or 0"
+        )
     asked = with_finalists(asked, config.finalist_seeds, config.seeds, config.data.folds)
+    asked = replace(asked, final_epochs=config.final_epochs)
     by_turns = sample_candidates(candidates, len(candidates), config.seed)
     limit, unit = float("inf"), 1.0
     if config.budget_epochs is not None:
@@ -72,9 +78,10 @@ def plan_candidates(
         if pace:
             hours = error.least / unit * (1 + 1e-12)  # enough also when it is multiplied back
             given, least = f"budget_hours={config.budget_hours}", _rounded_up(hours)
+        lengths = "--final_epochs" if config.final_epochs else "--epochs"
         raise UserError(
             f"{given}: champions in {error.groups} groups need {least} at least: allow more, or "
-            "ask for fewer --groups or --epochs"
+            f"ask for fewer --groups or {lengths}"
         ) from error
     names = {candidate.name for candidate in by_turns[: plan.count]}
     chosen = tuple(candidate for candidate in candidates if candidate.name in names)
@@ -98,8 +105,8 @@ def plan_candidates(
 def choose_repeats(candidates: Sequence[Candidate], config: SearchConfig) -> list[Repeat]:
     """The repeats of a search: in every group of more than one, of its candidate of median cost.
 
-    UserError where a candidate has the name of one of them, or of a further training of another
-    candidate.
+    UserError where a candidate has the name of one of them, or of a further or final training of
+    another candidate.
     """
     seeds = config.seeds
     groups: dict[int, list[Candidate]] = {}
@@ -117,8 +124,12 @@ def choose_repeats(candidates: Sequence[Candidate], config: SearchConfig) -> lis
     asked = f"finalist_seeds={config.finalist_seeds}"
     if config.data.folds > 1:
         asked = f"validation={config.data.validation}"
-    further = [(asked, repeat) for repeat in further_trainings(sorted(taken), schedule)]
-    for setting, repeat in [*((f"seeds={seeds}", repeat) for repeat in repeats), *further]:
+    further = [(f"seeds={seeds}", repeat) for repeat in repeats]
+    further += [(asked, repeat) for repeat in finalist_trainings(sorted(taken), schedule)]
+    if config.final_epochs:
+        finals = map(Repeat.final, sorted(taken))
+        further += [(f"final_epochs={config.final_epochs}", repeat) for repeat in finals]
+    for setting, repeat in further:
         if repeat.name in taken:
             raise UserError(
                 f"{setting}: candidate {repeat.name} has the name of a further training of "

@@ -26,8 +26,8 @@ class SearchRecord:
       meta: settings of the search.
       candidates: in the ledger's order, the one to prefer in a tie first.
       repeats: repeats, which measure the noise of a score.
-      epochs: candidate or repeat, also a finalist's, to its epochs.
-      int8: candidate to its int8 results, by epoch.
+      epochs: training to its epochs: of a candidate, a repeat, a finalist or a champion.
+      int8: candidate, or final training, to its int8 results, by epoch.
       failures: candidate or repeat to the reason of its failure.
       halts: group to what was ended in it because time was up.
       decisions: group to its decisions, by round and rank.
@@ -56,7 +56,7 @@ class SearchRecord:
 
     @cached_property
     def further(self) -> list[Repeat]:
-        """The further trainings of each candidate, should it be a finalist; none without those."""
+        """What each candidate may be trained for as a finalist or champion, besides its own."""
         return further_trainings((c.name for c in self.candidates), self.schedule)
 
     @cached_property

@@ -26,7 +26,13 @@ from efficientnet_elite.networks.activations import ACTIVATIONS
 from efficientnet_elite.networks.families import FAMILIES, user
 from efficientnet_elite.networks.names import pool_sizes
 from efficientnet_elite.search import driver, starts
-from efficientnet_elite.search.begun import as_begun, check_settings, differences, record_place
+from efficientnet_elite.search.begun import (
+    as_begun,
+    check_policy,
+    check_settings,
+    differences,
+    record_place,
+)
 from efficientnet_elite.search.budget import Pace
 from efficientnet_elite.search.candidates import (
     Candidate,
@@ -126,6 +132,8 @@ def run(
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
+                before = ledger.meta()["data"].get("policy_sha256")
+                check_policy(workdir, before, data.pipeline.policy_sha256)
                 record_place(ledger, config)
                 if source is not None or not config.train.is_pretrained:
                     start = starts.start_of_search(ledger.meta())
@@ -185,6 +193,7 @@ def _executor(
         config=config,
         workdir=workdir.absolute(),
         fingerprint=data.fingerprint,
+        policy_sha256=data.pipeline.policy_sha256,
         quantize=quantize,
         registered=_registered(),
         start=start,
@@ -218,6 +227,7 @@ def _worker(
     config: SearchConfig,
     workdir: Path,
     fingerprint: str,
+    policy_sha256: str | None,
     quantize: Quantize | None,
     registered: frozenset[str],
     start: Start | None,
@@ -240,6 +250,7 @@ def _worker(
     data = load_data(config, workdir, progress=False)
     if data.fingerprint != fingerprint:
         raise UserError(f"a worker sees other images in {data.name} than the search")
+    check_policy(workdir, policy_sha256, data.pipeline.policy_sha256)
     starts.check_unchanged(starts.load_start(config.train), start, workdir)
     memory = memory_budget(memory_gb, share or processors() or 1)
     return _local(config, data, quantize, memory)
@@ -412,6 +423,7 @@ def _set_up(
             "sizes": dict(data.sizes),
             "skipped": [asdict(image) for image in data.skipped],
             "fingerprint": data.fingerprint,
+            "policy_sha256": data.pipeline.policy_sha256,
         },
         "excluded": dict(selected.excluded),
         "measured": selected.measured,

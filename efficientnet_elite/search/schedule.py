@@ -31,6 +31,8 @@ class Schedule:
         where a candidate is judged by its own training alone.
       folds: number of folds of the images for training and validation. With more than one, a
         finalist has a further training for each fold but that of its own training.
+      final_epochs: epochs of a champion's final training, from its start, which follows the
+        tournament in place of the rest of its own training; 0 where that is trained to its end.
     """
 
     round_epochs: int
@@ -41,6 +43,7 @@ class Schedule:
     waits: bool = False
     finalist_seed: int | None = None
     folds: int = 1
+    final_epochs: int = 0
 
     def __post_init__(self) -> None:
         if not 1 <= self.round_epochs <= self.epochs:
@@ -139,7 +142,8 @@ def asked_schedule(meta: Mapping[str, Any]) -> Schedule:
     )
     # Versions that knew no finalists recorded nothing of them, and judge as before.
     folds = FOLDS if config.get("data", {}).get("validation") == CROSSFIT else 1
-    return with_finalists(schedule, config.get("finalist_seeds", 1), config["seeds"], folds)
+    schedule = with_finalists(schedule, config.get("finalist_seeds", 1), config["seeds"], folds)
+    return replace(schedule, final_epochs=config.get("final_epochs", 0))
 
 
 def with_finalists(

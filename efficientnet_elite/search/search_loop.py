@@ -196,9 +196,10 @@ class SearchLoop:
         return [repeat.name for repeat in further_trainings(members, self._schedule)]
 
     def _wanted(self, standing: Standing) -> list[str]:
-        """Trainings of a group that may go on: of a champion no further one."""
-        further = [] if standing.champion else self._further_of(standing.survivors)
-        return [*standing.survivors, *further]
+        """Trainings of a group that may go on: of a champion the one that is exported."""
+        if standing.training is not None:
+            return [standing.training]
+        return [*standing.survivors, *self._further_of(standing.survivors)]
 
     def _look_at_clock(self) -> None:
         """Ends groups whose time is up, and the training of their candidates and repeats."""
@@ -227,18 +228,21 @@ class SearchLoop:
 
     def _lost_champion(self, standing: Standing) -> dict[str, Pending]:
         """The training of a champion whose checkpoint has disappeared; its scores stand."""
-        name = standing.champion
-        if name is None or name in self._failures:  # it was trained again, but failed
+        champion, name = standing.champion, standing.training
+        if champion is None or name is None or name in self._failures:  # trained again, but failed
             return {}
         if checkpoint_path(self._workdir, name).is_file():
             return {}
-        return {name: Pending(name, len(self._scores[name]))}
+        return {name: Pending(champion, len(self._scores[name]), final=standing.final)}
 
     # -- who trains what -------------------------------------------------------------------------
 
     def _enqueue(self, name: str) -> None:
         self._active.add(name)
-        ahead = self._macs[name] * (self._schedule.epochs - len(self._scores[name]))
+        need, epochs = self._pending.get(name), self._schedule.epochs
+        if need is not None and need.final:
+            epochs = self._schedule.final_epochs
+        ahead = self._macs[name] * (epochs - len(self._scores[name]))
         self._queue.push(name, ahead, self._homes.get(name))
 
     def _assign(self) -> None:
@@ -274,6 +278,7 @@ class SearchLoop:
             seed=need.seed,
             fold=need.fold,
             from_scratch=need.candidate in self._from_scratch,
+            epochs=self._schedule.final_epochs if need.final else None,
         )
         self._executor.submit(slot, item)
 
@@ -418,7 +423,8 @@ class SearchLoop:
 
     def _spare(self, name: str) -> None:
         """Keeps the training so far of a champion whose time is up, if its last epoch fails."""
-        group = None if name in self._further else self._group_of.get(name)
+        further = self._further.get(name)
+        group = None if further is not None and further.seed else self._group_of.get(name)
         done = len(self._scores[name])
         halt = None if group is None else self._halts.get(group)
         if group is None or halt is None or halt.end is None or not 0 < done < halt.end:

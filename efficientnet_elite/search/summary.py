@@ -43,7 +43,7 @@ class Member:
         text such as ``96x128``.
       params, macs: parameters, and multiply-accumulates for one image.
       state: whether it is racing, eliminated, champion or failed.
-      epochs_done: epochs trained and recorded.
+      epochs_done: epochs trained and recorded; of a champion with a final training those of that.
       epochs_needed: epochs that it must have been trained for in all before anything is decided
         about it; of a champion those of the whole training; of an eliminated candidate those that
         it was trained for.
@@ -86,6 +86,8 @@ class Group:
       decisions: decisions of the tournament so far, by round and rank.
       round: round that is being trained, from 1; None once there is a champion or all have failed.
       champion: the last survivor, as soon as there is only one.
+      training: name under which the epochs are recorded of what is exported of the champion: its
+        own, or that of its final training.
       halt: what was ended because time was up; None where nothing was.
       finished: whether nothing is left to train.
       epochs_left: epochs still to be trained, by members and repeats together, failures aside.
@@ -98,6 +100,7 @@ class Group:
     decisions: tuple[Decision, ...]
     round: int | None
     champion: str | None
+    training: str | None
     halt: Halt | None
     finished: bool
     epochs_left: int
@@ -233,9 +236,9 @@ def _seconds_per_epoch(outline: Outline) -> dict[str, float | None]:
     Medians are used, because a machine may have been suspended during an epoch.
     """
     candidates = [candidate for group in outline.groups.values() for candidate in group]
-    measured = {
-        c.name: outline.facts[c.name].seconds for c in candidates if c.name in outline.facts
-    }
+    facts = outline.facts
+    measured = {r.candidate: facts[r.name].seconds for r in outline.further if r.name in facts}
+    measured |= {c.name: facts[c.name].seconds for c in candidates if c.name in facts}
     macs = sum(c.macs for c in candidates if c.name in measured)
     per_mac = sum(measured.values()) / macs if macs else None
     return {
@@ -256,9 +259,10 @@ def _members(
     members = []
     for candidate in candidates:
         name, decision = candidate.name, latest.get(candidate.name)
-        facts = outline.facts.get(name)
+        is_champion = name == standing.champion
+        facts = outline.facts.get(standing.training or name if is_champion else name)
         done = facts.epochs if facts else 0
-        if name == standing.champion:
+        if is_champion:
             # Even if its int8 accuracy could not be measured or its training was repeated and
             # failed.
             state = State.CHAMPION
@@ -315,6 +319,7 @@ def _group(
         decisions=standing.decisions,
         round=standing.next_round if racing else None,
         champion=standing.champion,
+        training=standing.training,
         halt=outline.halts.get(number),
         finished=standing.finished and not repeat_epochs,
         epochs_left=epochs_left,

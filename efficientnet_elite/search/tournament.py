@@ -42,6 +42,7 @@ class Pending:
       seed: of the training that is meant, added to the seed of the search; 0 for the candidate's
         own one.
       fold: see `Repeat`.
+      final: whether its final training is meant.
     """
 
     candidate: str
@@ -49,10 +50,13 @@ class Pending:
     int8: bool = False
     seed: int = 0
     fold: int = 0
+    final: bool = False
 
     @property
     def training(self) -> str:
         """The name under which the epochs are recorded."""
+        if self.final:
+            return Repeat.final(self.candidate).name
         if not self.seed:
             return self.candidate
         return Repeat.of(self.candidate, self.seed, self.fold).name
@@ -68,7 +72,8 @@ class Halt:
       round: the round that ends the tournament, however many candidates are left in it; None where
         the tournament ended by itself.
       epoch: the epoch from which the scores of this round are taken; 0 if no candidate has one.
-      end: epochs after which the champion's training ends; None for those of the schedule.
+      end: epochs after which the champion's training ends, its final one where it has one; None
+        for those of the schedule.
     """
 
     round: int | None = None
@@ -86,12 +91,21 @@ class Standing:
       pending: what must be trained before anything more can be decided; empty once the champion is
         trained to the end, and if all candidates have failed.
       champion: the last survivor, as soon as there is only one.
+      final: whether the champion's final training is exported, and not its own one.
     """
 
     decisions: tuple[Decision, ...]
     survivors: tuple[str, ...]
     pending: tuple[Pending, ...]
     champion: str | None
+    final: bool = False
+
+    @property
+    def training(self) -> str | None:
+        """The name under which the epochs are recorded of what is exported of the champion."""
+        if self.champion is None or not self.final:
+            return self.champion
+        return Repeat.final(self.champion).name
 
     @property
     def finished(self) -> bool:
@@ -179,6 +193,9 @@ def standing(
     they remain so. If a further training fails, their own ones decide. After the whole training
     they decide, too: they are what is exported.
 
+    With the schedule's ``final_epochs``, a champion gets a final training in place of the rest of
+    its own one. If that fails, its own one is trained to the end.
+
     A `Halt` ends the tournament in a round at once: the best candidate by the scores of the halt's
     epoch wins, by float32 accuracy and the estimated noise. A candidate that has not reached this
     epoch leaves and does not take over later. If no candidate has a score, the first one wins.
@@ -212,12 +229,19 @@ def standing(
     decisions = tuple(tournament.decisions)
     if champion is None:
         return Standing(decisions, (), (), None)
-    trained = len(scores.get(champion, ())) >= end
+    last, final = Pending(champion, end), False
+    if schedule.final_epochs:
+        final_end = schedule.final_epochs if halt.end is None else halt.end
+        longer = Pending(champion, final_end, final=True)
+        done = len(scores.get(longer.training, ()))
+        if final := longer.training not in failed or done >= final_end:
+            last = longer
+    trained = len(scores.get(last.training, ())) >= last.until_epoch
     # The int8 accuracy of what is exported is measured for the report; it decides nothing.
-    wanted = int8 is not None and halt.end is None and champion not in failed
-    measured = not wanted or schedule.epochs in (int8 or {}).get(champion, ())
-    last = () if trained and measured else (Pending(champion, end, int8=wanted),)
-    return Standing(decisions, (champion,), last, champion)
+    wanted = int8 is not None and halt.end is None and last.training not in failed
+    measured = not wanted or last.until_epoch in (int8 or {}).get(last.training, ())
+    pending = () if trained and measured else (replace(last, int8=wanted),)
+    return Standing(decisions, (champion,), pending, champion, final)
 
 
 def _decide_round(

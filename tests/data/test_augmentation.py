@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,15 @@ import sklearn
 from PIL import Image, ImageEnhance, ImageOps
 
 from efficientnet_elite import data as data_lib
-from efficientnet_elite.config import DataConfig, SearchConfig
+from efficientnet_elite.config import DataConfig, SearchConfig, TrainConfig
 from efficientnet_elite.data import augmentation, policies
 from efficientnet_elite.data.choices import AUGMENTATIONS, Augmentations
 from efficientnet_elite.data.operations import OPERATIONS
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import settings
+from efficientnet_elite.job import settings, training
+from efficientnet_elite.search import run as search_run
+from efficientnet_elite.search.begun import check_policy
+from tests.support.invented import ledger_of
 
 PHOTOGRAPHS = [
     Image.open(Path(sklearn.__file__).parent / "datasets" / "images" / f"{name}.jpg").resize(size)
@@ -355,3 +360,57 @@ def test_a_policy_is_the_same_file_from_any_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = settings.search_config({"augment": "jitter+policy.json"}, SearchConfig())
     assert config.data.augment == f"jitter+{tmp_path / 'policy.json'}"
+
+
+# -- a policy that changes -------------------------------------------------------------------------
+
+POLICY, OTHER_POLICY = '[[["Color", 1, 0]]]', '[[["Color", 1, 1]]]'
+
+
+@pytest.fixture
+def policy(tmp_path):
+    path = tmp_path / "policy.json"
+    path.write_text(POLICY, encoding="utf-8")
+    return path
+
+
+def test_a_search_is_continued_with_its_policy_only(policy, tmp_path):
+    config = SearchConfig(base_resolution=8, data=DataConfig(augment=f"jitter+{policy}"))
+    images = data_lib.load(config.data, max_side=24, progress=False)
+    assert images.pipeline.policy_sha256 == hashlib.sha256(POLICY.encode()).hexdigest()
+    config = replace(config, data=data_lib.decided(config.data))
+    data = {"name": "digits", "fingerprint": images.fingerprint}
+
+    def begun(folder, **recorded):
+        with ledger_of(tmp_path / folder, {0: "a"}, config, data=data | recorded):
+            return tmp_path / folder
+
+    asked = begun("new", policy_sha256=images.pipeline.policy_sha256)
+    policy.write_text(OTHER_POLICY, encoding="utf-8")
+    with pytest.raises(UserError, match=r"the policy that --augment names has changed since .*new"):
+        search_run.run(config, asked, progress=False)
+    check_policy(begun("old"), None, "ab")  # of versions that recorded none
+
+
+def test_a_training_is_continued_with_its_policy_only(policy, tmp_path):
+    config = SearchConfig(
+        base_resolution=8,
+        data=DataConfig(augment=str(policy)),
+        train=TrainConfig(epochs=1, batch_size=512),
+    )
+
+    def train():
+        training.train(["mobilenetv1-0.25"], tmp_path / "run", config, progress=False)
+
+    train()
+    policy.write_text(OTHER_POLICY, encoding="utf-8")
+    with pytest.raises(UserError, match="the policy that --augment names has changed"):
+        train()
+    path = tmp_path / "run" / "train_settings.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    del settings["pipeline"]["policy_sha256"]  # as an earlier version wrote it
+    path.write_text(json.dumps(settings), encoding="utf-8")
+    train()
+    policy.write_text(POLICY, encoding="utf-8")
+    with pytest.raises(UserError, match="the policy that --augment names has changed"):
+        train()

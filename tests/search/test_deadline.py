@@ -169,7 +169,7 @@ PACE = Pace(epoch=0.0, per_mac=1.0, build=0.0)
 REPEATS = [Repeat("0b-seed1", "0b", 1)]
 
 
-def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=(), finalist_seeds=1):
+def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=(), **asked):
     """A new ledger of a search with so much time. An epoch takes a second a MAC, by its pace."""
     config = SearchConfig(
         round_epochs=4,
@@ -177,7 +177,7 @@ def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=(), fina
         train=TrainConfig(epochs=epochs),
         budget_hours=seconds / 3600,
         seeds=1 + len(repeats),
-        finalist_seeds=finalist_seeds,
+        **asked,
     )
     plan = {"round_epochs": 4, "pace": asdict(PACE)}
     return ledger_of(workdir, groups, config, repeats, plan=plan)
@@ -185,8 +185,8 @@ def hours_for(workdir, groups, seconds, rule="race", epochs=12, repeats=(), fina
 
 def costs_of(ledger):
     macs = {c.name: c.spec.macs for c in ledger.candidates()}
-    second = {f"{name}-seed{seed}": macs[name] for name in macs for seed in (1, 2)}
-    return macs | second
+    ends = ("-seed1", "-seed2", "-final")
+    return macs | {f"{name}{end}": macs[name] for name in macs for end in ends}
 
 
 GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(
@@ -201,21 +201,24 @@ GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(
     rule=st.sampled_from(list(RULES)),
     repeat=st.booleans(),
     finalist_seeds=st.integers(1, 2),
+    final_epochs=st.sampled_from([0, 20]),
     share=st.floats(0.3, 1.2),
     slower=st.floats(0.8, 3.0),
     since=st.floats(0.0, 1.0),
     kill=st.integers(5, 400),
 )
 def test_the_budget_is_kept(
-    groups, workers, rule, repeat, finalist_seeds, share, slower, since, kill
+    groups, workers, rule, repeat, finalist_seeds, final_epochs, share, slower, since, kill
 ):
     """Whatever the machine does, killed on the way or not: champions, in time, and replayable."""
     repeats = REPEATS if repeat and "b" in groups[0] else []
     asked = {"repeats": repeats, "finalist_seeds": finalist_seeds}
+    asked["final_epochs"] = final_epochs
     with TemporaryDirectory() as folder:
         workdir = Path(folder)
         with hours_for(workdir, groups, 1.0, rule, **asked) as ledger:
-            costs, schedule = costs_of(ledger), Schedule(4, 12, rule)
+            costs = costs_of(ledger)
+            schedule = Schedule(4, 12, rule, final_epochs=final_epochs)
             by_group: dict[int, list] = {}
             for c in ledger.candidates():
                 by_group.setdefault(c.group, []).append(PACE.cost_of(c.spec.macs))
@@ -253,7 +256,7 @@ def test_the_budget_is_kept(
             trained = {name: len(own) for name, own in ledger.epochs().items()}
         for number in groups:
             end = halts[number].end if number in halts else None
-            assert trained[tables[number].champion] == (end or schedule.epochs)
+            assert trained[tables[number].training] == (end or final_epochs or schedule.epochs)
         # Building (which takes as long as an epoch here) and the epoch that was begun; and the
         # first epoch of groups that had none.
         begun = sum(halt.end == 1 for halt in halts.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from dataclasses import replace
 from textwrap import shorten
 
 from efficientnet_elite import machine
@@ -177,6 +178,8 @@ class LocalExecutor:
         train, data = self._train, self._data.in_fold(item.fold)
         if item.from_scratch:
             train, data = from_scratch(train, data)
+        if item.epochs is not None:
+            train = replace(train, epochs=item.epochs)
 
         def trainer() -> Trainer:
             return Trainer(

@@ -31,6 +31,7 @@ class WorkItem:
       fold: number of the fold that validates, see `ImageData.in_fold`.
       from_scratch: whether the network starts from random weights although the recipe names
         pretrained ones, because those do not fit it.
+      epochs: length of the whole training, to which learning rates belong; None for the recipe's.
     """
 
     spec: ArchSpec
@@ -41,6 +42,7 @@ class WorkItem:
     seed: int = 0
     fold: int = 0
     from_scratch: bool = False
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ class Images:
 
 def fitted(config: SearchConfig, given_names=frozenset(), epoch=0.0, per_mac=1e-7, build=10.0):
     return automatic.fitted_search(
-        config, given_names, Images(), workers=1, measure=pytest.fail,  # type: ignore[arg-type]
+        config, given_names, Images(), measure=pytest.fail,  # type: ignore[arg-type]
         pace_of=lambda config: Pace(epoch, per_mac, build),
     )  # fmt: skip
 

@@ -99,7 +99,6 @@ def fitted_search(
     given: Collection[str],
     data: ImageData,
     *,
-    workers: int,
     measure: Measure,
     pace_of: Callable[[SearchConfig], Pace],
 ) -> SearchConfig:
@@ -109,7 +108,6 @@ def fitted_search(
       config: of `starts.begun`.
       given: dotted names of the settings that the user gave himself.
       data: the images.
-      workers: number of workers.
       measure: measures cost metrics that cannot be computed.
       pace_of: measures the pace; called only if there is a budget in hours.
     """
@@ -131,7 +129,12 @@ def fitted_search(
     seed = finalist_seed(config.finalist_seeds, config.seeds)
     schedule = replace(schedule, finalist_seed=seed)
     race = plan.race(
-        groups_of, schedule, budget, considered=considered, workers=workers, seeds=config.seeds
+        groups_of,
+        schedule,
+        budget,
+        considered=considered,
+        workers=pace.workers if pace else 1,
+        seeds=config.seeds,
     )
     values: dict[str, Any] = {"groups": race.groups, "max_candidates": race.candidates}
     values = {name: value for name, value in values.items() if name not in given}

@@ -83,6 +83,12 @@ def test_workers_have_a_core_and_memory_each(cores, gigabytes, gpus, expected):
     assert plan.workers(cores, gigabytes, gpus) == expected
 
 
+def test_workers_have_some_candidates_each():
+    assert plan.workers(8, 64.0, 0, 9) == 3
+    assert plan.workers(2, 64.0, 0, 9) == 2
+    assert plan.workers(8, 64.0, 0, 5) is None
+
+
 def test_the_network_is_the_largest():
     assert plan.network({"a": (3.0, 9.0), "b": (5.0, 1.0), "c": (5.0, 2.0)}) == "c"
 

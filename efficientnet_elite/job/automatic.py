@@ -177,12 +177,12 @@ def best_network(config: SearchConfig, classes: int, measure: Measure) -> str:
     return plan.network({c.name: (c.spec.macs, c.spec.params) for c in selection.candidates})
 
 
-def workers() -> int | None:
-    """How many workers suit this machine; None for training in the search's own process."""
+def workers(config: SearchConfig) -> int | None:
+    """How many workers suit a search on this machine; None for training in its own process."""
     import tensorflow as tf
 
     memory, cores = machine.memory_bytes(), machine.processors()
     if memory is None or cores is None:
         return None
     gpus = len(tf.config.list_physical_devices("GPU"))
-    return plan.workers(cores, memory / 1e9, gpus)
+    return plan.workers(cores, memory / 1e9, gpus, config.max_candidates)

@@ -201,7 +201,7 @@ def test_settings_of_other_versions_are_read():
         (lambda: TrainConfig(warmup_epochs=-1), "warmup_epochs=-1: must be at least 0"),
         (lambda: SearchConfig(groups=0), "groups=0: must be at least 1"),
         (lambda: SearchConfig(group_method="even"), "group_method='even': use width or count"),
-        (lambda: EngineConfig(workers=0), "workers=0: must be at least 1"),
+        (lambda: EngineConfig(workers=-1), "workers=-1: must be at least 0"),
     ],
 )
 def test_impossible_settings(make, message):

@@ -190,7 +190,7 @@ def test_planned_for_a_search():
     hours = (20 + 2) * len(groups) / 3600 / (1 - MARGIN)  # a champion's epochs, and its graph
     kept, record, text = plan_candidates(some, replace(CONFIG, budget_hours=1.0001 * hours), PACE)
     assert len(kept) == len(groups)
-    assert record["pace"] == {"epoch": 1.0, "per_mac": 0.0, "build": 2.0}
+    assert record["pace"] == {"epoch": 1.0, "per_mac": 0.0, "build": 2.0, "workers": 1}
     assert record["seconds"]["most"] == pytest.approx(22 * len(groups))
     with pytest.raises(UserError, match=r"budget_hours=.*: champions in \d+ groups need"):
         plan_candidates(some, replace(CONFIG, budget_hours=0.999 * hours), PACE)

@@ -83,6 +83,12 @@ def test_workers_have_a_core_and_memory_each(cores, gigabytes, gpus, expected):
     assert plan.workers(cores, gigabytes, gpus) == expected
 
 
+def test_workers_have_some_candidates_each():
+    assert plan.workers(8, 64.0, 0, 9) == 3
+    assert plan.workers(2, 64.0, 0, 9) == 2
+    assert plan.workers(8, 64.0, 0, 5) is None
+
+
 def test_the_network_is_the_largest():
     assert plan.network({"a": (3.0, 9.0), "b": (5.0, 1.0), "c": (5.0, 2.0)}) == "c"
 
@@ -179,7 +185,7 @@ class Images:
 
 def fitted(config: SearchConfig, given_names=frozenset(), epoch=0.0, per_mac=1e-7, build=10.0):
     return automatic.fitted_search(
-        config, given_names, Images(), workers=1, measure=pytest.fail,  # type: ignore[arg-type]
+        config, given_names, Images(), measure=pytest.fail,  # type: ignore[arg-type]
         pace_of=lambda config: Pace(epoch, per_mac, build),
     )  # fmt: skip
 

@@ -115,6 +115,7 @@ class SimulatedExecutor:
       seed: seed of the failures.
 
     Attributes:
+      slots: number of workers.
       now: simulated seconds since the start.
       trained: simulated time of the end, and duration in seconds, of each finished epoch.
       saturated: last simulated time at which no working worker had to wait for work.
@@ -128,7 +129,7 @@ class SimulatedExecutor:
         durations: Durations,
         seed: int,
     ):
-        self.now = 0.0
+        self.slots, self.now = workers, 0.0
         self.trained: list[tuple[float, float]] = []
         self.saturated = 0.0
         self.time_use = TimeUse()

@@ -74,8 +74,10 @@ def run(flags: Any, arguments: list[str]) -> None:
     common.quiet_tensorflow()
     from efficientnet_elite import job
 
-    if request.automatic and engine.in_process:
-        engine = replace(engine, workers=automatic.workers())
+    if engine.name == "local" and engine.workers is None:
+        engine = replace(engine, workers=automatic.workers(request.config))
+        if engine.workers and not request.automatic:  # whose plan says so
+            print(f"trains in {engine.workers} processes (--workers)", file=sys.stderr)
     try:
         result = job.search(
             request.config,

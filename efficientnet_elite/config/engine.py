@@ -23,9 +23,10 @@ class EngineConfig:
     )
     workers: int | None = setting(
         None,
-        "Number of candidates that are trained at the same time, each in its own process. By "
-        "default one, in the process of the search; on a Ray cluster one for each CPU.",
-        at_least=1,
+        "Number of candidates that are trained at the same time, each in its own process. 0: one, "
+        "in the process of the search. By default as many as cores, memory and candidates are "
+        "worth, or 0 with GPUs and in Python; on a Ray cluster one for each CPU.",
+        at_least=0,
     )
     ray_address: str | None = setting(
         None,
@@ -59,4 +60,4 @@ class EngineConfig:
     @property
     def in_process(self) -> bool:
         """Whether candidates are trained in the search's own process."""
-        return self.name == "local" and self.workers is None
+        return self.name == "local" and not self.workers

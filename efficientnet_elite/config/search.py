@@ -103,8 +103,8 @@ class SearchConfig:
     )
     budget_hours: float | None = setting(
         None,
-        "Most hours that the search may take. The speed of this machine with --workers is "
-        "measured first, and the search is planned as for budget_epochs. If it becomes slower, "
+        "Most hours that the search may take. The speed of its workers is measured first, where "
+        "they train, and the search is planned as for budget_epochs. If they become slower, "
         "tournaments and then the training of champions end early. By default there is no "
         "budget.",
         above=0,

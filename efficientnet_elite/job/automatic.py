@@ -99,7 +99,6 @@ def fitted_search(
     given: Collection[str],
     data: ImageData,
     *,
-    workers: int,
     measure: Measure,
     pace_of: Callable[[SearchConfig], Pace],
 ) -> SearchConfig:
@@ -109,7 +108,6 @@ def fitted_search(
       config: of `starts.begun`.
       given: dotted names of the settings that the user gave himself.
       data: the images.
-      workers: number of workers.
       measure: measures cost metrics that cannot be computed.
       pace_of: measures the pace; called only if there is a budget in hours.
     """
@@ -131,7 +129,12 @@ def fitted_search(
     schedule = with_finalists(schedule, config.finalist_seeds, config.seeds, config.data.folds)
     schedule = replace(schedule, final_epochs=config.final_epochs)
     race = plan.race(
-        groups_of, schedule, budget, considered=considered, workers=workers, seeds=config.seeds
+        groups_of,
+        schedule,
+        budget,
+        considered=considered,
+        workers=pace.workers if pace else 1,
+        seeds=config.seeds,
     )
     values: dict[str, Any] = {"groups": race.groups, "max_candidates": race.candidates}
     values = {name: value for name, value in values.items() if name not in given}
@@ -174,12 +177,12 @@ def best_network(config: SearchConfig, classes: int, measure: Measure) -> str:
     return plan.network({c.name: (c.spec.macs, c.spec.params) for c in selection.candidates})
 
 
-def workers() -> int | None:
-    """How many workers suit this machine; None for training in the search's own process."""
+def workers(config: SearchConfig) -> int | None:
+    """How many workers suit a search on this machine; None for training in its own process."""
     import tensorflow as tf
 
     memory, cores = machine.memory_bytes(), machine.processors()
     if memory is None or cores is None:
         return None
     gpus = len(tf.config.list_physical_devices("GPU"))
-    return plan.workers(cores, memory / 1e9, gpus)
+    return plan.workers(cores, memory / 1e9, gpus, config.max_candidates)

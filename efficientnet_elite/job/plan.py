@@ -77,17 +77,21 @@ def steps(images: int, batch: int, *, pretrained: bool) -> int:
 
 
 _GIGABYTES_PER_WORKER, _MOST_WORKERS = 2.0, 8
+_CANDIDATES_PER_WORKER = 3  # with fewer, starting a process may take longer than it saves
 
 
-def workers(cores: int, gigabytes: float, gpus: int) -> int | None:
+def workers(cores: int, gigabytes: float, gpus: int, candidates: int | None = None) -> int | None:
     """Worker processes of a search; None for training in its own process.
 
     Args:
       cores: that this process may use.
       gigabytes: memory of the machine.
       gpus: number of GPUs.
+      candidates: most candidates of the search; None where there is no such limit.
     """
     most = min(cores, int(gigabytes / _GIGABYTES_PER_WORKER), _MOST_WORKERS)
+    if candidates is not None:
+        most = min(most, candidates // _CANDIDATES_PER_WORKER)
     return None if gpus or most < 2 else most
 
 
@@ -293,5 +297,5 @@ def time_of_search(config: SearchConfig, workers: int | None) -> str:
         if config.budget_hours is None
         else f"at most {duration(3600 * config.budget_hours)}"
     )
-    trained = "one network at a time" if workers is None else f"{workers} workers"
+    trained = f"{workers} workers" if workers else "one network at a time"
     return f"{most}, {trained} {CHOICES['time'].hint}"

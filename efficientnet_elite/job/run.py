@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +111,6 @@ def search(
     if recorded is None:
         if automatic:
             config = choices.sized(config, given, choices.ENOUGH_CANDIDATES)
-            config = _with_budget(config, given, engine)
         if hint := starts.install_hint(config.train.pretrained, kinds):
             on_message(hint)
         config = starts.begun(config, given, kinds)
@@ -129,9 +128,7 @@ def search(
                 on_message(plan.GREY)
             return starts.fitted(config, given, images.sizes["train"])
         workers = None if engine is None else engine.workers
-        config = choices.fitted_search(
-            config, given, images, workers=workers or 1, measure=measure, pace_of=pace_of
-        )
+        config = choices.fitted_search(config, given, images, measure=measure, pace_of=pace_of)
         _show_plan(config, images, workers, on_message)
         return config
 
@@ -171,18 +168,6 @@ def search(
     if failure is not None:
         raise ExportError(str(failure), result) from failure
     return result
-
-
-def _with_budget(
-    config: SearchConfig, given: Collection[str], engine: EngineConfig | None
-) -> SearchConfig:
-    """Without the default budget where the pace of the workers cannot be measured."""
-    if "budget_hours" in given or config.budget_hours is None:
-        return config
-    from efficientnet_elite.search import run as search_run
-
-    measurable = engine is None or search_run.is_measurable(engine)
-    return config if measurable else replace(config, budget_hours=None)
 
 
 def _show_plan(

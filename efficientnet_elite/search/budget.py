@@ -85,31 +85,34 @@ class Pace:
       epoch: seconds of an epoch that do not depend on the network.
       per_mac: seconds of an epoch for each multiply-accumulate of one image.
       build: seconds for building a graph.
+      workers: how many workers train at the same time at this pace.
     """
 
     epoch: float
     per_mac: float
     build: float
+    workers: int = 1
 
     def cost_of(self, macs: int) -> TrainingCost:
         """Cost in seconds of a candidate with so many multiply-accumulates for one image."""
         return TrainingCost(self.epoch + self.per_mac * macs, self.build)
 
     @classmethod
-    def fit(cls, samples: Mapping[int, float], build: float) -> Pace:
+    def fit(cls, samples: Mapping[int, float], build: float, workers: int = 1) -> Pace:
         """A fit by least squares, with no coefficient below 0.
 
         Args:
           samples: multiply-accumulates of one image to seconds of an epoch.
           build: seconds for building a graph.
+          workers: how many workers were measured at the same time.
         """
         x, y = fmean(samples), fmean(samples.values())
         variance = sum((macs - x) ** 2 for macs in samples)
         covariance = sum((macs - x) * (seconds - y) for macs, seconds in samples.items())
         slope = max(0.0, covariance / variance) if variance else y / x
         if slope * x >= y:
-            return cls(0.0, y / x, build)
-        return cls(y - slope * x, slope, build)
+            return cls(0.0, y / x, build, workers)
+        return cls(y - slope * x, slope, build, workers)
 
 
 def repeated_place(costs: Sequence[TrainingCost]) -> int:

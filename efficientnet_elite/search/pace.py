@@ -1,63 +1,125 @@
-"""How fast this machine trains the candidates of a search, measured with a few training steps."""
+"""How fast the candidates of a search train, measured where they train, with a few steps."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.data import ImageData
+from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.spec import ArchSpec
-from efficientnet_elite.search import starts
 from efficientnet_elite.search.budget import Pace
-from efficientnet_elite.training.trainer import Trainer
+from efficientnet_elite.search.executors.protocol import (
+    Event,
+    Executor,
+    Failed,
+    Finished,
+    Lost,
+    Ready,
+    Timed,
+    WorkItem,
+)
+from efficientnet_elite.search.workdir import checkpoint_path
 
-_STEPS = 8  # steps that are timed; the first one is left out, since it includes building
 _FORWARD = 1 / 3  # share of the forward pass in a training step: backward takes twice as much
 
 
-class _Enough(Exception):
-    """Ends a training of which enough steps have been timed."""
-
-
 def measure_pace(
+    executor: Executor,
     specs: Sequence[ArchSpec],
     config: SearchConfig,
     data: ImageData,
+    workdir: Path,
     from_scratch: Collection[str] = (),
 ) -> Pace:
     """Builds and trains the cheapest, the median and the costliest network for some steps.
 
-    The trained networks are thrown away. This takes some seconds for each network, most of them for
-    building it.
+    Every worker does so, so that as many train at the same time as in the search. The trained
+    networks are thrown away. This takes some seconds for each network, most of them for building
+    it.
 
     Args:
+      executor: where the search will train; it is closed.
       specs: specs of the candidates, at least one.
       config: settings of the search: recipe, seed, resolution.
       data: the images.
+      workdir: work directory of the search.
       from_scratch: names of networks that pretrained weights do not fit.
+
+    Raises:
+      UserError: one of the networks cannot be trained.
     """
     ordered = sorted(specs, key=lambda spec: spec.macs)
     chosen = {spec.macs: spec for spec in (ordered[0], ordered[len(ordered) // 2], ordered[-1])}
+    items = [
+        WorkItem(
+            spec,
+            done=0,
+            until_epoch=0,
+            checkpoint=checkpoint_path(workdir, spec.name),
+            from_scratch=spec.name in from_scratch,
+            timed=True,
+        )
+        for spec in chosen.values()
+    ]
+    try:
+        timed = _time(executor, items)
+    finally:
+        executor.close()
     steps = data_lib.steps_per_epoch(data, config.train.batch_size)
     steps += round(_FORWARD * data.sizes["validation"] / config.train.batch_size)
-    paces, builds = {}, []
-    with TemporaryDirectory() as folder:
-        for macs, spec in chosen.items():
-            train, images = config.train, data
-            if spec.name in from_scratch:
-                train, images = starts.from_scratch(train, images)
-            path = Path(folder) / f"{macs}.npz"
-            seconds, build = _time(spec, replace(config, train=train), images, path)
-            paces[macs] = steps * seconds
-            builds.append(build)
-    return Pace.fit(paces, fmean(builds))
+    seconds = {macs: fmean(t.step for t in timed[spec.name]) for macs, spec in chosen.items()}
+    return Pace.fit(
+        {macs: steps * each for macs, each in seconds.items()},
+        fmean(t.build for times in timed.values() for t in times),
+        workers=executor.slots,
+    )
+
+
+def _time(executor: Executor, items: Sequence[WorkItem]) -> dict[str, list[Timed]]:
+    """Has each slot time all items; name of the network to its times on the slots.
+
+    Slots that become ready only after another one is done, if ever, are not waited for.
+    """
+    timed: dict[str, list[Timed]] = {item.spec.name: [] for item in items}
+    waiting: dict[int, list[WorkItem]] = {}  # of each slot that takes part; the running one first
+    done = False
+
+    def start(slot: int) -> None:
+        nonlocal done
+        if waiting[slot]:
+            executor.submit(slot, waiting[slot][0])
+        else:
+            del waiting[slot]
+            done = True
+
+    def on_event(slot: int, event: Event) -> None:
+        match event:
+            case Ready():
+                if not done:
+                    first = slot % len(items)  # different ones at the same time, as in the search
+                    waiting[slot] = [*items[first:], *items[:first]]
+                    start(slot)
+            case Timed():
+                timed[waiting[slot][0].spec.name].append(event)
+            case Finished():
+                item = waiting[slot].pop(0)
+                executor.retire(slot, item.spec.name)
+                start(slot)
+            case Lost(blameless=True):  # others measure, or this one when it is ready again
+                waiting.pop(slot, None)
+            case Failed(reason) | Lost(reason) if slot in waiting:
+                raise UserError(
+                    f"the pace of {waiting[slot][0].spec.name} cannot be measured ({reason}): use "
+                    "--budget_epochs, which needs no pace"
+                )
+
+    while waiting or not done:
+        executor.wait(on_event)
+    return timed
 
 
 def once(measure: Callable[[SearchConfig], Pace]) -> Callable[[SearchConfig], Pace]:
@@ -70,31 +132,3 @@ def once(measure: Callable[[SearchConfig], Pace]) -> Callable[[SearchConfig], Pa
         return results[0]
 
     return call
-
-
-def _time(
-    spec: ArchSpec, config: SearchConfig, data: ImageData, checkpoint: Path
-) -> tuple[float, float]:
-    """Seconds of one training step, and seconds for building the network."""
-    trainer = Trainer(
-        spec,
-        config.train,
-        data,
-        base_resolution=config.base_resolution,
-        seed=config.seed,
-        checkpoint=checkpoint,
-    )
-    times: list[float] = []
-
-    def on_step(step: int, steps: int) -> None:
-        if step == 1:
-            times.clear()  # between two epochs lies the validation
-        times.append(time.perf_counter())
-        if steps > 1 and len(times) > min(_STEPS, steps - 1):
-            raise _Enough
-
-    with suppress(_Enough):
-        trainer.run(2, lambda result: None, on_step)
-    if len(times) < 2:  # an epoch of one step; building it is timed apart
-        return trainer.history[-1].seconds, trainer.build_seconds
-    return (times[-1] - times[0]) / (len(times) - 1), trainer.build_seconds

@@ -32,15 +32,13 @@ def plan_candidates(
     candidates: Sequence[Candidate],
     config: SearchConfig,
     pace: Pace | None = None,
-    workers: int = 1,
 ) -> tuple[tuple[Candidate, ...], dict[str, Any], str]:
     """Chooses the candidates that are trained, within the budget of the search.
 
     Args:
       candidates: candidates within the limits, in order of preference; the order is kept.
       config: settings of the search.
-      pace: pace of a worker; needed for, and only for, a budget in hours.
-      workers: number of workers.
+      pace: pace of the workers; needed for, and only for, a budget in hours.
 
     Returns:
       The candidates, the plan as the ledger records it, and a line about it for the user.
@@ -70,7 +68,7 @@ def plan_candidates(
             [(c.group, pace.cost_of(c.spec.macs) if pace else TrainingCost()) for c in by_turns],
             asked,
             limit,
-            workers=workers if pace else 1,
+            workers=pace.workers if pace else 1,
             seeds=config.seeds,
         )
     except TooSmallError as error:
@@ -97,7 +95,7 @@ def plan_candidates(
         "epochs": asdict(epochs),
         "pace": asdict(pace) if pace else None,
         "seconds": asdict(plan.forecast) if pace else None,
-        "workers": workers if pace else None,
+        "workers": pace.workers if pace else None,
     }
     return chosen, recorded, _text(plan, asked, len(candidates), epochs, in_time=pace is not None)
 

@@ -112,8 +112,6 @@ def run(
         if begun and (before := recorded_config(workdir)) is not None:
             config = as_begun(config, before)
         source = _load_start(config, is_finished=begun and champions_path(workdir).is_file())
-        if config.budget_hours is not None:
-            _check_measurable(engine)
         _use_threads(config.threads)
         if not engine.in_process:
             _leave_gpus()
@@ -125,10 +123,10 @@ def run(
         setup = None
         if not begun:
             chosen = _chooser(data, source, measure)
-            pace_of = once(partial(_pace, data, chosen, on_message))
+            pace_of = once(partial(_pace, data, source, engine, workdir, chosen, on_message))
             config = with_rule_defaults(fit(config, data, pace_of))
             data_lib.steps_per_epoch(data, config.train.batch_size)
-            setup = _set_up(config, data, source, engine, machine, chosen, on_message, pace_of)
+            setup = _set_up(config, data, source, machine, chosen, on_message, pace_of)
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
@@ -392,7 +390,6 @@ def _set_up(
     config: SearchConfig,
     data: ImageData,
     source: starts.Weights | None,
-    engine: EngineConfig,
     machine: str,
     chosen: Chosen,
     on_message: Callable[[str], None],
@@ -409,7 +406,7 @@ def _set_up(
     if start is not None:
         starts.announce(start, len(specs), on_message)
     pace = None if config.budget_hours is None else pace_of(config)
-    candidates, plan, text = plan_candidates(selected.candidates, config, pace, engine.workers or 1)
+    candidates, plan, text = plan_candidates(selected.candidates, config, pace)
     on_message(text)
     meta = {
         "config": asdict(config),
@@ -436,25 +433,17 @@ def _set_up(
 
 def _pace(
     data: ImageData,
+    source: starts.Weights | None,
+    engine: EngineConfig,
+    workdir: Path,
     chosen: Chosen,
     on_message: Callable[[str], None],
     config: SearchConfig,
 ) -> Pace:
-    """How fast this machine trains the candidates of a search."""
-    on_message("measuring the pace of this machine")
+    """How fast the candidates of a search train where the engine trains them."""
+    on_message(f"measuring the pace of {'this machine' if engine.name == 'local' else 'workers'}")
     selected, refused = chosen(config)
-    return measure_pace([c.spec for c in selected.candidates], config, data, tuple(refused))
-
-
-def is_measurable(engine: EngineConfig) -> bool:
-    """Whether the pace of this process is that of the workers."""
-    on_gpus = not engine.in_process and tf.config.list_physical_devices("GPU")
-    return not (engine.name == "ray" or on_gpus)
-
-
-def _check_measurable(engine: EngineConfig) -> None:
-    if not is_measurable(engine):
-        raise UserError(
-            "budget_hours needs the pace of this process, not of workers on a cluster or on GPUs: "
-            "train without them, or use --budget_epochs"
-        )
+    specs = [candidate.spec for candidate in selected.candidates]
+    start = None if source is None else Start.of(source, refused)
+    executor = _executor(config, data, workdir, engine, None, len(specs), start)
+    return measure_pace(executor, specs, config, data, workdir, tuple(refused))

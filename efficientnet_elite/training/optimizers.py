@@ -53,21 +53,26 @@ class RMSProp:
     def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
         """See `Optimizer.apply`; the step is not used."""
         config = self._config
+        # Tensors, because each use of a number would add a constant to the graph.
+        rho, momentum_rate, epsilon, weight_decay = map(
+            tf.constant, (config.rho, config.momentum, config.epsilon, config.weight_decay)
+        )
         for gradient, variable, mean_square, momentum in zip(
             gradients, self._trainable, self._mean_squares, self._momenta, strict=True
         ):
             if not _is_batch_norm(variable):
                 # The gradient of weight_decay / 2 * |w|^2 (L2), without computing that sum.
-                gradient += config.weight_decay * variable.value
+                decay = tf.raw_ops.Mul(x=weight_decay, y=_read(variable))
+                gradient = tf.raw_ops.AddV2(x=gradient, y=decay)
             # Its epsilon is inside the root, as in the paper's code.
             tf.raw_ops.ResourceApplyRMSProp(
                 var=variable.value.handle,
                 ms=mean_square.handle,
                 mom=momentum.handle,
                 lr=rate,
-                rho=config.rho,
-                momentum=config.momentum,
-                epsilon=config.epsilon,
+                rho=rho,
+                momentum=momentum_rate,
+                epsilon=epsilon,
                 grad=gradient,
             )
 
@@ -94,6 +99,7 @@ class AdamW:
         exponent = tf.cast(step + 1, tf.float32)
         beta_1_power, beta_2_power = tf.pow(_BETA_1, exponent), tf.pow(_BETA_2, exponent)
         decay = rate * self._weight_decay
+        beta_1, beta_2, epsilon = map(tf.constant, (_BETA_1, _BETA_2, _ADAM_EPSILON))
         for gradient, variable, mean, mean_square in zip(
             gradients, self._trainable, self._means, self._mean_squares, strict=True
         ):
@@ -101,7 +107,7 @@ class AdamW:
                 tf.raw_ops.ResourceApplyGradientDescent(
                     var=variable.value.handle,
                     alpha=decay,
-                    delta=variable.value.read_value(),
+                    delta=_read(variable),
                 )
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.value.handle,
@@ -110,9 +116,9 @@ class AdamW:
                 beta1_power=beta_1_power,
                 beta2_power=beta_2_power,
                 lr=rate,
-                beta1=_BETA_1,
-                beta2=_BETA_2,
-                epsilon=_ADAM_EPSILON,
+                beta1=beta_1,
+                beta2=beta_2,
+                epsilon=epsilon,
                 grad=gradient,
             )
 
@@ -127,6 +133,10 @@ def optimizer_for(config: TrainConfig, trainable: Sequence[Any]) -> Optimizer:
 def clipped(gradients: Sequence[Any], norm: float | None) -> Sequence[Any]:
     """Returns the gradients, scaled down if their common L2 norm exceeds ``norm``; None: as is."""
     return gradients if norm is None else tf.clip_by_global_norm(gradients, norm)[0]
+
+
+def _read(variable: Any) -> Any:
+    return tf.raw_ops.ReadVariableOp(resource=variable.value.handle, dtype=variable.value.dtype)
 
 
 def _is_batch_norm(variable: Any) -> bool:

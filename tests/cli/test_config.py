@@ -234,7 +234,7 @@ def test_a_single_network_has_no_folds():
         (lambda: TrainConfig(warmup_epochs=-1), "warmup_epochs=-1: must be at least 0"),
         (lambda: SearchConfig(groups=0), "groups=0: must be at least 1"),
         (lambda: SearchConfig(group_method="even"), "group_method='even': use width or count"),
-        (lambda: EngineConfig(workers=0), "workers=0: must be at least 1"),
+        (lambda: EngineConfig(workers=-1), "workers=-1: must be at least 0"),
     ],
 )
 def test_impossible_settings(make, message):

@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from efficientnet_elite import cli
-from efficientnet_elite.config import EngineConfig, SearchConfig, TrainConfig
+from efficientnet_elite.config import SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.search import run
 from efficientnet_elite.search.audit import audit
 from efficientnet_elite.search.budget import (
     Pace,
@@ -191,7 +190,7 @@ def test_planned_for_a_search():
     hours = (20 + 2) * len(groups) / 3600 / (1 - MARGIN)  # a champion's epochs, and its graph
     kept, record, text = plan_candidates(some, replace(CONFIG, budget_hours=1.0001 * hours), PACE)
     assert len(kept) == len(groups)
-    assert record["pace"] == {"epoch": 1.0, "per_mac": 0.0, "build": 2.0}
+    assert record["pace"] == {"epoch": 1.0, "per_mac": 0.0, "build": 2.0, "workers": 1}
     assert record["seconds"]["most"] == pytest.approx(22 * len(groups))
     with pytest.raises(UserError, match=r"budget_hours=.*: champions in \d+ groups need"):
         plan_candidates(some, replace(CONFIG, budget_hours=0.999 * hours), PACE)
@@ -223,14 +222,6 @@ def test_a_refusal_names_a_budget_that_is_enough(groups, epochs, seconds):
     assert len(kept) >= groups
 
 
-def test_a_budget_in_hours_is_not_continued_where_it_could_not_begin(tmp_path):
-    config = replace(CONFIG, budget_hours=1.0)
-    with Ledger(tmp_path, create=True) as ledger:
-        ledger.start(POOL[:2], {"config": asdict(config)})
-    with pytest.raises(UserError, match="not of workers on a cluster"):
-        run.run(config, tmp_path, engine=EngineConfig("ray"), progress=False)
-
-
 def test_a_whole_search_within_its_budget(tmp_path):
     """The ledger's plan, not the setting, says how long rounds are; the audit agrees."""
     pool = [replace(c, group=place % 3) for place, c in enumerate(POOL[:30])]
@@ -256,7 +247,6 @@ def test_a_whole_search_within_its_budget(tmp_path):
         (["--budget_epochs=0"], "budget_epochs=0: must be a number above 0"),
         (["--budget_hours=nan"], "budget_hours=nan: must be a finite number"),
         (["--budget_epochs=9", "--budget_hours=1"], "use one of them"),
-        (["--budget_hours=1", "--engine=ray"], "use --budget_epochs"),
         (["--max_params_m=0.001"], "no candidate is within the limits"),
     ],
 )
@@ -425,8 +415,18 @@ def test_repeats_on_several_workers(workers, rule):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch_size", [128, 1100])  # eight steps an epoch, and one
-def test_a_real_search_within_hours(tmp_path, batch_size):
+@pytest.mark.parametrize(
+    ("batch_size", "engine", "workers"),
+    [
+        (128, [], 1),  # eight steps an epoch
+        (1100, [], 1),  # one
+        (128, ["--workers=2"], 2),
+        (128, ["--engine=ray", "--workers=2"], 2),
+    ],
+)
+def test_a_real_search_within_hours(tmp_path, batch_size, engine, workers):
+    if "--engine=ray" in engine:
+        pytest.importorskip("ray")
     flags = [
         "--config=quick",
         "--base_resolution=8",
@@ -441,7 +441,7 @@ def test_a_real_search_within_hours(tmp_path, batch_size):
         f"--batch_size={batch_size}",
         "--noexport",
     ]
-    done = elite("search", *flags, "--budget_hours=1", f"--workdir={tmp_path}")
+    done = elite("search", *flags, *engine, "--budget_hours=1", f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "of training" in done.stderr
     with Ledger(tmp_path) as ledger:
@@ -450,6 +450,7 @@ def test_a_real_search_within_hours(tmp_path, batch_size):
         assert audit(read_record(ledger)).difference is None
     recorded = meta["plan"]
     assert recorded["candidates"] == 4
+    assert recorded["workers"] == recorded["pace"]["workers"] == workers
     assert recorded["epochs"]["least"] <= trained <= recorded["epochs"]["most"]
     assert {repeat.seed for repeat in repeats} == {1}
     # This machine may be busy: the order of magnitude, no more.

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from efficientnet_elite import cli
-from efficientnet_elite.config import EngineConfig
+from efficientnet_elite.config import EngineConfig, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job import automatic
 from efficientnet_elite.search.decisions import decision_text
 from efficientnet_elite.search.driver import drive
 from efficientnet_elite.search.executors import pool as pool_module
@@ -27,6 +28,7 @@ from efficientnet_elite.search.ledger import FILE_NAME, Ledger
 from efficientnet_elite.search.work_queue import WorkQueue
 from efficientnet_elite.search.workdir import lock, worker_lock
 from efficientnet_elite.training.checkpoint import PARTS, Checkpoint
+from tests.support.command import SEARCH_FLAGS, elite
 from tests.support.invented import Invented, Simulated, ledger_of, score
 from tests.support.searches import CONFIG, GROUPS, outcome
 
@@ -319,8 +321,27 @@ def test_the_queue_gives_out_everything_once(entries, slot):
     assert not queue
 
 
+@pytest.mark.slow
+def test_by_default_each_core_has_a_worker(tmp_path):
+    flags = [*SEARCH_FLAGS, "--max_candidates=6", "--epochs=2", "--noexport"]
+    done = {
+        name: elite("search", *flags, *more, f"--workdir={tmp_path / name}")
+        for name, more in {"default": [], "alone": ["--workers=0"]}.items()
+    }
+    for each in done.values():
+        assert each.returncode == 0, each.stderr
+    with Ledger(tmp_path / "default") as ledger:
+        config = SearchConfig.from_dict(ledger.meta()["config"])
+    if workers := automatic.workers(config):
+        assert f"trains in {workers} processes (--workers)" in done["default"].stderr
+        assert (tmp_path / "default" / LOG_FILE).exists()
+    assert "trains in" not in done["alone"].stderr
+    assert not (tmp_path / "alone" / LOG_FILE).exists()
+    assert outcome(tmp_path / "default") == outcome(tmp_path / "alone")
+
+
 def test_bad_settings(tmp_path, capsys):
-    for settings in ({"name": "spark"}, {"workers": 0}, {"ray_address": "auto"}):
+    for settings in ({"name": "spark"}, {"workers": -1}, {"ray_address": "auto"}):
         with pytest.raises(UserError):
             EngineConfig(**settings)
     assert cli.main(["search", f"--workdir={tmp_path}", "--ray_address=auto"]) == 1

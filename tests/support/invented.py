@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count, cycle
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -96,6 +97,7 @@ class Invented:
     deadly_int8: str = ""
     seconds: float = 0.0
     log: Path | None = None
+    slots: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         self.retired: list[str] = []
@@ -206,7 +208,7 @@ class Simulated:
         seconds: Callable[[str], float],
         lost: tuple[tuple[int, float], ...] = (),
     ) -> None:
-        self.now, self.busy = 0.0, [0.0] * slots
+        self.slots, self.now, self.busy = slots, 0.0, [0.0] * slots
         self.built: list[str] = []
         self._seconds, self._order = seconds, count()
         self._kept: list[set[str]] = [set() for _ in range(slots)]

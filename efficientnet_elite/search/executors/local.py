@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 
 from efficientnet_elite import machine
@@ -27,11 +30,17 @@ from .protocol import (
     OnEvent,
     Ready,
     Stepped,
+    Timed,
     Warned,
     WorkItem,
 )
 
 _STEP_SECONDS = 0.2  # between two `Stepped` events: fast enough for a progress bar
+_TIMED_STEPS = 8  # steps of a `Timed` training; the first one is left out, as it includes building
+
+
+class _Enough(Exception):
+    """Ends a training of which enough steps have been timed."""
 
 
 class LocalExecutor:
@@ -47,7 +56,12 @@ class LocalExecutor:
       quantize: how to make int8 forms, for work items that ask for their accuracy.
       memory: bytes that this process may take. Beyond it, trainings of waiting candidates are
         dropped, the least recently trained first; they continue from their checkpoints.
+
+    Attributes:
+      slots: see `Executor`.
     """
+
+    slots = 1
 
     def __init__(
         self,
@@ -136,6 +150,11 @@ class LocalExecutor:
             machine.free_memory()
 
     def _train_item(self, item: WorkItem, on_event: OnEvent) -> None:
+        if item.timed:
+            with TemporaryDirectory() as folder:
+                path = Path(folder, "timed.npz")
+                on_event(0, _time(self._open(replace(item, checkpoint=path), on_event)))
+            return
         trainer = self._trainers.pop(item.spec.name, None)
         if trainer is not None and item.int8_at_end and trainer.epochs_done > item.until_epoch:
             trainer = None  # `_open` sets it back
@@ -214,6 +233,24 @@ class LocalExecutor:
     def close(self) -> None:
         """See `Executor.close`."""
         self._trainers.clear()
+
+
+def _time(trainer: Trainer) -> Timed:
+    """Trains a new network for some steps."""
+    times: list[float] = []
+
+    def on_step(step: int, steps: int) -> None:
+        if step == 1:
+            times.clear()  # between two epochs lies the validation
+        times.append(time.perf_counter())
+        if steps > 1 and len(times) > min(_TIMED_STEPS, steps - 1):
+            raise _Enough
+
+    with suppress(_Enough):
+        trainer.run(2, lambda result: None, on_step)
+    if len(times) < 2:  # an epoch of one step; building it is timed apart
+        return Timed(trainer.history[-1].seconds, trainer.build_seconds)
+    return Timed((times[-1] - times[0]) / (len(times) - 1), trainer.build_seconds)
 
 
 def _described(error: Exception, item: WorkItem) -> str:

@@ -46,6 +46,9 @@ class ProcessPool:
       workers: number of processes.
       workdir: work directory; workers hold its `worker_lock` and write their log into it.
       begin: called in each worker first, before ``make`` is unpickled, which imports modules.
+
+    Attributes:
+      slots: see `Executor`.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ProcessPool:
         begin: Callable[[], None] = _nothing,
     ) -> None:
         self._make, self._begin, self._workdir = pickle.dumps(make), begin, workdir
+        self.slots = workers
         self._starting: set[int] = set()
         self._vain = 0  # failed starts since the last message from any worker
         self._workers: dict[int, _Worker] = {}

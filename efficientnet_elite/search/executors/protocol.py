@@ -32,6 +32,8 @@ class WorkItem:
       from_scratch: whether the network starts from random weights although the recipe names
         pretrained ones, because those do not fit it.
       epochs: length of the whole training, to which learning rates belong; None for the recipe's.
+      timed: whether some steps of a new training are timed, of which nothing is kept (`Timed`);
+        the item has no epochs, and no file is written at ``checkpoint``.
     """
 
     spec: ArchSpec
@@ -43,6 +45,7 @@ class WorkItem:
     fold: int = 0
     from_scratch: bool = False
     epochs: int | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,19 @@ class Int8Done:
     """The int8 accuracy after the last epoch of the item."""
 
     result: Int8Result
+
+
+@dataclass(frozen=True)
+class Timed:
+    """How long the training of a work item takes that is `WorkItem.timed`.
+
+    Attributes:
+      step: seconds of one training step.
+      build: seconds for building the graph.
+    """
+
+    step: float
+    build: float
 
 
 @dataclass(frozen=True)
@@ -119,13 +135,19 @@ class Lost:
 
 
 Event: TypeAlias = (
-    Ready | Built | Stepped | EpochDone | Int8Done | Warned | Finished | Failed | Lost
+    Ready | Built | Stepped | EpochDone | Int8Done | Timed | Warned | Finished | Failed | Lost
 )
 OnEvent: TypeAlias = Callable[[int, Event], None]
 
 
 class Executor(Protocol):
-    """A place where work items are trained. Used by one thread."""
+    """A place where work items are trained. Used by one thread.
+
+    Attributes:
+      slots: number of slots, also of those that are not ready yet.
+    """
+
+    slots: int
 
     def submit(self, slot: int, item: WorkItem) -> None:
         """Gives a free slot its next work item."""

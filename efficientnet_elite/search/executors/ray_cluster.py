@@ -54,6 +54,9 @@ class RayCluster:
       address: address of the cluster; None for one that runs on this machine, or else a new one.
       patience: seconds to wait for new nodes when no node is left that could run a worker.
 
+    Attributes:
+      slots: see `Executor`.
+
     Raises:
       UserError: Ray is not installed, or the cluster cannot be reached.
     """
@@ -81,8 +84,8 @@ class RayCluster:
             first = str(error).strip().splitlines()[0]
             raise UserError(f"no Ray cluster at {address}: {first}") from error
         resources = ray.cluster_resources()
-        slots = workers or max(1, int(resources.get("CPU", 1)))
-        share = min(1.0, resources.get("GPU", 0.0) / slots)  # several actors may share a GPU
+        self.slots = workers or max(1, int(resources.get("CPU", 1)))
+        share = min(1.0, resources.get("GPU", 0.0) / self.slots)  # several actors may share a GPU
         self._head = _reachable_head(ray)
         self._share, self._patience = share, patience
         self._deserted: float | None = None  # since when no node can run a worker
@@ -93,7 +96,7 @@ class RayCluster:
         self._vain = 0  # failed starts since the last message from any actor
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, tuple[int, WorkItem | None]] = {}  # None: the call of `prepare`
-        for slot in range(slots):
+        for slot in range(self.slots):
             self._start(slot)
 
     def _start(self, slot: int) -> None:

@@ -1,8 +1,8 @@
 """The pixel rule of a network: which numbers it takes for the pixels of an image.
 
 It is never assumed. The user says it; or the sidecar of an export here does; or the quantization of
-an integer input, whose range is that of a usual rule; or the file's metadata. Where none does, the
-user is asked.
+an integer input, or of the integers that a float input is turned into first, whose range is that of
+a usual rule; or the file's metadata. Where none does, the user is asked.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def of_file(
 def _of_file(
     content: bytes, contents: inspect.Contents, *, takes: str | None, exported: bool
 ) -> PixelRule:
-    (image,) = contents.inputs
+    image = _quantized(contents)
     known = _of_integers(image)
     if takes is not None:
         return _fitted(PixelRule.named(takes), image, f"--input={takes}")
@@ -128,6 +128,16 @@ def _of_file(
         "neither a sidecar nor metadata say which pixel values it takes: say it with "
         f"--input={'|'.join(INPUTS)}"
     )
+
+
+def _quantized(contents: inspect.Contents) -> inspect.Tensor:
+    """The input; of a float input that is quantized before all else, the integers it becomes."""
+    (image,) = contents.inputs
+    number = next(i for i, tensor in enumerate(contents.tensors) if tensor is image)
+    readers = [step for step in contents.steps if number in step.inputs]
+    if len(readers) == 1 and readers[0].operator == "QUANTIZE":
+        return contents.tensors[readers[0].outputs[0]]
+    return image
 
 
 def takes_pixels(image: inspect.Tensor, rule: PixelRule) -> bool:

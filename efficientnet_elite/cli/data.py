@@ -83,11 +83,11 @@ def _print(found: Survey) -> None:
     if sides := found.shorter_sides():
         span = f"{min(sides)} to {max(sides)} px, median {median_low(sides)} px"
         print(f"shorter sides: {span}")
-    if remark := survey_data.imbalance(found):
+    remarks, rows = survey_data.remarks(found), survey_data.summary(found)
+    for remark in remarks:
         print(remark)
-    rows = survey_data.summary(found)
     if not rows:
-        print("nothing is suspicious")
+        print("nothing else is suspicious" if remarks else "nothing is suspicious")
         return
     print()
     for title, count, meaning, example in rows:

@@ -26,7 +26,7 @@ from . import groups as grouping_lib
 from .cache import ImageCache
 from .choices import Augmentations
 from .geometry import PipelineConfig
-from .listing import Example, check_regex
+from .listing import Example, check_regex, single_class
 from .parts import ImageData, IndexedPart, SkippedImage
 from .store import ImageStore
 
@@ -65,9 +65,7 @@ def check_classes(name: str, class_names: Sequence[str]) -> None:
       UserError: there are fewer.
     """
     if len(class_names) < 2:
-        raise UserError(
-            f"{name} has a single class ({', '.join(class_names)}): a classifier needs at least two"
-        )
+        raise UserError(f"{name}: {single_class(class_names)}")
 
 
 def pipeline_for(config: DataConfig, source_default: PipelineConfig) -> PipelineConfig:

@@ -76,7 +76,11 @@ def scan(root: Path, label_regex: str | None = None) -> tuple[list[Example], tup
         if not {_class_name(inner) for inner in classes} & {*class_names}:
             classes = _folders(_unwrapped(folder, may_be_part=False))
         if not classes:
-            raise UserError(f"{folder} has no class folders: fill it or remove it")
+            found = "has images but" if _holds_images(folder) else "has"
+            raise UserError(
+                f"{folder} {found} no class folders: give each class a folder there, or move it "
+                "away"
+            )
         for class_folder in classes:
             name = _class_name(class_folder)
             if name not in class_names:

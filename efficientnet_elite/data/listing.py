@@ -131,8 +131,8 @@ def _in_order(listing: Listing, names: Sequence[str], path: str) -> Listing:
 def read_labels(path: Path) -> list[str]:
     """The names of classes in a text file, one a line.
 
-    Editors put a byte order mark before the first line and blank lines behind the last one; these
-    are no names.
+    Editors put a byte order mark before the first line, blank lines behind the last one, and spaces
+    at the ends of lines; these are no names.
 
     Raises:
       UserError: the file is missing or no UTF-8 text, or a line between others is blank.
@@ -140,14 +140,23 @@ def read_labels(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path} is missing: give the path of a file with one label on each line")
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        text = path.read_text(encoding="utf-8-sig").rstrip()
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text: save it in that encoding") from None
-    if "" in map(str.strip, lines):
+    lines = [line.strip() for line in text.splitlines()]
+    if "" in lines:
         raise UserError(
             f"{path} has a blank line between others: write the name of a class in each line"
         )
     return lines
+
+
+def single_class(class_names: Sequence[str]) -> str:
+    """What to do about a data set that does not have two classes."""
+    return (
+        f"there is a single class ({', '.join(class_names)}), and a classifier needs two: give "
+        "each class a folder, or name the classes by a table (csv:FILE) or by --label_regex"
+    )
 
 
 def check_regex(name: str, pattern: str) -> None:

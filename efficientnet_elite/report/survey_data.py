@@ -6,7 +6,9 @@ from collections import Counter
 from statistics import median_low
 from typing import Any
 
+from efficientnet_elite.data.listing import single_class
 from efficientnet_elite.data.survey import KINDS, Group, Survey
+from efficientnet_elite.report.markup import plural
 
 COPIES, NEAR = "copies", "near duplicates"
 
@@ -29,6 +31,7 @@ def as_object(survey: Survey) -> dict[str, Any]:
             "median": median_low(sides) if sides else None,
             "most": max(sides, default=None),
         },
+        "remarks": remarks(survey),
         "classes": [
             {"class": name, **{part: int(number[label]) for part, number in counts.items()}}
             for label, name in enumerate(names)
@@ -113,17 +116,30 @@ def summary(survey: Survey) -> list[tuple[str, int, str, str]]:
     return rows
 
 
-def imbalance(survey: Survey) -> str:
-    """A sentence where the largest class has many times the images of the smallest; or nothing."""
-    counts = survey.totals()
-    least, most = int(counts.argmin()), int(counts.argmax())
-    if counts[most] < _UNBALANCED * counts[least]:
-        return ""
-    names = survey.listing.class_names
-    return (
-        f"{names[most]} has {counts[most]:,} images and {names[least]} {counts[least]:,}: look at "
-        "the recall of each class, not at the accuracy alone"
-    )
+def remarks(survey: Survey) -> list[str]:
+    """Sentences on the classes: a single one, some with too few images to train, uneven ones."""
+    names, counts = survey.listing.class_names, survey.counts()
+    if len(names) < 2:
+        return [single_class(names)]
+    found = []
+    # Each part that is missing is split off the training images, of which one has to remain.
+    needed = 1 + len({"train", "validation", "test"} - counts.keys())
+    scarce = [name for name, n in zip(names, counts["train"], strict=True) if n < needed]
+    if scarce:
+        more = ", ..." if len(scarce) > _NAMED else ""
+        found.append(
+            f"too few training images of {', '.join(scarce[:_NAMED])}{more}: "
+            f"at least {needed} are needed of each class"
+        )
+    totals = survey.totals()
+    least, most = int(totals.argmin()), int(totals.argmax())
+    if totals[most] >= _UNBALANCED * totals[least]:
+        found.append(
+            f"{names[most]} has {plural(int(totals[most]), 'image')} and {names[least]} "
+            f"{totals[least]:,}: look at the recall of each class, not at the accuracy alone"
+        )
+    return found
 
 
 _UNBALANCED = 3  # times as many images
+_NAMED = 5  # classes in a remark

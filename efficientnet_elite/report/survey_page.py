@@ -83,12 +83,11 @@ def _classes(survey: Survey) -> Html:
         for label, name in enumerate(survey.listing.class_names)
     ]
     titles = [f"{part} images" for part in counts]
-    remark = survey_data.imbalance(survey)
     return tag(
         "section",
         tag("h2", "Classes"),
         framed(heads("Class", *titles, "All"), rows),
-        missing(f"{remark}.") if remark else None,
+        *(missing(f"{remark}.") for remark in survey_data.remarks(survey)),
     )
 
 

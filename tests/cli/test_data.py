@@ -52,6 +52,19 @@ def test_nothing_is_found(tmp_path, capsys):
     assert run(capsys, tmp_path, "--format=csv")[1] == "finding,group,image,class,part,detail\n"
 
 
+def test_classes_that_no_network_can_learn_are_named(tmp_path, capsys):
+    root = make_folder(tmp_path / "pets", images=3)
+    for number in range(1, 3):
+        (root / "cat" / f"{number}.jpg").unlink()
+    out = run(capsys, root)[1]
+    assert "too few training images of cat: at least 3 are needed of each class" in out
+    assert "dog has 3 images and cat 1: look at" in out and "nothing else is suspicious" in out
+    flat = make_folder(tmp_path / "flat", classes=("images",))
+    assert "name the classes by a table (csv:FILE)" in run(capsys, flat)[1]
+    (remark,) = json.loads(run(capsys, flat, "--format=json")[1])["remarks"]
+    assert remark.startswith("there is a single class (images), and a classifier needs two")
+
+
 def test_the_page_holds_everything_and_loads_nothing(root, tmp_path, capsys):
     path = tmp_path / "data.html"
     assert run(capsys, root, f"--html={path}", "--sheet=6", "--base_resolution=32")[0] == 0

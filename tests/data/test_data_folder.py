@@ -367,7 +367,7 @@ def test_contradictory_part_folders(tmp_path):
             (("train/a", "extras/a"), r"mixes part folders \(train\) with other folders \(extras"),
             (("val/a", "test/a"), "but no train folder"),
             (("train/a", "val/a", "valid/a"), r"two validation folders \(val, valid\)"),
-            (("train/a", "test"), "test has no class folders"),
+            (("train/a", "test"), "test has images but no class folders: give each"),
         ]
     ):
         root = tmp_path / str(case)

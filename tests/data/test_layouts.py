@@ -122,7 +122,7 @@ def test_a_flat_folder_is_loaded_by_its_names(tmp_path):
 def test_a_file_of_labels_gives_the_order(tmp_path, start, end):
     root = make_folder(tmp_path / "pets", classes=("cat", "dog", "emu"))
     labels = tmp_path / "labels.txt"
-    labels.write_text(f"{start}emu\ncat\ndog{end}", "utf-8")
+    labels.write_text(f"{start}emu\ncat \ndog{end}", "utf-8")
     images = listing.of_data_set(DataConfig(dataset=f"folder:{root}", labels=str(labels)))
     assert images.class_names == ("emu", "cat", "dog")
     assert {images.class_names[e.label] for e in images.examples if e.name[:3] == "dog"} == {"dog"}

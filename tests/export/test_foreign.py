@@ -20,7 +20,7 @@ from efficientnet_elite.export.runtimes import runtime, verify
 FILES = Path(__file__).parents[1] / "support/foreign"
 # Files that say what they take, and the --input of those that do not.
 KNOWN = ("float_01_described", "int8_01", "int8_11_softmax", "int8_0255", "uint8_01_softmax",
-         "uint8_11", "int8_01_sigmoid")  # fmt: skip
+         "uint8_11", "int8_01_sigmoid", "int8_floats_01")  # fmt: skip
 ASKED = {
     "float_01": "0..1",
     "float_01_softmax": "0..1",
@@ -29,7 +29,6 @@ ASKED = {
     "float_imagenet": "imagenet",
     "float16_01": "0..1",
     "dynamic_11": "-1..1",
-    "int8_floats_01": "0..1",
     "int8_imagenet": "imagenet",
     "int8_dim": "0..1",
     "float_01_sigmoid": "0..1",
@@ -121,7 +120,12 @@ def test_integers_that_are_pixels_are_exactly_those(name):
 
 @pytest.mark.parametrize(
     ("name", "takes"),
-    [("int8_01", "0..255"), ("int8_0255", "0..1"), ("uint8_01_softmax", "imagenet")],
+    [
+        ("int8_01", "0..255"),
+        ("int8_0255", "0..1"),
+        ("uint8_01_softmax", "imagenet"),
+        ("int8_floats_01", "0..255"),
+    ],
 )
 def test_an_input_that_the_integers_contradict_is_refused(name, takes):
     content = path(name).read_bytes()

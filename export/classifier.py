@@ -110,9 +110,16 @@ def load(path: Path, *, takes: str | None = None, labels: Path | None = None) ->
     return replace(loaded, labels=_labels(loaded, labels, sidecar))
 
 
-def without_labels(path: Path, *, takes: str | None = None) -> Classifier:
-    """A model file as a classifier whose classes have no names; otherwise as `load`."""
-    return _opened(path, takes)[0]
+def with_labels_if_any(path: Path, *, takes: str | None = None) -> Classifier:
+    """As `load`, but names that are missing or of another number of classes are empty."""
+    loaded, sidecar = _opened(path, takes)
+    try:
+        labels = _labels(loaded, None, sidecar)
+    except UserError:
+        return loaded
+    return (
+        loaded if labels == tuple(map(str, range(len(labels)))) else replace(loaded, labels=labels)
+    )
 
 
 def _opened(path: Path, takes: str | None) -> tuple[Classifier, Mapping[str, Any]]:

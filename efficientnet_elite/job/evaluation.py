@@ -77,7 +77,8 @@ def evaluate(
     Args:
       paths: the files.
       workdir: of a search that gives images, split and crop.
-      data: images and their split, where no work directory is given.
+      data: images and their split, where no work directory is given. Its classes are matched by
+        name with those beside a file, unless it says their order (`DataConfig.labels`).
       base_resolution: input size in pixels at resolution coefficient 1, which sets the centre crop;
         by default the largest network's own.
       takes: the pixel values that .tflite and .keras files take, a name of `choices.INPUTS`; None
@@ -111,19 +112,30 @@ def evaluate(
             )
             for channels in {network.channels for network in networks}
         }
+    if data is not None and data.labels is not None:  # the user's order counts
+        networks = [network._replace(labels=()) for network in networks]
     for network in networks:  # all of them, before the first is evaluated
         _check(network, images_of)
     return tuple(_evaluate(network, images_of[network.channels], base) for network in networks)
 
 
 class _Network(NamedTuple):
-    """A network: size of its input in pixels, its channels, shape of its output without batch."""
+    """A network: size of its input in pixels, its channels, shape of its output without batch, and
+    the names of its classes where they are known."""
 
     path: Path
     size: InputSize
     channels: int
     output: tuple[int, ...]
     predict: Predict
+    labels: tuple[str, ...] = ()
+
+
+def _labels_of_outputs(network: _Network, images: ImageData) -> np.ndarray:
+    """The data set's label of each output: by name where both have the same names of classes."""
+    if sorted(network.labels) != sorted(images.labels):
+        return np.arange(images.num_classes)
+    return np.array([images.labels.index(name) for name in network.labels])
 
 
 def _evaluate(network: _Network, images: ImageData, base: InputSize) -> Evaluation:
@@ -146,7 +158,11 @@ def _evaluate(network: _Network, images: ImageData, base: InputSize) -> Evaluati
         resolution=network.size.plain,
         test_images=images.sizes["test"],
         score="mIoU" if images.masks else "top-1",
-        accuracy=float(score_predictions(choices, labels, images.num_classes)),
+        accuracy=float(
+            score_predictions(
+                _labels_of_outputs(network, images)[choices], labels, images.num_classes
+            )
+        ),
     )
 
 
@@ -160,9 +176,10 @@ def _load(path: Path, takes: str | None, trusted: Collection[str]) -> _Network:
         return _Network(
             path, spec.size, channels, model.output_shape[1:], partial(_in_keras, model)
         )
-    network = classifier.without_labels(path, takes=takes)
+    network = classifier.with_labels_if_any(path, takes=takes)
     output = (*network.size * network.masks, len(network.labels))
-    return _Network(path, network.size, network.channels, output, partial(_in_file, network))
+    run = partial(_in_file, network)
+    return _Network(path, network.size, network.channels, output, run, network.labels)
 
 
 def _check(network: _Network, images_of: Mapping[int, ImageData]) -> None:

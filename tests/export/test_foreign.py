@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,18 @@ def evaluated(photos: Path, names) -> dict[str, float]:
 def test_evaluate_feeds_files_as_they_want(photos):
     names = ("float_01_described", "uint8_11", "int8_imagenet", "float_01_sigmoid")
     assert evaluated(photos, names) == dict.fromkeys(names, 1.0)
+
+
+def test_evaluate_matches_classes_by_name(photos, tmp_path):
+    for number, name in enumerate(("bright", "dark")):  # the other order than the file's
+        source = photos / "test" / ("b_bright", "a_dark")[number]
+        for part in ("train", "val", "test"):
+            shutil.copytree(source, tmp_path / "named" / part / name)
+    data = {"dataset": f"folder:{tmp_path / 'named'}", "progress": False}
+    assert ee.evaluate(path("uint8_11"), **data)[0].accuracy == 1
+    (tmp_path / "order.txt").write_text("bright\ndark\n")  # what the user says counts
+    labels = str(tmp_path / "order.txt")
+    assert ee.evaluate(path("uint8_11"), **data, labels=labels)[0].accuracy == 0
 
 
 @pytest.mark.slow  # a process a file

@@ -89,6 +89,9 @@ def model_file(model: Path) -> Path:
     exported = sorted(model.glob("*.int8.tflite"))
     if len(exported) == 1:  # the folder of an export
         return exported[0]
+    if files := sorted(model.glob("*.tflite")):
+        some = ", ".join(file.name for file in files[:3])
+        raise UserError(f"{model} holds {len(files)} .tflite files ({some}): name one of them")
     entries = networks(model)
     if not entries:
         raise UserError(f"{model} holds no network that is trained to its end")

@@ -133,8 +133,10 @@ def test_an_emulated_processor_computes_the_same(board, tmp_path):
     assert np.ptp(answer["instructions"]) < 0.02 * answer["instructions"].mean()
     again = board.run_images(model, images, 120)
     assert (again["instructions"] == answer["instructions"]).all()
-    assert answer["flash"] > compiled(model).constant_bytes
+    assert answer["constants"] >= compiled(model).constant_bytes
+    assert 1000 < answer["code"] < 20_000
     assert 100 < answer["stack"] < 2000
+    assert answer["arena_peak"] == answer["memory"]
 
 
 # Channels that fill no vector, groups, shuffled channels, dilation, large kernels, pools.

@@ -1,8 +1,9 @@
 /* Runs a network on images under an emulator of a Cortex-M board, over semihosting.
  *
  * Reads images.bin, writes the outputs to outputs.bin, and prints for each image the ticks of
- * SysTick (0 if it overflowed), then the bytes of the stack that were used. NET_HEADER and the other
- * names that begin with NET_ are given to the compiler. */
+ * SysTick (0 if it overflowed), then how many bytes of the stack were written, and how many of the
+ * arena, up to the last one. NET_HEADER and the other names that begin with NET_ are given to the
+ * compiler. */
 #include <stdint.h>
 #include <string.h>
 
@@ -77,14 +78,18 @@ static int run_images(void) {
 
 static void __attribute__((noinline, noreturn)) begin(void) {
   uint8_t *at = __stack_limit;
+  const uint8_t *end = arena.bytes + NET_ARENA_BYTES;
   int failed;
   memcpy(__data_start, __data_load, (size_t)(__data_end - __data_start));
   memset(__bss_start, 0, (size_t)(__bss_end - __bss_start));
   /* The stack below this function's own frame, and what memset takes. */
   memset(at, PAINT, (size_t)((uint8_t *)__builtin_frame_address(0) - 256 - at));
+  memset(arena.bytes, PAINT, NET_ARENA_BYTES);
   failed = run_images();
   while (at < __stack_top && *at == PAINT) ++at;
+  while (end > arena.bytes && end[-1] == PAINT) --end;
   print((uint32_t)(__stack_top - at));
+  print((uint32_t)(end - arena.bytes));
   stop(failed ? 0x20023 : 0x20026); /* ADP_Stopped_RunTimeError, ADP_Stopped_ApplicationExit */
   for (;;) {
   }

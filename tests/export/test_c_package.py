@@ -274,6 +274,42 @@ def test_the_package_classifies_pixels(tmp_path):
         np.testing.assert_allclose(got, expected / expected.sum(), atol=0.05)
 
 
+WIDE = """
+#include <stdio.h>
+#include "net_wide.h"
+static double arena[NET_WIDE_ARENA_BYTES / 8 + 1];
+static uint8_t pixels[NET_WIDE_INPUT_BYTES];
+int main(void) {
+  float probabilities[NET_WIDE_CLASSES];
+  int32_t i;
+  if (fread(pixels, 1, sizeof pixels, stdin) != sizeof pixels) return 1;
+  if (net_wide_classify(pixels, 40, 24, NN_RGB888, probabilities, arena) < 0) return 2;
+  for (i = 0; i < NET_WIDE_CLASSES; ++i) printf("%.9g\\n", probabilities[i]);
+  return 0;
+}
+"""
+
+
+@needs_compiler
+def test_the_package_of_a_network_that_is_not_square(tmp_path):
+    pytest.importorskip("tflite_micro", reason="pip install --pre tflite-micro")
+    model = tmp_path / "wide.int8.tflite"
+    model.write_bytes(tiny_tflite.wide())
+    (tmp_path / "labels.txt").write_text("".join(f"label{i}\n" for i in range(10)))
+    folder, program = packages.of_file(model, "c").folder, tmp_path / "program"
+    (folder / "main.c").write_text(WIDE)
+    command = ["gcc", "-std=c99", *c_programs.STRICT, "-O1", *sorted(folder.glob("*.c"))]
+    subprocess.run([*command, "-o", program, "-lm"], check=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (*tiny_tflite.WIDE, 3), np.uint8)
+    done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
+    images = tiny_tflite.normalised(pixels)[None]  # of the input's size, which is only copied
+    (logits,) = tflm_runs.run(tiny_tflite.wide(), images, tflm.MAX_ARENA_BYTES)
+    assert np.ptp(logits) > 0
+    expected = np.exp(logits - logits.max())
+    got = np.array(done.stdout.split(), float)
+    np.testing.assert_allclose(got, expected / expected.sum(), rtol=1e-5)
+
+
 IMAGE = """
 #include <stdio.h>
 #include "nn_kernels.h"

@@ -3,9 +3,9 @@
     python -m benchmarks.studies.frontier --base_resolution=96 --classes=10 --format=markdown
 
 No network is trained, converted or run: parameters and multiply-accumulates are counted, and the
-instructions on a Cortex-M4, the arena and the size of the int8 file are the estimates that limits
-use (`elite models --metrics=cortex_m4_instructions,arena_bytes,size_bytes`). Arguments are names of
-networks; by default eLite9, its variants, and networks of other families.
+instructions on a Cortex-M4 and M55, the arena and the size of the int8 file are the estimates that
+limits use (`elite models --metrics=cortex_m4_instructions,arena_bytes,size_bytes`). Arguments are
+names of networks; by default eLite9, its variants, and networks of other families.
 """
 
 from __future__ import annotations
@@ -37,19 +37,24 @@ NETWORKS = (
     "elite9-relu6-nose-k3-stem4",
     "elite9-mcu",
     "elite9-mcu-stem4",
+    "elite-w4d3r1-relu6-nose-k3-stem4",
     "elite-w3d4r1-relu6-nose-k3-stem4",
     "elite-w3d4r1-mcu-stem4",
+    "mobilenetv1-w4d4r1",
     "mobilenetv2-0.35",
     "mobilenetv2-0.35-stem4",
+    "mobilenetv2-w4d4r1-stem4",
     "mobilenetv3-small-minimalistic",
     "mobilenetv4-conv-small-0.35",
     "mobilenetv4-conv-small-0.5",
+    "mobilenetv4-conv-small-w3d1r1",
     "mobilenetv4-conv-small",
     "mobilenetv4-conv-small-stem4",
 )
 """eLite9 and its variants, larger ones that compute about as much, and other small networks."""
 
-_HEADS = ("network", "params M", "MACs M", "M4 instructions M", "a MAC", "arena kB", "int8 kB")
+_HEADS = ("network", "params M", "MACs M", "M4 instructions M", "a MAC", "M55 instructions M",
+          "arena kB", "int8 kB")  # fmt: skip
 
 
 def cells(name: str) -> list[str]:
@@ -62,6 +67,7 @@ def cells(name: str) -> list[str]:
         f"{spec.macs / 1e6:.2f}",
         f"{instructions / 1e6:.1f}",
         f"{instructions / spec.macs:.2f}",
+        f"{costs.of(spec, 'cortex_m55_instructions') / 1e6:.2f}",
         f"{costs.of(spec, 'arena_bytes') / 1e3:.0f}",
         f"{costs.of(spec, 'size_bytes') / 1e3:.0f}",
     ]

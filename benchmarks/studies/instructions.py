@@ -114,7 +114,6 @@ _NOT_ON_M55 = (
 _UNCERTAIN = 400
 
 
-_BOARDS = {"m4": compiled_c.CORTEX_M4, "m55": compiled_c.CORTEX_M55}
 _RECORDS = {"m4": ".steps.json", "m55": ".m55_steps.json"}  # endings of files of counts
 
 
@@ -167,7 +166,9 @@ def counted(network: str, folder: Path) -> Counted:
     path = measure.int8_file(spec, folder)
     record = path.with_suffix(_RECORDS[FLAGS.core])
     if not record.is_file():
-        write_json(record, c_steps.step_instructions(path.read_bytes(), _BOARDS[FLAGS.core]))
+        write_json(
+            record, c_steps.step_instructions(path.read_bytes(), compiled_c.EMULATED[FLAGS.core])
+        )
     steps = [(kernel, count) for kernel, count in json.loads(record.read_text())]
     calls = tuple(instructions.calls(lower(spec.graph), instructions.CORES[FLAGS.core]))
     total = sum(count for _, count in steps)
@@ -291,7 +292,7 @@ def main(names: list[str]) -> None:
     Raises:
       UserError: the emulator is missing, or no network can be counted.
     """
-    if reason := _BOARDS[FLAGS.core].missing():
+    if reason := compiled_c.EMULATED[FLAGS.core].missing():
         raise UserError(reason)
     folder = Path(FLAGS.workdir)
     networks = []
@@ -318,7 +319,7 @@ def content(fit: Fit) -> bytes:
     values = {
         "made_by": "python -m benchmarks.studies.instructions --workdir=DIR "
         f"--core={FLAGS.core} --write",
-        "compiler": _BOARDS[FLAGS.core].version(),
+        "compiler": compiled_c.EMULATED[FLAGS.core].version(),
         "kernels": fit,
     }
     return (json.dumps(values, indent=1) + "\n").encode()

@@ -1,7 +1,7 @@
 """Measures .tflite files on several boards and phones, in one table. The file boards.toml names the
 boards; each is local (this machine), ssh (Linux with Python), adb (Android), qemu (an emulated
-Cortex-A, which counts instructions), cortex-m (an emulated Cortex-M4), ethos-u (an accelerator,
-which Vela estimates) or browser.
+Cortex-A, which counts instructions), cortex-m (an emulated Cortex-M4 or M55), ethos-u (an
+accelerator, which Vela estimates) or browser.
 
 run measures, list prints the file's boards, check tries to reach them, add writes one into the
 file, and kinds prints what each kind of board needs. What a board gave is kept in --out, as

@@ -147,10 +147,13 @@ def _cells(rows: list[Any], score: str, images: int) -> list[list[str]]:
         differs = "" if row.difference is None else f"{row.difference:.3g} {row.unit}"
         verdict = {True: "agrees", False: "DIFFERS", None: "runs"}[row.agrees]
         if row.instructions is not None:
+            constants = row.flash_bytes - row.code_bytes
             verdict += (
-                f": {row.instructions / 1e6:.1f} M instructions, flash "
-                f"{row.flash_bytes / 1000:.0f} kB, stack {row.stack_bytes} B"
+                f": {row.instructions / 1e6:.1f} M instructions, flash {row.code_bytes / 1000:.0f} "
+                f"kB code + {constants / 1000:.0f} kB constants"
             )
+            if row.stack_bytes is not None:
+                verdict += f", used: arena {row.arena_peak_bytes:,} B, stack {row.stack_bytes:,} B"
         if row.images < images:
             verdict += f", {row.images} of {images} images in time"
         cells.append(

@@ -11,14 +11,13 @@ does not know them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from math import prod
 
 from efficientnet_elite import registry
-from efficientnet_elite.device import kernel_loops, vector_loops
+from efficientnet_elite.device import kernel_loops, tables, vector_loops
 from efficientnet_elite.device.kernel_loops import TABLE, Call, Layer, Loops
 from efficientnet_elite.device.lowering import Operator, Program
 
@@ -105,52 +104,23 @@ def calls(program: Program, core: Core) -> list[Call]:
     return [replace(call, counts={"call": 1, **call.counts}) for call in found]
 
 
-# -- what becomes a table, as export/packages/c/simplify.py decides it ----------------------------
-
-_UNARY = ("LOGISTIC", "TANH", "HARD_SWISH", "RELU", "RELU6")
-_BINARY = ("ADD", "MUL")
-_APPLYING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
-
-
 def _layers(program: Program) -> list[Layer]:
     """The operators that call kernels: tables joined to convolutions, no changes of shape."""
-    same_as: dict[int, int] = {}  # tensor: the one in whose memory it lies
-    tables: dict[int, tuple[int, int]] = {}  # tensor: the one it is a function of, position
-    kept: list[tuple[int, Layer]] = []
-    for position, operator in enumerate(program.operators):
-        inputs = tuple(same_as.get(tensor, tensor) for tensor in operator.inputs)
-        if operator.kind == "RESHAPE":
-            same_as[operator.output] = inputs[0]
-        elif (source := _function_of(program, operator, inputs, tables)) is not None:
-            tables[operator.output] = source, position
-        else:
-            kept.append((position, Layer(operator)))
+    steps = [
+        tables.Step(
+            operator.kind,
+            operator.inputs,
+            (operator.output,),
+            single=all(constant.values == 1 for constant in operator.constants),
+        )
+        for operator in program.operators
+    ]
     last = len(program.shapes) - 1  # the tensor that the last operator writes
-    read = [tensor for _, layer in kept for tensor in layer.operator.inputs]
-    needed = {same_as.get(tensor, tensor) for tensor in (*read, last)}
-    made = {tensor: entry for tensor, entry in tables.items() if tensor in needed}
-    sources = [source for source, _ in made.values()]
-    for tensor, (source, position) in made.items():
-        writers = (i for i, (_, layer) in enumerate(kept) if layer.operator.output == source)
-        at = next(writers, None) if source not in needed and sources.count(source) == 1 else None
-        if at is not None and kept[at][1].operator.kind in _APPLYING:
-            kept[at] = kept[at][0], Layer(kept[at][1].operator, table=True)
-        else:
-            kept.append((position, Layer(Operator(TABLE, (source,), tensor))))
-    return [layer for _, layer in sorted(kept, key=lambda entry: entry[0])]
-
-
-def _function_of(
-    program: Program,
-    operator: Operator,
-    inputs: Sequence[int],
-    tables: Mapping[int, tuple[int, int]],
-) -> int | None:
-    """The only tensor whose single values give those of the output; None if there is none."""
-    if operator.kind not in (*_UNARY, *_BINARY):
-        return None
-    if any(constant.values != 1 for constant in operator.constants):
-        return None
-    sizes = {prod(program.shapes[tensor]) for tensor in (*inputs, operator.output)}
-    roots = {tables[tensor][0] if tensor in tables else tensor for tensor in inputs}
-    return roots.pop() if len(roots) == len(sizes) == 1 else None
+    sizes = program.sizes
+    layers = []
+    for kept in tables.plan(steps, last, lambda tensor: sizes[tensor]).kept:
+        operator = program.operators[kept.position]
+        if kept.alone and kept.source is not None and kept.made is not None:
+            operator = Operator(TABLE, (kept.source,), kept.made)
+        layers.append(Layer(operator, table=kept.made is not None and not kept.alone))
+    return layers

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -24,7 +24,7 @@ import numpy as np
 import efficientnet_elite
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import files, inspect
-from efficientnet_elite.export.confidence import UNKNOWN, Confidence
+from efficientnet_elite.export.confidence import UNKNOWN
 from efficientnet_elite.export.runtimes import tflm
 
 from . import ethos_u, golden, micro_kernels, micro_npu, scratch
@@ -35,6 +35,7 @@ from .c.graph import Graph
 from .c.sources import c_float
 from .micro_operators import METHODS
 from .names import c_string, identifier
+from .targets import Source
 
 FILES = Path(__file__).with_name("micro_files")
 _KERNELS = Path(__file__).parent / "c/kernels"
@@ -77,52 +78,38 @@ class Written:
     npu: ethos_u.Report | None = None
 
 
-def write_micro_package(
-    model: bytes,
-    *,
-    name: str,
-    labels: Sequence[str],
-    out_dir: Path,
-    crop_fraction: float = 1.0,
-    accuracy: str = "",
-    confidence: Confidence | None = None,
-    images: golden.Golden | None = None,
-    accelerator: str | None = None,
-) -> Written:
-    """Writes the microcontroller package of an int8 model.
+def write_micro_package(source: Source, images: golden.Golden | None = None) -> Written:
+    """Writes the microcontroller package of a model that is int8 from input to output.
+
+    Its input (1, height, width, 3 or 1) is pixel - 128. Its output holds logits, or probabilities
+    of a softmax or of sigmoids: (1, classes), or (1, height, width, classes) for a segmentation
+    network.
 
     Args:
-      model: content of a .tflite file that is int8 from input to output. Its input
-        (1, height, width, 3 or 1) is pixel - 128. Its output holds logits: (1, classes), or
-        (1, height, width, classes) for a segmentation network.
-      name: name of the network.
-      labels: names of the classes, in the order of the logits.
-      out_dir: folder of the package. Existing files of the same names are replaced.
-      crop_fraction: sides of the centre crop that the network was tested on, as a fraction (0..1)
-        of the largest with the input's aspect ratio. The package crops images to it.
-      accuracy: what is known of the accuracy on the device, a sentence for the README; empty if
-        nothing is.
-      confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
-        the softmax of the logits, and an answer always.
+      source: the model, and what is known of it. A package for an accelerator has no ``golden/``:
+        whether an accelerator gives the same bytes was never tried.
       images: for the folder ``golden/``; None for no such folder.
-      accelerator: the Ethos-U that Vela compiles the model for, one of `ethos_u.ACCELERATORS`; None
-        for the processor alone. Such a package has no ``golden/``: whether an accelerator gives
-        the same bytes was never tried.
 
     Raises:
       UserError: TFLM is not installed or cannot run the model, or the model is not int8 throughout
         or has another input or output; or Vela is not installed or cannot compile it.
     """
+    model, name, labels, accuracy = source.content, source.name, source.labels, source.accuracy
     contents = inspect.read(model)
-    confidence = confidence or Confidence()
     masks = inspect.gives_masks(contents)
     inspect.check_pixel_classifier(contents, len(labels), per_pixel=masks, exact=False)
     task = tasks.SEGMENTATION if masks else tasks.CLASSIFICATION
+    postprocessing = task.postprocessing
+    if not masks and inspect.gives_probabilities(contents):
+        is_calibrated = source.confidence.temperature != 1
+        postprocessing = tasks.CALIBRATED if is_calibrated else tasks.PROBABILITIES
     # This comes before TFLM measures the arena, because its error names an operator that TFLM
     # lacks, whereas TFLM reports only the operator's number.
     methods = [_method(name) for name in contents.operators]
     graph = graphs.read(model)
-    npu = micro_npu.compiled(model, graph, accelerator) if accelerator else None
+    npu = None
+    if source.accelerator:
+        npu = micro_npu.compiled(model, graph, source.accelerator)
     if npu:
         model, operators, images = npu.content, npu.operators, None
         methods = [micro_npu.METHOD, *map(_method, operators)]
@@ -153,13 +140,13 @@ def write_micro_package(
         "output_elements": int(np.prod(logits.shape)),
         "output_scale": c_float(logits.scales[0]),
         "output_zero_point": logits.zero_points[0],
-        "crop_fraction": c_float(crop_fraction),
+        "crop_fraction": c_float(source.crop_fraction),
         "arena": arena,
         "persistent": persistent,
         "labels": "\n".join(f"    {c_string(label)}," for label in labels),
         "unknown": c_string(UNKNOWN),
-        "temperature": c_float(confidence.temperature),
-        "threshold": c_float(confidence.threshold),
+        "temperature": c_float(source.confidence.temperature),
+        "threshold": c_float(source.confidence.threshold),
         "model_bytes": len(model),
         "sha256": hashlib.sha256(model).hexdigest(),
         "array": _array(model),
@@ -182,9 +169,10 @@ def write_micro_package(
         about = {**values, **micro_npu.section(npu)}
         values["npu_section"] = Template(micro_npu.SECTION).substitute(about)
     parts = (
-        *("answers", "declarations", "call_comment", "postprocessing", "read_result"),
-        *("result_declaration", "result_use"),
+        *("answers", "declarations", "call_comment", "read_result", "result_declaration"),
+        "result_use",
     )
+    values["postprocessing"] = Template(postprocessing).substitute(values)
     for part in parts:
         values[part] = Template(getattr(task, part)).substitute(values)
     texts = {
@@ -201,11 +189,11 @@ def write_micro_package(
             name, net, str(values["result_declaration"]), task.result_argument
         )
     texts |= {f"src/{path}": text for path, text in renamed_kernels(net).items()}
-    contents_by_path = {Path(out_dir, path): text.encode() for path, text in texts.items()}
-    contents_by_path[out_dir / labels_file.FILE_NAME] = labels_file.file_content(labels)
+    contents_by_path = {Path(source.folder, path): text.encode() for path, text in texts.items()}
+    contents_by_path[source.folder / labels_file.FILE_NAME] = labels_file.file_content(labels)
     if npu:  # of an earlier package without an accelerator
         for path in (f"golden/{net}_golden.h", "golden/selftest.cpp"):
-            (out_dir / path).unlink(missing_ok=True)
+            (source.folder / path).unlink(missing_ok=True)
     files.replace_all(contents_by_path)
     return Written(arena, len(model), npu.report if npu else None)
 

@@ -78,9 +78,9 @@ $labels
     $unknown,
 };
 
-// The number that logits are divided by, so that probabilities agree with how often answers are
-// right (1 where that was not measured), and the probability below which an answer is unknown (0
-// where none was chosen).
+// The number that logits (or the logarithms of a softmax) are divided by, so that probabilities
+// agree with how often answers are right (1 where that was not measured), and the probability below
+// which an answer is unknown (0 where none was chosen).
 constexpr float kTemperature = $temperature;
 constexpr float kThreshold = $threshold;
 """,
@@ -89,8 +89,7 @@ struct Result {
   int index;          // index of the most likely class, or kUnknown if its probability is below
                       // kThreshold
   const char* label;  // name of the class, or "unknown"
-  float probability;  // probability of the most likely class, 0 to 1: the softmax of the logits,
-                      // divided by kTemperature
+  float probability;  // probability of the most likely class, 0 to 1
 };
 
 """,
@@ -140,6 +139,24 @@ void loop() {
     result_argument="&result",
     result_use='std::printf("%s\\n", result.label);',
 )
+
+# In place of the softmax, for networks that end in a softmax or in sigmoids.
+PROBABILITIES = """\
+// Returns the probability of the class `index`, which is the network's output.
+inline float Probability(const std::int8_t* output, int index) { return Logit(output[index]); }"""
+
+CALIBRATED = """\
+// The odds of an element of the output, which is the result of a softmax.
+inline float Odds(std::int8_t element) {
+  return std::pow(std::fmax(Logit(element), 1e-38f), 1.0f / kTemperature);
+}
+
+// Returns the probability of the class `index`, calibrated with kTemperature.
+inline float Probability(const std::int8_t* output, int index) {
+  float sum = 0.0f;
+  for (int i = 0; i < kClasses; ++i) sum += Odds(output[i]);
+  return Odds(output[index]) / sum;
+}"""
 
 SEGMENTATION = TaskSources(
     kind="segmentation network",

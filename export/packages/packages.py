@@ -30,7 +30,7 @@ from efficientnet_elite.export.runtimes import tflm
 from . import android, ethos_u, golden, micro, origin, web
 from .c import package as c
 from .names import identifier, plain
-from .targets import ACCELERATOR, TARGETS, Package, Source, Target
+from .targets import ACCELERATOR, TARGETS, Package, Source
 
 
 def of_workdir(
@@ -129,7 +129,6 @@ def of_file(
         content = rewrite.with_batch_of_one(original)
         contents = inspect.read(content)
         inspect.check_own_operators(contents)
-        _check_output(contents, entry)
         sidecar = beside.sidecar_of(model)
         names = _labels(model, original, labels)
         rule, record, confidence = None, None, Confidence()
@@ -181,21 +180,6 @@ def _confidence(model: Path, sidecar: Mapping[str, Any], contents: inspect.Conte
     return confidence
 
 
-def _check_output(contents: inspect.Contents, target: Target) -> None:
-    """UserError if a network ends in a softmax or sigmoid, and the target does not accept it."""
-    last = inspect.last_operator(contents)
-    if last == "SOFTMAX" and not target.takes_softmax:
-        raise UserError(
-            "the network ends in a softmax, but the package applies softmax itself: export it with "
-            "--output=logits"
-        )
-    if last == "LOGISTIC" and not target.takes_sigmoid:
-        raise UserError(
-            "the network ends in a sigmoid, and the package would apply softmax to its output: "
-            "use a network that ends in logits"
-        )
-
-
 def write_android(source: Source) -> Package:
     """Writes a package for Android; see `Target.write`."""
     size = android.write_android_package(
@@ -244,16 +228,7 @@ def write_c(source: Source) -> Package:
     """Writes a package in C; see `Target.write`."""
     _check_no_floats(source)
     _check_takes_pixels(source)
-    written = c.write_c_package(
-        source.content,
-        name=source.name,
-        labels=source.labels,
-        out_dir=source.folder,
-        crop_fraction=source.crop_fraction,
-        accuracy=source.accuracy,
-        confidence=source.confidence,
-        images=_golden(source),
-    )
+    written = c.write_c_package(source, _golden(source))
     return Package(source.name, source.folder, written.constant_bytes, written.arena_bytes)
 
 
@@ -262,17 +237,7 @@ def write_micro(source: Source) -> Package:
     _check_no_floats(source)
     _check_takes_pixels(source)
     tflm.check()
-    written = micro.write_micro_package(
-        source.content,
-        name=source.name,
-        labels=source.labels,
-        out_dir=source.folder,
-        crop_fraction=source.crop_fraction,
-        accuracy=source.accuracy,
-        confidence=source.confidence,
-        images=_golden(source),
-        accelerator=source.accelerator,
-    )
+    written = micro.write_micro_package(source, _golden(source))
     cycles = written.npu.cycles if written.npu else None
     return Package(source.name, source.folder, written.model_bytes, written.arena_bytes, cycles)
 

@@ -44,10 +44,11 @@ class Source:
 
     Attributes:
       content: content of the .tflite file.
-      file: name of the .tflite file.
       name: name of the network.
       labels: names of the classes, in the order of the outputs.
-      folder: the folder to which the package is written.
+      folder: the folder to which the package is written. Existing files of the same names are
+        replaced.
+      file: name of the .tflite file.
       export: folder of the .tflite file, with what was exported beside it.
       accuracy: what is known of the accuracy with the arithmetic of devices, a sentence; or empty.
       crop_fraction: sides of the central crop that the network classifies, as a share of the
@@ -60,16 +61,16 @@ class Source:
     """
 
     content: bytes
-    file: str
     name: str
     labels: list[str]
     folder: Path
-    export: Path
-    accuracy: str
-    crop_fraction: float
-    rule: Callable[[], PixelRule] | None
-    float_layers: tuple[str, ...]
-    accelerator: str | None
+    file: str = ""
+    export: Path = Path()
+    accuracy: str = ""
+    crop_fraction: float = 1.0
+    rule: Callable[[], PixelRule] | None = None
+    float_layers: tuple[str, ...] = ()
+    accelerator: str | None = None
     confidence: Confidence = field(default_factory=Confidence)
 
 
@@ -83,8 +84,6 @@ class Target:
       write: a function that takes a `Source`, writes the package and returns a `Package`, or raises
         UserError if the target cannot run the model; or its name as ``module:function``.
       needs: what must be installed, for help texts; empty if nothing.
-      takes_softmax: whether the network may end in a softmax.
-      takes_sigmoid: whether the network may end in a sigmoid.
       arena: whose arena its package has, `patches.request.TFLM` or ``C``, so that the file can run
         patch by patch; empty if neither.
       named: whether the package is a library that lies beside others, so that its folder bears the
@@ -96,8 +95,6 @@ class Target:
     format: Format
     write: Callable[[Source], Package] | str
     needs: str = ""
-    takes_softmax: bool = True
-    takes_sigmoid: bool = True
     arena: str = ""
     named: bool = False
 
@@ -111,8 +108,6 @@ TARGETS = registry.table(
         INT8,
         f"{_PACKAGES}:write_micro",
         needs="`pip install --pre tflite-micro`",
-        takes_softmax=False,
-        takes_sigmoid=False,
         arena=TFLM,
         named=True,
     ),

@@ -1,4 +1,4 @@
-"""Networks compiled to C (``--target=c``), on this machine and on an emulated Cortex-M4.
+"""Networks compiled to C (``--target=c``), on this machine and on an emulated Cortex-M.
 
 Each network becomes a program that reads images and writes outputs, a process of its own. The
 emulator is QEMU, which counts instructions: with ``-icount shift=0`` one instruction takes one
@@ -30,6 +30,8 @@ _NAME = "network"
 _BUILD_SECONDS = 300
 # Share of a runtime's time limit in which images may run; the rest is for compiling.
 _RUNNING_SHARE = 0.8
+# The sections of board.ld that lie in flash memory.
+_SECTIONS = {"code": (".text", ".ARM.exidx"), "constants": (".rodata", ".data")}
 INSTALL_EMULATOR = "apt-get install gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm"
 
 
@@ -91,7 +93,8 @@ class CompiledC:
 
         Returns:
           ``logits``, ``memory`` (the arena), ``seconds``, or in their place ``instructions`` of
-          each inference, ``flash`` (bytes of code and constants, initialised data) and ``stack``.
+          each inference, ``code`` and ``constants`` (bytes of flash memory, of the whole program),
+          and the most bytes that were written of the ``stack`` and, as ``arena_peak``, the arena.
         """
         program = compiled(model)
         contents = inspect.read(model)
@@ -115,13 +118,11 @@ class CompiledC:
             }
             if not self.emulated:
                 return {**answer, "seconds": numbers}
-            stack = printed[count] if len(printed) > count else 0
-            return {
-                **answer,
-                "instructions": numbers * self.instructions_per_tick,
-                "flash": np.array(self._flash(binary)),
-                "stack": np.array(stack),
-            }
+            answer["instructions"] = numbers * self.instructions_per_tick
+            answer |= {part: np.array(size) for part, size in self._flash(binary).items()}
+            # They come after the last image, which may not have been reached in time.
+            peaks = zip(("stack", "arena_peak"), printed[count:], strict=False)
+            return answer | {part: np.array(size) for part, size in peaks}
 
     def build(self, program: Program, model: bytes, folder: Path) -> Path:
         """Writes and compiles a network's program in a folder, and returns its path.
@@ -181,12 +182,15 @@ class CompiledC:
             printed = error.stdout or b""
         return [float(number) for number in re.findall(rb"^[\d.]+(?=\r?\n)", printed, re.M)]
 
-    def _flash(self, binary: Path) -> int:
-        """Bytes of code, constants and initialised data."""
+    def _flash(self, binary: Path) -> dict[str, int]:
+        """Bytes of flash memory for code, and for constants and initial values of data."""
         size = self.compiler[0].removesuffix("gcc") + "size"
-        answer = subprocess.run([size, binary], capture_output=True, text=True, check=True)
-        text, data = answer.stdout.splitlines()[1].split()[:2]
-        return int(text) + int(data)
+        answer = subprocess.run([size, "-A", binary], capture_output=True, text=True, check=True)
+        found = dict(re.findall(r"^(\.\S+) +(\d+)", answer.stdout, re.M))
+        return {
+            part: sum(int(found.get(section, 0)) for section in sections)
+            for part, sections in _SECTIONS.items()
+        }
 
 
 _WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
@@ -254,3 +258,5 @@ def _emulated(processor: str, floats: str, board: _Board) -> CompiledC:
 CORTEX_M4 = _emulated("cortex-m4", "soft", _Board("mps2-an386", 25, 1024, 1 << 20, 3072))
 # With Helium, which GCC 12 offers together with registers for floating-point numbers only.
 CORTEX_M55 = _emulated("cortex-m55", "hard", _Board("mps3-an547", 32, 512, 1 << 24, 2048))
+# By the names of `device.instructions.CORES`.
+EMULATED = {"m4": CORTEX_M4, "m55": CORTEX_M55}

@@ -210,7 +210,7 @@ RUNTIMES: dict[str, Runtime | LiteRtJs | compiled_c.CompiledC] = registry.table(
         unfit=fitness.unfit_for_tflm,
     ),
     compiled_c.HOST,
-    compiled_c.CORTEX_M4,
+    *compiled_c.EMULATED.values(),
     Runtime(
         "MediaPipe Tasks",
         "the library that classifies images in Android apps; it runs XNNPACK",
@@ -247,8 +247,10 @@ class Row:
       memory_bytes: growth of the process from loading and running the model; for TFLM and C
         the arena, for WebAssembly the whole memory, for an Ethos-U the SRAM.
       instructions: median number of instructions of one inference, where an emulator counts them.
-      flash_bytes: bytes of code and constants of the whole program, where it is compiled.
+      flash_bytes: bytes of code and constants of the whole program, where an emulator runs it.
+      code_bytes: those of code alone.
       stack_bytes: the most bytes of the stack that it used.
+      arena_peak_bytes: the most bytes of the arena that it was seen to use.
       cycles: for an Ethos-U, Vela's estimate of the cycles of one inference; nothing is run.
     """
 
@@ -266,7 +268,9 @@ class Row:
     memory_bytes: int | None = None
     instructions: float | None = None
     flash_bytes: int | None = None
+    code_bytes: int | None = None
     stack_bytes: int | None = None
+    arena_peak_bytes: int | None = None
     cycles: float | None = None
 
     @property
@@ -352,8 +356,10 @@ def verify(
             median_ms=_median(answer, "seconds", 1000),
             memory_bytes=int(answer["memory"]),
             instructions=_median(answer, "instructions"),
-            flash_bytes=int(answer["flash"]) if "flash" in answer else None,
-            stack_bytes=int(answer["stack"]) if "stack" in answer else None,
+            flash_bytes=_bytes(answer, "code", "constants"),
+            code_bytes=_bytes(answer, "code"),
+            stack_bytes=_bytes(answer, "stack"),
+            arena_peak_bytes=_bytes(answer, "arena_peak"),
         )
 
 
@@ -366,6 +372,11 @@ def _accuracy(outputs: np.ndarray, labels: np.ndarray, contents: inspect.Content
 def _median(answer: Arrays, key: str, unit: float = 1) -> float | None:
     """The median of what was measured for each image; None if it was not measured."""
     return float(np.median(answer[key])) * unit if key in answer else None
+
+
+def _bytes(answer: Arrays, *parts: str) -> int | None:
+    """The sum of these parts of memory; None if they were not measured."""
+    return int(sum(answer[part] for part in parts)) if parts[0] in answer else None
 
 
 def compile_for_npu(model: bytes) -> Row:

@@ -68,7 +68,7 @@ def test_boards_are_added_and_listed(here, capsys):
         ('[a]\nkind = "ssh"\naddress = "b"\nport = true', "port of a must be of type int"),
         (
             '[a]\nkind = "cortex-m"\ncpu = "z80"',
-            "cpu = 'z80' of a is none of cortex-m4",
+            "cpu = 'z80' of a is none of cortex-m4, cortex-m55",
         ),
     ],
 )

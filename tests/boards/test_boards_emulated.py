@@ -1,4 +1,4 @@
-"""Emulated boards: instruction counts of LiteRT on Cortex-A, and of networks in C on Cortex-M4."""
+"""Emulated boards: instruction counts of LiteRT on Cortex-A, and of networks in C on Cortex-M."""
 
 from __future__ import annotations
 
@@ -55,16 +55,19 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.skipif(CORTEX_M4.missing() is not None, reason=str(CORTEX_M4.missing()))
-def test_an_emulated_cortex_m4(here, capsys):
+def test_emulated_microcontrollers(here, capsys):
     light, heavy = models(here)
     broken = here / "broken.tflite"
     broken.write_bytes(b"TFL3" * 10)
     elite(capsys, "add", "m4", "cortex-m")
+    elite(capsys, "add", "m55", "cortex-m", "cpu=cortex-m55")
     status, out, err = elite(capsys, "run", light, heavy, broken, "--json=a.json", "--html=a.html")
     assert status == 0
-    assert out.splitlines()[0].split() == ["model", "m4", "M", "instr."]
-    (board,) = json.loads(Path("a.json").read_text())["boards"]
-    first, second, third = board["rows"]
+    assert out.splitlines()[0].split() == ["model", "m4", "M", "instr.", "m55", "M", "instr."]
+    m4, m55 = json.loads(Path("a.json").read_text())["boards"]
+    assert [board["host"]["clusters"] for board in (m4, m55)] == ["1x Cortex-M4", "1x Cortex-M55"]
+    assert 2 * m55["rows"][1]["instructions"] < m4["rows"][1]["instructions"]
+    first, second, third = m4["rows"]
     # 64x the pixels and 23 times the arithmetic of each; no latency is invented for them.
     assert second["instructions"] > 50 * first["instructions"] > 50 * 50_000
     assert (first["median_ms"], third["instructions"]) == (None, None)

@@ -22,7 +22,6 @@ from tests.support.command import elite
 
 M4, M55 = (instructions.CORES[name] for name in ("m4", "m55"))
 METRIC = M4.metric
-BOARDS = {"m4": compiled_c.CORTEX_M4, "m55": compiled_c.CORTEX_M55}
 FITTED = {
     core.name: json.loads(Path(instructions.__file__).with_name(core.fitted).read_text())
     for core in (M4, M55)
@@ -35,7 +34,7 @@ def counted(
     """The estimate of a network, the counts of its layers, and its file."""
     spec = spec_by_name(name, classes=10, base_resolution=pixels)
     model = measure.int8_bytes(spec)
-    steps = c_steps.step_instructions(model, BOARDS[core.name])
+    steps = c_steps.step_instructions(model, compiled_c.EMULATED[core.name])
     return costs.of(spec, core.metric), steps, model
 
 

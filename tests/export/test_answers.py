@@ -238,9 +238,10 @@ int main() {
 
 
 @needs_compiler
-def test_the_micro_package(export, tmp_path):
+@pytest.mark.parametrize("head", HEADS)
+def test_the_micro_package(export, head, tmp_path):
     pytest.importorskip("tflite_micro", reason="pip install --pre tflite-micro")
-    exported = export(formats.INT8)
+    exported = export(formats.INT8, head)
     folder = packages.of_file(exported.model, "micro", out_dir=tmp_path / "package").folder
     content = exported.model.read_bytes()
     elements = tflm.outputs(content, (pictures().astype(np.int16) - 128).astype(np.int8))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from efficientnet_elite.config import InputSize, SizeLike
+from efficientnet_elite.config import InputSize
 from efficientnet_elite.data import decode, geometry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, measure
@@ -24,7 +23,7 @@ from efficientnet_elite.export.runtimes import compiled_c, runtime, tflm, verify
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.names import spec_by_name
 from tests.support import c_programs, tflm_runs, tiny_masks, tiny_tflite
-from tests.support.c_programs import needs_compiler, needs_emulator
+from tests.support.c_programs import needs_compiler
 
 NETWORKS = (
     "elite9",
@@ -57,12 +56,6 @@ def check_equal(model: bytes, images: np.ndarray, folder: Path) -> None:
             np.testing.assert_array_equal(runtime.dequantize_outputs(mine, output), logits)
 
 
-def noise(resolution: SizeLike, count: int = 2) -> np.ndarray:
-    size = InputSize.of(resolution)
-    rng = np.random.default_rng(size.height)
-    return rng.uniform(-1, 0.99, (count, *size, 3)).astype(np.float32)
-
-
 @needs_compiler
 def test_a_trained_network_on_real_images(tmp_path):
     images = tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1430])
@@ -78,13 +71,13 @@ def test_masks(tmp_path):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_variants(name, tmp_path):
     spec = spec_by_name(name, classes=10, base_resolution=32)
-    check_equal(measure.int8_bytes(spec), noise(spec.resolution), tmp_path)
+    check_equal(measure.int8_bytes(spec), c_programs.noise(spec.resolution), tmp_path)
 
 
 @needs_compiler
 def test_a_classifier_that_reads_all_stages(tmp_path):
     spec = spec_by_name("elite9-relu6-nose", classes=10, base_resolution=32).reading_stages()
-    check_equal(measure.int8_bytes(spec), noise(spec.resolution), tmp_path)
+    check_equal(measure.int8_bytes(spec), c_programs.noise(spec.resolution), tmp_path)
 
 
 @needs_compiler
@@ -96,7 +89,7 @@ def test_every_family(family, tmp_path):
     # The logits of PeleeNet's smallest, with random weights, are all zero.
     name = names[0] if family == "peleenet" else names[-1]
     spec = spec_by_name(name, classes=10, base_resolution=base)
-    check_equal(measure.int8_bytes(spec), noise(spec.resolution), tmp_path)
+    check_equal(measure.int8_bytes(spec), c_programs.noise(spec.resolution), tmp_path)
 
 
 @needs_compiler
@@ -113,61 +106,6 @@ def test_the_code_is_clean_c_and_cpp(tmp_path):
         for source in sources:
             done = [*command, *c_programs.STRICT, "-c", source, "-o", tmp_path / "object.o"]
             subprocess.run(done, check=True)
-
-
-@needs_compiler
-@needs_emulator
-@pytest.mark.parametrize(
-    "board", [compiled_c.CORTEX_M4, compiled_c.CORTEX_M55], ids=lambda board: board.name
-)
-def test_an_emulated_processor_computes_the_same(board, tmp_path):
-    model = tiny_tflite.pair()[INT8]
-    images = tiny_tflite.normalised(tiny_tflite.digits()[0][1400:1405])
-    answer = board.run_images(model, images, 120)
-    (image,), (output,) = runtime.interfaces(inspect.read(model))
-    library = c_programs.Library(model, tmp_path)
-    here = np.stack([library.run(pixels) for pixels in runtime.quantize_images(images, image)])
-    expected = runtime.dequantize_outputs(here, output).reshape(answer["logits"].shape)
-    np.testing.assert_array_equal(answer["logits"], expected)
-    # It counts instructions, which depend on the images only where values are clamped.
-    assert np.ptp(answer["instructions"]) < 0.02 * answer["instructions"].mean()
-    again = board.run_images(model, images, 120)
-    assert (again["instructions"] == answer["instructions"]).all()
-    assert answer["flash"] > compiled(model).constant_bytes
-    assert 100 < answer["stack"] < 2000
-
-
-# Channels that fill no vector, groups, shuffled channels, dilation, large kernels, pools.
-@pytest.mark.slow
-@needs_emulator
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("elite9", "elite9-relu6-nose", "mobilenetv3-small-w4d4r4", "shufflenet-g3-w4d4r4"),
-        *("ghostnet-w4d4r4", "espnetv2-seg-w4d4r4", "squeezenet-1.1-w2d2r2", "nasnet-a-w4d4r4"),
-    ],
-)
-def test_vectors_of_a_cortex_m55_change_nothing_but_the_instructions(name):
-    spec = spec_by_name(name, classes=10, base_resolution=64 if "squeeze" in name else 32)
-    model, images = measure.int8_bytes(spec), noise(spec.resolution)
-    m4, m55 = (
-        board.run_images(model, images, 120)
-        for board in (compiled_c.CORTEX_M4, compiled_c.CORTEX_M55)
-    )
-    assert np.ptp(m4["logits"]) > 0
-    np.testing.assert_array_equal(m55["logits"], m4["logits"])
-    assert (m55["instructions"] < 0.8 * m4["instructions"]).all()
-
-
-@needs_emulator
-def test_a_board_with_too_little_memory_is_named():
-    libraries = [
-        re.sub(r"constant_bytes=\d+", "constant_bytes=2048", argument)
-        for argument in compiled_c.CORTEX_M55.libraries
-    ]
-    board = replace(compiled_c.CORTEX_M55, libraries=tuple(libraries))
-    with pytest.raises(UserError, match="does not fit into the memory of the emulated board"):
-        board.run_images(tiny_tflite.pair()[INT8], noise(32, 1), 120)
 
 
 @needs_compiler
@@ -270,6 +208,42 @@ def test_the_package_classifies_pixels(tmp_path):
         got = np.array([float(p) for p in probabilities])
         assert label == f"label{got.argmax()}"
         np.testing.assert_allclose(got, expected / expected.sum(), atol=0.05)
+
+
+WIDE = """
+#include <stdio.h>
+#include "net_wide.h"
+static double arena[NET_WIDE_ARENA_BYTES / 8 + 1];
+static uint8_t pixels[NET_WIDE_INPUT_BYTES];
+int main(void) {
+  float probabilities[NET_WIDE_CLASSES];
+  int32_t i;
+  if (fread(pixels, 1, sizeof pixels, stdin) != sizeof pixels) return 1;
+  if (net_wide_classify(pixels, 40, 24, NN_RGB888, probabilities, arena) < 0) return 2;
+  for (i = 0; i < NET_WIDE_CLASSES; ++i) printf("%.9g\\n", probabilities[i]);
+  return 0;
+}
+"""
+
+
+@needs_compiler
+def test_the_package_of_a_network_that_is_not_square(tmp_path):
+    pytest.importorskip("tflite_micro", reason="pip install --pre tflite-micro")
+    model = tmp_path / "wide.int8.tflite"
+    model.write_bytes(tiny_tflite.wide())
+    (tmp_path / "labels.txt").write_text("".join(f"label{i}\n" for i in range(10)))
+    folder, program = packages.of_file(model, "c").folder, tmp_path / "program"
+    (folder / "main.c").write_text(WIDE)
+    command = ["gcc", "-std=c99", *c_programs.STRICT, "-O1", *sorted(folder.glob("*.c"))]
+    subprocess.run([*command, "-o", program, "-lm"], check=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (*tiny_tflite.WIDE, 3), np.uint8)
+    done = subprocess.run([program], input=pixels.tobytes(), capture_output=True, check=True)
+    images = tiny_tflite.normalised(pixels)[None]  # of the input's size, which is only copied
+    (logits,) = tflm_runs.run(tiny_tflite.wide(), images, tflm.MAX_ARENA_BYTES)
+    assert np.ptp(logits) > 0
+    expected = np.exp(logits - logits.max())
+    got = np.array(done.stdout.split(), float)
+    np.testing.assert_allclose(got, expected / expected.sum(), rtol=1e-5)
 
 
 IMAGE = """

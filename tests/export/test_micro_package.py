@@ -17,6 +17,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_sample_image
 
+from efficientnet_elite.config import InputSize
 from efficientnet_elite.data import geometry
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, measure
@@ -24,6 +25,7 @@ from efficientnet_elite.export.packages import micro, names, scratch
 from efficientnet_elite.export.packages.c import arithmetic, simplify
 from efficientnet_elite.export.packages.c import graph as graphs
 from efficientnet_elite.export.packages.micro_operators import METHODS
+from efficientnet_elite.export.packages.targets import Source
 from efficientnet_elite.export.runtimes import runtime, tflm
 from efficientnet_elite.networks.names import spec_by_name
 from tests.support import tflm_runs, tiny_tflite
@@ -80,9 +82,7 @@ def int8() -> bytes:
 @pytest.fixture(scope="module")
 def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("micro") / "package"
-    micro.write_micro_package(
-        int8(), name="tiny", labels=LABELS, out_dir=folder, crop_fraction=FRACTION
-    )
+    micro.write_micro_package(Source(int8(), "tiny", LABELS, folder, crop_fraction=FRACTION))
     return folder
 
 
@@ -193,12 +193,25 @@ def library(package, tmp_path_factory) -> Path:
 @needs_compiler
 @pytest.mark.parametrize("image", IMAGES, ids=lambda image: "x".join(map(str, image.shape[:2])))
 def test_preprocessing_is_that_of_the_evaluation(library, image):
+    check_preprocessing(library, image, InputSize.of(tiny_tflite.SIDE))
+
+
+@needs_compiler
+def test_the_library_of_a_network_that_is_not_square(tmp_path):
+    folder = tmp_path / "package"
+    source = Source(tiny_tflite.wide(), "tiny", LABELS, folder, crop_fraction=FRACTION)
+    micro.write_micro_package(source)
+    library = linked("#include <cstdlib>\n" + LIBRARY, folder, tmp_path)
+    check_preprocessing(library, IMAGES[2], tiny_tflite.WIDE)
+
+
+def check_preprocessing(library: Path, image: np.ndarray, size: InputSize) -> None:
     height, width, _ = image.shape
     got = np.frombuffer(output(library, width, height, given=image.tobytes()), np.int8)
-    whole, by_lines = got.reshape(2, tiny_tflite.SIDE, tiny_tflite.SIDE, 3)
+    whole, by_lines = got.reshape(2, *size, 3)
     np.testing.assert_array_equal(by_lines, whole)
-    box = geometry.center_box(image.shape[:2], FRACTION)
-    expected = np.asarray(geometry.crop_and_resize(image, box, tiny_tflite.SIDE))
+    box = geometry.center_box(image.shape[:2], FRACTION, size)
+    expected = np.asarray(geometry.crop_and_resize(image, box, size))
     difference = np.abs(whole - (expected.astype(int) - 128))
     # The evaluation computes weights in float64; this makes sums just below a half round up.
     assert difference.max() <= 1 and (difference > 0).mean() < 0.01
@@ -214,7 +227,7 @@ def test_an_input_that_is_larger_than_usual_images(tmp_path, monkeypatch):
     monkeypatch.setattr(tflm, "arena_bytes", lambda model: 1024)
     monkeypatch.setattr(tflm, "allocation", lambda model: tflm.Allocation(1000, 24))
     folder = tmp_path / "package"
-    micro.write_micro_package(bytes(builder.Output()), name="tiny", labels=LABELS, out_dir=folder)
+    micro.write_micro_package(Source(bytes(builder.Output()), "tiny", LABELS, folder))
     check_syntax(folder / "src/net_tiny.cpp", tmp_path)
     text = (folder / "src/net_tiny_config.h").read_text()
     assert "MAX_IMAGE_SIDE 384" in text and "kPersistentBytes = 24;" in text
@@ -301,7 +314,7 @@ def test_the_kernels_of_the_package_are_exact(tmp_path):
     """Against the arithmetic of TFLM's reference kernels in Python."""
     model = measure.int8_bytes(spec_by_name("elite-w3d4r2", base_resolution=32, classes=10))
     folder = tmp_path / "package"
-    micro.write_micro_package(model, name="tiny", labels=tiny_tflite.LABELS, out_dir=folder)
+    micro.write_micro_package(Source(model, "tiny", tiny_tflite.LABELS, folder))
     graph = graphs.read(model)
     logistic = next(operator for operator in graph.operators if operator.kind == "LOGISTIC")
     tensor, result = (graph.tensors[i] for i in (logistic.inputs[0], logistic.outputs[0]))
@@ -389,9 +402,9 @@ def test_writing_again_gives_the_same_bytes(package, tmp_path):
             if path.is_file()
         }
 
-    options = {"name": "tiny", "labels": LABELS, "crop_fraction": FRACTION}
+    source = Source(int8(), "tiny", LABELS, tmp_path, crop_fraction=FRACTION)
     for _ in range(2):
-        micro.write_micro_package(int8(), out_dir=tmp_path, **options)
+        micro.write_micro_package(source)
         assert contents(tmp_path) == contents(package)
 
 
@@ -404,9 +417,7 @@ def test_writing_again_gives_the_same_bytes(package, tmp_path):
 )
 def test_what_is_no_pixel_classifier_is_refused(tmp_path, labels, which, message):
     with pytest.raises(UserError, match=message):
-        micro.write_micro_package(
-            tiny_tflite.pair()[which], name="tiny", labels=labels, out_dir=tmp_path
-        )
+        micro.write_micro_package(Source(tiny_tflite.pair()[which], "tiny", labels, tmp_path))
     assert not list(tmp_path.iterdir())
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from efficientnet_elite.config import InputSize, SizeLike
 from efficientnet_elite.export.packages.c import package
 from efficientnet_elite.export.packages.c.program import Program, compiled
 from efficientnet_elite.export.runtimes import compiled_c
@@ -29,6 +30,13 @@ def write(folder: Path, program: Program, model: bytes) -> list[Path]:
     for name, text in package.package_files(program, model, "x").items():
         (folder / name).write_text(text)
     return sorted(folder.glob("*.c"))
+
+
+def noise(resolution: SizeLike, count: int = 2) -> np.ndarray:
+    """Images as a network takes them."""
+    size = InputSize.of(resolution)
+    rng = np.random.default_rng(size.height)
+    return rng.uniform(-1, 0.99, (count, *size, 3)).astype(np.float32)
 
 
 class Library:

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from sklearn.datasets import load_digits
 
-from efficientnet_elite.export import formats
+from efficientnet_elite.config import InputSize
+from efficientnet_elite.export import formats, measure
 from efficientnet_elite.export.int8 import convert
 from efficientnet_elite.networks.blocks import Classifier, ConvBlock, MBConv
 from efficientnet_elite.networks.build import build
@@ -68,6 +69,16 @@ def converted() -> dict[formats.Format, bytes]:
 def pair() -> tuple[bytes, bytes]:
     """The float32 and the int8 file."""
     return converted()[formats.FLOAT32], converted()[formats.INT8]
+
+
+WIDE = InputSize(24, 40)
+
+
+@functools.cache
+def wide() -> bytes:
+    """The int8 file of an untrained network whose images are wider than high."""
+    blocks = ConvBlock("stem", 8, kernel=3, stride=2), Classifier("predictions", 10, 0.0)
+    return measure.int8_bytes(ArchSpec("wide", (*WIDE, 3), blocks))
 
 
 def keras_file() -> bytes:

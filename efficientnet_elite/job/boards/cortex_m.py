@@ -1,4 +1,4 @@
-"""The emulated Cortex-M4 that `elite verify` also has: the network as C, instructions counted."""
+"""The emulated Cortex-Ms that `elite verify` also has: networks as C, instructions counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from efficientnet_elite.benchmarks.host import Host
 from efficientnet_elite.benchmarks.latency import Options, Row
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect
-from efficientnet_elite.export.runtimes.compiled_c import CORTEX_M4
+from efficientnet_elite.export.runtimes.compiled_c import EMULATED, CompiledC
 from efficientnet_elite.job.boards.definitions import Board, Result
 
 _IMAGES = 2
@@ -21,42 +21,50 @@ _SECONDS = 300.0  # time limit of a network
 
 def check(board: Board) -> str:
     """See `Kind.check`."""
-    if reason := CORTEX_M4.missing():
+    cpu, emulated = _processor(board)
+    if reason := emulated.missing():
         raise UserError(reason)
-    return f"cortex-m4, {CORTEX_M4.description}, {CORTEX_M4.version()}"
+    return f"{cpu}, {emulated.description}, {emulated.version()}"
 
 
 def measure(board: Board, models: Sequence[Path], options: Options, scratch: Path) -> Result:
     """See `Kind.measure`."""
     check(board)
+    cpu, emulated = _processor(board)
     rows = []
     for model in models:
         try:
-            row = _row(model, options)
+            row = _row(model, emulated, options)
         except (UserError, OSError) as error:
             row = Row(model=str(model), error=str(error))
         rows.append(asdict(row))
     about = Host(
-        cpu="cortex-m4, emulated by QEMU",
+        cpu=f"{cpu}, emulated by QEMU",
         cores=1,
         system="bare metal, emulated",
         python="",
-        runtime=f"network in C, {CORTEX_M4.version()}",
+        runtime=f"network in C, {emulated.version()}",
         peak_rss_mb=None,
-        clusters="1x Cortex-M4",
+        clusters=f"1x {cpu.title()}",
     )
     done = {"runs": _IMAGES, "threads": 1, "seed": options.seed}
     return {"host": asdict(about), "conditions": {}, "options": done, "rows": rows}
 
 
-def _row(model: Path, options: Options) -> Row:
+def _processor(board: Board) -> tuple[str, CompiledC]:
+    """The name of a board's processor, and how networks run on it."""
+    cpu = board.settings.get("cpu", "cortex-m4")
+    return cpu, EMULATED[cpu.removeprefix("cortex-")]
+
+
+def _row(model: Path, emulated: CompiledC, options: Options) -> Row:
     content = inspect.load(model)
     contents = inspect.read(content)
-    if reason := CORTEX_M4.unfit(contents):
+    if reason := emulated.unfit(contents):
         raise UserError(reason)
     shape = contents.inputs[0].shape
     noise = np.random.default_rng(options.seed).uniform(-1, 127 / 128, (_IMAGES, *shape[1:]))
-    answer = CORTEX_M4.run_images(content, noise.astype(np.float32), _SECONDS)
+    answer = emulated.run_images(content, noise.astype(np.float32), _SECONDS)
     return Row(
         model=str(model),
         file_bytes=len(content),

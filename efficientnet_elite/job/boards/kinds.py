@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from efficientnet_elite import registry
+from efficientnet_elite.device.instructions import CORES as MICROCONTROLLERS
 from efficientnet_elite.export.packages.ethos_u import ACCELERATORS
 from efficientnet_elite.job.boards.definitions import Kind, Setting
 
@@ -65,8 +66,14 @@ KINDS = registry.table(
     ),
     Kind(
         "cortex-m",
-        "an emulated Cortex-M4 that runs the network in C, and counts instructions",
-        (Setting("cpu", "the processor [cortex-m4]", values=("cortex-m4",)),),
+        "an emulated Cortex-M4 or M55 that runs the network in C, and counts instructions",
+        (
+            Setting(
+                "cpu",
+                "the processor [cortex-m4]",
+                values=tuple(f"cortex-{core}" for core in MICROCONTROLLERS),
+            ),
+        ),
         check=f"{_HERE}.cortex_m:check",
         measure=f"{_HERE}.cortex_m:measure",
     ),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from efficientnet_elite.export import files, inspect
-from efficientnet_elite.export.confidence import Confidence
 
 from .. import golden
 from .. import labels as labels_file
 from ..names import identifier, plain
+from ..targets import Source
 from . import sources
 from .program import Program, compiled
 
@@ -71,57 +70,39 @@ class Written:
     arena_bytes: int
 
 
-def write_c_package(
-    model: bytes,
-    *,
-    name: str,
-    labels: Sequence[str],
-    out_dir: Path,
-    crop_fraction: float = 1.0,
-    accuracy: str = "",
-    confidence: Confidence | None = None,
-    images: golden.Golden | None = None,
-) -> Written:
-    """Writes the C package of an int8 model.
+def write_c_package(source: Source, images: golden.Golden | None = None) -> Written:
+    """Writes the C package of a model that is int8 from input to output.
 
     Args:
-      model: content of a .tflite file that is int8 from input to output.
-      name: name of the network.
-      labels: names of the classes.
-      out_dir: folder of the package. Existing files of the same names are replaced.
-      crop_fraction: sides of the centre crop that the network was tested on, as a fraction (0..1)
-        of the largest with the input's aspect ratio.
-      accuracy: what is known of the accuracy on the device, a sentence for the README; empty if
-        nothing is.
-      confidence: how a classifier's probabilities are made, and when an answer is unknown; None for
-        the softmax of the logits, and an answer always.
+      source: the model, and what is known of it.
       images: for the folder ``golden/``; None for no such folder.
 
     Raises:
       UserError: the model is not int8 throughout, contains an operator without a kernel, or has
         other outputs than labels. Nothing is written then.
     """
-    program = compiled(model)
-    contents = inspect.read(model)
+    name, labels = source.name, source.labels
+    program = compiled(source.content)
+    contents = inspect.read(source.content)
     classifier = None
     if inspect.takes_image(contents) and len(contents.outputs[0].shape) == 2:
         inspect.check_labels(contents, len(labels))
         classifier = {
             "labels": labels,
-            "crop_fraction": crop_fraction,
-            "confidence": confidence or Confidence(),
+            "crop_fraction": source.crop_fraction,
+            "confidence": source.confidence,
             "are_probabilities": inspect.gives_probabilities(contents),
         }
-    texts = package_files(program, model, name, classifier)
+    texts = package_files(program, source.content, name, classifier)
     net = identifier(name)
-    if accuracy:
-        texts["README.md"] += f"\nAccuracy: {accuracy}\n"
+    if source.accuracy:
+        texts["README.md"] += f"\nAccuracy: {source.accuracy}\n"
     if images:
         texts["README.md"] += GOLDEN
         texts[f"golden/{net}_golden.h"] = golden.header(images, name, net)
         texts["golden/selftest.c"] = golden.c_test(name, net)
-    contents_by_path = {out_dir / path: text.encode() for path, text in texts.items()}
-    contents_by_path[out_dir / labels_file.FILE_NAME] = labels_file.file_content(labels)
+    contents_by_path = {source.folder / path: text.encode() for path, text in texts.items()}
+    contents_by_path[source.folder / labels_file.FILE_NAME] = labels_file.file_content(labels)
     files.replace_all(contents_by_path)
     return Written(program.constant_bytes, program.arena_bytes)
 

@@ -1,102 +1,82 @@
 """Turns functions of single values into tables, and joins them to the operators before them.
 
-An operator whose output values each depend on one value of one tensor, such as LOGISTIC, or MUL of
-a tensor with its own LOGISTIC (swish), is a table of 256 values, computed here exactly as TFLM
-would. A chain of such operators is one table, and where nobody else reads the tensor before it, the
-table is applied by the operator that writes this tensor.
+The rule which operators become tables is in `efficientnet_elite.device.tables`. Their 256 values
+are computed here, exactly as TFLM would.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from efficientnet_elite.device import tables
 from efficientnet_elite.errors import UserError
 
 from . import arithmetic as exact
 from .graph import Graph, Operator, Tensor
 
 TABLE = "TABLE"  # the kind of operators that only apply a table
-# Operators that only give a tensor another shape.
-_RESHAPING = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-# Operators that can apply a table to their output.
-_APPLYING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
-
-_VALUES = np.arange(-128, 128, dtype=np.int8)
+_VALUES = list(range(-128, 128))
 
 
 def simplified(graph: Graph) -> Graph:
     """A graph that computes the same with tables, and without operators that only reshape."""
-    same_as: dict[int, int] = {}
-    tables: dict[int, tuple[int, np.ndarray, int]] = {}  # tensor: source, table, position
-    kept: list[tuple[int, Operator]] = []
-    for position, operator in enumerate(graph.operators):
-        inputs = tuple(same_as.get(index, index) for index in operator.inputs)
-        if operator.kind in _RESHAPING:
-            same_as[operator.outputs[0]] = inputs[0]
-        elif found := _as_table(graph, replace(operator, inputs=inputs), tables):
-            tables[operator.outputs[0]] = (*found, position)
-        else:
-            kept.append((position, operator))
-    output = same_as.get(graph.output, graph.output)
-    needed = {same_as.get(i, i) for _, operator in kept for i in operator.inputs} | {output}
-    made = {tensor: entry for tensor, entry in tables.items() if tensor in needed}
-    sources = [source for source, _, _ in made.values()]
-    for tensor, (source, table, position) in made.items():
-        if source not in needed and sources.count(source) == 1:
-            at = next((i for i, (_, o) in enumerate(kept) if source in o.outputs), None)
-            if at is not None and kept[at][1].kind in _APPLYING:
-                kept[at] = (
-                    kept[at][0],
-                    replace(kept[at][1], outputs=(tensor,), table=table, before_table=source),
-                )
-                continue
-        kept.append((position, Operator(TABLE, (source,), (tensor,), {}, table)))
-    kept.sort(key=lambda entry: entry[0])
-    operators = tuple(operator for _, operator in kept)
-    return replace(graph, operators=operators, output=output, same_as=same_as)
-
-
-def _as_table(
-    graph: Graph, operator: Operator, tables: dict[int, tuple[int, np.ndarray, int]]
-) -> tuple[int, np.ndarray] | None:
-    """The tensor of which the output is a function, and the function; None if it is not one."""
     tensors = graph.tensors
-    output = tensors[operator.outputs[0]]
-    if operator.kind in _UNARY:
-        (source,) = operator.inputs[:1]
-        function = _UNARY[operator.kind](tensors[source], output, operator)
-        root, before = tables[source][:2] if source in tables else (source, _VALUES)
-        return root, _tabulated(function, before)
-    if operator.kind not in _BINARY:
-        return None
-    found: list[tuple[int | None, np.ndarray]] = []
-    for index in operator.inputs:
-        tensor = tensors[index]
-        if tensor.values is not None:
-            if tensor.size != 1:
-                return None
-            found.append((None, np.full(256, tensor.values.reshape(-1)[0])))
-        elif index in tables:
-            found.append(tables[index][:2])
-        else:
-            found.append((index, _VALUES))
-        if tensor.values is None and tensor.size != output.size:
-            return None
-    roots = {root for root, _ in found if root is not None}
-    if len(roots) != 1:
-        return None
-    one, other = (tensors[index] for index in operator.inputs)
-    pairs = zip(*(table.tolist() for _, table in found), strict=True)
-    both = _BINARY[operator.kind](one, other, output, operator)
-    return roots.pop(), np.array([both(x, y) for x, y in pairs], np.int8)
+    plan = tables.plan(
+        [_step(operator, tensors) for operator in graph.operators],
+        graph.output,
+        lambda tensor: tensors[tensor].size,
+    )
+    operators = []
+    for kept in plan.kept:
+        operator = graph.operators[kept.position]
+        if kept.source is not None and kept.made is not None:
+            table = _table(graph, plan.same_as, kept.source, kept.made)
+            if kept.alone:
+                operator = Operator(TABLE, (kept.source,), (kept.made,), {}, table)
+            else:
+                operator = replace(
+                    operator, outputs=(kept.made,), table=table, before_table=kept.source
+                )
+        operators.append(operator)
+    output = plan.same_as.get(graph.output, graph.output)
+    return replace(graph, operators=tuple(operators), output=output, same_as=plan.same_as)
 
 
-def _tabulated(function: Callable[[int], int], values: np.ndarray) -> np.ndarray:
-    return np.array([function(value) for value in values.tolist()], np.int8)
+def _step(operator: Operator, tensors: Sequence[Tensor]) -> tables.Step:
+    constants = [index for index in operator.inputs if tensors[index].values is not None]
+    return tables.Step(
+        operator.kind,
+        tuple(index for index in operator.inputs if index not in constants) or operator.inputs[:1],
+        operator.outputs,
+        single=all(tensors[index].size == 1 for index in constants),
+    )
+
+
+def _table(graph: Graph, same_as: Mapping[int, int], source: int, made: int) -> np.ndarray:
+    """The values of a tensor for each value of the tensor that it is a function of."""
+    tensors = graph.tensors
+    writers = {output: operator for operator in graph.operators for output in operator.outputs}
+
+    def values(tensor: int) -> list[int]:
+        tensor = same_as.get(tensor, tensor)
+        if tensor == source:
+            return _VALUES
+        if tensors[tensor].values is not None:
+            return tensors[tensor].content.reshape(-1).tolist() * len(_VALUES)
+        operator = writers[tensor]
+        output = tensors[tensor]
+        if operator.kind in _UNARY:
+            function = _UNARY[operator.kind](tensors[operator.inputs[0]], output, operator)
+            return [function(value) for value in values(operator.inputs[0])]
+        one, other = operator.inputs
+        both = _BINARY[operator.kind](tensors[one], tensors[other], output, operator)
+        return [both(x, y) for x, y in zip(values(one), values(other), strict=True)]
+
+    return np.array(values(made), np.int8)
 
 
 def activation_range(operator: Operator, output: Tensor) -> tuple[int, int]:
@@ -270,4 +250,4 @@ _UNARY: dict[str, _Unary] = {
 }
 _BINARY = {"ADD": _sum, "SUB": _sum, "MUL": _product}
 # All operators that this module can replace.
-KINDS = (*_RESHAPING, *_UNARY)
+KINDS = (*tables.RESHAPING, *tables.UNARY)

@@ -1,15 +1,17 @@
 /* Runs a network on images under an emulator of a Cortex-M board, over semihosting.
  *
  * Reads images.bin, writes the outputs to outputs.bin, and prints for each image the ticks of
- * SysTick (0 if it overflowed), then the bytes of the stack that were used. NET_HEADER and the other
- * names that begin with NET_ are given to the compiler. */
+ * SysTick, then how many bytes of the stack were written, and how many of the arena, up to the last
+ * one. NET_HEADER and the other names that begin with NET_ are given to the compiler. */
 #include <stdint.h>
 #include <string.h>
 
 #include NET_HEADER
 
 #define PAINT 0xA5
-#define OVERFLOWED 0x10000 /* set in SysTick's control register, cleared by writing `current` */
+#ifndef NET_RELOAD
+#define NET_RELOAD 0xFFFFFF /* SysTick counts down from it; 24 bits */
+#endif
 
 enum { SYS_OPEN = 1, SYS_CLOSE = 2, SYS_WRITE0 = 4, SYS_WRITE = 5, SYS_READ = 6, SYS_EXIT = 0x18 };
 
@@ -56,18 +58,31 @@ static void print(uint32_t number) {
 
 static void stop(uint32_t reason) { host(SYS_EXIT, (const void *)(uintptr_t)reason); }
 
+/* How often SysTick reached zero, which is an exception of some instructions. */
+static volatile uint32_t rounds;
+static void count_round(void) { ++rounds; }
+
+static void start_counting(void) {
+  rounds = 0;
+  *current = 0;
+}
+static uint32_t counted(void) {
+  const uint32_t left = *current;
+  return rounds * (NET_RELOAD + 1u) + (NET_RELOAD - left);
+}
+
 static int run_images(void) {
   const int32_t images = open_file("images.bin", 1), outputs = open_file("outputs.bin", 5);
   int8_t *const input = NET_INPUT(&arena);
   if (images < 0 || outputs < 0) return 1;
-  *reload = 0xFFFFFF;
-  *control = 5; /* counts cycles of the processor, without interrupts */
+  *reload = NET_RELOAD;
+  *control = 7; /* counts cycles of the processor, and calls count_round */
   while (transfer(SYS_READ, images, input, NET_INPUT_BYTES) == 0) {
     uint32_t ticks;
-    *current = 0;
+    start_counting();
     NET_RUN(input, output, &arena);
-    ticks = 0xFFFFFF - *current;
-    print(*control & OVERFLOWED ? 0 : ticks);
+    ticks = counted();
+    print(ticks);
     if (transfer(SYS_WRITE, outputs, output, NET_OUTPUT_BYTES) != 0) return 1;
   }
   host(SYS_CLOSE, &images);
@@ -77,14 +92,18 @@ static int run_images(void) {
 
 static void __attribute__((noinline, noreturn)) begin(void) {
   uint8_t *at = __stack_limit;
+  const uint8_t *end = arena.bytes + NET_ARENA_BYTES;
   int failed;
   memcpy(__data_start, __data_load, (size_t)(__data_end - __data_start));
   memset(__bss_start, 0, (size_t)(__bss_end - __bss_start));
   /* The stack below this function's own frame, and what memset takes. */
   memset(at, PAINT, (size_t)((uint8_t *)__builtin_frame_address(0) - 256 - at));
+  memset(arena.bytes, PAINT, NET_ARENA_BYTES);
   failed = run_images();
   while (at < __stack_top && *at == PAINT) ++at;
+  while (end > arena.bytes && end[-1] == PAINT) --end;
   print((uint32_t)(__stack_top - at));
+  print((uint32_t)(end - arena.bytes));
   stop(failed ? 0x20023 : 0x20026); /* ADP_Stopped_RunTimeError, ADP_Stopped_ApplicationExit */
   for (;;) {
   }
@@ -106,4 +125,4 @@ typedef struct {
 } vector_table;
 
 __attribute__((section(".vectors"), used)) static const vector_table vectors = {
-    __stack_top, {start, fault, fault, fault, fault, fault}};
+    __stack_top, {start, fault, fault, fault, fault, fault, 0, 0, 0, 0, 0, 0, 0, 0, count_round}};

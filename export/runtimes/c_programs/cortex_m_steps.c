@@ -9,9 +9,9 @@
   void __real_##KERNEL(const void *, const void *, const void *, const void *);                 \
   void __wrap_##KERNEL(const void *, const void *, const void *, const void *);                 \
   void __wrap_##KERNEL(const void *r0, const void *r1, const void *r2, const void *r3) {        \
-    *current = 0;                                                                               \
+    start_counting();                                                                           \
     __real_##KERNEL(r0, r1, r2, r3);                                                            \
-    print(0xFFFFFF - *current);                                                                 \
+    print(counted());                                                                           \
   }
 
 NN_KERNELS

@@ -32,7 +32,8 @@ ${side}constexpr int kInputElements = kChannels * kHeight * kWidth;
 constexpr float kInputScale = $input_scale;
 constexpr int kInputZeroPoint = $input_zero_point;
 
-// Quantization of the output: a logit is kOutputScale * (element - kOutputZeroPoint).
+// Quantization of the output: a logit, or a probability where the network ends in a softmax or in
+// sigmoids, is kOutputScale * (element - kOutputZeroPoint).
 constexpr int kClasses = $classes;
 constexpr int kOutputElements = $output_elements;
 constexpr float kOutputScale = $output_scale;

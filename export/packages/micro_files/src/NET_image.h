@@ -9,12 +9,12 @@
 
 namespace $net {
 
-// Converts an element of the output to the logit that it stands for.
+// Converts an element of the output to the logit or probability that it stands for.
 inline float Logit(std::int8_t element) {
   return static_cast<float>(element - kOutputZeroPoint) * kOutputScale;
 }
 
-// Returns the class with the greatest of kClasses logits; of equal logits the first one.
+// Returns the class with the greatest of kClasses elements; of equal ones the first.
 inline int Best(const std::int8_t* output) {
   int best = 0;
   for (int i = 1; i < kClasses; ++i) {

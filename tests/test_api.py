@@ -117,7 +117,7 @@ def test_wrong_arguments_of_other_functions_cost_one_line(call, message):
     ("options", "message"),
     [
         ({"target": "bogus"}, "target='bogus': use micro or"),
-        ({"calibration": "bogus"}, "calibration='bogus': use minmax or"),
+        ({"calibration": "bogus"}, "calibration='bogus': use auto or minmax or"),
         ({"output": "bogus"}, "output='bogus': use logits or softmax"),
         ({"remedies": "qat,bogus"}, "there is no remedy 'bogus'"),
         ({"max_accuracy_drop": "x"}, "max_accuracy_drop='x': must be a number"),

@@ -248,6 +248,9 @@ def test_wrong_arguments_cost_one_line(exported, images, tmp_path, capsys):
     (tmp_path / "labels.txt").write_text("a\nb\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "torn.tflite").write_bytes(model.read_bytes()[:3000])
+    (tmp_path / "two").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "two" / f"{name}.tflite").touch()
     for arguments, message in (
         ([], "name a .tflite or .keras file or a work directory"),
         ([model], "name images"),
@@ -259,6 +262,7 @@ def test_wrong_arguments_cost_one_line(exported, images, tmp_path, capsys):
         ([tmp_path / "none.tflite", image], "is missing"),
         ([image, image], "neither a .tflite nor a .keras or .h5 file"),
         ([tmp_path, image], "is missing: let `elite search"),
+        ([tmp_path / "two", image], "holds 2 .tflite files (a.tflite, b.tflite): name one"),
     ):
         assert message in refused(capsys, *arguments)
 

@@ -76,8 +76,6 @@ def run(flags: Any, arguments: list[str]) -> None:
 
     if engine.name == "local" and engine.workers is None:
         engine = replace(engine, workers=automatic.workers(request.config))
-        if engine.workers and not request.automatic:  # whose plan says so
-            print(f"trains in {engine.workers} processes (--workers)", file=sys.stderr)
     try:
         result = job.search(
             request.config,

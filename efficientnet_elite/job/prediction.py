@@ -89,7 +89,7 @@ def model_file(model: Path) -> Path:
     exported = sorted(model.glob("*.int8.tflite"))
     if len(exported) == 1:  # the folder of an export
         return exported[0]
-    if files := sorted(model.glob("*.tflite")):
+    if len(files := sorted(model.glob("*.tflite"))) > 1:
         some = ", ".join(file.name for file in files[:3])
         raise UserError(f"{model} holds {len(files)} .tflite files ({some}): name one of them")
     entries = networks(model)

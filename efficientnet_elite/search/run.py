@@ -146,6 +146,8 @@ def run(
             curves = Summaries(workdir, record.meta["started"], record.epochs)
             trainings = len(record.candidates) + len(record.repeats)
             start = starts.start_of_search(record.meta)
+            if engine.name == "local" and engine.workers:
+                on_message(f"trains in {engine.workers} processes (--workers)")
             executor = _executor(config, data, workdir, engine, quantize, trainings, start)
             return driver.drive(
                 ledger,

@@ -18,7 +18,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats, rewrite
-from efficientnet_elite.export.int8 import convert
 from efficientnet_elite.export.packages import android, android_metadata, packages
 from efficientnet_elite.export.runtimes import runtime, verify
 from tests.support import tiny_tflite
@@ -216,13 +215,6 @@ def test_what_would_spoil_a_package_is_refused(tmp_path):
     labels.write_text("".join(f"{label}\n" for label in LABELS))
     with pytest.raises(UserError, match="is the folder of the model"):
         packages.of_file(model, "android", out_dir=tmp_path)
-    soft = convert.with_output(tiny_tflite.model(), "softmax")
-    images = tiny_tflite.normalised(tiny_tflite.digits()[0][:20])
-    (content,) = convert.to_tflite_formats(soft, images, [tiny_tflite.UINT8])
-    model.write_bytes(content)
-    with pytest.raises(UserError, match=r"applies softmax itself: .* --output=logits"):
-        packages.of_file(model, "micro")
-    assert not (tmp_path / "micro").exists()
 
 
 @TAKEN

@@ -12,7 +12,6 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import formats, inspect
 from efficientnet_elite.export import layers as layer_errors
 from efficientnet_elite.export.int8 import convert
-from efficientnet_elite.export.packages import packages
 from efficientnet_elite.export.runtimes import runtime
 from tests.support.exporting import LABELS, contents, dead_branch, digits, export, tiny
 
@@ -194,7 +193,7 @@ def test_a_write_that_fails_keeps_the_older_files(tmp_path, monkeypatch):
     assert contents(tmp_path) == before
 
 
-def test_files_give_probabilities_where_asked(tmp_path):
+def test_files_give_probabilities_where_asked():
     model = convert.with_output(tiny(), "softmax")
     images = digits(16)[0][:20]
     in_float, int8 = convert.to_tflite_pair(model, images)
@@ -207,10 +206,6 @@ def test_files_give_probabilities_where_asked(tmp_path):
     assert inspect.ends_in_softmax(contents)
     (output,) = contents.outputs
     assert (output.scales, output.zero_points) == ((1 / 256,), (-128,))
-    (tmp_path / "net.int8.tflite").write_bytes(int8)
-    (tmp_path / "labels.txt").write_text("".join(f"{label}\n" for label in LABELS))
-    with pytest.raises(UserError, match="applies softmax itself: export it with --output"):
-        packages.of_file(tmp_path / "net.int8.tflite", "micro")
 
 
 def tiny_logits(model: keras.Model, images: np.ndarray) -> np.ndarray:

@@ -223,7 +223,7 @@ def test_plans_and_what_is_refused():
     first = POOL[0]
     named = replace(POOL[1], name=f"{first.name}-final")
     with pytest.raises(UserError, match=f"final_epochs=24: candidate {named.name} has the name"):
-        choose_repeats([first, named], 1, 1, 24)
+        choose_repeats([first, named], replace(CONFIG, seeds=1, final_epochs=24))
 
 
 # -- the training ----------------------------------------------------------------------------------

@@ -194,7 +194,8 @@ class LocalExecutor:
             on_event(0, Int8Done(trainer.evaluate_int8(self._quantize)))
 
     def _open(self, item: WorkItem, on_event: OnEvent) -> Trainer:
-        train, data = self._train, self._data.in_fold(item.fold)
+        train = self._train
+        data = self._data.in_fold(item.fold) if item.fold else self._data
         if item.from_scratch:
             train, data = from_scratch(train, data)
         if item.epochs is not None:

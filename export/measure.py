@@ -127,7 +127,8 @@ def int8_bytes(spec: ArchSpec, seed: int = 0) -> bytes:
         if len(variable.shape) == 1:  # biases, and all variables of batch normalisation
             value = keras.ops.convert_to_numpy(variable)
             variable.assign(value + random.uniform(0.05, 0.2, value.shape))
-    content = to_tflite(model, calibration=images)
+    # Random weights need no method that suits them.
+    content = to_tflite(model, calibration=images, method="minmax")
     keras.backend.clear_session()
     return content
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
+def to_tflite(model: keras.Model, *, calibration: np.ndarray | None, method: str = AUTO) -> bytes:
     """Converts a model to float32, or to int8 from input to output.
 
     Args:
@@ -38,6 +38,7 @@ def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
         the batch size may be static or not.
       calibration: None for float32. For int8 the representative data set (N, height, width,
         channels), float32 within `post_training.INPUT_RANGE`; its activations set the int8 ranges.
+      method: how they do so, one of `choices.CALIBRATIONS`.
 
     Returns:
       The content of the `.tflite` file. The same model and images give the same bytes.
@@ -48,7 +49,7 @@ def to_tflite(model: keras.Model, *, calibration: np.ndarray | None) -> bytes:
       ValueError: the images are not as described.
     """
     if calibration is not None:
-        return to_tflite_formats(model, calibration, (INT8,))[0]
+        return to_tflite_formats(model, calibration, (INT8,), method)[0]
     with _saved(model) as folder:
         return _convert(folder, FLOAT32)
 
@@ -60,7 +61,10 @@ def to_tflite_pair(model: keras.Model, calibration: np.ndarray) -> tuple[bytes, 
 
 
 def to_tflite_formats(
-    model: keras.Model, calibration: np.ndarray | None, formats: Sequence[Format]
+    model: keras.Model,
+    calibration: np.ndarray | None,
+    formats: Sequence[Format],
+    method: str = AUTO,
 ) -> list[bytes]:
     """A model's files in several formats, as `to_tflite`, for the price of one trace.
 
@@ -73,8 +77,8 @@ def to_tflite_formats(
     with _saved(model) as folder:
         files = {form: _convert(folder, form) for form in converted}
     if calibration is not None and not files.keys() >= set(formats):
-        found, observed = ranges.find(files[FLOAT32], calibration)
-        with_ranges = post_training.with_ranges(files[FLOAT32], found[AUTO])
+        found, observed = ranges.find(files[FLOAT32], calibration, method)
+        with_ranges = post_training.with_ranges(files[FLOAT32], found[method])
         for form in formats:
             if form.needs_calibration:
                 files[form] = post_training.quantize_file(with_ranges, form, observed=observed)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from efficientnet_elite.config import AUTO
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export.formats import INT8
-from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from . import calibration, post_training
@@ -24,19 +23,24 @@ from .choices import CALIBRATION_METHODS
 from .post_training import Observed, Range
 
 # Images for the comparison; each costs one inference for each method.
-_COMPARED_IMAGES = 200
+_COMPARED_IMAGES = 100
 
 
-def find(model: bytes, images: NDArray[np.float32]) -> tuple[dict[str, dict[str, Range]], Observed]:
+def find(
+    model: bytes, images: NDArray[np.float32], method: str = AUTO
+) -> tuple[dict[str, dict[str, Range]], Observed]:
     """Finds the ranges of all activations.
 
     Args:
       model: content of a float32 file.
       images: (N, height, width, channels), float32, pixel / 128 - 1.
+      method: one of `choices.CALIBRATIONS`.
 
     Returns:
-      As `calibration.observe`, by all methods of `choices.CALIBRATIONS`.
+      As `calibration.observe`, by this method; with ``auto`` by all of `choices.CALIBRATIONS`.
     """
+    if method != AUTO:
+        return calibration.observe(model, images, [method])
     ranges, observed = calibration.observe(model, images, tuple(CALIBRATION_METHODS))
     every = -(-len(images) // _COMPARED_IMAGES)
     ranges[AUTO] = ranges[_nearest(model, images[::every], ranges)]
@@ -53,8 +57,8 @@ def _nearest(
     """
 
     def outputs(content: bytes) -> NDArray[np.float32]:
-        with captured():  # LiteRT prints a line on loading, which would disturb a progress bar
-            values = Runner(content).run(images)
+        # XNNPACK ends the process where ranges are odd, as of networks with random weights.
+        values = Runner(content, kernels="builtin kernels").run(images)
         return values - values.mean(-1, keepdims=True)
 
     reference = outputs(model)

@@ -17,6 +17,9 @@ from efficientnet_elite.export import inspect
 from .post_training import Range
 
 _EVERYTHING: Range = (float("-inf"), float("inf"))
+# XNNPACK cannot load a convolution whose output has much finer steps than its input and weights,
+# and may end the process instead of saying so.
+_MOST_FINER = 16
 _STEPS = 255  # of a range in int8
 # Sigmoid's output has steps of 1/256: beyond this, it is within half of one of 0 or of 1.
 _SIGMOID = float(np.log(511))
@@ -47,6 +50,7 @@ def clipped(contents: inspect.Contents, ranges: Mapping[str, Range]) -> dict[str
         if tensor.name in found and tensor not in contents.outputs:
             low, high = _informative(contents, index, steps, ranges)
             least, greatest = found[tensor.name]
+            low, high = min(low, least / _MOST_FINER), max(high, greatest / _MOST_FINER)
             least = min(max(least, low), high)
             found[tensor.name] = least, max(min(greatest, high), least)
     return found

@@ -96,7 +96,7 @@ def test_a_champion_is_exported_again_as_it_was(searched, tmp_path):
     path.write_text("{")
     exported, anew = export(again=False)
     assert exported
-    assert anew["details"]["settings"]["method"] == "minmax"
+    assert anew["details"]["settings"]["method"] == "auto"
     assert set(anew["files"]) == {"float32", "int8"}
 
 

@@ -87,6 +87,7 @@ def _search(workdir: Path, gigabytes: str) -> dict[str, Any]:
         f"--groups={max(1, FLAGS.candidates // 8)}",
         f"--epochs={FLAGS.epochs}",
         "--noexport",
+        "--workers=0",  # what is counted and weighed is this one process
     ]
     if FLAGS.round_epochs is not None:
         arguments += [f"--round_epochs={FLAGS.round_epochs}"]

@@ -72,6 +72,7 @@ def _start(workdir: Path, candidates: int) -> dict[str, float]:
     arguments = [
         f"--workdir={workdir}",
         "--config=quick",
+        "--workers=0",  # the executor that is watched
         f"--max_candidates={candidates}",
         "--groups=8",
         "--noexport",

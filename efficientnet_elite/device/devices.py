@@ -39,7 +39,7 @@ there, and gain little accuracy in int8."""
 SMALL_KB = 800.0
 SMALLER_POOL = "elite-small-relu6-nose"
 """What joins the pool where files may have fewer kB than this: eLite's smallest network without
-squeeze-excite takes about 780 kB with ten classes, those of this pool 290 kB and more."""
+squeeze-excite takes about 780 kB with ten classes, those of this pool 210 kB and more."""
 
 
 @dataclass(frozen=True)

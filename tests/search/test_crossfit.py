@@ -27,7 +27,7 @@ from efficientnet_elite.search.summary import summarize
 from efficientnet_elite.search.tournament import Pending, standing
 from tests.support import reports
 from tests.support.invented import POOL, Invented, ledger_of
-from tests.support.searches import outcome
+from tests.support.searches import outcome, searched
 
 SCHEDULE = Schedule(4, 12, "last", finalist_seed=1, folds=3)
 GROUPS = {0: "abc", 1: "ab"}
@@ -66,9 +66,7 @@ def test_each_further_fold_is_a_training_and_the_mean_decides():
 
 
 def search(workdir, executor, **options):
-    with ledger_of(workdir, GROUPS, CONFIG, validation_images=60) as ledger:
-        drive(ledger, executor, workdir, progress=False, **options)
-    return outcome(workdir)
+    return searched(workdir, executor, GROUPS, CONFIG, validation_images=60, **options)
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from efficientnet_elite.search.summary_text import as_text
 from efficientnet_elite.search.tournament import Halt, Pending, standing
 from efficientnet_elite.search.workdir import checkpoint_path
 from tests.support.invented import POOL, Invented, ledger_of
-from tests.support.searches import outcome
+from tests.support.searches import killed_after, outcome, searched
 from tests.support.tiny_training import SPEC
 
 SCHEDULE = Schedule(4, 12, "last", final_epochs=20)
@@ -83,9 +83,7 @@ CONFIG = SearchConfig(rule="average", round_epochs=4, train=TrainConfig(epochs=1
 
 
 def search(workdir, executor, config=CONFIG, **options):
-    with ledger_of(workdir, GROUPS, config, validation_images=200) as ledger:
-        drive(ledger, executor, workdir, progress=False, **options)
-    return outcome(workdir)
+    return searched(workdir, executor, GROUPS, config, **options)
 
 
 @pytest.fixture(scope="module")
@@ -129,21 +127,9 @@ def test_workers_and_crashes_change_nothing(undisturbed, tmp_path):
     assert len(trained) == len(set(trained))
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [10, 60, 120])
 def test_a_killed_search_goes_on(undisturbed, tmp_path, after):
-    recorded = []
-
-    def count(epoch):
-        recorded.append(epoch)
-        if len(recorded) == after:
-            raise Killed
-
-    with pytest.raises(Killed):
-        search(tmp_path, Invented(), on_recorded=count)
+    killed_after(after, tmp_path, GROUPS, CONFIG)
     with Ledger(tmp_path) as ledger:
         before = summarize(ledger)
         assert 0 < before.progress < 1 and before.epochs_left > 0

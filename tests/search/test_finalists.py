@@ -25,7 +25,7 @@ from efficientnet_elite.search.summary_text import as_text
 from efficientnet_elite.search.tournament import Pending, standing
 from tests.support import reports
 from tests.support.invented import POOL, Invented, ledger_of
-from tests.support.searches import outcome
+from tests.support.searches import killed_after, outcome, searched
 
 SCHEDULE = Schedule(4, 12, "last", finalist_seed=1)
 UNSTEADY = [0.4, 0.5, 0.4]  # second differences of 0.2: the noise is 0.12
@@ -92,9 +92,7 @@ CONFIG = SearchConfig(
 
 
 def search(workdir, executor, config=CONFIG, groups=GROUPS, **options):
-    with ledger_of(workdir, groups, config, validation_images=200) as ledger:
-        drive(ledger, executor, workdir, progress=False, **options)
-    return outcome(workdir)
+    return searched(workdir, executor, groups, config, **options)
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +133,9 @@ def test_workers_and_crashes_change_nothing(undisturbed, tmp_path):
     assert len(trained) == len(set(trained))
 
 
-class Killed(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [10, 30, 45, 60])
 def test_a_killed_search_goes_on(undisturbed, tmp_path, after):
-    recorded = []
-
-    def count(epoch):
-        recorded.append(epoch)
-        if len(recorded) == after:
-            raise Killed
-
-    with pytest.raises(Killed):
-        search(tmp_path, Invented(), on_recorded=count)
+    killed_after(after, tmp_path, GROUPS, CONFIG)
     with Ledger(tmp_path) as ledger:
         assert 0 < summarize(ledger).progress < 1
         drive(ledger, Invented(), tmp_path, progress=False)

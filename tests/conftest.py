@@ -64,3 +64,32 @@ def pytest_xdist_make_scheduler(config, log):
     from xdist.scheduler import LoadFileScheduling
 
     return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+_SKIPPED = "elite/skipped"  # in pytest's cache: the tests and files that a run skipped
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--skipped-before",
+        action="store_true",
+        help="only what the last run without this option skipped: more is installed now",
+    )
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if not (config.getoption("skipped_before") or config.getoption("lf")):
+        skipped = {report.nodeid for report in terminalreporter.stats.get("skipped", [])}
+        config.cache.set(_SKIPPED, sorted(skipped))
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("skipped_before"):
+        return
+    skipped = set(config.cache.get(_SKIPPED, []))
+    chosen, others = [], []
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        (chosen if {item.nodeid, file} & skipped else others).append(item)
+    config.hook.pytest_deselected(items=others)
+    items[:] = chosen

@@ -19,6 +19,7 @@ SEARCH_FLAGS = (
     "--epochs=3",
     "--round_epochs=1",
     "--rule=best",
+    "--workers=0",  # a process a core would cost a start of TensorFlow each
     "--batch_size=128",
     "--seed=357",
 )

@@ -80,6 +80,7 @@ def test_a_backbone(add, capsys):
     )
 
 
+@pytest.mark.slow
 def test_an_activation(add):
     add(ACTIVATIONS, outside.ACTIVATION)
     spec = spec_by_name("mobilenetv1-0.25-tanh_gate", classes=4, base_resolution=32)
@@ -92,6 +93,7 @@ def test_an_activation(add):
     assert costs.of(spec, "peak_bytes") > 0
 
 
+@pytest.mark.slow
 def test_a_data_source_and_an_augmentation(add, tmp_path):
     add(SOURCES, outside.SOURCE)
     add(AUGMENTATIONS, outside.AUGMENTATION)

@@ -191,6 +191,7 @@ def test_a_custom_operator_is_named():
     assert set(inspect.operators(forged(custom))) == {"PlugIn"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [custom, huge], ids=lambda change: change.__name__)
 def test_no_runtime_takes_a_forgery_and_none_takes_the_process_along(change):
     side = tiny_tflite.SIDE

@@ -64,6 +64,7 @@ def test_loading_a_search(searched):
     assert search.champions[0].name in str(search)
 
 
+@pytest.mark.slow
 def test_a_champion_that_cannot_be_exported(searched, tmp_path):
     """The others are exported, measured and reported all the same."""
     workdir = Path(shutil.copytree(searched, tmp_path / "run"))

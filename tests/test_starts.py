@@ -350,6 +350,7 @@ def test_unknown_weights_are_refused_before_anything_is_done(name, tmp_path, cap
         assert not (workdir / "ledger.sqlite").exists() and not (workdir / "cache").exists()
 
 
+@pytest.mark.slow
 def test_networks_that_the_weights_do_not_fit_start_from_scratch(tiny, tmp_path, capsys):
     workdir = tmp_path / "run"
     command = [*SEARCH, "--pool=shufflenet-g1", "--max_candidates=1", "--epochs=1"]
@@ -365,6 +366,7 @@ def test_networks_that_the_weights_do_not_fit_start_from_scratch(tiny, tmp_path,
     assert Checkpoint.load(checkpoint_path(workdir, candidate.name)).start is None
 
 
+@pytest.mark.slow
 def test_single_networks_from_pretrained_weights(tiny, tmp_path, capsys, monkeypatch):
     command = ["train", "mobilenetv1-0.25@8", "--epochs=1", "--batch_size=256", "--noexport"]
     command += RECIPE

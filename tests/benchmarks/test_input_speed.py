@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
@@ -16,6 +17,7 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_all_paths_are_measured(tmp_path):
     images = tmp_path / "images"
     images.mkdir()
@@ -40,6 +42,7 @@ def test_all_paths_are_measured(tmp_path):
     assert rows[0]["ratio"] == 1
 
 
+@pytest.mark.slow
 def test_a_folder_without_images(tmp_path):
     done = run(f"--images={tmp_path}")
     assert done.returncode == 1 and "0 usable JPEG images" in done.stderr

@@ -94,6 +94,7 @@ def test_the_page():
     assert len(as_text(shown, "csv").splitlines()) == len(as_text(shown, "table").splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_figures_are_measured_once(tmp_path, monkeypatch):
     specs = [
         ArchSpec(name, (32, 32, 3), (ConvBlock("stem", filters), Classifier("predictions", 2)))

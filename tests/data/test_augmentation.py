@@ -392,6 +392,7 @@ def test_a_search_is_continued_with_its_policy_only(policy, tmp_path):
     check_policy(begun("old"), None, "ab")  # of versions that recorded none
 
 
+@pytest.mark.slow
 def test_a_training_is_continued_with_its_policy_only(policy, tmp_path):
     config = SearchConfig(
         base_resolution=8,

@@ -27,9 +27,10 @@ from tests.support.c_programs import needs_compiler
 
 NETWORKS = (
     "elite9",
-    "elite9-hard_swish-nose",
-    pytest.param("elite9-relu6", marks=pytest.mark.slow),
-    pytest.param("elite9-mcu-stem4", marks=pytest.mark.slow),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("elite9-hard_swish-nose", "elite9-relu6", "elite9-mcu-stem4")
+    ),
     "elite9-relu6-nose-24x40",
 )
 PROCESSORS: tuple[tuple[str, ...], ...] = (
@@ -226,6 +227,7 @@ int main(void) {
 """
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_package_of_a_network_that_is_not_square(tmp_path):
     pytest.importorskip("tflite_micro", reason="pip install --pre tflite-micro")

@@ -176,6 +176,7 @@ def test_mixed_precision_is_refused():
         convert.to_tflite(model, calibration=None)
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_keeps_the_older_files(tmp_path, monkeypatch):
     export(tiny(), tmp_path)
     before = contents(tmp_path)

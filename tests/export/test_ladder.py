@@ -171,6 +171,7 @@ def test_an_export_takes_the_cheapest_sufficient_remedy(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_export_without_need_of_remedies_is_the_ordinary_one(tmp_path):
     model, images = wide(spec("relu6"), 0.0)
     ordinary = champion.convert.to_tflite(model, calibration=images)
@@ -301,6 +302,7 @@ def test_a_method_of_calibration_costs_no_second_conversion(tmp_path, calls, met
     assert sorted(calls) == ONCE
 
 
+@pytest.mark.slow
 def test_remedies_that_leave_the_weights_cost_no_second_conversion(tmp_path, calls):
     model, images = blown_up()
     exported = export(model, images, tmp_path, ["calibration", "mixed"], max_drop=10.0)
@@ -310,6 +312,7 @@ def test_remedies_that_leave_the_weights_cost_no_second_conversion(tmp_path, cal
     assert sorted(calls) == ONCE
 
 
+@pytest.mark.slow
 def test_a_network_with_other_weights_is_converted_once_more(tmp_path, calls):
     model, images = blown_up()
     with pytest.raises(UserError, match="not tried"):  # all trials of both remedies are made

@@ -37,6 +37,7 @@ def assert_same_function(model: keras.Model, other: keras.Model, images: np.ndar
 # -- folding and equalisation --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_folding_keeps_the_function_and_the_int8_file():
     model, images = wide(spec("swish", squeeze=3), 0.5)
     folded = folding.fold(model)
@@ -141,6 +142,7 @@ def test_which_tensors_are_equalised(activation, tensors):
         assert unevenness(equal, name, images) < unevenness(folded, name, images)
 
 
+@pytest.mark.slow
 def test_equalisation_undoes_a_rescaling_and_saves_int8():
     """Channels of a linear bottleneck blown up, their readers turned down: the same function."""
     model, images = wide(spec("relu6"), 0.0)

@@ -39,6 +39,11 @@ LAYERS = {
     ),
     "dense": lambda: layers.Dense(6, name="linear"),
 }
+# Each takes seconds.
+KINDS = [
+    kind if kind in ("conv", "depthwise", "dense") else pytest.param(kind, marks=pytest.mark.slow)
+    for kind in LAYERS
+]
 
 
 def network(kind: str) -> keras.Model:
@@ -72,7 +77,7 @@ def noise(content: bytes, expected: np.ndarray, seen: np.ndarray) -> float:
     return float(np.square(Runner(content).run(seen) - expected).mean() / expected.var())
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_outputs_on_new_images_are_closer(kind):
     model, new = network(kind), images(20, seed=9)
     calibrated = quantizer.calibrate(model, images(60))
@@ -84,7 +89,7 @@ def test_outputs_on_new_images_are_closer(kind):
     assert rounded < (0.95 if kind.startswith("depthwise") else 0.7) * nearest
 
 
-@pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind != "dense"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "dense"])
 def test_the_sample_sees_what_the_kernel_reads(kind, monkeypatch):
     """The means give the mean output of the layer, which LiteRT computes itself."""
     monkeypatch.setattr(rounding, "_EVERY", 10**9)

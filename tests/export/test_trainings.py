@@ -66,6 +66,7 @@ def test_rows_of_other_trainings_stay(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_plain_keras_loads_the_file(trained, exported):
     """In a process without a module of ours: pixels in, the logits of the checkpoint out."""
     path = exported / f"{NAME}.keras"
@@ -114,6 +115,7 @@ def test_the_keras_file_comes_back_with_the_same_accuracy(exported, tmp_path):
         assert after[key] == before[key]
 
 
+@pytest.mark.slow
 def test_packages_and_moved_images(trained, tmp_path, capsys):
     workdir = Path(shutil.copytree(trained, tmp_path / "run"))
     settings = json.loads(trainings.settings_path(workdir).read_text())

@@ -167,6 +167,7 @@ def test_folded_channels(filters, channels):
 # -- deployment ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_deployed_and_trained_compute_the_same(kind, tmp_path):
     spec = tiny(kind)
@@ -220,6 +221,7 @@ def digits():
     return data_lib.load(DataConfig(), max_side=24, progress=False)
 
 
+@pytest.mark.slow
 def test_training_condenses_resumes_and_deploys(digits, tmp_path):
     *net, _, _ = tiny("condensenet").blocks
     net[-1] = CondenseNextLayer("dense2", 8)

@@ -194,6 +194,7 @@ def test_resolution_changes_no_weights():
     assert all(len(params) == 1 for params in networks.values())
 
 
+@pytest.mark.slow
 def test_elite0_is_efficientnet_b0():
     reference = keras.applications.EfficientNetB0(weights=None, classifier_activation=None)
     ours = efficientnet_elite.build("elite0")

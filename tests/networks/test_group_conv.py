@@ -46,6 +46,7 @@ def test_the_same_weights_give_the_same_outputs(pair):
         np.testing.assert_allclose(*outputs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_xla_compiles_only_convolutions_that_are_not_split(pair):
     whole, split = pair
     assert count_compiled(whole, training=True) > 10

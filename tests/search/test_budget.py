@@ -132,7 +132,7 @@ def test_by_hand():
         plan_search(entrants, schedule, 79)
 
 
-@settings(deadline=None, max_examples=25)  # ledgers on disk
+@settings(deadline=None, max_examples=10)  # ledgers on disk
 @given(st.integers(1, 4), st.lists(st.integers(1, 5), min_size=1, max_size=5))
 def test_time_on_several_workers(workers, sizes):
     """A whole search on an invented clock ends within the range that was forecast."""
@@ -397,7 +397,7 @@ def test_no_group_is_cut_before_the_noise_is_known(tmp_path):
         ]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=6)
 @given(st.integers(2, 4), st.sampled_from(list(RULES)))
 def test_repeats_on_several_workers(workers, rule):
     """The same decisions as with one, also where a worker is lost."""

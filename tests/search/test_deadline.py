@@ -194,7 +194,7 @@ GROUPS = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(
 )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
     groups=GROUPS,
     workers=st.integers(1, 3),

@@ -476,6 +476,7 @@ class Hoarder:
         on_epoch(EpochResult(until, 0.5, 1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_memory_that_others_hold_is_nobodys_fault(tmp_path, monkeypatch):
     monkeypatch.setattr(local, "Trainer", Hoarder)
     executor = LocalExecutor(TrainConfig(), None, base_resolution=8, seed=0)

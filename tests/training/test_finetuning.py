@@ -168,6 +168,7 @@ def test_frozen_statistics(digits, tmp_path):
     assert np.isfinite(frozen.history[0].train_loss)
 
 
+@pytest.mark.slow
 def test_distillation_changes_the_training_but_not_the_reported_loss(digits, tmp_path):
     """The first step has the same loss of labels; later ones differ."""
     short = replace(CONFIG, batch_size=digits.sizes["train"], epochs=2, warmup_epochs=0.0)

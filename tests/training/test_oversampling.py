@@ -67,6 +67,7 @@ def test_batches_that_the_classes_do_not_divide(uneven):
     assert np.bincount(labels.flat).tolist() == [30, 30, 30, 30]
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_equals_one_without_a_break(uneven, tmp_path):
     config = TrainConfig(
         epochs=2, batch_size=16, class_weights="oversample", checkpoint_minutes=0, drop_rates=0.0

@@ -145,6 +145,7 @@ def test_networks_without_batch_normalisation_stay_as_they_are(images):
         np.testing.assert_array_equal(array, before[path])
 
 
+@pytest.mark.slow
 def test_segmentation_networks_are_repaired_up_to_their_strides(images):
     """Feature maps that have another size than the source's cannot be compared with it."""
     source_weights = random_source("mobilenetv3-small", SIDE)

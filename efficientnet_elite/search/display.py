@@ -18,9 +18,11 @@ class Display:
     """
 
     def __init__(self, progress: bool) -> None:
+        self._shown = False
         self._bar = tqdm(
             total=1.0,
             disable=not progress,
+            smoothing=0,  # workers end epochs in bursts, whose pace says nothing about what is left
             bar_format="{desc}|{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}",
         )
 
@@ -60,5 +62,9 @@ class Display:
             texts.append(f"{len(running) - _NAMED} more")
         idle = "done" if share is None else "waiting for workers"
         self._bar.set_description_str(f"{', '.join(texts) or idle} ", refresh=False)
-        rise = (1.0 if share is None else share) - self._bar.n
+        share = 1.0 if share is None else share
+        if not self._shown:
+            self._bar.n = self._bar.initial = share  # done before, in time that was not measured
+            self._shown = True
+        rise = share - self._bar.n
         self._bar.update(max(0.0, rise))  # redraws at tqdm's own pace

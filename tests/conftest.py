@@ -20,6 +20,9 @@ settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
 
+# Ray's workers are nice to others, 15 of 19: beside the tests of another process they would starve.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
 # In the background of a script Ctrl-C is ignored, and so it would be by all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup ignores

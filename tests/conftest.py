@@ -63,10 +63,13 @@ def trained(tmp_path_factory) -> Path:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Keeps a file's tests in one process: many share what took seconds to train."""
-    from xdist.scheduler import LoadFileScheduling
+    """Keeps neighbouring tests in one process: many share what took seconds to train.
 
-    return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
+    At the end a process takes over what is left of the other's.
+    """
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 _SKIPPED = "elite/skipped"  # in pytest's cache: the tests and files that a run skipped

@@ -7,7 +7,8 @@ import io
 from collections.abc import Iterable, Sequence
 
 # The formats that studies print. "json" is left to each study, since it is not made of text cells.
-FORMATS = ("table", "csv", "markdown", "json")
+TEXT_FORMATS = ("table", "csv", "markdown")
+FORMATS = (*TEXT_FORMATS, "json")
 
 Cells = Sequence[str]
 
@@ -38,7 +39,7 @@ def markdown(heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
 
 
 def text(form: str, heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
-    """Returns a table in one of `FORMATS` except ``json``; `left` is that of `markdown`."""
+    """Returns a table in one of `TEXT_FORMATS`; `left` is that of `markdown`."""
     if form == "markdown":
         return markdown(heads, rows, left)
     return comma_separated(heads, rows) if form == "csv" else aligned(heads, rows)

@@ -29,7 +29,7 @@ import numpy as np
 from absl import flags
 
 from efficientnet_elite.benchmarks.studies import command, tables
-from efficientnet_elite.config import AUTO, SearchConfig
+from efficientnet_elite.config import AUTO
 from efficientnet_elite.job import automatic, request, starts
 from efficientnet_elite.job.settings import with_values
 from efficientnet_elite.job.training import network_spec
@@ -135,14 +135,12 @@ class Study:
         seconds = time.process_time() - began
         about = {"epochs": epochs, "seed": seed, "joined": joined, "cpu_seconds": seconds}
         return [
-            about | {"weights": kind, "factor": factor, **self._accuracies(spec, config, w, factor)}
+            about | {"weights": kind, "factor": factor, **self._accuracies(spec, w, factor)}
             for kind, w in kinds.items()
             for factor in map(float, self._values.factors)
         ]
 
-    def _accuracies(
-        self, spec: ArchSpec, config: SearchConfig, weights: Weights, factor: float
-    ) -> dict[str, float]:
+    def _accuracies(self, spec: ArchSpec, weights: Weights, factor: float) -> dict[str, float]:
         """Accuracies on the test part and on further images, with both kinds of statistics."""
         from efficientnet_elite.networks.build import build
 

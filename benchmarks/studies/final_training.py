@@ -83,14 +83,14 @@ class Study:
         self._given = {*asked.given, *changes}
         kinds = starts.kinds_of_networks([values.network])
         config = starts.begun(with_values(asked.config, changes), self._given, kinds)
-        self._config = replace(config, data=data_lib.decided(config.data))
         side = int(1.5 * max(map(float, values.factors)) * values.resolution)
         load: dict[str, Any] = {
             "max_side": side,
             "cache_dir": self._workdir / "cache",
             "progress": False,
         }
-        self._images = data_lib.load(self._config.data, **load)
+        self._images = data_lib.load(config.data, **load)
+        self._config = replace(config, data=data_lib.decided(config.data, self._images))
         self._tests = {"test": [(self._images, "test")]}
         if values.further:
             data = replace(self._config.data, dataset=f"folder:{values.further}")

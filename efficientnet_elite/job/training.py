@@ -166,9 +166,7 @@ def train(
             before = recorded.config(config, automatic=automatic)
             config = starts.continued(config, given, before, kinds, workdir, automatic=automatic)
             config = replace(config, train=config.train.as_begun(before.train))
-        config = replace(config, data=data_lib.decided(config.data))
         source = load_start(config.train)
-        channels = config.data.input_channels
         sizes = [network_spec(name, config.base_resolution).size for name in names]
         max_side = max(size.stored_side for size in (config.base_size, *sizes))
         images = data_lib.load(
@@ -177,6 +175,8 @@ def train(
             cache_dir=cache_path(workdir),
             progress=progress,
         )
+        config = replace(config, data=data_lib.decided(config.data, images))
+        channels = config.data.input_channels
         if not names:
             measure = Measurer(workdir / "metrics", config.metric_table)
             names = [choices.best_network(config, images.num_classes, measure)]

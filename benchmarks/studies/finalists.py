@@ -155,8 +155,7 @@ def main() -> None:
             rows += measure(pool, curves, float(deviation))
     if FLAGS.json:
         write_json(Path(FLAGS.json), rows)
-    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
-    print(tables.aligned([*rows[0]], cells), end="")
+    tables.print_fields(rows)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # The formats that studies print. "json" is left to each study, since it is not made of text cells.
 TEXT_FORMATS = ("table", "csv", "markdown")
@@ -43,6 +43,12 @@ def text(form: str, heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
     if form == "markdown":
         return markdown(heads, rows, left)
     return comma_separated(heads, rows) if form == "csv" else aligned(heads, rows)
+
+
+def print_fields(rows: Sequence[Mapping[str, object]]) -> None:
+    """Prints rows with the same keys as aligned columns; a cell of None is empty."""
+    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    print(aligned([*rows[0]], cells), end="")
 
 
 def print_markdown(rows: Iterable[Cells]) -> None:

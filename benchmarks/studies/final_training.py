@@ -6,9 +6,9 @@
 Each network is trained by the recipe of `--config=auto`, on the training part and, with
 `--joined`, on training and validation part together. Its weights are the usual moving averages
 (`ema`) or the mean over the ends of the epochs of the last quarter (`swa`). They are evaluated on
-the test part and on further images, at the side of the training and at larger ones, with the same
-field of view, and with the statistics of batch normalisation as they are or (`+statistics`)
-measured again at that side.
+the test part and on further images. The input side is that of the training or a larger one, always
+with the same field of view. The statistics of batch normalisation are those of the training or
+(`+statistics`) measured again at that side.
 
 The results are the rows of the file that --json names, written again after each training.
 """

@@ -4,12 +4,16 @@
     python -m benchmarks.studies.finalists --curves=a.csv,b.csv --trainings=5 --images=60
 
 The recorded pools have one training a network. Here each network gets several, which differ as
-those of two seeds do: the recorded curve without its fluctuation, plus a deviation that lasts (half
-of it shows in the training loss, too), plus a fluctuation as large as that of the recorded curves,
-plus the noise of so many validation images, which are others for each training. (Those of
-``--finalist_seeds`` have the same images: the study flatters them.) Rules are played with one and
-with ``--trainings`` trainings of finalists, each with rounds of several lengths, so that both can
-be compared at equal budget. ``regret`` is that of the training that is exported, which is the first
+those of two seeds do. Each is the sum of
+
+- the recorded curve without its fluctuation,
+- a deviation that lasts; half of it shows in the training loss, too,
+- a fluctuation as large as that of the recorded curves,
+- the noise of so many validation images. Each training has others, whereas those of
+  ``--finalist_seeds`` have the same images: the study flatters them.
+
+Rules are played with one and with ``--trainings`` trainings of finalists, each with rounds of
+several lengths, so that both can be compared at equal budget. ``regret`` is that of the training that is exported, which is the first
 one of the chosen network; ``network`` is that of the chosen network, by its accuracy without the
 deviation of a seed. docs/rules.md shows the results.
 """

@@ -13,9 +13,9 @@ those of two seeds do. Each is the sum of
   ``--finalist_seeds`` have the same images: the study flatters them.
 
 Rules are played with one and with ``--trainings`` trainings of finalists, each with rounds of
-several lengths, so that both can be compared at equal budget. ``regret`` is that of the training that is exported, which is the first
-one of the chosen network; ``network`` is that of the chosen network, by its accuracy without the
-deviation of a seed. docs/rules.md shows the results.
+several lengths, so that both can be compared at equal budget. ``regret`` is that of the training
+that is exported, which is the first one of the chosen network; ``network`` is that of the chosen
+network, by its accuracy without the deviation of a seed. docs/rules.md shows the results.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from PIL import Image
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, SearchConfig
-from efficientnet_elite.data import channels, decode, folder, geometry
+from efficientnet_elite.data import decode, folder, geometry
 from efficientnet_elite.data.encoded import EncodedPicture
 from efficientnet_elite.errors import UserError
 from tests.support.photos import encoded, load, photo
@@ -32,7 +32,7 @@ def test_the_images_are_listed_once(grey, monkeypatch):
     calls, scan = [], folder.scan
     monkeypatch.setattr(folder, "scan", lambda *given: calls.append(given) or scan(*given))
     images = load(grey)
-    assert channels.decided(DataConfig(f"folder:{grey}"), images).channels == "1"
+    assert data_lib.decided(DataConfig(f"folder:{grey}"), images).channels == "1"
     assert len(calls) == 1
 
 

@@ -26,7 +26,7 @@ from efficientnet_elite.training.scores import class_iou, confusion_matrix, scor
 
 from . import confidence, entries, files, inspect, layers, predictions
 from .formats import FLOAT32, INT8, Format, all_formats, file_name
-from .int8 import convert, ladder, quantizer, remedies
+from .int8 import convert, ladder, quantizer, ranges, remedies
 from .keras_file import KerasFile
 from .packages import labels as labels_file
 from .patches import patching
@@ -154,7 +154,9 @@ def export_model(
     start = time.monotonic()
     try:
         formats = (FLOAT32, INT8, *formats)
-        models, calibrated = _convert(model, calibration_images, formats, method)
+        # Without remedies nothing asks for the ranges of other methods.
+        others = max_accuracy_drop is not None and plan is not None and bool(plan.remedies)
+        models, calibrated = _convert(model, calibration_images, formats, method, others=others)
         remedy_result = None
         if plan is not None and max_accuracy_drop is not None:
             context = remedies.Context(calibration_images, plan, method)
@@ -245,14 +247,16 @@ def _convert(
     images: np.ndarray,
     formats: Sequence[Format],
     method: str,
-) -> tuple[dict[Format, bytes], quantizer.CalibratedNetwork]:
+    *,
+    others: bool,
+) -> tuple[dict[Format, bytes], ranges.CalibratedNetwork]:
     """Converts a model to all formats with one trace and one calibration.
 
     Args:
       model: see `export_model`.
       images: the representative data set.
       formats: formats of the files; float32 must be among them.
-      method: calibration method that chooses the ranges of the files.
+      method, others: see `ranges.calibrate`.
 
     Returns:
       The content of each file, and the calibrated network.
@@ -261,11 +265,10 @@ def _convert(
     converted = [form for form in formats if not form.needs_calibration]
     contents = convert.to_tflite_formats(model, None, converted)
     files_by_format = dict(zip(converted, contents, strict=True))
-    calibrated = quantizer.calibrate_file(files_by_format[FLOAT32], images)
-    ranges = calibrated.ranges_by_method[method]
+    calibrated = ranges.calibrate(files_by_format[FLOAT32], images, method, others=others)
     for form in formats:
         if form.needs_calibration:
-            files_by_format[form] = quantizer.quantize(calibrated, ranges=ranges, form=form)
+            files_by_format[form] = quantizer.quantize(calibrated, form=form)
     return {form: files_by_format[form] for form in formats}, calibrated
 
 

@@ -18,10 +18,5 @@ def of_step(contents: Contents, step: Step) -> int:
     return 0
 
 
-def of_file(contents: Contents) -> int:
-    """Multiply-accumulates of the first subgraph, which is the network."""
-    return sum(of_step(contents, step) for step in contents.steps)
-
-
 def _size(contents: Contents, index: int) -> int:
     return prod(contents.tensors[index].shape)

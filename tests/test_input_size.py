@@ -28,6 +28,7 @@ from efficientnet_elite.export.packages import packages
 from efficientnet_elite.export.runtimes import runtime, tflm
 from efficientnet_elite.job import config_file, settings
 from efficientnet_elite.job.training import network_spec
+from efficientnet_elite.networks import factories
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained.selection import select
@@ -73,6 +74,14 @@ def test_a_size_and_a_resolution_are_one_setting():
     for wrong in (True, 96.0, (1, 2, 3), None.__class__):
         with pytest.raises(UserError, match="input_size"):
             asked(input_size=wrong)
+
+
+def test_a_network_by_name_is_built_for_one_size(monkeypatch):
+    monkeypatch.setattr(factories, "build", lambda spec: spec.size)
+    for square in (32, "32", (32, 32)):
+        assert ee.build("elite9", base_resolution=square, input_size="32x32") == (32, 32)
+    with pytest.raises(UserError, match="are different sizes, 32 and 24x32: give one of them"):
+        ee.build("elite9", base_resolution=32, input_size=(24, 32))
 
 
 def test_files_and_records_hold_sizes(tmp_path):

@@ -31,8 +31,7 @@ from efficientnet_elite.export.runtimes import compiled_c, runtime
 from efficientnet_elite.job import prediction
 
 FLAGS = flags.FlagValues()
-flags.DEFINE_enum("format", "table", [form for form in tables.FORMATS if form != "json"],
-                  "Output format.", flag_values=FLAGS)  # fmt: skip
+command.define_format(FLAGS)
 
 _HEADS = ("package gets", "images", "same answer", "unknown", "median difference", "greatest")
 

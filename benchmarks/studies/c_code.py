@@ -23,13 +23,7 @@ from efficientnet_elite.networks.names import spec_by_name
 
 FLAGS = flags.FlagValues()
 command.define_network_size(FLAGS)
-flags.DEFINE_enum(
-    "format",
-    "table",
-    [form for form in tables.FORMATS if form != "json"],
-    "Output format.",
-    flag_values=FLAGS,
-)
+command.define_format(FLAGS)
 flags.DEFINE_boolean(
     "by_kernel", False, "Print the instructions of each kernel instead.", flag_values=FLAGS
 )

@@ -101,6 +101,6 @@ def define_runs(values: flags.FlagValues, default: int) -> None:
     )
 
 
-def define_format(values: flags.FlagValues) -> None:
-    """Defines ``--format``, one of `tables.FORMATS`."""
-    flags.DEFINE_enum("format", "table", tables.FORMATS, "Output format.", flag_values=values)
+def define_format(values: flags.FlagValues, formats: tuple[str, ...] = tables.TEXT_FORMATS) -> None:
+    """Defines ``--format``; the first of the formats is the default."""
+    flags.DEFINE_enum("format", formats[0], formats, "Output format.", flag_values=values)

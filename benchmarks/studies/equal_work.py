@@ -70,7 +70,7 @@ flags.DEFINE_boolean(
     "train", True, "Whether to train the networks that have no result yet.", flag_values=FLAGS
 )
 command.define_runs(FLAGS, default=100)
-command.define_format(FLAGS)
+command.define_format(FLAGS, tables.FORMATS)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@
 Each network is trained by the recipe of `--config=auto`, on the training part and, with
 `--joined`, on training and validation part together. Its weights are the usual moving averages
 (`ema`) or the mean over the ends of the epochs of the last quarter (`swa`). They are evaluated on
-the test part and on further images, at the side of the training and at larger ones, with the same
-field of view, and with the statistics of batch normalisation as they are or (`+statistics`)
-measured again at that side.
+the test part and on further images. The input side is that of the training or a larger one, always
+with the same field of view. The statistics of batch normalisation are those of the training or
+(`+statistics`) measured again at that side.
 
 The results are the rows of the file that --json names, written again after each training.
 """
@@ -29,7 +29,7 @@ import numpy as np
 from absl import flags
 
 from efficientnet_elite.benchmarks.studies import command, tables
-from efficientnet_elite.config import AUTO, SearchConfig
+from efficientnet_elite.config import AUTO
 from efficientnet_elite.job import automatic, request, starts
 from efficientnet_elite.job.settings import with_values
 from efficientnet_elite.job.training import network_spec
@@ -83,14 +83,14 @@ class Study:
         self._given = {*asked.given, *changes}
         kinds = starts.kinds_of_networks([values.network])
         config = starts.begun(with_values(asked.config, changes), self._given, kinds)
-        self._config = replace(config, data=data_lib.decided(config.data))
         side = int(1.5 * max(map(float, values.factors)) * values.resolution)
         load: dict[str, Any] = {
             "max_side": side,
             "cache_dir": self._workdir / "cache",
             "progress": False,
         }
-        self._images = data_lib.load(self._config.data, **load)
+        self._images = data_lib.load(config.data, **load)
+        self._config = replace(config, data=data_lib.decided(config.data, self._images))
         self._tests = {"test": [(self._images, "test")]}
         if values.further:
             data = replace(self._config.data, dataset=f"folder:{values.further}")
@@ -135,14 +135,12 @@ class Study:
         seconds = time.process_time() - began
         about = {"epochs": epochs, "seed": seed, "joined": joined, "cpu_seconds": seconds}
         return [
-            about | {"weights": kind, "factor": factor, **self._accuracies(spec, config, w, factor)}
+            about | {"weights": kind, "factor": factor, **self._accuracies(spec, w, factor)}
             for kind, w in kinds.items()
             for factor in map(float, self._values.factors)
         ]
 
-    def _accuracies(
-        self, spec: ArchSpec, config: SearchConfig, weights: Weights, factor: float
-    ) -> dict[str, float]:
+    def _accuracies(self, spec: ArchSpec, weights: Weights, factor: float) -> dict[str, float]:
         """Accuracies on the test part and on further images, with both kinds of statistics."""
         from efficientnet_elite.networks.build import build
 

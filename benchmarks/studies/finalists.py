@@ -4,14 +4,18 @@
     python -m benchmarks.studies.finalists --curves=a.csv,b.csv --trainings=5 --images=60
 
 The recorded pools have one training a network. Here each network gets several, which differ as
-those of two seeds do: the recorded curve without its fluctuation, plus a deviation that lasts (half
-of it shows in the training loss, too), plus a fluctuation as large as that of the recorded curves,
-plus the noise of so many validation images, which are others for each training. (Those of
-``--finalist_seeds`` have the same images: the study flatters them.) Rules are played with one and
-with ``--trainings`` trainings of finalists, each with rounds of several lengths, so that both can
-be compared at equal budget. ``regret`` is that of the training that is exported, which is the first
-one of the chosen network; ``network`` is that of the chosen network, by its accuracy without the
-deviation of a seed. docs/rules.md shows the results.
+those of two seeds do. Each is the sum of
+
+- the recorded curve without its fluctuation,
+- a deviation that lasts; half of it shows in the training loss, too,
+- a fluctuation as large as that of the recorded curves,
+- the noise of so many validation images. Each training has others, whereas those of
+  ``--finalist_seeds`` have the same images: the study flatters them.
+
+Rules are played with one and with ``--trainings`` trainings of finalists, each with rounds of
+several lengths, so that both can be compared at equal budget. ``regret`` is that of the training
+that is exported, which is the first one of the chosen network; ``network`` is that of the chosen
+network, by its accuracy without the deviation of a seed. docs/rules.md shows the results.
 """
 
 from __future__ import annotations
@@ -155,8 +159,7 @@ def main() -> None:
             rows += measure(pool, curves, float(deviation))
     if FLAGS.json:
         write_json(Path(FLAGS.json), rows)
-    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
-    print(tables.aligned([*rows[0]], cells), end="")
+    tables.print_fields(rows)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,7 @@ from efficientnet_elite.networks.names import spec_by_name
 
 FLAGS = flags.FlagValues()
 command.define_network_size(FLAGS)
-flags.DEFINE_enum(
-    "format",
-    "table",
-    [form for form in tables.FORMATS if form != "json"],
-    "Output format.",
-    flag_values=FLAGS,
-)
+command.define_format(FLAGS)
 
 NETWORKS = (
     "elite9",

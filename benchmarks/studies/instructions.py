@@ -42,7 +42,7 @@ from efficientnet_elite.search.workdir import write_bytes, write_json
 
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "Folder for the int8 files and the counts.")
-command.define_format(FLAGS)
+command.define_format(FLAGS, tables.FORMATS)
 flags.DEFINE_enum(
     "core", "m4", list(instructions.CORES), "The emulated Cortex-M.", flag_values=FLAGS
 )

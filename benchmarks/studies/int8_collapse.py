@@ -196,7 +196,8 @@ def try_remedies(data: ImageData, seed: int, wide: str) -> Iterator[Trial]:
 
     plan = remedies.RemedyPlan(tuple(FLAGS.remedies), lambda: parts["validation"], training)
     context = remedies.Context(images, plan, "minmax")
-    plain, named_remedies = remedies.trials_of(model, quantizer.calibrate(model, images), context)
+    calibrated = quantizer.calibrate(model, images, "minmax")
+    plain, named_remedies = remedies.trials_of(model, calibrated, context)
     for attempt in ladder.try_remedies(plain, named_remedies, score, needed=float("inf")).attempts:
         succeeded = attempt.accuracy is not None
         yield attempt.trial, attempt.accuracy, test_accuracies.pop(0) if succeeded else None

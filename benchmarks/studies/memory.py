@@ -3,10 +3,11 @@
     python -m benchmarks.studies.memory --workdir=runs/memory --memory_gb=1.8,16
 
 For each budget the program runs `elite search --config=quick` on the digits in a process of its
-own, in a folder of ``--workdir``, and prints its peak memory, its duration and the parts of that:
-``evicted`` counts the waiting trainings that were dropped, ``rebuilt`` those of them that had to be
-built again, and ``rebuilding`` the seconds of that, which are part of those of graph building. All
-searches must end with the same ledger, times apart; the program says so if one does not.
+own, in a folder of ``--workdir``, and prints its peak memory, its duration and the parts of that.
+``evicted`` counts the waiting trainings that were dropped, and ``rebuilt`` those of them that had
+to be built again. ``rebuilding`` is the seconds that this took, which are also counted as graph
+building. All searches must end with the same ledger, times apart; the program says so if one does
+not.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from efficientnet_elite.benchmarks.studies import command, tables
 from efficientnet_elite.errors import UserError
 
 FLAGS = flags.FlagValues()
-command.define_format(FLAGS)
+command.define_format(FLAGS, tables.FORMATS)
 
 SHARES = (0.1, 0.25, 0.5, 1.0)
 

@@ -43,7 +43,7 @@ flags.DEFINE_integer("resolution", 64, "Input side in pixels.", lower_bound=8, f
 flags.DEFINE_integer("train_images", 500, "Size of the training part.", flag_values=FLAGS)
 flags.DEFINE_list("variants", [AUTO], "Variants of the recipe, see below.", flag_values=FLAGS)
 flags.DEFINE_list("seeds", ["0"], "Seeds of weights and data order.", flag_values=FLAGS)
-command.define_format(FLAGS)
+command.define_format(FLAGS, tables.FORMATS)
 
 _OLD = (
     *("batch_size", "optimizer", "learning_rate", "weight_decay", "gradient_clip", "schedule"),

@@ -3,9 +3,10 @@
     python -m benchmarks.studies.regret --curves=a.csv,b.csv --png=regret.png
 
 Each rule is played with rounds of several lengths, each scheduler of Ray Tune and Optuna as it is.
-A point is the mean over all groups of the budget (complete trainings that a group costs) and of the
-regret (how far the final accuracy of the chosen model is below that of the best one), as a share of
-the regret of a model chosen at random. docs/rules.md shows the results.
+A point shows two means over all groups: the budget, which is the number of complete trainings that
+a group costs, and the regret, which is how far the final accuracy of the chosen model is below that
+of the best one, as a share of the regret of a model chosen at random. docs/rules.md shows the
+results.
 """
 
 from __future__ import annotations
@@ -108,8 +109,7 @@ def main() -> None:
         draw(rows, Path(FLAGS.png))
     if FLAGS.json:
         write_json(Path(FLAGS.json), rows)
-    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
-    print(tables.aligned([*rows[0]], cells), end="")
+    tables.print_fields(rows)
 
 
 if __name__ == "__main__":

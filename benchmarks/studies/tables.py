@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # The formats that studies print. "json" is left to each study, since it is not made of text cells.
-FORMATS = ("table", "csv", "markdown", "json")
+TEXT_FORMATS = ("table", "csv", "markdown")
+FORMATS = (*TEXT_FORMATS, "json")
 
 Cells = Sequence[str]
 
@@ -38,10 +39,16 @@ def markdown(heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
 
 
 def text(form: str, heads: Cells, rows: Sequence[Cells], left: int = 1) -> str:
-    """Returns a table in one of `FORMATS` except ``json``; `left` is that of `markdown`."""
+    """Returns a table in one of `TEXT_FORMATS`; `left` is that of `markdown`."""
     if form == "markdown":
         return markdown(heads, rows, left)
     return comma_separated(heads, rows) if form == "csv" else aligned(heads, rows)
+
+
+def print_fields(rows: Sequence[Mapping[str, object]]) -> None:
+    """Prints rows with the same keys as aligned columns; a cell of None is empty."""
+    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    print(aligned([*rows[0]], cells), end="")
 
 
 def print_markdown(rows: Iterable[Cells]) -> None:

@@ -89,7 +89,7 @@ flags.DEFINE_string(
     "Folder for checkpoints and decoded images; by default the name of --json with .runs added.",
     flag_values=FLAGS,
 )
-command.define_format(FLAGS)
+command.define_format(FLAGS, tables.FORMATS)
 
 _DISTILLATIONS = ("features", "logits", "both")
 

@@ -65,7 +65,7 @@ flags.DEFINE_list(
 )
 command.define_network_size(FLAGS)
 command.define_runs(FLAGS, default=30)
-command.define_format(FLAGS)
+command.define_format(FLAGS, tables.FORMATS)
 
 
 @dataclass(frozen=True)

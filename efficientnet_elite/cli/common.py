@@ -232,6 +232,29 @@ def define_optional_workdir(flags: absl_flags.FlagValues) -> None:
     )
 
 
+def define_images(flags: absl_flags.FlagValues, model: str) -> None:
+    """Flags for the images that models are run on: those of a search, or a data set.
+
+    Args:
+      flags: get the flags.
+      model: whose input side is the default of ``--base_resolution``.
+    """
+    absl_flags.DEFINE_string(
+        "workdir",
+        None,
+        "Work directory of the search from which images, their split and the crop are taken.",
+        flag_values=flags,
+    )
+    define_data(flags)
+    define_size(
+        "base_resolution",
+        None,
+        "Side of the input image in pixels at resolution coefficient 1, which determines the "
+        f"centre crop. By default the input side of the {model}.",
+        flag_values=flags,
+    )
+
+
 def define_data(flags: absl_flags.FlagValues) -> None:
     """Flags of `DataConfig` except for the seed; those not given leave the preset's value."""
     define_options(flags, *(name for name in settings.names_of("data") if name != "seed"))

@@ -18,20 +18,7 @@ from efficientnet_elite.cli import common
 from efficientnet_elite.config import DataConfig
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_string(
-    "workdir",
-    None,
-    "Work directory of the search from which images, their split and the crop are taken.",
-    flag_values=FLAGS,
-)
-common.define_data(FLAGS)
-common.define_size(
-    "base_resolution",
-    None,
-    "Side of the input image in pixels at resolution coefficient 1, which determines the centre "
-    "crop. By default the input side of the largest model.",
-    flag_values=FLAGS,
-)
+common.define_images(FLAGS, "largest model")
 absl_flags.DEFINE_integer(
     "seed", None, "Random seed of the split into parts; by default 0.", flag_values=FLAGS
 )

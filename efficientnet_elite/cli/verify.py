@@ -25,20 +25,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.ledger import Ledger
 
 FLAGS = absl_flags.FlagValues()
-absl_flags.DEFINE_string(
-    "workdir",
-    None,
-    "Work directory of the search from which images, their split and the crop are taken.",
-    flag_values=FLAGS,
-)
-common.define_data(FLAGS)
-common.define_size(
-    "base_resolution",
-    None,
-    "Side of the input image in pixels at resolution coefficient 1, which determines the centre "
-    "crop. By default the input side of the model.",
-    flag_values=FLAGS,
-)
+common.define_images(FLAGS, "model")
 absl_flags.DEFINE_integer(
     "seed", 0, "Random seed of the split into parts and of the choice of images.", flag_values=FLAGS
 )

@@ -6,7 +6,12 @@ docs/configuration.md and the classes' own documentation are made from that desc
 
 from efficientnet_elite.config.data import AUTO_CHANNELS, CROSSFIT, FOLDS, FORMER_NAMES, DataConfig
 from efficientnet_elite.config.engine import ENGINES, RAY_PATIENCE, EngineConfig
-from efficientnet_elite.config.input_size import InputSize, SizeLike, checked_size
+from efficientnet_elite.config.input_size import (
+    InputSize,
+    SizeLike,
+    check_same_size,
+    checked_size,
+)
 from efficientnet_elite.config.limits import Limits
 from efficientnet_elite.config.search import (
     CALIBRATION_IMAGES,
@@ -60,6 +65,7 @@ __all__ = [
     "SizeLike",
     "TrainConfig",
     "all_fields",
+    "check_same_size",
     "checked_size",
     "unknown_fields",
 ]

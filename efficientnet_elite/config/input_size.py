@@ -84,3 +84,13 @@ def checked_size(value: SizeLike, shown: str) -> InputSize:
     if min(size) < _LEAST:
         raise UserError(f"{shown}={value}: must be at least {_LEAST} pixels")
     return size
+
+
+def check_same_size(resolution: SizeLike, size: SizeLike) -> None:
+    """UserError where ``base_resolution`` and its other name, ``input_size``, are two sizes."""
+    first, second = checked_size(resolution, "base_resolution"), checked_size(size, "input_size")
+    if first != second:
+        raise UserError(
+            f"base_resolution and input_size are different sizes, {first} and {second}: give one "
+            "of them"
+        )

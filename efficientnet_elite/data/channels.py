@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from efficientnet_elite.config import AUTO_CHANNELS, DataConfig
 from efficientnet_elite.errors import UserError
 
-from . import choices, listing
+from . import listing
 from .decode import UnreadableImage, decode, opened
+
+if TYPE_CHECKING:
+    from .parts import ImageData
 
 _MOST_COLOUR = 8
 """Of a grey image, the largest difference of a pixel's channels: JPEG compression makes some. It is
@@ -22,20 +26,26 @@ _SIDE = 128  # pixels, to which images are shrunk for this; spots of colour stay
 _GREY_MODES = ("1", "L", "LA", "I;16", "I;16B")  # Pillow's names of files without colours
 
 
-def decided(config: DataConfig) -> DataConfig:
+def looked_up(config: DataConfig, images: listing.Listing | None) -> DataConfig:
     """The settings with the number of channels, where it is left to the images.
 
-    It is 1 for a data set whose images are listed, such as a folder, if all that can be read are
-    grey. They are looked at up to the first one with colours.
+    It is 1 if all images that can be read are grey. They are looked at up to the first one with
+    colours.
 
-    Raises:
-      UserError: the data set is unknown or missing.
+    Args:
+      config: the settings.
+      images: the images; None where they cannot be listed, of which networks see the colours.
     """
     if config.channels != AUTO_CHANNELS:
         return config
-    source, _ = choices.source(config.dataset)
-    grey = source.listing is not None and _all_grey(listing.of_data_set(config))
-    return replace(config, channels="1" if grey else "3")
+    return replace(config, channels="1" if images and _all_grey(images) else "3")
+
+
+def decided(config: DataConfig, images: ImageData) -> DataConfig:
+    """The settings with the number of channels that loading chose, where it was left to it."""
+    if config.channels != AUTO_CHANNELS:
+        return config
+    return replace(config, channels=str(images.channels))
 
 
 def for_network(config: DataConfig, channels: int) -> DataConfig:

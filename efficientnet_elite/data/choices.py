@@ -26,7 +26,8 @@ class Source:
       name, description: see `registry.Entry`.
       load: function from (`DataConfig`, argument, greatest length of an image's shorter side in
         pixels or None, `sources.OpenCache`) to `ImageData`, or its name as ``module:function``.
-        `sources.load_indexed` does most of the work for images that can be read by index.
+        It gets the listing in place of the argument where there is one. `sources.load_indexed` does
+        most of the work for images that can be read by index.
       argument: whether an argument follows the name and a colon.
       usage: how name and argument are written, for help and messages; by default the name alone.
       is_path: whether the argument is a path on this machine.

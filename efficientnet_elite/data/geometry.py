@@ -115,8 +115,8 @@ def center_box(size: tuple[int, int], fraction: float, shape: SizeLike = 1) -> B
       shape: size of the network's input, of which only the aspect ratio matters.
     """
     (rows, columns), (height, width) = size, InputSize.of(shape)
-    # A side is computed from the image's other one only where that one is what limits the box, and
-    # multiplied first: so a square's sides are equal, and no side is longer than the image's.
+    # Multiplied before it is divided, so that the sides of a square are equal, and none is longer
+    # than the image's.
     down = min(rows, columns * height / width) * fraction
     across = min(columns, rows * width / height) * fraction
     return (rows - down) / 2, (columns - across) / 2, down, across

@@ -25,11 +25,11 @@ from .assembly import (
     pipeline_for,
 )
 from .cache import Add, ImageCache
-from .channels import decided
+from .channels import looked_up
 from .decode import Pixels, decode, in_channels
 from .encoded import EncodedPicture
 from .geometry import PipelineConfig
-from .listing import Example, digest
+from .listing import Example, Listing, digest
 from .parts import ImageData
 from .picture import DecodedPicture, Picture
 from .store import ImageStore, decode_all
@@ -102,7 +102,6 @@ def load(
         or the augmentation is unknown or does not suit the data set.
     """
     check_config(config)
-    config = decided(config)
     augmentation = choices.Augmentations.of(config.augment)
     augmentation.changes()  # a mistake is found before the images are read
     source, argument = choices.source(config.dataset)
@@ -110,12 +109,14 @@ def load(
         for name in ("label_regex", "labels", "group_by_name"):
             if getattr(config, name) is not None:
                 raise UserError(f"{name} is for images in files, not for {source.name}")
+    images = None if source.listing is None else listing.of_data_set(config)
+    config = looked_up(config, images)
 
     def open_cache(source: object) -> ImageCache:
         source = source if config.input_channels == 3 else [source, config.input_channels]
         return ImageCache(cache_dir, int(config.cache_gb * 1e9), progress, source)
 
-    data = registry.resolve(source.load)(config, argument, max_side, open_cache)
+    data = registry.resolve(source.load)(config, images or argument, max_side, open_cache)
     if data.masks and augmentation.moving:
         raise UserError(
             f"augmentation {augmentation.moving} moves pixels, and the masks of {data.name} would "
@@ -143,11 +144,9 @@ def load_digits(
 
 
 def load_listed(
-    config: DataConfig, argument: str, max_side: int | None, open_cache: OpenCache
+    config: DataConfig, images: Listing, max_side: int | None, open_cache: OpenCache
 ) -> ImageData:
-    """Loads a source that lists its images, see `choices.Source`."""
-    del argument
-    images = listing.of_data_set(config)
+    """Loads a source that lists its images; see `choices.Source.load`."""
     examples = images.examples
     with_hashes = groups.needs_hashes(config, examples)
 

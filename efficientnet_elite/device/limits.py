@@ -73,8 +73,8 @@ def _apart(metric: Metric, value: float, bound: float) -> tuple[str, str]:
 def nothing_fits(table: Mapping[str, Mapping[str, float]], bounds: Mapping[str, float]) -> str:
     """The error message for a pool in which no candidate is within the limits.
 
-    The tightest limit is the one that alone excludes the most candidates (in a tie, the one that
-    the cheapest candidate exceeds by the greatest factor). The nearest candidate is the one for
+    The tightest limit is the one that alone excludes the most candidates; of several, the one that
+    the cheapest candidate exceeds by the greatest factor. The nearest candidate is the one for
     which the greatest ratio of cost to limit is smallest.
 
     Args:

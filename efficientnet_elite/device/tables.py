@@ -1,10 +1,10 @@
 """Which operators of a network in C become tables of 256 values.
 
-An operator whose output values each depend on one value of one tensor, such as LOGISTIC, or MUL of
-a tensor with its own LOGISTIC (swish), is a table. A chain of such operators is one table, and
-where nobody else reads the tensor before it, the table is applied by the operator that writes this
-tensor. The C code (``export/packages/c/simplify.py``) and the estimate of its instructions
-(`instructions`) both follow this rule.
+An operator is a table if each of its output values depends on one value of one tensor: LOGISTIC,
+for example, or MUL of a tensor with its own LOGISTIC (swish). A chain of such operators is one
+table. Where nothing else reads the tensor before the chain, the operator that writes this tensor
+applies the table. The C code (``export/packages/c/simplify.py``) and the estimate of its
+instructions (`instructions`) both follow this rule.
 """
 
 from __future__ import annotations

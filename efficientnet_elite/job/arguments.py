@@ -104,7 +104,6 @@ def default_workdir(
     options: Mapping[str, Any],
     *,
     today: date | None = None,
-    root: Path = _ROOT,
 ) -> Path:
     """The work directory where none is named: ``runs/NAME-DATE``.
 
@@ -116,7 +115,6 @@ def default_workdir(
       networks: that are named.
       options: values by the names of flags; None for those that are not given.
       today: the date; by default that of today.
-      root: folder of the work directories.
     """
     given = {name: value for name, value in options.items() if value is not None}
     dataset = str(given.get("dataset", DEFAULT_DATA_SET))
@@ -128,7 +126,7 @@ def default_workdir(
     request = json.loads(json.dumps(request, default=str))
     base = f"{_name(source, argument)}-{today or date.today():%Y-%m-%d}"
     for number in count(1):
-        path = root / (base if number == 1 else f"{base}-{number}")
+        path = _ROOT / (base if number == 1 else f"{base}-{number}")
         if not path.exists():
             write_json(path / _REQUEST_FILE, request)
             return path

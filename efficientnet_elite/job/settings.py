@@ -23,6 +23,7 @@ from efficientnet_elite.config import (
     SearchConfig,
     TrainConfig,
     all_fields,
+    check_same_size,
 )
 from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES, with_absolute_policy
 from efficientnet_elite.device import costs, limits
@@ -335,12 +336,9 @@ def search_config(values: Mapping[str, Any], config: SearchConfig) -> SearchConf
             if option.factor is not None:
                 value *= option.factor
             for field in option.fields:
-                if field in replaced and option.type == SIZE and replaced[field] != value:
-                    raise UserError(
-                        f"base_resolution and input_size are different sizes, {replaced[field]} "
-                        f"and {value}: give one of them"
-                    )
-                if field in replaced and option.type != SIZE:
+                if field in replaced and option.type == SIZE:
+                    check_same_size(replaced[field], value)
+                elif field in replaced:
                     raise UserError(f"{name} is given twice: as {field}, too")
             replaced |= dict.fromkeys(option.fields, value)
     return with_values(config, replaced)

@@ -9,7 +9,7 @@ from typing import Any
 
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.data import listing, survey
-from efficientnet_elite.data.channels import decided
+from efficientnet_elite.data.channels import looked_up
 from efficientnet_elite.data.survey import Survey
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import automatic, settings
@@ -48,7 +48,7 @@ def survey_images(
     if html is not None:
         training, about = None, ""
         if sheet and any(facts is not None for facts in found.facts):
-            config = replace(request.config, data=decided(request.config.data))
+            config = replace(request.config, data=looked_up(request.config.data, images))
             config = automatic.sized(config, request.given, enough=1)
             training, about = _training(config, found, sheet)
         write_bytes(html, survey_page.render(found, training, about).encode())

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from efficientnet_elite.config import (
     AUTO_CHANNELS,
-    BEFORE,
-    LAST,
     WITHOUT_EFFECT,
     SearchConfig,
     SizeLike,
@@ -38,6 +36,8 @@ from efficientnet_elite.search.starts import (
 )
 from efficientnet_elite.search.trainings import (
     PLACE,
+    begun_with,
+    holds_trainings,
     label,
     results_path,
     settings_path,
@@ -166,9 +166,7 @@ def train(
             before = recorded.config(config, automatic=automatic)
             config = starts.continued(config, given, before, kinds, workdir, automatic=automatic)
             config = replace(config, train=config.train.as_begun(before.train))
-        config = replace(config, data=data_lib.decided(config.data))
         source = load_start(config.train)
-        channels = config.data.input_channels
         sizes = [network_spec(name, config.base_resolution).size for name in names]
         max_side = max(size.stored_side for size in (config.base_size, *sizes))
         images = data_lib.load(
@@ -177,6 +175,8 @@ def train(
             cache_dir=cache_path(workdir),
             progress=progress,
         )
+        config = replace(config, data=data_lib.decided(config.data, images))
+        channels = config.data.input_channels
         if not names:
             measure = Measurer(workdir / "metrics", config.metric_table)
             names = [choices.best_network(config, images.num_classes, measure)]
@@ -341,8 +341,8 @@ class _Recorded:
     """The settings that the trainings in a work directory were begun with.
 
     Attributes:
-      settings: as `_settings` gives them; one that did not exist then is what all trainings had, or
-        missing.
+      settings: as `_settings` gives them, see `search.trainings.begun_with`; one that did not exist
+        then may be missing.
     """
 
     settings: Mapping[str, Any]
@@ -353,11 +353,8 @@ class _Recorded:
 
         UserError where there are checkpoints without settings.
         """
-        path = settings_path(workdir)
-        if path.is_file():
-            settings = json.loads(path.read_text(encoding="utf-8"))
-            train = {**asdict(TrainConfig()), **BEFORE, **settings["train"]}
-            return cls({"channels": 3, "classifier_reads": LAST, **settings, "train": train})
+        if holds_trainings(workdir):
+            return cls(begun_with(workdir))
         if has_checkpoints(workdir):
             raise UserError(f"{workdir} holds other trainings: use another --workdir")
         return None

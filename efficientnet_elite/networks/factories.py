@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from efficientnet_elite.config import checked_size
+from efficientnet_elite.config import check_same_size, checked_size
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import DISPLAY_NAMES, MEMBERS, spec_by_name
@@ -46,8 +46,7 @@ def build_named(name_or_spec: str | ArchSpec, **options: Any) -> keras.Model:
     spec_options = {key: options.pop(key) for key in keys if key in options}
     if "input_size" in options:
         size = checked_size(options.pop("input_size"), "input_size").plain
-        if spec_options.setdefault("base_resolution", size) != size:
-            raise UserError("base_resolution and input_size are different sizes: give one of them")
+        check_same_size(spec_options.setdefault("base_resolution", size), size)
     return build(spec_by_name(name_or_spec, **spec_options), **options)
 
 

@@ -74,7 +74,7 @@ def text(folder: Path, sidecar: Mapping[str, Any], found: Artefacts | None = Non
     details = sidecar.get("details") or {}
     mistakes = found.mistakes.get(sidecar["name"]) if found else None
     sections = (
-        _title(sidecar, details),
+        _title(sidecar),
         _use(sidecar),
         _images(sidecar["labels"], details),
         _origin(details),
@@ -135,7 +135,7 @@ def _masks(sidecar: Mapping[str, Any]) -> bool:
 # -- sections ----------------------------------------------------------------------------------
 
 
-def _title(sidecar: Mapping[str, Any], details: Mapping[str, Any]) -> Iterator[str]:
+def _title(sidecar: Mapping[str, Any]) -> Iterator[str]:
     yield f"# {sidecar['name']}"
     height, width = sidecar["input"]["shape"][1:3]
     kind = "segmentation network" if _masks(sidecar) else "image classifier"

@@ -145,9 +145,9 @@ def noise_trainings(
 class GroupCost:
     """Forecast and actual cost of a group, or of all groups together.
 
-    Work is counted in multiply-accumulates of one image, summed over epochs. Multiplied by the
-    number of training images and by three (the backward pass takes twice as much as the forward
-    pass) it is the work of the whole training.
+    Work is counted in multiply-accumulates of one image, summed over epochs. The work of the whole
+    training is that times the number of training images, times three, because the backward pass
+    takes twice as much as the forward pass.
 
     Attributes:
       group: number of the group; None for all together.

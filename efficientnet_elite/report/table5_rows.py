@@ -6,7 +6,6 @@ that it cites count trainable weights, as their papers do. Each is compared with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from efficientnet_elite.networks import ops
@@ -93,9 +92,9 @@ def trainable_params(spec: ArchSpec) -> int:
     )
 
 
-def compare(rows: Sequence[Row] | None = None) -> list[Comparison]:
-    """Counts the networks of rows, by default of all `ROWS`."""
-    return [_compare(row) for row in (ROWS if rows is None else rows)]
+def compare() -> list[Comparison]:
+    """Counts the networks of all `ROWS`."""
+    return [_compare(row) for row in ROWS]
 
 
 def _compare(row: Row) -> Comparison:

@@ -82,11 +82,11 @@ class Timekeeper:
     ) -> dict[int, Halt]:
         """New halts: of groups whose time is up and that do not have a halt yet.
 
-        Tournaments end as soon as the time that is left is only enough to train one champion of
-        each group to its end, even if it is the slowest of the racing candidates, and when no time
-        is left. Then the training of champions ends, too: after the epoch that is running, or after
-        their first epoch. Where tournaments are ended, call this again once their champions are
-        known.
+        Tournaments end as soon as the time that is left is only just enough to train one champion
+        of each group to its end, of which each may be the slowest of its racing candidates. When
+        no time is left, they end as well, and then the training of champions ends, too: after the
+        epoch that is running, or after their first epoch. Where tournaments are ended, call this
+        again once their champions are known.
 
         Args:
           standings: group to where it stands.

@@ -1,9 +1,9 @@
 """The driver of a search: hands out training, records what comes back, eliminates.
 
-The driver alone writes the ledger. What is trained and what is decided follow from what the ledger
-holds (`tournament`), so that a search that was killed continues where it stopped, and neither the
-number of workers nor the order in which they finish changes a decision. Groups advance
-independently of each other: an event in one group has only this group judged again.
+The driver alone writes the ledger. What is trained and decided next follows from the ledger alone
+(`tournament`). A search that was killed therefore continues where it stopped, and no decision
+depends on the number of workers or on the order in which they finish. Groups advance independently
+of each other: after an event in one group only this group is judged again.
 """
 
 from __future__ import annotations

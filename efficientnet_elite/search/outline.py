@@ -121,10 +121,10 @@ class Outline:
 
 
 class OutlineReader:
-    """Reads the outline of a ledger again and again; only what has changed the second time.
+    """Reads the outline of a ledger again and again; after the first time, only what has changed.
 
-    Epochs and decisions are only ever added to a ledger, so that a candidate with as many epochs as
-    before has the same ones, and a group with as many decisions.
+    Epochs and decisions are only ever added to a ledger. A candidate that has as many epochs as
+    before therefore has the same ones, and likewise a group its decisions.
 
     Args:
       ledger: the ledger, which another process may be writing.

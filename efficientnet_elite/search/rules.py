@@ -95,8 +95,8 @@ class Rule:
       name: the name by which it is asked for.
       words: what ranks the candidates; ``{epoch}`` stands for the epoch of the elimination.
       score: the score of one candidate from its accuracies so far; higher is better.
-      steadiness: standard deviation of the score, as a share of that of one epoch's accuracy, after
-        so many epochs, where training losses are recorded or not.
+      steadiness: function from the number of epochs, and whether training losses are recorded, to
+        the standard deviation of the score as a share of that of one epoch's accuracy.
       images: validation images that an accuracy is measured on, ``inf`` where they are many; None
         for searches of versions up to 0.2.0, whose rules did not know them, and decide as before.
     """

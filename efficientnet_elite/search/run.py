@@ -115,8 +115,8 @@ def run(
         _use_threads(config.threads)
         if not engine.in_process:
             _leave_gpus()
-        config = replace(config, data=data_lib.decided(config.data))
         data = load_data(config, workdir, progress=progress)
+        config = replace(config, data=data_lib.decided(config.data, data))
         for image in data.skipped:
             on_skipped(image)
         # Set up first, so that settings that are impossible leave no ledger behind.

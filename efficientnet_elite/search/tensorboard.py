@@ -23,9 +23,9 @@ FILE_NAME = "events.out.tfevents.elite"
 class Summaries:
     """Writes validation accuracy, training loss and seconds of every epoch.
 
-    The wall time of an epoch is the start of the search plus the time for which its candidate had
-    been trained by then, so that TensorBoard's relative axis shows the training time of the
-    candidate, whatever else was trained at the same time.
+    The wall time of an epoch is the start of the search plus the training time of its candidate so
+    far. TensorBoard's relative axis therefore shows the training time of the candidate, whatever
+    else was trained at the same time.
     """
 
     def __init__(self, workdir: Path, started: str, epochs: Mapping[str, Sequence[Epoch]]):

@@ -187,11 +187,11 @@ def standing(
     that both accuracies share mostly cancels in this difference, so that the rule still smooths it.
     Candidates without an int8 form rank behind all others. Ties go to the higher int8 accuracy.
 
-    With the schedule's ``finalist_seed``, two candidates that are left and too close to call are
-    trained a second time, with this seed and as long, or once for each fold, and ranked by the mean
-    of the scores of all their trainings, of which the noise is smaller. Once they are ranked so,
-    they remain so. If a further training fails, their own ones decide. After the whole training
-    they decide, too: they are what is exported.
+    With the schedule's ``finalist_seed``, the last two candidates are trained again if they are too
+    close to call: as long as before, a second time with this seed or once for each fold. They are
+    ranked by the mean of the scores of all their trainings, which has less noise. Once they are
+    ranked so, they remain so. If a further training fails, their own ones decide. After the whole
+    training they decide, too: they are what is exported.
 
     With the schedule's ``final_epochs``, a champion gets a final training in place of the rest of
     its own one. If that fails, its own one is trained to the end.

@@ -10,11 +10,11 @@ import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from efficientnet_elite.config import InputSize, SearchConfig
+from efficientnet_elite.config import BEFORE, LAST, InputSize, SearchConfig, TrainConfig
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.search.champions import read_champions
 from efficientnet_elite.search.workdir import checkpoint_path, write_bytes
@@ -120,16 +120,23 @@ class Recorded:
     names_images: bool
 
 
+def begun_with(workdir: Path) -> dict[str, Any]:
+    """The content of `settings_path`, and what all trainings had before a setting existed."""
+    settings = json.loads(settings_path(workdir).read_text(encoding="utf-8"))
+    train = {**asdict(TrainConfig()), **BEFORE, **settings["train"]}
+    return {"channels": 3, "classifier_reads": LAST, **settings, "train": train}
+
+
 def read_settings(workdir: Path) -> Recorded:
     """The settings of the trainings in a work directory; UserError if the file is damaged."""
     path = settings_path(workdir)
     entries = read_trained(workdir)
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = begun_with(workdir)
         bases = settings["base_resolution"], *(entry["resolution"] for entry in entries)
         known = {"train", "base_resolution", "seed", "data", "classifier_reads"} & settings.keys()
         values = {"group_by": SearchConfig().group_by, **{name: settings[name] for name in known}}
-        values["data"] = {**values.get("data", {}), "channels": str(settings.get("channels", 3))}
+        values["data"] = {**values.get("data", {}), "channels": str(settings["channels"])}
         return Recorded(
             config=SearchConfig.from_dict(values),
             max_side=settings.get(

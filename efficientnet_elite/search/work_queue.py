@@ -11,8 +11,8 @@ class WorkQueue:
     """Candidates that wait for a slot, those with the most work left first.
 
     The *home* of a candidate is the slot that has built its graph. Another slot would have to build
-    the graph again. A slot therefore first takes candidates that it is the home of or that have no
-    home, and takes a candidate from another slot only if that saves time.
+    the graph again. A slot therefore first takes candidates of its own and those without a home. It
+    takes a candidate from another slot only if that saves time.
     """
 
     def __init__(self) -> None:

@@ -7,7 +7,6 @@ teacher sees the crops that the student sees, at the student's input size.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +153,6 @@ class Distillation:
         self._teacher = keras.Model(teacher.inputs, outputs)
         maps = [model.get_layer(tap.student).output for tap in self._taps]
         self._student = keras.Model(model.inputs, [model.outputs[0], *maps])
-        # A graph of its own, so that the time it takes can be measured.
         self._teach = tf.function(self._targets, autograph=False).get_concrete_function(
             tf.TensorSpec((batch_size, *selection.spec.input_shape), tf.float32)
         )
@@ -194,13 +192,6 @@ class Distillation:
             losses = [features_loss(*pair) for pair in zip(maps, targets, strict=True)]
             loss += tf.add_n(losses) / len(losses)
         return loss
-
-    def seconds(self, images: Any) -> float:
-        """Measures how long the teacher takes for a batch of images."""
-        self._teach(images)  # the first call is slower
-        started = time.perf_counter()
-        self._teach(images)[0].numpy()
-        return time.perf_counter() - started
 
 
 def features_loss(student: Any, teacher: Any) -> Any:

@@ -36,10 +36,10 @@ def unoptimized_graphs() -> Iterator[None]:
 def removable_graphs() -> Iterator[None]:
     """Lets the graphs that are traced in this context be freed with their functions.
 
-    Each operation with a gradient of its own, as swish has one, enters a function into a table of
-    TensorFlow that lasts as long as the process, and with it its whole graph, more than 100 MB for
-    a training. The entries are needed only for gradients of a finished graph, which nothing here
-    asks for: a training step computes its gradients while it is traced.
+    Each operation with a gradient of its own, such as swish, enters a function into a table of
+    TensorFlow that lasts as long as the process. That keeps the function's whole graph, which has
+    more than 100 MB for a training. The entries are needed only for gradients of a finished graph,
+    which nothing here asks for: a training step computes its gradients while it is traced.
     """
     table = getattr(
         ops.gradient_registry, "_registry", {}

@@ -81,8 +81,6 @@ class Trainer:
       build_seconds: time for building the network and its graphs, with ``start_seconds``.
       start_seconds: time for loading pretrained weights, adapting them and fitting classifiers; 0
         where a training begins from random weights.
-      teacher_seconds: time that the teacher of a distillation takes in each epoch, measured on one
-        batch in the first epoch; 0 without distillation.
 
     Raises:
       TrainingError: memory does not suffice.
@@ -122,7 +120,7 @@ class Trainer:
         saved = Checkpoint.load(checkpoint) if checkpoint.is_file() else None
         self._distillation: Distillation | None = None
         self._frozen_norms: tuple[Any, ...] = ()
-        self.start_seconds = self.teacher_seconds = 0.0
+        self.start_seconds = 0.0
         self._source = start.load(config.pretrained, spec)
         if self._source is not None:
             self._start_from(self._source, trained_spec, is_new=saved is None)
@@ -284,10 +282,6 @@ class Trainer:
             self.build_seconds += seconds
             self._epoch.leave_out(seconds)
             self._is_first_step = False
-            if self._distillation is not None:
-                calls = self.config.accumulate
-                seconds = self._distillation.seconds(images[: len(images) // calls])
-                self.teacher_seconds = seconds * calls * self._steps
 
     def _check_losses(self) -> None:
         """Raises Diverged where a loss of this epoch is not finite."""

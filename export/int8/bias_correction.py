@@ -44,9 +44,8 @@ class Reference:
 class MeanLogits:
     """Collects the logits of a float32 file, image by image."""
 
-    def __init__(self, model: bytes):
+    def __init__(self, contents: inspect.Contents):
         """Finds the classifier; a network that does not end in one has no reference."""
-        contents = inspect.read(model)
         classifier = _classifier(contents)
         self._name = None if classifier is None else contents.tensors[classifier.outputs[0]].name
         self._logits: list[NDArray[np.float32]] = []

@@ -70,9 +70,10 @@ def observe(
             raise ValueError(
                 f"there is no calibration method {method!r}: choose from {', '.join(METHODS)}"
             )
+    contents = inspect.read(model)
     makers = {name: registry.resolve(METHODS[name].collector) for name in methods}
     collectors: dict[str, dict[str, Collector]] = {name: {} for name in methods}
-    sample, logits = rounding.PositionSample(model), bias_correction.MeanLogits(model)
+    sample, logits = rounding.PositionSample(model, contents), bias_correction.MeanLogits(contents)
     progress = tqdm(images, "calibrate", disable=None, leave=False)
     with machine.one_thread():
         for image, values in zip(progress, layers.activations(model, images), strict=True):
@@ -84,7 +85,6 @@ def observe(
                     if tensor not in collectors[method]:
                         collectors[method][tensor] = make(len(images))
                     collectors[method][tensor].add(value.ravel(), extremes)
-    contents = inspect.read(model)
     pinned = dict.fromkeys(_of_input(contents), INPUT_RANGE)
     ranges = {
         method: flat.clipped(contents, {name: each.range() for name, each in by_tensor.items()})

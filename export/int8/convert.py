@@ -77,11 +77,11 @@ def to_tflite_formats(
     with _saved(model) as folder:
         files = {form: _convert(folder, form) for form in converted}
     if calibration is not None and not files.keys() >= set(formats):
-        found, observed = ranges.find(files[FLOAT32], calibration, method)
-        with_ranges = post_training.with_ranges(files[FLOAT32], found[method])
+        network = ranges.calibrate(files[FLOAT32], calibration, method, others=False)
+        content = post_training.with_ranges(network.content, network.ranges)
         for form in formats:
             if form.needs_calibration:
-                files[form] = post_training.quantize_file(with_ranges, form, observed=observed)
+                files[form] = post_training.quantize_file(content, form, observed=network.observed)
     return [files[form] for form in formats]
 
 

@@ -1,9 +1,9 @@
 """Cross-layer equalization for int8 (Nagel et al. 2019, arXiv 1906.04721, section 4.1).
 
 An activation tensor has one int8 scale for all its channels. Where one channel is a thousand times
-wider than the others, the others have almost no steps left. If the layer that makes the tensor and
-all layers that read it are linear, each channel can be divided by a factor where it is made and
-multiplied by it where it is read, and the network still computes the same function.
+wider than the others, the others have almost no steps left. Suppose that the layer that makes the
+tensor and all layers that read it are linear. Then each channel can be divided by a factor in the
+first and multiplied by it in the others: the network still computes the same function.
 
 The tensors for which this holds are found in any functional model:
 

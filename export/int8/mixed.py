@@ -19,7 +19,8 @@ from efficientnet_elite.export.layers import layer_of
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from .post_training import Range
-from .quantizer import CalibratedNetwork, quantize
+from .quantizer import quantize
+from .ranges import CalibratedNetwork
 
 _FLOAT_LOGITS = Format("int8", "float32")
 

@@ -258,7 +258,6 @@ def fine_tune(
     calibration: np.ndarray,
     *,
     steps: int,
-    rate: float = LEARNING_RATE,
 ) -> tuple[keras.Model, dict[str, tuple[float, float]]]:
     """Fine-tunes a copy of a network for int8.
 
@@ -268,7 +267,6 @@ def fine_tune(
       calibration: the representative data set (N, height, width, channels), float32; it sets the
         first activation ranges.
       steps: number of batches to train on.
-      rate: greatest learning rate of Adam; it falls to zero as half a cosine.
 
     Returns:
       The fine-tuned float network, with batch normalisation folded, and the learned range of each
@@ -278,7 +276,7 @@ def fine_tune(
       UserError: the model is not functional, or uses a layer more than once.
     """
     twin = Twin(model, calibration)
-    student, optimizer = twin.student, keras.optimizers.Adam(rate)
+    student, optimizer = twin.student, keras.optimizers.Adam(LEARNING_RATE)
     variables = student.trainable_variables
     optimizer.build(variables)
 
@@ -293,7 +291,8 @@ def fine_tune(
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
 
     for index, images in enumerate(tqdm(islice(batches, steps), "fine-tune", steps, disable=None)):
-        optimizer.learning_rate.assign(rate * (1 + np.cos(np.pi * index / steps)) / 2)
+        rate = LEARNING_RATE * (1 + np.cos(np.pi * index / steps)) / 2
+        optimizer.learning_rate.assign(rate)
         step(tf.convert_to_tensor(images, tf.float32))
     ranges = twin.read_back()
     return twin.model, ranges

@@ -2,8 +2,8 @@
 
 `calibrate` converts a network to float32 and finds the ranges of its activations on the
 representative data set; `quantize` makes int8 or int16x8 files of the result. The slow steps are
-done once, so that each further file takes only milliseconds. With the default ranges the file is
-the one that `convert.to_tflite` makes.
+done once, so that each further file takes only milliseconds. Without other ranges the file is the
+one that `convert.to_tflite` makes.
 
 Training uses `int8_form` to run a model in the form in which it would be exported.
 """
@@ -11,12 +11,12 @@ Training uses `int8_form` to run a model in the form in which it would be export
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from efficientnet_elite.config import AUTO
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.formats import INT8, Format
 from efficientnet_elite.export.inspect import DEGENERATE_SCALE
@@ -25,7 +25,8 @@ from efficientnet_elite.export.runtimes.runtime import Runner
 
 from . import convert, post_training
 from . import ranges as ranges_lib
-from .post_training import Observed, Range
+from .post_training import Range
+from .ranges import CalibratedNetwork
 
 if TYPE_CHECKING:
     import keras
@@ -38,54 +39,22 @@ if TYPE_CHECKING:
 WIDENED_RANGE: Range = (0.0, 1.0)
 
 
-@dataclass(frozen=True)
-class CalibratedNetwork:
-    """A float network and the ranges of its activations on the representative data set.
-
-    Attributes:
-      content: content of the float32 file.
-      ranges_by_method: name in `choices.CALIBRATIONS` to tensor's name to range, for the input and
-        for each activation.
-      operators: names of the tensors that the operators compute, in the order of execution.
-      observed: for weights and biases that keep the layers' outputs; None for the quantizer's own.
-    """
-
-    content: bytes
-    ranges_by_method: Mapping[str, Mapping[str, Range]]
-    operators: tuple[str, ...]
-    observed: Observed | None = None
-
-    @property
-    def ranges(self) -> Mapping[str, Range]:
-        """Tensor's name to its least and greatest value (method ``minmax``)."""
-        return self.ranges_by_method["minmax"]
-
-    @property
-    def plain(self) -> CalibratedNetwork:
-        """The same for files with the weights and biases that the quantizer itself chooses."""
-        return replace(self, observed=None)
-
-
-def calibrate(model: keras.Model, images: np.ndarray) -> CalibratedNetwork:
+def calibrate(
+    model: keras.Model, images: np.ndarray, method: str = AUTO, *, others: bool = True
+) -> CalibratedNetwork:
     """Converts a model to float32 and finds the ranges of its activations.
 
     Args:
       model: a model that `convert.to_tflite` accepts.
       images: (N, height, width, channels), float32 within `post_training.INPUT_RANGE`.
+      method, others: see `ranges.calibrate`.
 
     Raises:
       UserError: the converter cannot convert the model.
     """
     convert.check_images(model, images)
-    return calibrate_file(convert.to_tflite(model, calibration=None), images)
-
-
-def calibrate_file(content: bytes, images: np.ndarray) -> CalibratedNetwork:
-    """Calibrates the content of a float32 file; otherwise like `calibrate`."""
-    contents = inspect.read(content)
-    operators = (contents.tensors[i].name for step in contents.steps for i in step.outputs)
-    ranges, observed = ranges_lib.find(content, images)
-    return CalibratedNetwork(content, ranges, tuple(operators), observed)
+    content = convert.to_tflite(model, calibration=None)
+    return ranges_lib.calibrate(content, images, method, others=others)
 
 
 def quantize(
@@ -99,7 +68,7 @@ def quantize(
 
     Args:
       calibrated: the network.
-      ranges: tensor's name to a range that replaces its extremes; other tensors keep theirs.
+      ranges: tensor's name to a range that replaces the calibrated one.
       keep_float: names of the output tensors of operators that stay in float32, between a
         DEQUANTIZE and a QUANTIZE; for int8 only.
       form: int8 with any type of input and output, or int16x8.

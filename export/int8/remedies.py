@@ -21,9 +21,9 @@ from efficientnet_elite.export.formats import INT8, Format
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from . import ladder, mixed, quantizer
-from .choices import CALIBRATION_METHODS, REMEDIES
+from .choices import REMEDIES
 from .post_training import Range
-from .quantizer import CalibratedNetwork
+from .ranges import CalibratedNetwork
 
 if TYPE_CHECKING:
     import keras
@@ -60,7 +60,7 @@ class Quantization:
     Attributes:
       model: the float network.
       calibrated: the float file of that network and the ranges of its activations.
-      ranges: tensor's name to a range that replaces the extremes on the representative data set.
+      ranges: tensor's name to a range that replaces the calibrated one.
       float_layers: names of the layers that stay in float.
     """
 
@@ -72,6 +72,19 @@ class Quantization:
     def with_ranges(self, ranges: Mapping[str, Range]) -> Quantization:
         """A copy in which some tensors have other ranges."""
         return replace(self, ranges={**self.ranges, **ranges})
+
+    def with_method(self, method: str) -> Quantization:
+        """A copy with the ranges of another calibration method, of which empty ones are widened."""
+        calibrated = replace(self.calibrated, method=method)
+        return replace(self, calibrated=calibrated, ranges={}).widened()
+
+    def widened(self) -> Quantization:
+        """A copy whose empty ranges are widened."""
+        return self.with_ranges(self.replacements())
+
+    def replacements(self) -> dict[str, Range]:
+        """What replaces empty ranges, see `quantizer.widen_empty_ranges`."""
+        return quantizer.widen_empty_ranges({**self.calibrated.ranges, **self.ranges})
 
     def file(self, form: Format = INT8) -> bytes:
         """The content of the int8 file, with the input and output types of a format."""
@@ -134,15 +147,6 @@ class Context:
     plan: RemedyPlan
     method: str
 
-    @property
-    def methods(self) -> list[str]:
-        """Names of all calibration methods, beginning with the one that the user chose."""
-        return [self.method, *(name for name in CALIBRATION_METHODS if name != self.method)]
-
-    def calibrate(self, model: keras.Model) -> Quantization:
-        """Converts and calibrates a network after a remedy has changed its weights."""
-        return Quantization(model, quantizer.calibrate(model, self.images))
-
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Sorts names of remedies in the order of `choices.REMEDIES`; UserError if one is unknown."""
@@ -197,7 +201,7 @@ def trials_of(
 
     The arguments are those of `find_accurate`.
     """
-    plain = Quantization(model, calibrated, _replacement_ranges(calibrated, context.method))
+    plain = Quantization(model, calibrated)
     named_remedies: list[tuple[str, ladder.Remedy[Quantization]]] = []
     for name in check_names(context.plan.remedies):
         trials = registry.resolve(REMEDIES[name].trials)
@@ -216,42 +220,28 @@ def accuracy(infer: Callable[[np.ndarray], np.ndarray], labelled: Labelled) -> f
 Trials = Iterator[tuple[str, Quantization]]
 
 
-def _replacement_ranges(calibrated: CalibratedNetwork, method: str) -> Mapping[str, Range]:
-    """The ranges of a calibration method, for `Quantization.ranges`; none for ``minmax``."""
-    return {} if method == "minmax" else calibrated.ranges_by_method[method]
-
-
 def calibration_trials(best: Quantization, context: Context) -> Trials:
-    """Quantizes the same network with the ranges of the other calibration methods."""
-    yield from _by_methods("calibration", best, context.methods[1:])
-
-
-def _by_methods(label: str, start: Quantization, methods: Sequence[str]) -> Trials:
-    """One trial for each calibration method, and before them one that only widens empty ranges."""
-    if widened := quantizer.widen_empty_ranges({**start.calibrated.ranges, **start.ranges}):
-        yield f"{label}: {len(widened)} empty ranges widened", start.with_ranges(widened)
-    for method in methods:
-        yield f"{label}: {method}", _widened(start, _replacement_ranges(start.calibrated, method))
-
-
-def _widened(start: Quantization, ranges: Mapping[str, Range]) -> Quantization:
-    """A quantization with these ranges instead of the extremes, with empty ranges widened."""
-    widened = quantizer.widen_empty_ranges({**start.calibrated.ranges, **ranges})
-    return replace(start, ranges={**ranges, **widened})
+    """Widens empty ranges, then takes the ranges of the other calibration methods."""
+    del context
+    if empty := best.replacements():
+        yield f"calibration: {len(empty)} empty ranges widened", best.widened()
+    for method in best.calibrated.methods[1:]:
+        yield f"calibration: {method}", best.with_method(method)
 
 
 def equalization_trials(best: Quantization, context: Context) -> Trials:
     """Equalizes the ranges of the channels, and tries each calibration method on the result."""
     from . import equalization
 
-    start = context.calibrate(equalization.equalize(best.model, context.images))
-    yield from _by_methods("equalization", start, context.methods)
+    model = equalization.equalize(best.model, context.images)
+    start = Quantization(model, quantizer.calibrate(model, context.images, context.method))
+    for method in start.calibrated.methods:
+        yield f"equalization: {method}", start.with_method(method)
 
 
 def mixed_trials(best: Quantization, context: Context) -> Trials:
     """Leaves more and more layers in float, beginning with those that lose most in int8."""
-    widened = quantizer.widen_empty_ranges({**best.calibrated.ranges, **best.ranges})
-    start = best.with_ranges(widened)
+    start = best.widened()
     ranked = mixed.noise_by_layer(start.calibrated, start.ranges, context.images[:_NOISE_IMAGES])
     for float_layers in mixed.float_layer_choices(ranked):
         trial = replace(start, float_layers=float_layers)
@@ -262,7 +252,7 @@ def fine_tuning_trials(best: Quantization, context: Context) -> Trials:
     """Fine-tunes the network with quantization-aware training, and uses the ranges it learned."""
     from . import qat
 
-    if inspect.ends_in_softmax(inspect.read(best.calibrated.content)):
+    if inspect.ends_in_softmax(best.calibrated.contents):
         raise UserError(
             "quantization-aware training needs logits, but this network ends in a softmax: "
             "export it with --output=logits"
@@ -270,10 +260,9 @@ def fine_tuning_trials(best: Quantization, context: Context) -> Trials:
     batches, steps_per_epoch = context.plan.training()
     steps = max(_QAT_EPOCHS * steps_per_epoch, _QAT_MIN_STEPS)
     model, learned = qat.fine_tune(best.model, batches, context.images, steps=steps)
-    start = context.calibrate(model)
     # The rounded network was trained; the float one is no reference any more.
-    start = replace(start, calibrated=start.calibrated.plain)
-    yield "qat", _widened(start, ranges_by_tensor(start.calibrated, learned))
+    calibrated = quantizer.calibrate(model, context.images, "minmax", others=False).plain
+    yield "qat", Quantization(model, calibrated, ranges_by_tensor(calibrated, learned)).widened()
 
 
 def ranges_by_tensor(

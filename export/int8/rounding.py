@@ -157,9 +157,8 @@ def _operators(contents: inspect.Contents, tree: Any) -> dict[str, _Operator]:
 class PositionSample:
     """Collects the inputs of all layers of a float32 file, image by image."""
 
-    def __init__(self, model: bytes):
-        """Reads the file's operators."""
-        contents = inspect.read(model)
+    def __init__(self, model: bytes, contents: inspect.Contents):
+        """Finds the operators of a file, of which `contents` are the contents."""
         self._operators: dict[str, _Operator] = {}
         self._source: dict[str, str | None] = {}  # None is the image
         for name, operator in _operators(contents, rewrite.tree_of(model)).items():

@@ -1,7 +1,7 @@
 """Counts the instructions of each layer of a network in C, on an emulated Cortex-M.
 
-The counts of a layer are in steps of a tick of the emulated board, 40 instructions on that with a
-Cortex-M4 and 31 on that with an M55, and contain a few instructions of the call.
+The emulated board counts in ticks: one is 40 instructions on the board with a Cortex-M4, and 31 on
+that with an M55. The counts contain a few instructions of the call.
 """
 
 from __future__ import annotations

@@ -92,9 +92,10 @@ class CompiledC:
         """See `verify.Runtime.run_images`; an emulated run has counts in place of times.
 
         Returns:
-          ``logits``, ``memory`` (the arena), ``seconds``, or in their place ``instructions`` of
-          each inference, ``code`` and ``constants`` (bytes of flash memory, of the whole program),
-          and the most bytes that were written of the ``stack`` and, as ``arena_peak``, the arena.
+          ``logits`` and ``memory`` (the arena); ``seconds`` of each inference or, of an emulated
+          run, ``instructions``; ``code`` and ``constants``, the bytes of flash memory that the
+          whole program takes; and ``stack`` and ``arena_peak``, the most bytes that were written
+          of stack and arena.
         """
         program = compiled(model)
         contents = inspect.read(model)

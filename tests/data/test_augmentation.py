@@ -378,7 +378,7 @@ def test_a_search_is_continued_with_its_policy_only(policy, tmp_path):
     config = SearchConfig(base_resolution=8, data=DataConfig(augment=f"jitter+{policy}"))
     images = data_lib.load(config.data, max_side=24, progress=False)
     assert images.pipeline.policy_sha256 == hashlib.sha256(POLICY.encode()).hexdigest()
-    config = replace(config, data=data_lib.decided(config.data))
+    config = replace(config, data=data_lib.decided(config.data, images))
     data = {"name": "digits", "fingerprint": images.fingerprint}
 
     def begun(folder, **recorded):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, SearchConfig
-from efficientnet_elite.data import decode, geometry
+from efficientnet_elite.data import decode, folder, geometry
 from efficientnet_elite.data.encoded import EncodedPicture
 from efficientnet_elite.errors import UserError
 from tests.support.photos import encoded, load, photo
@@ -26,6 +26,14 @@ def grey(tmp_path_factory):
             image = photo(30 + i, 40, seed=100 * c + i).convert("L")
             image.convert("RGB" if i % 2 else "L").save(root / name / f"{i}.jpg", quality=95)
     return root
+
+
+def test_the_images_are_listed_once(grey, monkeypatch):
+    calls, scan = [], folder.scan
+    monkeypatch.setattr(folder, "scan", lambda *given: calls.append(given) or scan(*given))
+    images = load(grey)
+    assert data_lib.decided(DataConfig(f"folder:{grey}"), images).channels == "1"
+    assert len(calls) == 1
 
 
 def test_channels_follow_from_the_images(grey, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.formats import INT8, Format
 from efficientnet_elite.export.int8 import bias_correction, convert, quantizer
+from efficientnet_elite.export.int8.ranges import CalibratedNetwork
 from efficientnet_elite.export.runtimes.runtime import Runner
 from tests.support import tiny_tflite
 
@@ -21,14 +22,14 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def calibrated(images) -> quantizer.CalibratedNetwork:
+def calibrated(images) -> CalibratedNetwork:
     """Without the inputs of the layers, so that nothing but the last bias is corrected."""
     network = quantizer.calibrate(tiny_tflite.model(), images)
     assert network.observed is not None
     return replace(network, observed=replace(network.observed, inputs={}))
 
 
-def shift(content: bytes, calibrated: quantizer.CalibratedNetwork, images) -> np.ndarray:
+def shift(content: bytes, calibrated: CalibratedNetwork, images) -> np.ndarray:
     """By how much the mean logits of a file differ from those in float32."""
     float_logits = Runner(calibrated.content).run(images)
     return (Runner(content).run(images) - float_logits).mean(axis=0)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from efficientnet_elite.export import formats, inspect, layers
-from efficientnet_elite.export.int8 import calibration, convert, quantizer
+from efficientnet_elite.export.int8 import calibration, convert, quantizer, remedies
+from efficientnet_elite.export.int8.ranges import CalibratedNetwork
 from tests.support import tiny_tflite
 
 IMAGES = 40
@@ -19,14 +20,14 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def calibrated(images) -> quantizer.CalibratedNetwork:
+def calibrated(images) -> CalibratedNetwork:
     return quantizer.calibrate(tiny_tflite.model(), images)
 
 
 @pytest.fixture(scope="module")
 def values(calibrated, images) -> dict[str, np.ndarray]:
     """Activations of all images but what swish and sigmoid read (`test_ranges`): (N, values)."""
-    contents = inspect.read(calibrated.content)
+    contents = calibrated.contents
     cut = {contents.tensors[s.inputs[0]].name for s in contents.steps if s.operator == "LOGISTIC"}
     found: dict[str, list[np.ndarray]] = {}
     for activations in layers.activations(calibrated.content, images):
@@ -38,11 +39,22 @@ def values(calibrated, images) -> dict[str, np.ndarray]:
 
 
 def test_the_converter_makes_the_file_of_the_method_that_suits(calibrated, images):
-    ranges = calibrated.ranges_by_method["auto"]
-    (image,) = inspect.read(calibrated.content).inputs
-    assert ranges[image.name] == (-1, 127 / 128)
+    (image,) = calibrated.contents.inputs
+    assert calibrated.ranges[image.name] == (-1, 127 / 128)
     ordinary = convert.to_tflite(tiny_tflite.model(), calibration=images)
-    assert quantizer.quantize(calibrated, ranges=ranges) == ordinary
+    assert quantizer.quantize(calibrated) == ordinary
+
+
+def test_the_remedy_tries_the_other_methods(calibrated):
+    plain = remedies.Quantization(tiny_tflite.model(), calibrated)
+    trials = dict(remedies.calibration_trials(plain, None))
+    others = [name for name in calibration.METHODS if name != calibrated.method]
+    assert list(trials) == [f"calibration: {name}" for name in others]
+    for name in others:
+        ranges = calibrated.ranges_by_method[name]
+        assert trials[f"calibration: {name}"].file() == quantizer.quantize(
+            calibrated, ranges=ranges
+        )
 
 
 def test_minmax_is_of_the_values_themselves():
@@ -57,7 +69,9 @@ def test_minmax_is_of_the_values_themselves():
     model.get_layer("first").set_weights([10 * kernels[0], np.zeros(4)])
     model.get_layer("second").set_weights([np.diag([0.1, -0.1, 0.1, 0.1])[None, None], np.ones(4)])
     images = np.random.default_rng(1).uniform(-1, 0.99, (5, 8, 8, 3)).astype(np.float32)
-    ranges = quantizer.calibrate(model, images).ranges
+    network = quantizer.calibrate(model, images, "minmax", others=False)
+    assert network.methods == ["minmax"]  # the others, which take longer, were not wanted
+    ranges = network.ranges
     for name in ("first", "second", "sum"):
         layer = keras.Model(image, model.get_layer(name).output)
         expected = np.asarray(layer(images))

@@ -95,7 +95,7 @@ def test_the_sample_sees_what_the_kernel_reads(kind, monkeypatch):
     monkeypatch.setattr(rounding, "_EVERY", 10**9)
     monkeypatch.setattr(rounding, "_POSITIONS", 10**9)
     content = convert.to_tflite(network(kind), calibration=None)
-    seen, sample = images(5), rounding.PositionSample(content)
+    seen, sample = images(5), rounding.PositionSample(content, inspect.read(content))
     outputs = []
     for image, values in zip(seen, activations(content, seen), strict=True):
         sample.add(image, values)

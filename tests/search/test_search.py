@@ -45,6 +45,7 @@ from efficientnet_elite.search.ledger import FILE_NAME, Ledger
 from efficientnet_elite.search.record import read_record
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.outcome import EpochResult, OutOfMemory
+from tests.support import searches
 from tests.support.command import SEARCH_FLAGS, elite
 from tests.support.invented import Invented, ledger_of
 from tests.support.photos import photo
@@ -56,16 +57,7 @@ COMMAND = ["search", *SEARCH_FLAGS, "--noexport"]
 def outcome(workdir: Path) -> dict:
     """Everything that a crash must not change; losses are compared to the last bit."""
     with Ledger(workdir) as ledger:
-        return {
-            "epochs": {
-                name: [replace(epoch, seconds=0.0) for epoch in epochs]
-                for name, epochs in ledger.epochs().items()
-            },
-            "decisions": ledger.decisions(),
-            "candidates": ledger.candidates(),
-            "failures": ledger.failures(),
-            "champions": json.loads((workdir / "champions.json").read_text()),
-        }
+        return searches.outcome(workdir) | {"candidates": ledger.candidates()}
 
 
 def decisions(workdir: Path) -> dict:

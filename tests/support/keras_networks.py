@@ -11,6 +11,8 @@ import numpy as np
 from keras.src.legacy.saving import legacy_h5_format
 
 from efficientnet_elite.networks.build import build
+from efficientnet_elite.networks.pretrained.keras_applications import Origin, from_layers
+from efficientnet_elite.networks.pretrained.keras_layers import of_model
 from efficientnet_elite.networks.pretrained.keras_networks import KERAS_NETWORKS
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 
@@ -40,6 +42,11 @@ def random_application(name: str, side: int | None, **options: Any) -> keras.Mod
         options = {"classifier_activation": None, **options}
     shape = None if side is None else (side, side, 3)
     return randomise(function(weights=None, input_shape=shape, **network.arguments, **options))
+
+
+def from_model(model: keras.Model, name: str = "") -> PretrainedWeights:
+    """The weights of a model as `keras.applications` returns it, or of one that contains one."""
+    return from_layers(of_model(model), Origin(name or model.name, "a test", "0" * 64))
 
 
 def save_as_published(model: keras.Model, path: Path) -> None:

@@ -103,9 +103,7 @@ def test_continuing_is_the_same_as_not_stopping(with_unlabelled, tmp_path):
     straight, interrupted = tmp_path / "straight.npz", tmp_path / "interrupted.npz"
     whole = trainer(straight, with_unlabelled, config)
     assert 0 < whole.start_seconds < whole.build_seconds
-    assert whole.teacher_seconds == 0
     whole.run(2, ignore)
-    assert whole.teacher_seconds > 0
     trainer(interrupted, with_unlabelled, config).run(1, ignore)
     second = trainer(interrupted, with_unlabelled, config)
     assert second.epochs_done == 1

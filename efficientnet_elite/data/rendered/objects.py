@@ -229,9 +229,9 @@ def _limb_polygons(kind: Kind, rng: np.random.Generator) -> list[Points]:
     return polygons
 
 
-def _circle(centre: Points, radius: float, corners: int = 14) -> Points:
-    """Returns a circle as a polygon (corners, 2)."""
-    angles = np.linspace(0, 2 * math.pi, corners, endpoint=False)
+def _circle(centre: Points, radius: float) -> Points:
+    """Returns a circle as a polygon (14, 2)."""
+    angles = np.linspace(0, 2 * math.pi, 14, endpoint=False)
     return centre + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 

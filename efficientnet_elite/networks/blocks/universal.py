@@ -16,8 +16,8 @@ class UniversalBottleneck(Block):
 
     Depthwise convolution at the start, 1x1 convolution that expands the channels, depthwise
     convolution in the middle, 1x1 projection. Either or both of the depthwise convolutions may be
-    missing: a block with both is the paper's ExtraDW, one with that of the middle an inverted
-    bottleneck, one with that of the start is like ConvNext, and one without any a feed-forward
+    missing: a block with both is the paper's ExtraDW, one with the middle one alone an inverted
+    bottleneck, one with the first one alone is like ConvNext, and one with neither a feed-forward
     network. There is no activation after the one at the start, nor after the projection. The input
     is added if it has the shape of the output and the stride is 1; stochastic depth is then applied
     before the addition.

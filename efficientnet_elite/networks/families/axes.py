@@ -7,9 +7,9 @@
     name   = a family, the beginning of some, or a set of them, with or without suffixes
 
 ``elite:activation=swish,relu6:gates=on,off`` stands for every candidate of eLite in each of the
-four combinations. A comma separates both values and parts: what stands between two commas is a
-value of the axis that was named last if it is one of its values, and begins a new part otherwise. A
-text with a colon and without an equals sign is a pool of the user, see `families.user`.
+four combinations. A comma separates both values and parts: a word behind it that is a value of the
+axis that was named last is meant as this value, and any other word begins a new part. A text with a
+colon and without an equals sign is a pool of the user, see `families.user`.
 """
 
 from __future__ import annotations

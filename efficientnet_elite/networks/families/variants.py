@@ -52,8 +52,8 @@ class Variant:
       multiple: the channels of convolutions are the nearest multiples of this number; one of
         `MULTIPLES`. Halves go to the even multiple, so that networks do not grow on average. None
         to keep the channels.
-      stem: `PATCH` for a stem that reads patches of that side one beside the other, after which the
-        first block of stride 2 gets stride 1, so that later maps keep their size. None to keep the
+      stem: `PATCH` for a stem that reads patches of that side, one beside the other; the first
+        block of stride 2 then gets stride 1, so that later maps keep their size. None to keep the
         stem.
     """
 

@@ -1,4 +1,4 @@
-"""Pretrained weights of `keras.applications`: from a model, a file, or Keras' cache and download.
+"""Pretrained weights of `keras.applications`: from layers, a file, or Keras' cache and download.
 
 The padding is the one difference between these networks and ours. Keras pads strided depthwise
 convolutions by layers of their own. These do what ``same`` padding does, except those of
@@ -8,7 +8,6 @@ were even.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -38,7 +37,7 @@ from efficientnet_elite.networks.pretrained.weights import (
 from efficientnet_elite.networks.spec import ArchSpec, draw_graph
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 # Of the networks without layers for it: pixel / 127.5 - 1, ``preprocess_input`` of mode "tf".
 _SCALE, _OFFSET = 1 / 127.5, -1.0
@@ -55,25 +54,6 @@ class Origin:
     origin: str
     sha256: str
     licence: str = "unknown"
-
-
-def from_model(model: keras.Model, name: str | None = None) -> PretrainedWeights:
-    """The weights of a model of `keras.applications`, with or without its classifier.
-
-    Args:
-      model: as its function there returns it; also a model that contains one.
-      name: of the weights; by default that of the model.
-
-    Raises:
-      UserError: see `from_layers`.
-    """
-    layers = of_model(model)
-    digest = hashlib.sha256()
-    for arrays in layers.weights.values():
-        for array in arrays:
-            digest.update(np.ascontiguousarray(array).tobytes())
-    label = name or model.name
-    return from_layers(layers, Origin(label, f"the model {model.name}", digest.hexdigest()))
 
 
 def recognised(layers: KerasLayers) -> KerasNetwork | None:

@@ -20,8 +20,8 @@ from efficientnet_elite.networks.pretrained.lite import scaled_lite
 from efficientnet_elite.networks.pretrained.weights import Channels
 from efficientnet_elite.networks.spec import ArchSpec
 
-# Lite0, evaluated with the padding that it was not trained with, gets 206 instead of 222 of the 250
-# images of docs/timm.md right at 224 pixels, 83 instead of 131 at 96, and 213 both ways at 225.
+# Of the 250 images of docs/timm.md Lite0 gets 222 right at 224 pixels, and 206 with the padding
+# that it was not trained with; 131 and 83 at 96 pixels, and 213 either way at 225.
 _PADDING_DIFFERS = (
     "its strided convolutions pad both sides alike, ours as TensorFlow does: the outputs are the "
     "same for inputs of 32 n + 1 pixels, such as 97 or 225, and differ for others"

@@ -290,9 +290,6 @@ def depthwise(graph: Graph, operator: Operator) -> list[Step]:
     ]
 
 
-_POINT = _Window(1, 1, 1, 0)
-
-
 def fully_connected(graph: Graph, operator: Operator) -> list[Step]:
     """FULLY_CONNECTED: a convolution of single pixels."""
     image, weights = graph.tensors[operator.inputs[0]], _constant(graph, operator, 1)

@@ -11,14 +11,19 @@ from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.pretrained.keras_applications import (
     Origin,
     from_layers,
-    from_model,
     recognised,
 )
 from efficientnet_elite.networks.pretrained.keras_layers import KerasLayers
 from efficientnet_elite.networks.pretrained.keras_networks import KERAS_NETWORKS
 from efficientnet_elite.networks.pretrained.variables import variables
 from efficientnet_elite.networks.pretrained.weights import with_our_epsilon
-from tests.support.keras_networks import check_same, outputs, pixels, random_application
+from tests.support.keras_networks import (
+    check_same,
+    from_model,
+    outputs,
+    pixels,
+    random_application,
+)
 
 PREPROCESSING = {
     "efficientnet": keras.applications.efficientnet,

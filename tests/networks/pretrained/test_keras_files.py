@@ -17,10 +17,10 @@ from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.pretrained import sources
 from efficientnet_elite.networks.pretrained.files import read
-from efficientnet_elite.networks.pretrained.keras_applications import from_model
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.training.checkpoint import Checkpoint
 from tests.support.keras_networks import (
+    from_model,
     outputs,
     pixels,
     random_application,

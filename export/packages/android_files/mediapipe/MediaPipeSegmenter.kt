@@ -1,4 +1,4 @@
-// The segmenter with MediaPipe Tasks in place of LiteRT. Copy this file to
+// The segmenter with MediaPipe Tasks in place of LiteRT. Copy the files of this folder to
 // network/src/main/kotlin and add to the dependencies in network/build.gradle.kts:
 // implementation("com.google.mediapipe:tasks-vision:1.0.0")
 package elite.net_name
@@ -48,13 +48,4 @@ class MediaPipeSegmenter(context: Context) : AutoCloseable {
     /** Releases the network's memory; the segmenter cannot be used afterwards. */
     @Synchronized
     override fun close() = segmenter.close()
-}
-
-/** The bitmap of the bytes red, green, blue of a crop. */
-internal fun bitmapOf(crop: ByteArray): Bitmap {
-    fun at(i: Int) = crop[i].toInt() and 255
-    val pixels = IntArray(Network.HEIGHT * Network.WIDTH) {
-        255 shl 24 or (at(3 * it) shl 16) or (at(3 * it + 1) shl 8) or at(3 * it + 2)
-    }
-    return Bitmap.createBitmap(pixels, Network.WIDTH, Network.HEIGHT, Bitmap.Config.ARGB_8888)
 }

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from efficientnet_elite import machine
+from efficientnet_elite.config import AUTO
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.training.scores import class_iou, confusion_matrix, score_predictions
 
@@ -105,7 +106,7 @@ def export_model(
     max_accuracy_drop: float | None = None,
     formats: Sequence[Format] = (),
     plan: remedies.RemedyPlan | None = None,
-    method: str = "minmax",
+    method: str = AUTO,
     keras_file: KerasFile | None = None,
     predicted: predictions.Images | None = None,
     wanted_precision: float | None = None,
@@ -227,6 +228,7 @@ def export_model(
             "reference_kernels": reference_kernels,
         },
         "int8_layers": [asdict(error) for error in layer_errors],
+        "calibration_method": calibrated.method,  # remedies may have replaced its ranges
         "int8_remedies": remedy_result and remedy_result.record(),
         "patches": patching_result and patching_result.record,
         "confidence": stored and confidence.entry(stored, wanted_precision),

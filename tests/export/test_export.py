@@ -14,6 +14,7 @@ from keras import layers
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import champion, formats, inspect
 from efficientnet_elite.export import layers as layer_errors
+from efficientnet_elite.export.int8.choices import CALIBRATION_METHODS
 from efficientnet_elite.export.runtimes import runtime
 from efficientnet_elite.networks.build import build
 from tests.support.exporting import (
@@ -69,6 +70,11 @@ def test_files_agree_with_keras_on_the_test_part(trained, exported):
     assert exported.int8_accuracy == (in_int8.argmax(-1) == classes).mean()
     assert exported.int8_accuracy > exported.float_accuracy - 0.05
     assert exported.agreement == (in_int8.argmax(-1) == in_float.argmax(-1)).mean()
+
+
+def test_the_sidecar_names_the_method_of_calibration(exported):
+    sidecar = json.loads(exported.sidecar_path.read_text())
+    assert sidecar["calibration_method"] in CALIBRATION_METHODS  # `auto` is none of them
 
 
 def test_int8_file_is_int8_throughout(exported):

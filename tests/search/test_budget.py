@@ -37,7 +37,7 @@ from efficientnet_elite.search.schedule import Schedule
 from efficientnet_elite.search.summary import summarize
 from efficientnet_elite.search.summary_text import as_text
 from efficientnet_elite.search.tournament import standing
-from tests.support.command import elite
+from tests.support.command import SEARCH_FLAGS, elite
 from tests.support.invented import POOL, Invented, Simulated, ledger_of
 
 
@@ -427,20 +427,8 @@ def test_repeats_on_several_workers(workers, rule):
 def test_a_real_search_within_hours(tmp_path, batch_size, engine, workers):
     if "--engine=ray" in engine:
         pytest.importorskip("ray")
-    flags = [
-        "--config=quick",
-        "--base_resolution=8",
-        "--groups=2",
-        "--max_candidates=4",
-        "--seed=290",
-    ]
-    flags += [
-        "--epochs=2",
-        "--round_epochs=1",
-        "--seeds=2",
-        f"--batch_size={batch_size}",
-        "--noexport",
-    ]
+    flags = [*SEARCH_FLAGS, "--max_candidates=4", "--epochs=2", "--rule=race", "--seeds=2"]
+    flags += [f"--batch_size={batch_size}", "--noexport"]
     done = elite("search", *flags, *engine, "--budget_hours=1", f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert "of training" in done.stderr

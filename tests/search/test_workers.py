@@ -323,7 +323,8 @@ def test_the_queue_gives_out_everything_once(entries, slot):
 
 @pytest.mark.slow
 def test_by_default_each_core_has_a_worker(tmp_path):
-    flags = [*SEARCH_FLAGS, "--max_candidates=6", "--epochs=2", "--noexport"]
+    flags = [flag for flag in SEARCH_FLAGS if not flag.startswith("--workers")]
+    flags += ["--max_candidates=6", "--epochs=2", "--noexport"]
     done = {
         name: elite("search", *flags, *more, f"--workdir={tmp_path / name}")
         for name, more in {"default": [], "alone": ["--workers=0"]}.items()

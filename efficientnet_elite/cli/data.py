@@ -4,6 +4,7 @@ are blurred, dark, without contrast or, unlike the others, without colours. --ht
 contact sheets, also of what training sees.
 
   elite data PHOTOS --html=data.html
+  elite data PHOTOS --json
   elite data labels.csv --json=data.json
 """
 
@@ -26,7 +27,28 @@ FLAGS = absl_flags.FlagValues()
 common.define_format(
     FLAGS, "Format of the output. csv has a row for each image that something was found on."
 )
-absl_flags.DEFINE_string("json", None, "JSON file to write.", flag_values=FLAGS)
+
+
+class _FileOrOutput(absl_flags.ArgumentParser):
+    """Parses ``--json=FILE``, and ``--json`` alone as ``-``."""
+
+    def parse(self, argument: Any) -> str | None:
+        """The file's name."""
+        return {"true": "-", "false": None}.get(argument, argument)
+
+
+# absl lets only flags that are called boolean stand without a value.
+absl_flags.DEFINE_flag(
+    absl_flags.Flag(
+        _FileOrOutput(),
+        None,
+        "json",
+        None,
+        "JSON file to write; --json alone is --format=json.",
+        boolean=True,
+    ),
+    flag_values=FLAGS,
+)
 absl_flags.DEFINE_string(
     "html", None, "Page to write: one file that works offline.", flag_values=FLAGS
 )
@@ -59,9 +81,9 @@ def run(flags: Any, arguments: list[str]) -> None:
     found = survey.survey_images(
         options, html=Path(flags.html).expanduser() if flags.html else None, sheet=flags.sheet
     )
-    if flags.json:
+    if flags.json and flags.json != "-":
         write_json(Path(flags.json).expanduser(), survey_data.as_object(found))
-    if flags.format == "json":
+    if flags.format == "json" or flags.json == "-":
         print(json.dumps(survey_data.as_object(found), indent=2))
     elif flags.format == "csv":
         print(common.as_csv(survey_data.as_rows(found), survey_data.ROW), end="")

@@ -16,6 +16,7 @@ from absl import flags as absl_flags
 
 from efficientnet_elite.cli import common
 from efficientnet_elite.config import DataConfig
+from efficientnet_elite.job import settings
 
 FLAGS = absl_flags.FlagValues()
 common.define_images(FLAGS, "largest model")
@@ -32,6 +33,9 @@ def run(flags: Any, arguments: list[str]) -> None:
 
     paths = [Path(argument).expanduser() for argument in arguments]
     evaluation.check_paths(paths)
+    evaluation.check_images(
+        flags.workdir, common.values(flags, *settings.names_of("data"), "base_resolution")
+    )
     common.quiet_tensorflow()
     evaluations = evaluation.evaluate(
         paths,

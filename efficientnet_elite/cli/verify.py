@@ -49,7 +49,11 @@ def run(flags: Any, arguments: list[str]) -> int:
     if len(arguments) != 1:
         raise UserError("name one .tflite file")
     from efficientnet_elite.export import beside, inspect, pixel_rule
+    from efficientnet_elite.job import evaluation, settings
 
+    # The seed also chooses among the images.
+    names = [name for name in settings.names_of("data") if name != "seed"]
+    evaluation.check_images(flags.workdir, common.values(flags, *names, "base_resolution"))
     path = Path(arguments[0]).expanduser()
     content = inspect.load(path)
     contents = inspect.read(content)

@@ -20,6 +20,7 @@ from unicodedata import normalize
 
 from ..config import DataConfig
 from ..errors import UserError
+from . import other_tasks
 from .decode import read_file
 from .listing import PART_NAMES, Example, Listing, first_group
 
@@ -61,7 +62,9 @@ def scan(root: Path, label_regex: str | None = None) -> tuple[list[Example], tup
         )
     if label_regex is not None:
         return _scan_names(root, label_regex)
-    parts = _parts(_unwrapped(root))
+    top = _unwrapped(root)
+    other_tasks.check_folders(top, _folders(top))
+    parts = _parts(top)
     parts["train"] = _unwrapped(parts["train"], may_be_part=False)
     class_names = tuple(sorted({_class_name(folder) for folder in _folders(parts["train"])}))
     if not class_names:
@@ -81,6 +84,7 @@ def scan(root: Path, label_regex: str | None = None) -> tuple[list[Example], tup
                 f"{folder} {found} no class folders: give each class a folder there, or move it "
                 "away"
             )
+        other_tasks.check_folders(folder, classes)
         for class_folder in classes:
             name = _class_name(class_folder)
             if name not in class_names:
@@ -91,6 +95,7 @@ def scan(root: Path, label_regex: str | None = None) -> tuple[list[Example], tup
             files = _files(class_folder)
             if not files:
                 raise UserError(f"class folder {class_folder} is empty: add images or remove it")
+            other_tasks.check_files(class_folder, files)
             label = class_names.index(name)
             examples += [
                 Example(file.relative_to(root).as_posix(), label, part, *size_and_time(file))

@@ -183,6 +183,7 @@ def evaluate(
 
     others = ("workdir", "base_resolution", "input", "trust", "progress")
     settings.check_names(options, [*settings.names_of("data"), *others], "evaluate")
+    evaluation.check_images(workdir, {**options, "base_resolution": base_resolution})
     return evaluation.evaluate(
         [Path(path).expanduser().absolute() for path in paths],
         workdir=None if workdir is None else _folder(workdir),

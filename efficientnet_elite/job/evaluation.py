@@ -62,6 +62,24 @@ def check_paths(paths: Sequence[Path]) -> None:
             raise UserError(f"{path} is missing")
 
 
+def check_images(workdir: object, options: Mapping[str, Any]) -> None:
+    """Checks that nothing is asked of the images where a work directory gives them.
+
+    Args:
+      workdir: the work directory; None where none is named.
+      options: values by the names of flags; None for those that are not given.
+
+    Raises:
+      UserError: a value would have no effect.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if workdir and given:
+        raise UserError(
+            f"--{given[0]} has no effect with --workdir, which gives the images, their split and "
+            "the crop: leave one of them out"
+        )
+
+
 def evaluate(
     paths: Sequence[Path],
     *,

@@ -18,10 +18,16 @@ from efficientnet_elite.report import card
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.trainings import holds_trainings
 
-_PROGRAM = (
-    "import sys; from efficientnet_elite.benchmarks import latency; "
-    "sys.exit(latency.main(['elite benchmark', *sys.argv[1:]]))"
-)
+# XNNPACK says that it was loaded, once a process; the program itself knows nothing of this package.
+_PROGRAM = """
+import sys
+from pathlib import Path
+from efficientnet_elite.benchmarks import alone, latency
+from efficientnet_elite.export.runtimes.isolated import captured
+with captured():
+    alone.load(Path(sys.argv[-1]), 1, 0)
+sys.exit(latency.main(["elite benchmark", *sys.argv[1:]]))
+"""
 
 
 @dataclass(frozen=True)

@@ -209,7 +209,7 @@ class Choice:
 CHOICES = registry.table(
     Choice(
         "input",
-        ("base_resolution", "channels"),
+        ("input_size", "channels"),
         "96 px, or what the images have, in multiples of 8 from 32; less where limits ask for it; "
         "one channel where all images are grey",
         "more pixels than the images have cost time and memory and show nothing; at 96 px the "

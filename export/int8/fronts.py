@@ -168,10 +168,12 @@ def _swapped(model: keras.Model, tensor: Any) -> tuple[Affine, Any] | None:
         return None
     order: dict[int, int] = {}  # by the id of a channel's tensor
     for node in readers:
-        key = node.arguments.args[1:2]
-        if type(node.operation).__name__ != "GetItem" or not key or not isinstance(key[0], tuple):
+        if type(node.operation).__name__ != "GetItem" or len(node.arguments.args) < 2:
             return None
-        *others, index = key[0]
+        key = node.arguments.args[1]
+        if not isinstance(key, tuple | list):  # files have lists for tuples
+            return None
+        *others, index = key
         if others not in ([Ellipsis], [slice(None)] * 3) or not isinstance(index, int):
             return None
         order[id(node.output_tensors[0])] = index

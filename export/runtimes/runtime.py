@@ -11,6 +11,7 @@ All have `input`, `output` (`Interface`) and `infer`, which takes one image in t
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from os import PathLike, fspath
@@ -22,6 +23,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, metadata
 from efficientnet_elite.export.packages import android_metadata
 from efficientnet_elite.export.pixel_rule import ELITE, PixelRule
+from efficientnet_elite.export.runtimes.isolated import captured
 
 REFERENCE_KERNELS = "reference kernels"
 # By the name of a set of LiteRT's kernels, the member of `OpResolverType` that chooses it.
@@ -103,16 +105,19 @@ class Runner:
             {"model_content": model} if isinstance(model, bytes) else {"model_path": fspath(model)}
         )
         resolver = getattr(OpResolverType, KERNELS[kernels])
+        # XNNPACK says that it was loaded, in the middle of what a command prints.
+        quietly = captured() if kernels == "XNNPACK" else nullcontext()
         try:
-            self._interpreter = Interpreter(
-                **source,
-                num_threads=threads,
-                experimental_op_resolver_type=resolver,
-                # Otherwise ADD may overwrite its input although another operator still reads it
-                # through a RESHAPE (seen in LiteRT 2.3), and the reference would be wrong.
-                experimental_preserve_all_tensors=kernels == REFERENCE_KERNELS,
-            )
-            self._interpreter.allocate_tensors()
+            with quietly:
+                self._interpreter = Interpreter(
+                    **source,
+                    num_threads=threads,
+                    experimental_op_resolver_type=resolver,
+                    # Otherwise ADD may overwrite its input although another operator still reads it
+                    # through a RESHAPE (seen in LiteRT 2.3), and the reference would be wrong.
+                    experimental_preserve_all_tensors=kernels == REFERENCE_KERNELS,
+                )
+                self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"LiteRT with {kernels} cannot load the model: {reason}") from error

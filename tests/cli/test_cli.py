@@ -212,6 +212,12 @@ def test_every_command_explains_its_flags(capsys, command):
         ("train squeezenet-1.1@8 --workdir={0}", 1, "cannot be made for 8 x 8 pixels"),
         ("evaluate", 1, "name .npz checkpoints"),
         ("evaluate {0}/photo.jpg", 1, "photo.jpg"),
+        (
+            "evaluate {2} --workdir={0} --dataset=digits",
+            1,
+            "--dataset has no effect with --workdir",
+        ),
+        ("verify {2} --workdir={0} --validation=0.1", 1, "--validation has no effect with"),
         ("evaluate {0}/absent.npz", 1, "absent.npz"),
         ("evaluate {0}/absent.tflite", 1, "absent.tflite"),
         ("export", 2, "workdir"),
@@ -223,7 +229,8 @@ def test_every_command_explains_its_flags(capsys, command):
     ],
 )
 def test_mistakes_cost_one_line(capfd, tmp_path, arguments, status, said):
-    words = arguments.format(tmp_path, __file__).split()
+    model = Path(__file__).parents[1] / "support/foreign/uint8_11.tflite"
+    words = arguments.format(tmp_path, __file__, model).split()
     capfd.readouterr()
     assert cli.main(words) == status
     out, err = capfd.readouterr()

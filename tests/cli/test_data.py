@@ -38,7 +38,8 @@ def test_the_table_and_the_json_file(root, tmp_path, capsys):
     assert written["classes"][1] == {"class": "dog", "train": 13, "test": 4}
     assert written["findings"][0]["detail"] == "not an image"
     assert all(group["across_parts"] for group in written["groups"])
-    assert run(capsys, root, "--format=json")[1] == json.dumps(written, indent=2) + "\n"
+    text = json.dumps(written, indent=2) + "\n"
+    assert run(capsys, root, "--format=json")[1] == run(capsys, "--json", root)[1] == text
 
 
 def test_a_row_for_each_image(root, capsys):

@@ -74,6 +74,34 @@ def test_what_is_ambiguous_is_named(tmp_path):
         folder.scan(tmp_path / "b")
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["images/1.jpg", "labels/1.txt", "data.yaml"], r"object detection \(labels beside images"),
+        (["images/train/1.jpg", "images/val/2.jpg", "labels/train/1.txt", "labels/val/2.txt"],
+         r"object detection \(labels beside images"),
+        (["train/images/1.jpg", "train/labels/1.txt", "valid/images/2.jpg", "valid/labels/2.txt"],
+         r"(train|valid) looks like .* object detection \(labels beside images"),
+        (["v/2012/JPEGImages/1.jpg", "v/2012/Annotations/1.xml", "v/2012/ImageSets/Main/a.txt"],
+         r"object detection \(Annotations beside JPEGImages"),
+        (["annotations/a.json", "train/1.jpg", "val/2.jpg"], r"\(annotations beside train\)"),
+        (["annotations/a.json", "train2017/1.jpg", "val2017/2.jpg"], r"annotations holds .json"),
+        (["ds/a/1.jpg", "ds/boxes/1.jpg.json"], r"boxes holds .json files and no images"),
+        (["images/1.jpg", "masks/1.png"], r"segmentation \(masks beside images\): a"),
+    ],
+)  # fmt: skip
+def test_boxes_and_masks_are_no_classes(tmp_path, names, message):
+    touch(tmp_path, *names)
+    with pytest.raises(UserError, match=message):
+        folder.scan(tmp_path)
+
+
+def test_classes_called_like_boxes_or_masks(tmp_path):
+    """Faces with and without a mask; photographs of labels; a text among images."""
+    touch(tmp_path, "mask/1.jpg", "no_mask/1.jpg", "labels/1.jpg", "labels/notes.txt")
+    assert {name for _, name in found(tmp_path).values()} == {"mask", "no_mask", "labels"}
+
+
 def test_pipes_and_sockets_hold_nothing_up(tmp_path, monkeypatch):
     make_folder(tmp_path)
     os.mkfifo(tmp_path / "cat" / "pipe")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from efficientnet_elite.export import inspect
+from efficientnet_elite.export import inspect, keras_file
 from efficientnet_elite.export.int8 import absorb, convert, fronts
 from efficientnet_elite.export.int8.choices import INPUTS
 from efficientnet_elite.export.runtimes import runtime
@@ -104,7 +104,7 @@ def pixels() -> np.ndarray:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_outputs_stay_those_of_the_keras_model(case, pixels):
+def test_outputs_stay_those_of_the_keras_model(case, pixels, tmp_path):
     front, padding, stride, nested, how = case
     model = classifier(front, padding, stride=stride, nested=nested)
     assert fronts.normalises(model)
@@ -113,6 +113,8 @@ def test_outputs_stay_those_of_the_keras_model(case, pixels):
     expected = np.asarray(model(pixels.astype(np.float32), training=False))
     got = np.asarray(absorbed.model(tiny_tflite.normalised(pixels), training=False))
     np.testing.assert_allclose(got, expected, atol=2e-6 * np.ptp(expected), rtol=0)
+    model.save(tmp_path / "network.keras")  # which writes tuples as lists
+    assert absorb.absorb(keras_file.load(tmp_path / "network.keras"), "0..255").how == how
 
 
 def test_the_padding_matters(pixels):

@@ -86,8 +86,9 @@ def digest(path: Path) -> str:
 def load(path: Path) -> keras.Model:
     """A Keras model of one layer, the graph of a folder that has passed `check`.
 
-    It takes what the signature takes. A softmax at the end of the graph is left out: the model
-    gives logits. Call it in a process of its own.
+    It takes what the signature takes. A softmax at the end of the graph is left out, and so is a
+    sigmoid of a single value: the model gives logits. A single value ends in a Dense layer, like
+    that of a `.keras` file. Call it in a process of its own.
 
     Raises:
       UserError: TensorFlow cannot load the folder; the message has the first line of its own.
@@ -101,7 +102,7 @@ def load(path: Path) -> keras.Model:
         frozen = convert_variables_to_constants_v2(loaded.signatures[_SIGNATURE])
         if foreign := _operations(frozen.graph.as_graph_def()) - _TENSORS - _CALLS:
             raise UserError(f"the signature runs the operation {min(foreign)}")
-        image, logits = frozen.inputs[0], _before_softmax(frozen.outputs[0])
+        image, logits = frozen.inputs[0], _logits(frozen.outputs[0])
         function = tf.compat.v1.wrap_function(
             lambda: tf.graph_util.import_graph_def(frozen.graph.as_graph_def(), name=""), []
         ).prune(image.name, logits.name)
@@ -121,14 +122,18 @@ def load(path: Path) -> keras.Model:
             return keras.KerasTensor((None, *logits.shape[1:]), "float32")
 
     images = keras.Input(tuple(image.shape[1:]), name="image")
-    return keras.Model(images, SavedGraph(name="graph")(images), name="saved_model")
+    outputs = SavedGraph(name="graph")(images)
+    if outputs.shape[1:] == (1,):
+        outputs = keras.layers.Dense(1, kernel_initializer="ones", name="value")(outputs)
+    return keras.Model(images, outputs, name="saved_model")
 
 
-def _before_softmax(tensor: Any) -> Any:
-    """The logits of a graph's output; the output itself where it does not end in a softmax."""
+def _logits(tensor: Any) -> Any:
+    """The logits of a graph's output; the output itself where it does not end in probabilities."""
     while tensor.op.type == "Identity":
         tensor = tensor.op.inputs[0]
-    return tensor.op.inputs[0] if tensor.op.type == "Softmax" else tensor
+    single = tensor.shape[1:] == (1,)
+    return tensor.op.inputs[0] if tensor.op.type == ("Sigmoid" if single else "Softmax") else tensor
 
 
 def _described(content: bytes) -> tuple[int, ...]:

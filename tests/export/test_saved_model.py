@@ -14,6 +14,7 @@ from keras import layers
 from efficientnet_elite import cli
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import from_keras, inspect, keras_file, saved_model
+from efficientnet_elite.export.int8 import convert
 from efficientnet_elite.export.runtimes import runtime
 
 SIDE, CLASSES = 16, 4
@@ -68,6 +69,15 @@ def test_the_layer_gives_the_logits_of_the_model(model, pixels, tmp_path, batch)
     np.testing.assert_allclose(tf.nn.softmax(logits), model(pixels), atol=1e-5)
     assert logits.max() > 1 or logits.min() < 0, "logits, no probabilities"
     assert loaded.output_shape == (None, CLASSES)
+
+
+def test_a_sigmoid_becomes_two_logits(pixels, tmp_path):
+    image = keras.Input((SIDE, SIDE, 3))
+    x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image))
+    model = keras.Model(image, layers.Dense(1, activation="sigmoid")(x))
+    loaded = convert.with_two_logits(saved_model.load(exported(model, tmp_path, None)))
+    both = tf.nn.softmax(np.asarray(loaded(pixels.astype(np.float32))))
+    np.testing.assert_allclose(both[:, 1:], model(pixels), atol=1e-6)
 
 
 @pytest.mark.slow

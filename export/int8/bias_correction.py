@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import inspect, rewrite
-from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from .rounding import BIAS_TYPES
@@ -111,6 +110,5 @@ def _mean_logits(
     tree: Any = rewrite.tree_of(model)
     tree.subgraphs[0].outputs = list(classifier.outputs)
     tree.signatureDefs = []
-    with captured():  # LiteRT prints a line on loading, which would disturb a progress bar
-        logits = Runner(rewrite.packed(tree)).run(images)
+    logits = Runner(rewrite.packed(tree)).run(images)
     return logits.mean(axis=0, dtype=np.float64)

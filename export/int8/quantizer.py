@@ -20,7 +20,6 @@ from efficientnet_elite.config import AUTO
 from efficientnet_elite.export import inspect
 from efficientnet_elite.export.formats import INT8, Format
 from efficientnet_elite.export.inspect import DEGENERATE_SCALE
-from efficientnet_elite.export.runtimes.isolated import captured
 from efficientnet_elite.export.runtimes.runtime import Runner
 
 from . import convert, post_training
@@ -120,5 +119,4 @@ def int8_form(model: keras.Model, calibration: NDArray[np.float32]) -> Infer:
     content = convert.to_tflite(model, calibration=calibration)
     *outer, classes = model.output_shape
     inspect.check_pixel_classifier(inspect.read(content), classes, per_pixel=len(outer) > 1)
-    with captured():  # LiteRT prints a line on loading, which would disturb a progress bar
-        return Runner(content).run
+    return Runner(content).run

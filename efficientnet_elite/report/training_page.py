@@ -115,7 +115,7 @@ def render(contents: TrainingContents, drawn: TrainingFigures) -> str:
         _settings(contents),
     )
     end = page.footer(contents.workdir, contents.written)
-    return markup.document(f"{dataset}: training", _header(contents), sections, end)
+    return markup.document(f"{page.short_name(dataset)}: training", _header(contents), sections, end)
 
 
 def _header(contents: TrainingContents) -> Html:
@@ -130,7 +130,7 @@ def _header(contents: TrainingContents) -> Html:
     return tag(
         "header",
         tag("p", "Training", class_="eyebrow"),
-        tag("h1", contents.dataset),
+        tag("h1", page.short_name(contents.dataset)),
         tag("ul", *(tag("li", f"{key} ", tag("b", value)) for key, value in facts), class_="facts"),
     )
 

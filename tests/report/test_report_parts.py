@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from efficientnet_elite.report import artefacts, figures, pareto, results
 from efficientnet_elite.report.labels import Label, place
 from efficientnet_elite.report.markup import Html, tag
+from efficientnet_elite.report.page import short_name
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.summary import summarize
 from tests.support.reports import benchmark, champion, row, search, sidecar
@@ -179,3 +180,17 @@ def test_svg_ids_and_colours():
         '<g id="p-a" style="fill: var(--ink); clip-path: url(#p-b)"></g>'
         '<use href="#p-a"></use></svg>'
     )
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("folder:/home/me/flowers", "flowers"),
+        ("folder:C:\\photos\\flowers", "flowers"),
+        ("folder:/", "folder:/"),
+        ("tfds:imagenet_v2/matched", "tfds:imagenet_v2/matched"),
+        ("digits", "digits"),
+    ],
+)
+def test_names_of_data_sets(dataset, name):
+    assert short_name(dataset) == name

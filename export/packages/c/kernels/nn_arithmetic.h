@@ -115,6 +115,25 @@ static inline uint32_t nn_odd(uint32_t word) {
   return pair;
 }
 
+/* Two 16-bit sums with bytes 0 and 2 of a word added to them. */
+static inline uint32_t nn_add_even(uint32_t word, uint32_t sums) {
+  __asm__("sxtab16 %0, %0, %1" : "+r"(sums) : "r"(word));
+  return sums;
+}
+
+/* Two 16-bit sums with bytes 1 and 3 of a word added to them. */
+static inline uint32_t nn_add_odd(uint32_t word, uint32_t sums) {
+  __asm__("sxtab16 %0, %0, %1, ror #8" : "+r"(sums) : "r"(word));
+  return sums;
+}
+
+/* The greater one of each two bytes. */
+static inline uint32_t nn_greater4(uint32_t x, uint32_t y) {
+  uint32_t greater;
+  __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(greater) : "r"(x), "r"(y) : "cc");
+  return greater;
+}
+
 /* sum + x.low * y.low + x.high * y.high */
 static inline int32_t nn_dot2(uint32_t x, uint32_t y, int32_t sum) {
   __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(x), "r"(y));

@@ -26,6 +26,13 @@
 #define NN_MVE 0
 #endif
 
+/* For functions that are written once and compiled for each value of a constant argument. */
+#if defined(__GNUC__)
+#define NN_ALWAYS_INLINE static inline __attribute__((always_inline))
+#else
+#define NN_ALWAYS_INLINE static inline
+#endif
+
 /* (x * multiplier) / 2^31, rounded half up. */
 static inline int32_t nn_high_product(int32_t x, int32_t multiplier) {
   return (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
@@ -127,11 +134,19 @@ static inline uint32_t nn_add_odd(uint32_t word, uint32_t sums) {
   return sums;
 }
 
-/* The greater one of each two bytes. */
+/* The greater ones of four pairs of bytes. SSUB8 notes where the first one is not less; its result
+ * is of no use. */
 static inline uint32_t nn_greater4(uint32_t x, uint32_t y) {
-  uint32_t greater;
-  __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(greater) : "r"(x), "r"(y) : "cc");
-  return greater;
+  uint32_t unused;
+  __asm__("ssub8 %1, %2, %0\n\tsel %0, %2, %0" : "+r"(y), "=&r"(unused) : "r"(x) : "cc");
+  return y;
+}
+
+/* The lesser ones, likewise. */
+static inline uint32_t nn_lesser4(uint32_t x, uint32_t y) {
+  uint32_t unused;
+  __asm__("ssub8 %1, %2, %0\n\tsel %0, %0, %2" : "+r"(y), "=&r"(unused) : "r"(x) : "cc");
+  return y;
 }
 
 /* sum + x.low * y.low + x.high * y.high */

@@ -81,43 +81,43 @@ NN_ALWAYS_INLINE void nn_pool_vectors(const nn_window *window, int32_t average, 
   }
 }
 #elif NN_DSP
+/* A byte four times. */
+static inline uint32_t nn_four(int32_t byte) { return 0x01010101u * (uint8_t)byte; }
+
 /* Four channels of a window from number c on: their greatest values, or means. */
-static inline void nn_pool4(const nn_window *window, int32_t c, int32_t average, int8_t *out) {
+NN_ALWAYS_INLINE void nn_pool4(const nn_window *window, int32_t c, int32_t average, int8_t *out) {
   const int32_t count = window->rows * window->columns;
-  const int32_t least = window->least, greatest = window->greatest;
   const int8_t *from = window->from + c;
-  uint32_t even = 0, odd = 0, most = 0x80808080u;
+  uint32_t even = 0, odd = 0, word = nn_four(-128);
   int32_t rows, columns;
   for (rows = window->rows; rows > 0; --rows) {
     const int8_t *at = from;
     for (columns = window->columns; columns > 0; --columns) {
-      const uint32_t word = nn_load4(at);
       if (average) {
+        word = nn_load4(at);
         even = nn_add_even(word, even);
         odd = nn_add_odd(word, odd);
       } else {
-        most = nn_greater4(word, most);
+        word = nn_greater4(nn_load4(at), word);
       }
       at += window->channels;
     }
     from += window->row_bytes;
   }
   if (average) {
-    out[0] = (int8_t)nn_clamped(nn_mean((int16_t)even, count), least, greatest);
-    out[1] = (int8_t)nn_clamped(nn_mean((int16_t)odd, count), least, greatest);
-    out[2] = (int8_t)nn_clamped(nn_mean((int32_t)even >> 16, count), least, greatest);
-    out[3] = (int8_t)nn_clamped(nn_mean((int32_t)odd >> 16, count), least, greatest);
-  } else {
-    out[0] = (int8_t)nn_clamped((int8_t)most, least, greatest);
-    out[1] = (int8_t)nn_clamped((int8_t)(most >> 8), least, greatest);
-    out[2] = (int8_t)nn_clamped((int8_t)(most >> 16), least, greatest);
-    out[3] = (int8_t)nn_clamped((int8_t)(most >> 24), least, greatest);
+    word = (uint8_t)nn_mean((int16_t)even, count);
+    word |= (uint32_t)(uint8_t)nn_mean((int16_t)odd, count) << 8;
+    word |= (uint32_t)(uint8_t)nn_mean((int32_t)even >> 16, count) << 16;
+    word |= (uint32_t)nn_mean((int32_t)odd >> 16, count) << 24;
   }
+  word = nn_greater4(nn_four(window->least), word);
+  word = nn_lesser4(nn_four(window->greatest), word);
+  memcpy(out, &word, 4);
 }
 #endif
 
 /* All channels of one output pixel. average: whether means are computed, a constant. */
-static inline void nn_pool_window(const nn_window *window, int32_t average, int8_t *out) {
+NN_ALWAYS_INLINE void nn_pool_window(const nn_window *window, int32_t average, int8_t *out) {
   const int32_t channels = window->channels, count = window->rows * window->columns;
   int32_t c = 0, row, column;
 #if NN_MVE
@@ -144,8 +144,8 @@ static inline void nn_pool_window(const nn_window *window, int32_t average, int8
   }
 }
 
-static inline void nn_pool(const nn_pool_layer *layer, const int8_t *in, int8_t *out,
-                           int32_t average) {
+NN_ALWAYS_INLINE void nn_pool(const nn_pool_layer *layer, const int8_t *in, int8_t *out,
+                              int32_t average) {
   nn_window window;
   int32_t y, x;
   window.row_bytes = layer->in_w * layer->channels;

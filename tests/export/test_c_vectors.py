@@ -1,4 +1,4 @@
-"""Kernels in C with vectors (Helium) against the portable ones, on an emulated Cortex-M55."""
+"""Kernels in C with vectors (Helium) and the DSP extension against the portable ones, emulated."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import pytest
 
 from efficientnet_elite.export.packages.c import package
 from efficientnet_elite.export.runtimes import compiled_c
+from tests.support.c_programs import needs_emulator
 
-BOARD = compiled_c.CORTEX_M55
 KERNELS = Path(package.__file__).parent / "kernels"
-FILES = ("nn_conv.c", "nn_depthwise.c", "nn_elementwise.c", "nn_pool.c")
+FILES = ("nn_conv.c", "nn_copy.c", "nn_depthwise.c", "nn_elementwise.c", "nn_pool.c")
 PAIRED = (  # kernels that exist twice in the program: with vectors, and portable
     *("nn_conv", "nn_depthwise", "nn_table", "nn_add", "nn_sub", "nn_mul", "nn_reduce"),
     *("nn_transpose_conv", "nn_prelu", "nn_maximum", "nn_minimum", "nn_reduce_max"),
     *("nn_average_pool", "nn_max_pool", "nn_resize_bilinear", "nn_resize_nearest", "nn_softmax"),
+    *("nn_copy", "nn_gather"),
 )
-TESTED = ("nn_conv", "nn_depthwise", "nn_table", "nn_add", "nn_sub", "nn_mul", "nn_reduce")
+TESTED = (
+    *("nn_conv", "nn_depthwise", "nn_table", "nn_add", "nn_sub", "nn_mul", "nn_reduce"),
+    *("nn_average_pool", "nn_max_pool", "nn_reduce_max", "nn_copy", "nn_gather"),
+)
 CASES, SEEDS = 30, 4
 
 HEADER = """
@@ -42,6 +46,11 @@ void portable_nn_add(const nn_binary_layer *, const int8_t *, const int8_t *, in
 void portable_nn_sub(const nn_binary_layer *, const int8_t *, const int8_t *, int8_t *);
 void portable_nn_mul(const nn_binary_layer *, const int8_t *, const int8_t *, int8_t *);
 void portable_nn_reduce(const nn_reduce_layer *, const int8_t *, int8_t *);
+void portable_nn_average_pool(const nn_pool_layer *, const int8_t *, int8_t *);
+void portable_nn_max_pool(const nn_pool_layer *, const int8_t *, int8_t *);
+void portable_nn_reduce_max(const nn_reduce_layer *, const int8_t *, int8_t *);
+void portable_nn_copy(const nn_copy_layer *, const int8_t *, int8_t *);
+void portable_nn_gather(const nn_gather_layer *, const int8_t *, int8_t *);
 
 enum { BYTES = 12000, CHANNELS = 64 };
 static uint32_t state;
@@ -132,6 +141,38 @@ static void any_binary(nn_binary_layer *layer) {
   layer->greatest = any(0, 1) ? 127 : any(0, 127);
 }
 
+/* Windows of up to 25 values, or one of up to 400 as large as the image. */
+static void any_pool(nn_pool_layer *layer) {
+  const int32_t global = any(0, 3) == 0;
+  layer->in_h = any(1, global ? 20 : 9);
+  layer->in_w = any(1, global ? 20 : 9);
+  layer->kernel_h = global ? layer->in_h : any(1, layer->in_h < 5 ? layer->in_h : 5);
+  layer->kernel_w = global ? layer->in_w : any(1, layer->in_w < 5 ? layer->in_w : 5);
+  layer->stride_h = any(1, 2);
+  layer->stride_w = any(1, 2);
+  layer->pad_top = any(0, layer->kernel_h / 2);
+  layer->pad_left = any(0, layer->kernel_w / 2);
+  layer->out_h = out_size(layer->in_h, layer->kernel_h, layer->stride_h, 1, layer->pad_top);
+  layer->out_w = out_size(layer->in_w, layer->kernel_w, layer->stride_w, 1, layer->pad_left);
+  layer->channels = any(1, global ? 25 : 40);
+  layer->least = any(0, 1) ? -128 : any(-128, 0);
+  layer->greatest = any(0, 1) ? 127 : any(0, 127);
+}
+
+static void any_copy(nn_copy_layer *layer) {
+  int32_t i;
+  layer->fill_bytes = any(0, 100);
+  layer->fill = any(-128, 127);
+  layer->block = any(0, 3) ? any(1, 40) : 1;
+  layer->from_start = any(0, 100);
+  layer->to_start = any(0, 100);
+  for (i = 0; i < 5; ++i) {
+    layer->count[i] = any(1, 3);
+    layer->from[i] = any(0, 200);
+    layer->to[i] = any(1, 200);
+  }
+}
+
 int8_t *vectors_input(void *arena) { return (int8_t *)arena; }
 
 void vectors_run(const int8_t *input, int8_t *output, void *arena) {
@@ -144,6 +185,10 @@ void vectors_run(const int8_t *input, int8_t *output, void *arena) {
     nn_binary_layer binary;
     nn_reduce_layer reduce;
     nn_table_layer values;
+    nn_pool_layer pool;
+    nn_copy_layer copy;
+    nn_gather_layer gather;
+    int32_t indices[20], i;
     fill(in, -128);
     fill(other, -128);
     fill(table, -128);
@@ -189,17 +234,45 @@ void vectors_run(const int8_t *input, int8_t *output, void *arena) {
     nn_reduce(&reduce, in, vectors);
     portable_nn_reduce(&reduce, in, portable);
     output[6] += differ();
+    clear();
+    any_pool(&pool);
+    nn_average_pool(&pool, in, vectors);
+    portable_nn_average_pool(&pool, in, portable);
+    output[7] += differ();
+    clear();
+    nn_max_pool(&pool, in, vectors);
+    portable_nn_max_pool(&pool, in, portable);
+    output[8] += differ();
+    clear();
+    nn_reduce_max(&reduce, in, vectors);
+    portable_nn_reduce_max(&reduce, in, portable);
+    output[9] += differ();
+    clear();
+    any_copy(&copy);
+    nn_copy(&copy, in, vectors);
+    portable_nn_copy(&copy, in, portable);
+    output[10] += differ();
+    clear();
+    gather.outer = any(1, 5);
+    gather.axis = any(1, 20);
+    gather.inner = any(0, 1) ? any(1, 40) : 1;
+    gather.count = any(1, 20);
+    gather.indices = indices;
+    for (i = 0; i < 20; ++i) indices[i] = any(0, gather.axis - 1);
+    nn_gather(&gather, in, vectors);
+    portable_nn_gather(&gather, in, portable);
+    output[11] += differ();
   }
 }
 """
 
 
-def differing(folder: Path, *, count: int) -> np.ndarray:
+def differing(board: compiled_c.CompiledC, folder: Path, *, count: int) -> np.ndarray:
     """(seeds, kernels): how many cases of each kernel differ from the portable kernel's."""
     (folder / "vectors.h").write_text(HEADER)
     (folder / "vectors.c").write_text(SOURCE)
     compiler = [
-        *BOARD.compiler,
+        *board.compiler,
         f"-I{KERNELS}",
         "-I.",
         f"-DCASES={CASES}",
@@ -215,22 +288,25 @@ def differing(folder: Path, *, count: int) -> np.ndarray:
         **{"NET_HEADER": '"vectors.h"', "NET_RUN": "vectors_run", "NET_INPUT": "vectors_input"},
         **{"NET_ARENA_BYTES": 8, "NET_INPUT_BYTES": 4, "NET_OUTPUT_BYTES": len(TESTED)},
     }
-    main = Path(compiled_c.__file__).parent / "c_programs" / BOARD.main
+    main = Path(compiled_c.__file__).parent / "c_programs" / board.main
     command = [
         *compiler,
         *(f"-D{name}={value}" for name, value in macros.items()),
-        *(main, "vectors.c", *(KERNELS / file for file in FILES), *objects, *BOARD.libraries),
+        *(main, "vectors.c", *(KERNELS / file for file in FILES), *objects, *board.libraries),
         *("-o", "program"),
     ]
     subprocess.run(command, check=True, cwd=folder)
     seeds = np.random.default_rng(0).integers(0, 2**32, count, np.uint32)
     (folder / "images.bin").write_bytes(seeds.tobytes())
-    BOARD.run(folder / "program", 120)
+    board.run(folder / "program", 120)
     return np.fromfile(folder / "outputs.bin", np.int8).reshape(-1, len(TESTED))
 
 
-@pytest.mark.skipif(BOARD.missing() is not None, reason=str(BOARD.missing()))
-def test_vectors_compute_what_portable_kernels_do(tmp_path):
-    found = differing(tmp_path, count=SEEDS)
+@needs_emulator
+@pytest.mark.parametrize(
+    "board", [compiled_c.CORTEX_M4, compiled_c.CORTEX_M55], ids=lambda board: board.name
+)
+def test_kernels_compute_what_portable_ones_do(board, tmp_path):
+    found = differing(board, tmp_path, count=SEEDS)
     assert len(found) == SEEDS
     assert dict(zip(TESTED, found.sum(0).tolist(), strict=True)) == dict.fromkeys(TESTED, 0)

@@ -26,6 +26,13 @@
 #define NN_MVE 0
 #endif
 
+/* For functions that are written once and compiled for each value of a constant argument. */
+#if defined(__GNUC__)
+#define NN_ALWAYS_INLINE static inline __attribute__((always_inline))
+#else
+#define NN_ALWAYS_INLINE static inline
+#endif
+
 /* (x * multiplier) / 2^31, rounded half up. */
 static inline int32_t nn_high_product(int32_t x, int32_t multiplier) {
   return (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
@@ -113,6 +120,33 @@ static inline uint32_t nn_odd(uint32_t word) {
   uint32_t pair;
   __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
   return pair;
+}
+
+/* Two 16-bit sums with bytes 0 and 2 of a word added to them. */
+static inline uint32_t nn_add_even(uint32_t word, uint32_t sums) {
+  __asm__("sxtab16 %0, %0, %1" : "+r"(sums) : "r"(word));
+  return sums;
+}
+
+/* Two 16-bit sums with bytes 1 and 3 of a word added to them. */
+static inline uint32_t nn_add_odd(uint32_t word, uint32_t sums) {
+  __asm__("sxtab16 %0, %0, %1, ror #8" : "+r"(sums) : "r"(word));
+  return sums;
+}
+
+/* The greater ones of four pairs of bytes. SSUB8 notes where the first one is not less; its result
+ * is of no use. */
+static inline uint32_t nn_greater4(uint32_t x, uint32_t y) {
+  uint32_t unused;
+  __asm__("ssub8 %1, %2, %0\n\tsel %0, %2, %0" : "+r"(y), "=&r"(unused) : "r"(x) : "cc");
+  return y;
+}
+
+/* The lesser ones, likewise. */
+static inline uint32_t nn_lesser4(uint32_t x, uint32_t y) {
+  uint32_t unused;
+  __asm__("ssub8 %1, %2, %0\n\tsel %0, %0, %2" : "+r"(y), "=&r"(unused) : "r"(x) : "cc");
+  return y;
 }
 
 /* sum + x.low * y.low + x.high * y.high */

@@ -1,5 +1,13 @@
 /* Operators that only move values. */
-#include "nn_kernels.h"
+#include "nn_mve.h"
+
+static inline void nn_move(int8_t *to, const int8_t *from, int32_t count) {
+#if NN_MVE
+  nn_copy_bytes(to, from, count); /* without a call: most blocks are short */
+#else
+  memcpy(to, from, (size_t)count);
+#endif
+}
 
 void nn_copy(const nn_copy_layer *layer, const int8_t *in, int8_t *out) {
   const int32_t *const n = layer->count, *const from = layer->from, *const to = layer->to;
@@ -17,7 +25,7 @@ void nn_copy(const nn_copy_layer *layer, const int8_t *in, int8_t *out) {
             if (layer->block == 1) {
               *target = *source;
             } else {
-              memcpy(target, source, (size_t)layer->block);
+              nn_move(target, source, layer->block);
             }
             source += from[0];
             target += to[0];
@@ -29,12 +37,18 @@ void nn_copy(const nn_copy_layer *layer, const int8_t *in, int8_t *out) {
 }
 
 void nn_gather(const nn_gather_layer *layer, const int8_t *in, int8_t *out) {
+  const int32_t *const indices = layer->indices;
+  const int32_t count = layer->count, inner = layer->inner;
   int32_t o, i;
   for (o = 0; o < layer->outer; ++o) {
-    for (i = 0; i < layer->count; ++i) {
-      memcpy(out, in + layer->indices[i] * layer->inner, (size_t)layer->inner);
-      out += layer->inner;
+    if (inner == 1) {
+      for (i = 0; i < count; ++i) *out++ = in[indices[i]];
+    } else {
+      for (i = 0; i < count; ++i) {
+        nn_move(out, in + indices[i] * inner, inner);
+        out += inner;
+      }
     }
-    in += layer->axis * layer->inner;
+    in += layer->axis * inner;
   }
 }

@@ -11,9 +11,6 @@
 #if NN_MVE
 #include <arm_mve.h>
 
-/* For functions that are written once for all vectors and for the last, shorter ones. */
-#define NN_ALWAYS_INLINE static inline __attribute__((always_inline))
-
 /* For loops that need the registers for themselves. */
 #define NN_NEVER_INLINE static __attribute__((noinline))
 

@@ -4,27 +4,163 @@
 static int32_t nn_least(int32_t a, int32_t b) { return a < b ? a : b; }
 static int32_t nn_greatest(int32_t a, int32_t b) { return a > b ? a : b; }
 
-static void nn_pool(const nn_pool_layer *layer, const int8_t *in, int8_t *out, int32_t average) {
-  int32_t y, x, c, in_y, in_x;
+/* The window of one output pixel, as far as it lies inside of the image. */
+typedef struct {
+  const int8_t *from;
+  int32_t rows, columns, row_bytes, channels;
+  int32_t least, greatest;
+} nn_window;
+
+/* Sums of so many bytes fit in 16 bits. */
+enum { NN_MOST_TERMS = 255 };
+
+/* sum / count, rounded half away from zero. */
+static inline int32_t nn_mean(int32_t sum, int32_t count) {
+  return (sum > 0 ? sum + count / 2 : sum - count / 2) / count;
+}
+
+#if NN_MVE
+/* A division by count as a product: x / count = (2 * x * factor) >> 16 >> bits for x below 2^15. */
+typedef struct {
+  uint16_t factor, twice_half;
+  int32_t bits;
+} nn_divisor;
+
+static inline nn_divisor nn_divisor_of(uint32_t count) {
+  nn_divisor divisor;
+  divisor.bits = count > 1 ? 32 - __builtin_clz(count - 1) : 0;
+  divisor.factor = (uint16_t)((((uint32_t)1 << (15 + divisor.bits)) + count - 1) / count);
+  divisor.twice_half = (uint16_t)(count & ~1u);
+  return divisor;
+}
+
+/* nn_mean of eight sums. */
+static inline int16x8_t nn_means8(int16x8_t sums, nn_divisor divisor) {
+  const uint16x8_t sizes = vreinterpretq_u16_s16(vabsq_s16(sums));
+  const uint16x8_t twice = vaddq_n_u16(vshlq_n_u16(sizes, 1), divisor.twice_half);
+  const uint16x8_t product = vmulhq_u16(twice, vdupq_n_u16(divisor.factor));
+  const int16x8_t means = vreinterpretq_s16_u16(vshlq_r_u16(product, -divisor.bits));
+  return vnegq_m_s16(means, means, vcmpltq_n_s16(sums, 0));
+}
+
+/* 16 channels of a window, or all that are left: their greatest values, or means. */
+NN_ALWAYS_INLINE int8x16_t nn_pooled16(const nn_window *window, const int8_t *from,
+                                       mve_pred16_t lanes, int32_t average, nn_divisor divisor) {
+  int8x16_t greatest = vdupq_n_s8(-128);
+  int16x8_t even = vdupq_n_s16(0), odd = even;
+  int32_t rows, columns;
+  for (rows = window->rows; rows > 0; --rows) {
+    const int8_t *at = from;
+    for (columns = window->columns; columns > 0; --columns) {
+      const int8x16_t values = vldrbq_z_s8(at, lanes);
+      if (average) {
+        even = vaddq_s16(even, vmovlbq_s8(values));
+        odd = vaddq_s16(odd, vmovltq_s8(values));
+      } else {
+        greatest = vmaxq_s8(greatest, values);
+      }
+      at += window->channels;
+    }
+    from += window->row_bytes;
+  }
+  if (!average) return greatest;
+  even = nn_means8(even, divisor);
+  odd = nn_means8(odd, divisor);
+  return vmovntq_s16(vmovnbq_s16(greatest, even), odd);
+}
+
+NN_ALWAYS_INLINE void nn_pool_vectors(const nn_window *window, int32_t average, int8_t *out) {
+  const nn_divisor divisor = nn_divisor_of((uint32_t)(window->rows * window->columns));
+  int32_t c;
+  for (c = 0; c < window->channels; c += 16) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)(window->channels - c));
+    int8x16_t value = nn_pooled16(window, window->from + c, lanes, average, divisor);
+    value = vmaxq_s8(value, vdupq_n_s8((int8_t)window->least));
+    value = vminq_s8(value, vdupq_n_s8((int8_t)window->greatest));
+    vstrbq_p_s8(out + c, value, lanes);
+  }
+}
+#elif NN_DSP
+/* A byte four times. */
+static inline uint32_t nn_four(int32_t byte) { return 0x01010101u * (uint8_t)byte; }
+
+/* Four channels of a window from number c on: their greatest values, or means. */
+NN_ALWAYS_INLINE void nn_pool4(const nn_window *window, int32_t c, int32_t average, int8_t *out) {
+  const int32_t count = window->rows * window->columns;
+  const int8_t *from = window->from + c;
+  uint32_t even = 0, odd = 0, word = nn_four(-128);
+  int32_t rows, columns;
+  for (rows = window->rows; rows > 0; --rows) {
+    const int8_t *at = from;
+    for (columns = window->columns; columns > 0; --columns) {
+      if (average) {
+        word = nn_load4(at);
+        even = nn_add_even(word, even);
+        odd = nn_add_odd(word, odd);
+      } else {
+        word = nn_greater4(nn_load4(at), word);
+      }
+      at += window->channels;
+    }
+    from += window->row_bytes;
+  }
+  if (average) {
+    word = (uint8_t)nn_mean((int16_t)even, count);
+    word |= (uint32_t)(uint8_t)nn_mean((int16_t)odd, count) << 8;
+    word |= (uint32_t)(uint8_t)nn_mean((int32_t)even >> 16, count) << 16;
+    word |= (uint32_t)nn_mean((int32_t)odd >> 16, count) << 24;
+  }
+  word = nn_greater4(nn_four(window->least), word);
+  word = nn_lesser4(nn_four(window->greatest), word);
+  memcpy(out, &word, 4);
+}
+#endif
+
+/* All channels of one output pixel. average: whether means are computed, a constant. */
+NN_ALWAYS_INLINE void nn_pool_window(const nn_window *window, int32_t average, int8_t *out) {
+  const int32_t channels = window->channels, count = window->rows * window->columns;
+  int32_t c = 0, row, column;
+#if NN_MVE
+  if (!average || count <= NN_MOST_TERMS) {
+    nn_pool_vectors(window, average, out);
+    return;
+  }
+#elif NN_DSP
+  if (!average || count <= NN_MOST_TERMS) {
+    for (; c + 4 <= channels; c += 4) nn_pool4(window, c, average, out + c);
+  }
+#endif
+  for (; c < channels; ++c) {
+    int32_t value = average ? 0 : -128;
+    for (row = 0; row < window->rows; ++row) {
+      const int8_t *from = window->from + row * window->row_bytes + c;
+      for (column = 0; column < window->columns; ++column) {
+        value = average ? value + *from : nn_greatest(value, *from);
+        from += channels;
+      }
+    }
+    if (average) value = nn_mean(value, count);
+    out[c] = (int8_t)nn_clamped(value, window->least, window->greatest);
+  }
+}
+
+NN_ALWAYS_INLINE void nn_pool(const nn_pool_layer *layer, const int8_t *in, int8_t *out,
+                              int32_t average) {
+  nn_window window;
+  int32_t y, x;
+  window.row_bytes = layer->in_w * layer->channels;
+  window.channels = layer->channels;
+  window.least = layer->least;
+  window.greatest = layer->greatest;
   for (y = 0; y < layer->out_h; ++y) {
     const int32_t top = y * layer->stride_h - layer->pad_top, y0 = nn_greatest(top, 0);
-    const int32_t y1 = nn_least(top + layer->kernel_h, layer->in_h);
+    window.rows = nn_least(top + layer->kernel_h, layer->in_h) - y0;
     for (x = 0; x < layer->out_w; ++x) {
       const int32_t left = x * layer->stride_w - layer->pad_left, x0 = nn_greatest(left, 0);
-      const int32_t x1 = nn_least(left + layer->kernel_w, layer->in_w);
-      const int32_t count = (y1 - y0) * (x1 - x0);
-      for (c = 0; c < layer->channels; ++c) {
-        int32_t value = average ? 0 : -128;
-        for (in_y = y0; in_y < y1; ++in_y) {
-          const int8_t *from = in + (in_y * layer->in_w + x0) * layer->channels + c;
-          for (in_x = x0; in_x < x1; ++in_x) {
-            value = average ? value + *from : nn_greatest(value, *from);
-            from += layer->channels;
-          }
-        }
-        if (average) value = (value > 0 ? value + count / 2 : value - count / 2) / count;
-        *out++ = (int8_t)nn_clamped(value, layer->least, layer->greatest);
-      }
+      window.columns = nn_least(left + layer->kernel_w, layer->in_w) - x0;
+      window.from = in + y0 * window.row_bytes + x0 * layer->channels;
+      nn_pool_window(&window, average, out);
+      out += layer->channels;
     }
   }
 }
@@ -46,10 +182,10 @@ static void nn_reduce8(const nn_reduce_layer *layer, const int8_t *in, int32_t o
   int32x4_t even = vdupq_n_s32(-layer->in_zero * layer->count), odd = even;
   int16x8_t value;
   int32_t left;
-  for (left = layer->count; left > 0; left -= 255) {
+  for (left = layer->count; left > 0; left -= NN_MOST_TERMS) {
     int16x8_t sum = vdupq_n_s16(0);
     int32_t k;
-    for (k = left < 255 ? left : 255; k > 0; --k) {
+    for (k = nn_least(left, NN_MOST_TERMS); k > 0; --k) {
       sum = vaddq_s16(sum, vldrbq_z_s16(in, lanes));
       in += layer->inner;
     }
@@ -91,15 +227,15 @@ void nn_reduce(const nn_reduce_layer *layer, const int8_t *in, int8_t *out) {
 }
 
 void nn_reduce_max(const nn_reduce_layer *layer, const int8_t *in, int8_t *out) {
-  int32_t o, i, k;
-  for (o = 0; o < layer->outer; ++o) {
-    for (i = 0; i < layer->inner; ++i) {
-      const int8_t *from = in + o * layer->count * layer->inner + i;
-      int32_t value = -128;
-      for (k = 0; k < layer->count; ++k) value = nn_greatest(value, from[k * layer->inner]);
-      *out++ = (int8_t)value;
-    }
-  }
+  nn_pool_layer pool; /* each outer place is a row, the terms lie side by side */
+  pool.in_h = pool.out_h = layer->outer;
+  pool.in_w = pool.kernel_w = layer->count;
+  pool.out_w = pool.kernel_h = pool.stride_h = pool.stride_w = 1;
+  pool.channels = layer->inner;
+  pool.pad_top = pool.pad_left = 0;
+  pool.least = -128;
+  pool.greatest = 127;
+  nn_max_pool(&pool, in, out);
 }
 
 /* Position, in 1/1024 pixels of the input, of a pixel of the output, and its two neighbours. */

@@ -115,7 +115,8 @@ def render(contents: TrainingContents, drawn: TrainingFigures) -> str:
         _settings(contents),
     )
     end = page.footer(contents.workdir, contents.written)
-    return markup.document(f"{page.short_name(dataset)}: training", _header(contents), sections, end)
+    title = f"{page.short_name(dataset)}: training"
+    return markup.document(title, _header(contents), sections, end)
 
 
 def _header(contents: TrainingContents) -> Html:

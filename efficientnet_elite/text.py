@@ -1,9 +1,10 @@
-"""Numbers as text for people: durations, counts, percentages, the time and names of signals."""
+"""Text for people: durations, counts, percentages, the time, names of signals and data sets."""
 
 from __future__ import annotations
 
 import signal
 from datetime import datetime
+from pathlib import PureWindowsPath
 
 
 def duration(seconds: float) -> str:
@@ -40,6 +41,12 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def data_set_name(dataset: str) -> str:
+    """A data set's name without the folders above it, where it lies in folders."""
+    path = PureWindowsPath(dataset.partition(":")[2])  # which takes slashes, too
+    return path.name if path.root and path.name else dataset
 
 
 def now() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 from efficientnet_elite.device.costs import METRICS
 from efficientnet_elite.report import eliminations, mistakes_page, record, tables, verdict
@@ -24,7 +24,7 @@ from efficientnet_elite.report.markup import (
 )
 from efficientnet_elite.report.tradeoff import Options
 from efficientnet_elite.search.summary import Group, State
-from efficientnet_elite.text import duration, percent, quantity
+from efficientnet_elite.text import data_set_name, duration, percent, quantity
 
 
 def render(contents: Contents, figures: Figures) -> str:
@@ -45,7 +45,7 @@ def render(contents: Contents, figures: Figures) -> str:
         record.images(contents.meta["data"], contents.artefacts.dataset.get("class_counts", {})),
         record.settings(contents),
     )
-    title = f"{short_name(contents.summary.dataset)}: Network Candidate Search"
+    title = f"{data_set_name(contents.summary.dataset)}: Network Candidate Search"
     return document(title, _header(contents), sections, footer(contents.workdir, contents.written))
 
 
@@ -84,16 +84,10 @@ def _header(contents: Contents) -> Html:
     return tag(
         "header",
         tag("p", "Network Candidate Search", class_="eyebrow"),
-        tag("h1", short_name(summary.dataset)),
+        tag("h1", data_set_name(summary.dataset)),
         tag("ul", *(tag("li", f"{key} ", tag("b", value)) for key, value in facts), class_="facts"),
         meter,
     )
-
-
-def short_name(dataset: str) -> str:
-    """A data set's name without the folders above it, where it lies in folders."""
-    path = PureWindowsPath(dataset.partition(":")[2])  # which takes slashes, too
-    return path.name if path.root and path.name else dataset
 
 
 def figure_with(heading: str, figure: Figure, *caption: str) -> Html:

@@ -13,6 +13,7 @@ from efficientnet_elite.data.survey import KINDS, Survey
 from efficientnet_elite.report import survey_data
 from efficientnet_elite.report.markup import Html, data_url, document, missing, note, plural, tag
 from efficientnet_elite.report.tables import framed, heads, words
+from efficientnet_elite.text import data_set_name
 
 _SIDE = 128  # shorter side of a picture, in pixels
 _MOST_EXAMPLES = 240  # pictures of all classes together
@@ -44,7 +45,7 @@ def render(
         _examples(survey),
     )
     end = tag("footer", _command(survey))
-    return document(f"{survey.name}: images", _header(survey), sections, end)
+    return document(f"{data_set_name(survey.name)}: images", _header(survey), sections, end)
 
 
 def _header(survey: Survey) -> Html:
@@ -60,7 +61,7 @@ def _header(survey: Survey) -> Html:
     return tag(
         "header",
         tag("p", "Images of a data set", class_="eyebrow"),
-        tag("h1", survey.name),
+        tag("h1", data_set_name(survey.name)),
         tag("ul", *(tag("li", f"{key} ", tag("b", value)) for key, value in facts), class_="facts"),
     )
 

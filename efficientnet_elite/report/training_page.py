@@ -23,7 +23,7 @@ from efficientnet_elite.report.markup import (
 from efficientnet_elite.report.mistakes_page import Drawings
 from efficientnet_elite.report.training import Trained, TrainingContents
 from efficientnet_elite.search.starts import Start
-from efficientnet_elite.text import percent
+from efficientnet_elite.text import data_set_name, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,7 @@ def render(contents: TrainingContents, drawn: TrainingFigures) -> str:
         _settings(contents),
     )
     end = page.footer(contents.workdir, contents.written)
-    title = f"{page.short_name(dataset)}: training"
+    title = f"{data_set_name(dataset)}: training"
     return markup.document(title, _header(contents), sections, end)
 
 
@@ -131,7 +131,7 @@ def _header(contents: TrainingContents) -> Html:
     return tag(
         "header",
         tag("p", "Training", class_="eyebrow"),
-        tag("h1", page.short_name(contents.dataset)),
+        tag("h1", data_set_name(contents.dataset)),
         tag("ul", *(tag("li", f"{key} ", tag("b", value)) for key, value in facts), class_="facts"),
     )
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from efficientnet_elite.report import artefacts, figures, pareto, results
 from efficientnet_elite.report.labels import Label, place
 from efficientnet_elite.report.markup import Html, tag
-from efficientnet_elite.report.page import short_name
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.summary import summarize
+from efficientnet_elite.text import data_set_name
 from tests.support.reports import benchmark, champion, row, search, sidecar
 
 
@@ -193,4 +193,4 @@ def test_svg_ids_and_colours():
     ],
 )
 def test_names_of_data_sets(dataset, name):
-    assert short_name(dataset) == name
+    assert data_set_name(dataset) == name

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,9 @@ from efficientnet_elite.export import inspect
 from efficientnet_elite.job.boards import program, results
 from efficientnet_elite.job.boards.definitions import Board, Result
 from efficientnet_elite.search.workdir import write_bytes
+
+# A signal that comes just before a wait is noticed only after it: no wait is longer.
+_LOOK_SECONDS = 1.0
 
 
 def run(
@@ -76,8 +79,14 @@ def run(
         ThreadPoolExecutor(max_workers=len(machines)) as threads,
         program.ended_with_the_command(),
     ):
-        for found in threads.map(lambda group: [one(board) for board in group], machines.values()):
-            done.update({result["board"]: result for result in found})
+        measuring = {
+            threads.submit(lambda group: [one(board) for board in group], group)
+            for group in machines.values()
+        }
+        while measuring:
+            ended, measuring = wait(measuring, _LOOK_SECONDS, FIRST_COMPLETED)
+            for group in ended:
+                done.update({result["board"]: result for result in group.result()})
     return [done[board.name] for board in boards]
 
 

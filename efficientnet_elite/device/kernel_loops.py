@@ -44,6 +44,9 @@ class Layer:
     table: bool = False
 
 
+MOST_TERMS = 255
+"""So many values are added in 16 bits."""
+
 TABLE = "TABLE"
 """Kind of an operator that looks values up in a table on its own."""
 
@@ -172,19 +175,37 @@ def _transposed(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
     return [Call("nn_transpose_conv", {"pixels": prod(image[:-1]), **counts})]
 
 
-def _pool(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
-    operator = layer.operator
-    image, result = shapes[operator.inputs[0]], shapes[operator.output]
-    window = operator.window or Window()
-    rows = sum(inside(image[0], result[0], window, 0)) * result[1]
-    counts: Counts = {
-        "pixels": prod(result[:-1]),
-        "values": prod(result),
-        "rows": rows * result[-1],
-        "terms": sum(taps_inside(image, result, window)) * result[-1],
-    }
-    name = "nn_average_pool" if operator.kind == "AVERAGE_POOL_2D" else "nn_max_pool"
-    return [Call(name, counts)]
+def pool(name: str, grouped: Callable[[int], tuple[int, int]]) -> Loops:
+    """AVERAGE_POOL_2D and MAX_POOL_2D.
+
+    Args:
+      name: of groups of channels that are computed together.
+      grouped: for a number of channels, how many groups there are and how many channels are left.
+    """
+
+    def of(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
+        operator = layer.operator
+        image, result = shapes[operator.inputs[0]], shapes[operator.output]
+        window, average = operator.window or Window(), operator.kind == "AVERAGE_POOL_2D"
+        groups, rest = grouped(image[-1])
+        # Windows at the border have fewer terms than this: the few that still fit are neglected.
+        if average and prod(map(min, window.kernel, image)) > MOST_TERMS:
+            groups, rest = 0, image[-1]
+        pixels = prod(result[:-1])
+        rows = sum(inside(image[0], result[0], window, 0)) * result[1]
+        terms = sum(taps_inside(image, result, window))
+        counts: Counts = {
+            "pixels": pixels,
+            name: pixels * groups,
+            f"rows of {name}": rows * groups,
+            f"terms of {name}": terms * groups,
+            "values": pixels * rest,
+            "rows": rows * rest,
+            "terms": terms * rest,
+        }
+        return [Call("nn_average_pool" if average else "nn_max_pool", counts)]
+
+    return of
 
 
 def _reduction(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
@@ -217,49 +238,83 @@ def _pair(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
     return [Call(kernel, {"rows": values // counts[0], "values": values})]
 
 
-def _copy(
-    shape: Sequence[int], source: Sequence[int], target: Sequence[int], fill: int = 0
-) -> Call:
-    """The call of nn_copy that moves an array of a shape between places with these steps."""
-    counts, (sources, targets) = merged(shape, [source, target], MOST_COPIED + 1, "copy")
-    block = 1
-    if counts[0] == 1 or (sources[0], targets[0]) == (1, 1):
-        block, counts = counts[0], counts[1:]
-    blocks = prod(counts)
-    loops: Counts = {"rows": blocks // counts[0], "filled bytes": fill}
-    if block == 1:
-        loops["single bytes"] = blocks
-    else:
-        # Bytes that are no whole words are copied one by one, and so may be the words beside them.
-        words = block // 4 if block % 4 == 0 else 0
-        loops |= {"blocks": blocks, "words": blocks * words}
-        loops["bytes beside words"] = blocks * (block - 4 * words)
-    return Call("nn_copy", loops)
+@dataclass(frozen=True)
+class Move:
+    """What a call of nn_copy does.
+
+    Attributes:
+      shape: of the array that it moves.
+      source, target: steps along the dimensions, where the array is and where it goes.
+      fill: number of bytes that are filled first.
+    """
+
+    shape: Sequence[int]
+    source: Sequence[int]
+    target: Sequence[int]
+    fill: int = 0
 
 
-def _concatenation(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
+def _concatenation(shapes: Sequence[Shape], layer: Layer) -> list[Move]:
     result = strides(shapes[layer.operator.output])
     inputs = [shapes[tensor] for tensor in layer.operator.inputs]
-    return [_copy(shape, strides(shape), result) for shape in inputs]
+    return [Move(shape, strides(shape), result) for shape in inputs]
 
 
-def _padding(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
+def _padding(shapes: Sequence[Shape], layer: Layer) -> list[Move]:
     image, result = shapes[layer.operator.inputs[0]], shapes[layer.operator.output]
-    return [_copy(image, strides(image), strides(result), prod(result))]
+    return [Move(image, strides(image), strides(result), prod(result))]
 
 
-def _slice(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
+def _slice(shapes: Sequence[Shape], layer: Layer) -> list[Move]:
     image, result = shapes[layer.operator.inputs[0]], shapes[layer.operator.output]
     every = (layer.operator.constants[2].content or ())[1:]
     source = [step * n for step, n in zip(strides(image), every, strict=True)]
-    return [_copy(result, source, strides(result))]
+    return [Move(result, source, strides(result))]
 
 
-def _transposition(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
+def _transposition(shapes: Sequence[Shape], layer: Layer) -> list[Move]:
     image, result = shapes[layer.operator.inputs[0]], shapes[layer.operator.output]
     order = (layer.operator.constants[0].content or ())[1:]
     steps = strides(image)
-    return [_copy(result, [steps[axis - 1] for axis in order], strides(result))]
+    return [Move(result, [steps[axis - 1] for axis in order], strides(result))]
+
+
+_MOVES: Mapping[str, Callable[[Sequence[Shape], Layer], list[Move]]] = {
+    "CONCATENATION": _concatenation,
+    "PAD": _padding,
+    "STRIDED_SLICE": _slice,
+    "TRANSPOSE": _transposition,
+}
+
+
+def copies(moved: Callable[[int], Counts]) -> dict[str, Loops]:
+    """The operators that nn_copy computes; ``moved`` counts the loops over the bytes of a block."""
+
+    def call(move: Move) -> Call:
+        steps = [move.source, move.target]
+        counts, (sources, targets) = merged(move.shape, steps, MOST_COPIED + 1, "copy")
+        block = 1
+        if counts[0] == 1 or (sources[0], targets[0]) == (1, 1):
+            block, counts = counts[0], counts[1:]
+        blocks = prod(counts)
+        loops: Counts = {"rows": blocks // counts[0], "filled bytes": move.fill}
+        if block == 1:
+            loops["single bytes"] = blocks
+        else:
+            loops["blocks"] = blocks
+            loops |= {loop: blocks * count for loop, count in moved(block).items()}
+        return Call("nn_copy", loops)
+
+    def loops(moves: Callable[[Sequence[Shape], Layer], list[Move]]) -> Loops:
+        return lambda shapes, layer: [call(move) for move in moves(shapes, layer)]
+
+    return {kind: loops(moves) for kind, moves in _MOVES.items()}
+
+
+def _words(block: int) -> Counts:
+    # Bytes that are no whole words are copied one by one, and so may be the words beside them.
+    words = block // 4 if block % 4 == 0 else 0
+    return {"words": words, "bytes beside words": block - 4 * words}
 
 
 def _values(kernel: str) -> Loops:
@@ -272,22 +327,21 @@ def _values(kernel: str) -> Loops:
     return of
 
 
+_POOL = pool("fours", lambda channels: divmod(channels, 4))
+
 KERNELS: Mapping[str, Loops] = {
     "CONV_2D": convolution(_gathered),
     "FULLY_CONNECTED": fully_connected(_gathered),
     "DEPTHWISE_CONV_2D": _depthwise,
     "TRANSPOSE_CONV": _transposed,
-    "AVERAGE_POOL_2D": _pool,
-    "MAX_POOL_2D": _pool,
+    "AVERAGE_POOL_2D": _POOL,
+    "MAX_POOL_2D": _POOL,
     "MEAN": _reduction,
     "SUM": _reduction,
     "ADD": _pair,
     "MUL": _pair,
     "PRELU": _pair,
-    "CONCATENATION": _concatenation,
-    "PAD": _padding,
-    "STRIDED_SLICE": _slice,
-    "TRANSPOSE": _transposition,
+    **copies(_words),
     "GATHER": _values("nn_gather"),
     "RESIZE_BILINEAR": _values("nn_resize_bilinear"),
     TABLE: _values("nn_table"),

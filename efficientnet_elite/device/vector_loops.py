@@ -11,22 +11,24 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from efficientnet_elite.device.kernel_loops import (
+    MOST_TERMS,
     TABLE,
     Call,
     Counts,
     Layer,
     Loops,
     convolution,
+    copies,
     fully_connected,
     inside,
     merged_pair,
+    pool,
     square_kernel,
 )
 from efficientnet_elite.device.lowering import Window
 from efficientnet_elite.networks.ops import Shape
 
 _BYTES = 16  # of a vector
-_MOST_TERMS = 255  # that nn_reduce adds in 16 bits
 
 
 def _vectors(values: int, lanes: int = _BYTES) -> int:
@@ -138,7 +140,7 @@ def _reduction(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
     if inner < 4:
         return [Call("nn_reduce", {"values": values, "terms": terms})]
     eights = values // inner * _vectors(inner, 8)
-    parts = eights * _vectors(count, _MOST_TERMS)
+    parts = eights * _vectors(count, MOST_TERMS)
     return [Call("nn_reduce", {"eights": eights, "parts": parts, "vectors": eights * count})]
 
 
@@ -147,13 +149,18 @@ def _table(shapes: Sequence[Shape], layer: Layer) -> list[Call]:
     return [Call("nn_table", {"vectors": values // _BYTES, "values": values % _BYTES})]
 
 
+_POOL = pool("vectors", lambda channels: (_vectors(channels), 0))
+
 KERNELS: Mapping[str, Loops] = {
     "CONV_2D": convolution(_gathered),
     "FULLY_CONNECTED": fully_connected(_gathered),
     "DEPTHWISE_CONV_2D": _depthwise,
+    "AVERAGE_POOL_2D": _POOL,
+    "MAX_POOL_2D": _POOL,
     "MEAN": _reduction,
     "SUM": _reduction,
     "ADD": _pair,
     "MUL": _pair,
     TABLE: _table,
+    **copies(lambda block: {"vectors": _vectors(block)}),
 }

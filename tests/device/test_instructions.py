@@ -139,6 +139,35 @@ def test_loops_of_vectors():
     assert pointwise["copied vectors"] == 6 * 6 + 2
 
 
+def test_loops_of_pools_and_copies():
+    program = Program()
+    image = program.add_tensor((4, 4, 22))
+    window = Window.same((4, 4, 22), (2, 2, 22), (3, 3), (2, 2), (1, 1))
+    program.emit("MAX_POOL_2D", (image,), (2, 2, 22), window=window)
+    wide = program.add_tensor((20, 20, 22))
+    window = Window(kernel=(20, 20))
+    program.emit("AVERAGE_POOL_2D", (wide,), (1, 1, 22), window=window)
+    program.emit("MAX_POOL_2D", (wide,), (1, 1, 22), window=window)
+    program.emit("CONCATENATION", (image, image), (4, 4, 44))
+
+    def loops(core):
+        found = [call.counts for call in instructions.calls(program, core)]
+        return [{loop: n for loop, n in counts.items() if n} for counts in found]
+
+    words, average, greatest, *copies = loops(M4)
+    # 22 channels are five fours and two. One row and one column of the 3x3 windows are padding.
+    assert words["fours"] == 4 * 5 and words["values"] == 4 * 2
+    assert words["rows of fours"] == 2 * 5 * 5 and words["rows"] == 2 * 5 * 2
+    assert words["terms of fours"] == 25 * 5 and words["terms"] == 25 * 2
+    assert average["terms"] == 400 * 22 and "fours" not in average  # sums have 16 bits
+    assert greatest["terms of fours"] == 400 * 5
+    assert [copy["bytes beside words"] for copy in copies] == [16 * 22] * 2
+    vectors, average, greatest, *copies = loops(M55)
+    assert vectors["vectors"] == 4 * 2 and vectors["terms of vectors"] == 25 * 2
+    assert average["terms"] == 400 * 22 and greatest["terms of vectors"] == 400 * 2
+    assert [(copy["blocks"], copy["vectors"]) for copy in copies] == [(16, 32)] * 2
+
+
 def test_no_number_without_a_measurement(monkeypatch):
     program = Program()
     program.emit("CUMSUM", (program.add_tensor((4,)),), (4,), window=POINT)

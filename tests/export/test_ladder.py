@@ -127,6 +127,7 @@ def export(model: keras.Model, images: np.ndarray, out_dir, names, max_drop: flo
         details={},
         max_accuracy_drop=max_drop,
         plan=plan,
+        method="minmax",  # which leaves most to mend
     )
 
 

@@ -77,6 +77,11 @@ class PipelineConfig:
         return side / (side + _PAPER_MARGIN * base / _PAPER_RESOLUTION)
 
 
+def base_side(side: int, crop_fraction: float) -> int:
+    """The base resolution with which `PipelineConfig.crop_fraction` gives a fraction below 1."""
+    return round(side * (1 / crop_fraction - 1) * _PAPER_RESOLUTION / _PAPER_MARGIN)
+
+
 def random_box(
     size: tuple[int, int], config: PipelineConfig, draws: Sequence[float], shape: SizeLike = 1
 ) -> Box:

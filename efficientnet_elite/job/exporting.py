@@ -12,6 +12,7 @@ import numpy as np
 
 from efficientnet_elite.config import AUTO, CALIBRATION_IMAGES, InputSize
 from efficientnet_elite.data.channels import for_network
+from efficientnet_elite.data.geometry import base_side
 from efficientnet_elite.data.listing import read_labels
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import beside
@@ -243,7 +244,7 @@ def _export_keras(path: Path, options: Mapping[str, Any]) -> ExportResult:
             )
         images, labels = None, _labels(options.get("labels"))
     else:
-        images, labels, details = _images(options, shape)
+        images, labels, details = _images(_cropped_alike(path, shape, options), shape)
     out = _path(options.get("out"))
     request = from_keras.Request(
         name=re.sub(r"^\.|[^\w.@-]", "_", path.stem),
@@ -275,6 +276,21 @@ def _remedies(path: Path, options: Mapping[str, Any]) -> tuple[str, ...]:
     if options.get("remedies"):
         raise UserError("remedies change Keras layers, and a SavedModel has none: leave them out")
     return ()
+
+
+def _cropped_alike(
+    path: Path, shape: tuple[int, ...], options: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Options by which images are cropped as at an earlier export, if a sidecar tells of one."""
+    if path.is_dir() or options.get("base_resolution") or options.get("center_crop") is not None:
+        return options
+    sidecar = beside.checked_sidecar(path, path.read_bytes())
+    if "crop_fraction" not in beside.details(path, sidecar):
+        return options
+    fraction = beside.crop_fraction(path, sidecar)
+    if fraction == 1:
+        return {**options, "center_crop": False}
+    return {**options, "base_resolution": base_side(min(shape[:2]), fraction)}
 
 
 def _images(

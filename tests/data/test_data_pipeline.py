@@ -16,7 +16,13 @@ from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig
 from efficientnet_elite.data import sources
 from efficientnet_elite.data.assembly import pipeline_for
-from efficientnet_elite.data.geometry import PipelineConfig, center_box, crop_and_resize, random_box
+from efficientnet_elite.data.geometry import (
+    PipelineConfig,
+    base_side,
+    center_box,
+    crop_and_resize,
+    random_box,
+)
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job.recipes import PRESETS
 
@@ -61,6 +67,9 @@ def test_evaluation_crop_is_the_papers_at_224_and_scales_with_the_base():
     assert paper.crop_fraction(64, 64) == pytest.approx(0.875)
     assert paper.crop_fraction(32, 64) == pytest.approx(paper.crop_fraction(112, 224))
     assert PipelineConfig(center_crop=False).crop_fraction(32, 32) == 1
+    for side in (57, 96):
+        for base in range(8, 513):
+            assert base_side(side, paper.crop_fraction(side, base)) == base
     assert center_box((100, 60), 0.5) == (35, 15, 30, 30)
 
 

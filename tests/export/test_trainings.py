@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from efficientnet_elite import cli
 from efficientnet_elite.export import keras_file
+from efficientnet_elite.job import exporting
 from efficientnet_elite.search import trainings
 from efficientnet_elite.training.checkpoint import Checkpoint
 from efficientnet_elite.training.loading import load_averaged
@@ -103,16 +105,26 @@ def test_a_file_that_needs_a_layer_of_ours_says_so(tmp_path):
 
 
 def test_the_keras_file_comes_back_with_the_same_accuracy(exported, tmp_path):
-    command = [
-        "export",
-        f"--model={exported / NAME}.keras",
-        "--dataset=digits",
-        f"--out={tmp_path}",
-    ]
-    assert cli.main([*command, "--base_resolution=16"]) == 0
+    model = exported / f"{NAME}.keras"
+    assert cli.main(["export", f"--model={model}", "--dataset=digits", f"--out={tmp_path}"]) == 0
     before, after = (sidecar(folder)["verification"] for folder in (exported, tmp_path / NAME))
     for key in ("keras_accuracy", "float_accuracy", "int8_accuracy", "test_images"):
         assert after[key] == before[key]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "options"),
+    [(57 / (57 + 96 / 7), {"base_resolution": 96}), (1.0, {"center_crop": False}), (None, {})],
+)
+def test_images_for_the_keras_file_are_cropped_as_before(tmp_path, fraction, options):
+    path = tmp_path / "net.keras"
+    path.write_bytes(b"the network")
+    entry = {"file": path.name, "sha256": hashlib.sha256(b"the network").hexdigest()}
+    details = {} if fraction is None else {"crop_fraction": fraction}
+    path.with_suffix(".json").write_text(json.dumps({"keras": entry, "details": details}))
+    assert exporting._cropped_alike(path, (57, 57, 3), {}) == options
+    for given in ({"base_resolution": 64}, {"center_crop": True}):
+        assert exporting._cropped_alike(path, (57, 57, 3), given) == given
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Every family and deployment variant, in int8 and in float, in the runtimes of devices.
+"""Every kind of family and deployment variant, in int8 and in float, in the runtimes of devices.
 
 Scaled down and untrained, with the statistics of noise: what is tested are operators and their
 arithmetic, not accuracy. The runtimes share this process: the files are ours.
@@ -20,7 +20,7 @@ from efficientnet_elite.networks import activations
 from efficientnet_elite.networks.build import build
 from efficientnet_elite.networks.families import FAMILIES, segmentation, variants
 from efficientnet_elite.networks.spec import ArchSpec
-from tests.support.networks import noise, normalise
+from tests.support.networks import KINDS_OF_FAMILIES, noise, normalise
 
 SIDE, CLASSES = 32, 5
 WIDTH, DEPTH = 0.25, 0.2
@@ -50,7 +50,7 @@ def small(name: str) -> ArchSpec:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*FAMILIES, *VARIANTS, *MASKS])
+@pytest.mark.parametrize("name", [*KINDS_OF_FAMILIES, *VARIANTS, *MASKS])
 def test_int8_and_float_agree_in_every_runtime(name):
     missing = {name: verify.RUNTIMES[name].missing() for name in RUNTIMES}
     for runtime, reason in missing.items():

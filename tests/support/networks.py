@@ -7,7 +7,19 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 from efficientnet_elite.export.int8.convert import to_tflite
+from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.spec import ArchSpec
+
+# Others have the same kinds of blocks in other numbers.
+KINDS_OF_FAMILIES = [
+    name
+    for name in FAMILIES
+    if name
+    not in (
+        *("condensenet-g8", "elite-small", "mobilenetv4-conv-medium", "shufflenet-g2"),
+        *("shufflenet-g4", "shufflenet-g8", "squeezenet-1.0"),
+    )
+]
 
 
 def noise(spec: ArchSpec) -> np.ndarray:

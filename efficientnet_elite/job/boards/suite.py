@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from efficientnet_elite.benchmarks.latency import Options
 from efficientnet_elite.errors import UserError
@@ -18,6 +18,9 @@ from efficientnet_elite.export import inspect
 from efficientnet_elite.job.boards import program, results
 from efficientnet_elite.job.boards.definitions import Board, Result
 from efficientnet_elite.search.workdir import write_bytes
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 # A signal that comes just before a wait is noticed only after it: no wait is longer.
 _LOOK_SECONDS = 1.0
@@ -73,20 +76,15 @@ def run(
     machines: dict[tuple[Any, ...], list[Board]] = {}
     for board in boards:
         machines.setdefault(board.machine, []).append(board)
+    groups = list(machines.values())
     done: dict[str, Result] = {}
     # Left first, the inner context ends the processes that the threads wait for.
     with (
         ThreadPoolExecutor(max_workers=len(machines)) as threads,
         program.ended_with_the_command(),
     ):
-        measuring = {
-            threads.submit(lambda group: [one(board) for board in group], group)
-            for group in machines.values()
-        }
-        while measuring:
-            ended, measuring = wait(measuring, _LOOK_SECONDS, FIRST_COMPLETED)
-            for group in ended:
-                done.update({result["board"]: result for result in group.result()})
+        for found in _each(threads, lambda group: [one(board) for board in group], groups):
+            done.update({result["board"]: result for result in found})
     return [done[board.name] for board in boards]
 
 
@@ -102,7 +100,20 @@ def check(boards: Sequence[Board]) -> list[dict[str, Any]]:
         return {"board": board.name, "kind": board.kind.name, "ready": ready, "is": about}
 
     with ThreadPoolExecutor(max_workers=len(boards)) as threads:
-        return list(threads.map(one, boards))
+        return _each(threads, one, boards)
+
+
+def _each(
+    threads: ThreadPoolExecutor, function: Callable[[Item], Found], items: Sequence[Item]
+) -> list[Found]:
+    """What the function returns for each item; the first error that it raises ends the wait."""
+    calls = [threads.submit(function, item) for item in items]
+    left = set(calls)
+    while left:
+        ended, left = wait(left, _LOOK_SECONDS, FIRST_COMPLETED)
+        for call in ended:
+            call.result()
+    return [call.result() for call in calls]
 
 
 def _measured(board: Board, models: Sequence[Path], options: Options) -> Result:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +35,6 @@ from efficientnet_elite.networks.pretrained.weights import (
     with_our_epsilon,
 )
 from efficientnet_elite.networks.spec import ArchSpec, draw_graph
-
-if TYPE_CHECKING:
-    pass
 
 # Of the networks without layers for it: pixel / 127.5 - 1, ``preprocess_input`` of mode "tf".
 _SCALE, _OFFSET = 1 / 127.5, -1.0

@@ -173,6 +173,17 @@ static void any_copy(nn_copy_layer *layer) {
   }
 }
 
+/* The kernel and the portable one compute the same; both write to `result`. */
+#define COMPARE(index, kernel, ...)  \\
+  do {                               \\
+    clear();                         \\
+    result = vectors;                \\
+    kernel(__VA_ARGS__);             \\
+    result = portable;               \\
+    portable_##kernel(__VA_ARGS__);  \\
+    output[index] += differ();       \\
+  } while (0)
+
 int8_t *vectors_input(void *arena) { return (int8_t *)arena; }
 
 void vectors_run(const int8_t *input, int8_t *output, void *arena) {
@@ -189,41 +200,23 @@ void vectors_run(const int8_t *input, int8_t *output, void *arena) {
     nn_copy_layer copy;
     nn_gather_layer gather;
     int32_t indices[20], i;
+    int8_t *result;
     fill(in, -128);
     fill(other, -128);
     fill(table, -128);
     fill(weights, -127);
-    clear();
     any_conv(&conv, 0);
-    nn_conv(&conv, in, vectors, scratch);
-    portable_nn_conv(&conv, in, portable, scratch);
-    output[0] += differ();
-    clear();
+    COMPARE(0, nn_conv, &conv, in, result, scratch);
     any_conv(&conv, 1);
-    nn_depthwise(&conv, in, vectors, scratch);
-    portable_nn_depthwise(&conv, in, portable, scratch);
-    output[1] += differ();
-    clear();
+    COMPARE(1, nn_depthwise, &conv, in, result, scratch);
     values.size = any(1, 100);
     values.table = table;
-    nn_table(&values, in, vectors);
-    portable_nn_table(&values, in, portable);
-    output[2] += differ();
-    clear();
+    COMPARE(2, nn_table, &values, in, result);
     any_binary(&binary);
-    nn_add(&binary, in, other, vectors);
-    portable_nn_add(&binary, in, other, portable);
-    output[3] += differ();
-    clear();
-    nn_sub(&binary, in, other, vectors);
-    portable_nn_sub(&binary, in, other, portable);
-    output[4] += differ();
-    clear();
+    COMPARE(3, nn_add, &binary, in, other, result);
+    COMPARE(4, nn_sub, &binary, in, other, result);
     binary.out_shift = any(0, 5) ? any(0, 12) : any(-67, -62);
-    nn_mul(&binary, in, other, vectors);
-    portable_nn_mul(&binary, in, other, portable);
-    output[5] += differ();
-    clear();
+    COMPARE(5, nn_mul, &binary, in, other, result);
     reduce.outer = any(1, 2);
     reduce.count = any(1, any(0, 3) ? 40 : 300);
     reduce.inner = any(1, 20);
@@ -231,37 +224,20 @@ void vectors_run(const int8_t *input, int8_t *output, void *arena) {
     reduce.out_zero = any(-128, 127);
     reduce.multiplier = factor();
     reduce.shift = any(-9, 1);
-    nn_reduce(&reduce, in, vectors);
-    portable_nn_reduce(&reduce, in, portable);
-    output[6] += differ();
-    clear();
+    COMPARE(6, nn_reduce, &reduce, in, result);
     any_pool(&pool);
-    nn_average_pool(&pool, in, vectors);
-    portable_nn_average_pool(&pool, in, portable);
-    output[7] += differ();
-    clear();
-    nn_max_pool(&pool, in, vectors);
-    portable_nn_max_pool(&pool, in, portable);
-    output[8] += differ();
-    clear();
-    nn_reduce_max(&reduce, in, vectors);
-    portable_nn_reduce_max(&reduce, in, portable);
-    output[9] += differ();
-    clear();
+    COMPARE(7, nn_average_pool, &pool, in, result);
+    COMPARE(8, nn_max_pool, &pool, in, result);
+    COMPARE(9, nn_reduce_max, &reduce, in, result);
     any_copy(&copy);
-    nn_copy(&copy, in, vectors);
-    portable_nn_copy(&copy, in, portable);
-    output[10] += differ();
-    clear();
+    COMPARE(10, nn_copy, &copy, in, result);
     gather.outer = any(1, 5);
     gather.axis = any(1, 20);
     gather.inner = any(0, 1) ? any(1, 40) : 1;
     gather.count = any(1, 20);
     gather.indices = indices;
     for (i = 0; i < 20; ++i) indices[i] = any(0, gather.axis - 1);
-    nn_gather(&gather, in, vectors);
-    portable_nn_gather(&gather, in, portable);
-    output[11] += differ();
+    COMPARE(11, nn_gather, &gather, in, result);
   }
 }
 """

@@ -3,11 +3,11 @@
     python -m benchmarks.studies.equal_work --workdir=runs/equal_work
 
 The program takes from each family's pool the candidate with the cost nearest to that of
-``--target``. It trains these networks on the same images with the same recipe, data order and
-seeds, exports each as full int8 (calibrated with training images, evaluated on the test images),
-measures the latencies of the int8 files and prints a table. The distance between two costs is the
-Euclidean distance of the logarithms of parameters and MACs, each divided by its standard deviation
-over the candidates of all ``--families``.
+``--target``: as many parameters and MACs, or what ``--equal`` names. It trains these networks on
+the same images with the same recipe, data order and seeds, exports each as full int8 (calibrated
+with training images, evaluated on the test images), measures the latencies of the int8 files and
+prints a table. The distance between two costs is the Euclidean distance of the logarithms of these,
+each divided by its standard deviation over the candidates of all ``--families``.
 
 The program keeps results in the work directory, so the same command continues after an
 interruption, and ``--notrain`` prints the results so far. To split the work over processes, give
@@ -22,7 +22,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean, pstdev, stdev
@@ -33,6 +33,7 @@ from absl import flags
 from efficientnet_elite.benchmarks.studies import command, ratios, tables
 from efficientnet_elite.benchmarks.studies.ratios import RelativeLatency
 from efficientnet_elite.benchmarks.studies.study import Study, define_flags
+from efficientnet_elite.device import costs
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.networks.spec import ArchSpec
@@ -65,6 +66,12 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "target", "elite9", "Network with the cost that the others should have.", flag_values=FLAGS
 )
+flags.DEFINE_list(
+    "equal",
+    ["params", "macs"],
+    "Cost metrics that the networks should have in common, of those that can be computed.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_string("dataset", "rendered", "Data set, as for `elite search`.", flag_values=FLAGS)
 flags.DEFINE_boolean(
     "train", True, "Whether to train the networks that have no result yet.", flag_values=FLAGS
@@ -81,12 +88,14 @@ class MatchedNetwork:
       family: the pool, as ``--families`` names it.
       spec: the network.
       distance: distance between its cost and the target's; 0 means the same cost, 1 a difference of
-        one standard deviation in the logarithm of either parameters or MACs.
+        one standard deviation in the logarithm of one metric.
+      costs: metric to cost, of the metrics that should be equal.
     """
 
     family: str
     spec: ArchSpec
     distance: float
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def run_name(self, seed: int) -> str:
         """Returns the name of the files of its training with this seed."""
@@ -94,38 +103,62 @@ class MatchedNetwork:
 
 
 def match_cost(
-    families: Sequence[str], target: str, *, base_resolution: int, classes: int
+    families: Sequence[str],
+    target: str,
+    *,
+    base_resolution: int,
+    classes: int,
+    equal: Sequence[str] = ("params", "macs"),
 ) -> list[MatchedNetwork]:
     """Returns from each family's pool the candidate with the cost nearest to that of a network.
 
-    Of candidates at the same distance the first one is returned.
+    Of candidates at the same distance the first one is returned. Candidates of which a cost cannot
+    be computed are left out.
 
     Args:
       families: pools (see `search.candidates.pool_members`).
-      target: name of the network with the parameters and MACs to match.
+      target: name of the network with the cost to match.
       base_resolution: input side in pixels at resolution coefficient 1, of target and pools.
       classes: number of classes.
+      equal: names of cost metrics.
 
     Raises:
-      UserError: a family or the network is unknown.
+      UserError: a family, the network or a metric is unknown, or a family has no candidate of
+        which these can be computed.
     """
     sizes = {"base_resolution": base_resolution, "classes": classes}
-    target_cost = _log_cost(spec_by_name(target, **sizes))
-    pools = {family: [c.spec for c in pool_members(family, **sizes)] for family in families}
-    all_costs = [_log_cost(spec) for specs in pools.values() for spec in specs]
+    wanted = [costs.of(spec_by_name(target, **sizes), metric) for metric in equal]
+    pools = {
+        family: [
+            (c.spec, known)
+            for c in pool_members(family, **sizes)
+            if (known := _costs(c.spec, equal))
+        ]
+        for family in families
+    }
+    for family, members in pools.items():
+        if not members:
+            raise UserError(f"{', '.join(equal)} of {family} cannot be computed")
+    every = [map(math.log, known) for members in pools.values() for _, known in members]
     # A cost that is the same for all candidates has no influence on the distance.
-    deviations = [pstdev(values) or math.inf for values in zip(*all_costs, strict=True)]
+    deviations = [pstdev(values) or math.inf for values in zip(*every, strict=True)]
 
-    def distance(spec: ArchSpec) -> float:
-        costs = zip(_log_cost(spec), target_cost, deviations, strict=True)
-        return math.hypot(*((cost - wanted) / deviation for cost, wanted, deviation in costs))
+    def distance(member: tuple[ArchSpec, list[float]]) -> float:
+        columns = zip(member[1], wanted, deviations, strict=True)
+        return math.hypot(*(math.log(cost / goal) / spread for cost, goal, spread in columns))
 
-    nearest = {family: min(specs, key=distance) for family, specs in pools.items()}
-    return [MatchedNetwork(family, spec, distance(spec)) for family, spec in nearest.items()]
+    return [
+        MatchedNetwork(family, spec, distance((spec, known)), dict(zip(equal, known, strict=True)))
+        for family, members in pools.items()
+        for spec, known in [min(members, key=distance)]
+    ]
 
 
-def _log_cost(spec: ArchSpec) -> tuple[float, float]:
-    return math.log(spec.params), math.log(spec.macs)
+def _costs(spec: ArchSpec, metrics: Sequence[str]) -> list[float] | None:
+    try:
+        return [costs.of(spec, metric) for metric in metrics]
+    except UserError:
+        return None
 
 
 def train_and_export(study: Study, network: MatchedNetwork, seed: int) -> dict[str, Any]:
@@ -180,7 +213,7 @@ class Row:
     """The results of a family's network over the seeds that have been trained.
 
     Attributes:
-      family, network, resolution, params, macs, distance: see `MatchedNetwork`.
+      family, network, resolution, params, macs, distance, costs: see `MatchedNetwork`.
       file, int8_bytes: path and size of the first seed's int8 file (see `train_and_export`); None
         if there is none yet.
       latency: latency relative to the first family's network; None if it was not measured.
@@ -200,6 +233,7 @@ class Row:
     int8_accuracies: list[float]
     errors: list[str]
     latency: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
 
 
 def summarize(network: MatchedNetwork, results: Sequence[dict[str, Any]]) -> Row:
@@ -223,27 +257,38 @@ def summarize(network: MatchedNetwork, results: Sequence[dict[str, Any]]) -> Row
         float_accuracies=[100 * result["float_accuracy"] for result in successful],
         int8_accuracies=[100 * result["int8_accuracy"] for result in successful],
         errors=[result["error"] for result in results if "error" in result],
+        costs=network.costs,
     )
 
 
-_HEADS = (
-    "family",
-    "network",
-    "pixels",
-    "params M",
-    "MACs M",
-    "distance",
-    "int8 kB",
-    "latency",
-    "seeds",
-    "float %",
-    "int8 %",
-    "float, each",
-)
+_COUNTED = ("params", "macs")  # metrics that have a column in any case
 
 
-def cells(row: Row) -> list[str]:
-    """Returns a row as text, in the order of the column headings; missing figures are empty."""
+def headings(rows: Sequence[Row]) -> list[str]:
+    """Returns the headings of the columns: the metrics that were to be equal have one each."""
+    metrics = [costs.METRICS[name] for name in _further(rows)]
+    return [
+        *("family", "network", "pixels", "params M", "MACs M"),
+        *(f"{metric.title} {metric.unit}" for metric in metrics),
+        *("distance", "int8 kB", "latency", "seeds", "float %", "int8 %", "float, each"),
+    ]
+
+
+def _further(rows: Sequence[Row]) -> list[str]:
+    return [
+        name
+        for name in dict.fromkeys(name for row in rows for name in row.costs)
+        if name not in _COUNTED
+    ]
+
+
+def cells(row: Row, further: Sequence[str] = ()) -> list[str]:
+    """Returns a row as text, in the order of the headings; missing figures are empty.
+
+    Args:
+      row: the row.
+      further: metrics that have a column beside parameters and MACs.
+    """
     each = [f"{value:.1f}" for value in row.float_accuracies]
     return [
         row.family,
@@ -251,6 +296,7 @@ def cells(row: Row) -> list[str]:
         str(row.resolution),
         f"{row.params / 1e6:.2f}",
         f"{row.macs / 1e6:.2f}",
+        *(f"{row.costs[name] / costs.METRICS[name].factor:.1f}" for name in further),
         f"{row.distance:.2f}",
         "" if row.int8_bytes is None else f"{row.int8_bytes / 1e3:.0f}",
         "" if row.latency is None else f"{row.latency:.2f}",
@@ -272,7 +318,8 @@ def as_text(rows: Sequence[Row], form: str, settings: dict[str, Any]) -> str:
     """Returns the rows in one of `tables.FORMATS`; JSON also contains the study's settings."""
     if form == "json":
         return json.dumps({**settings, "rows": [asdict(row) for row in rows]}, indent=2) + "\n"
-    return tables.text(form, _HEADS, [cells(row) for row in rows], left=2)
+    further = _further(rows)
+    return tables.text(form, headings(rows), [cells(row, further) for row in rows], left=2)
 
 
 def with_latency(row: Row, latencies: Mapping[str, RelativeLatency]) -> Row:
@@ -303,6 +350,7 @@ def main() -> None:
         FLAGS.target,
         base_resolution=study.base_resolution,
         classes=study.images.num_classes,
+        equal=FLAGS.equal,
     )
     seeds = [int(seed) for seed in FLAGS.seeds]
     for seed in seeds if FLAGS.train else ():

@@ -12,16 +12,18 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from absl import flags as absl_flags
 
 from efficientnet_elite.benchmarks.studies import command
-from efficientnet_elite.config import DataConfig, TrainConfig
+from efficientnet_elite.config import AUTO, DataConfig, SearchConfig
 from efficientnet_elite.errors import UserError
+from efficientnet_elite.job.recipes import FROM_SCRATCH, TrainingLengths
+from efficientnet_elite.job.settings import with_values
 
 if TYPE_CHECKING:
     from efficientnet_elite.data import ImageData
@@ -30,7 +32,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SETTINGS = ("epochs", "batch_size", "learning_rate", "min_area", "base_resolution")
+_SETTINGS = ("epochs", "batch_size", "base_resolution")
+RMSPROP = "rmsprop"
+# Settings by dotted name.
+_RECIPES: Mapping[str, Mapping[str, Any]] = {
+    # The trainings are short. So weights are averaged over half an epoch, the statistics of batch
+    # normalization follow quickly, and there is no dropout or stochastic depth.
+    RMSPROP: {
+        "train.learning_rate": 0.0015,
+        "train.warmup_epochs": 1,
+        "train.schedule": "cosine",
+        "train.ema": 0.98,
+        "train.batch_norm_momentum": 0.9,
+        "train.drop_rates": 0,
+        "data.min_area": 0.5,
+    },
+    AUTO: FROM_SCRATCH,
+}
 # The data sets are small. With this fraction of 4,000 images, a percent of accuracy is 10 images.
 TEST_FRACTION = 0.25
 
@@ -52,18 +70,19 @@ def define_flags(flags: absl_flags.FlagValues, *, epochs: int) -> None:
     absl_flags.DEFINE_list(
         "seeds", ["0", "1", "2"], "Seeds of initial weights and data order.", flag_values=flags
     )
-    absl_flags.DEFINE_float(
-        "learning_rate",
-        0.0015,
-        "Learning rate after one epoch of warm-up; it then falls to 0 like a cosine.",
+    absl_flags.DEFINE_enum(
+        "recipe",
+        RMSPROP,
+        list(_RECIPES),
+        "Recipe of the trainings: RMSProp, or that of docs/auto.md from random weights.",
         flag_values=flags,
     )
-    absl_flags.DEFINE_float(
-        "min_area",
-        0.5,
-        "Smallest fraction of an image's area in a training crop.",
-        flag_values=flags,
-    )
+    for name, text in (
+        ("learning_rate", "Learning rate after the warm-up; it then falls to 0 like a cosine."),
+        ("min_area", "Smallest fraction of an image's area in a training crop."),
+    ):
+        text = f"{text} By default that of the recipe."
+        absl_flags.DEFINE_float(name, None, text, lower_bound=0, flag_values=flags)
 
 
 class Study:
@@ -80,27 +99,27 @@ class Study:
     def __init__(self, flags: absl_flags.FlagValues, dataset: str):
         self.workdir = Path(flags.workdir)
         self.base_resolution: int = flags.base_resolution
-        self._data = DataConfig(
-            dataset=dataset,
-            validation=0.1,
-            test_fraction=TEST_FRACTION,
-            min_area=flags.min_area,
-        )
-        self.recipe = TrainConfig(
-            epochs=flags.epochs,
-            batch_size=flags.batch_size,
-            learning_rate=flags.learning_rate,
-            warmup_epochs=1,
-            schedule="cosine",
-            # The trainings are short. So weights are averaged over half an epoch, the statistics of
-            # batch normalization follow quickly, and there is no dropout or stochastic depth.
-            ema=0.98,
-            batch_norm_momentum=0.9,
-            drop_rates=0,
-        )
+        given = {"train.learning_rate": flags.learning_rate, "data.min_area": flags.min_area}
+        settings: dict[str, Any] = {
+            "train.epochs": flags.epochs,
+            "train.warmup_epochs": TrainingLengths(flags.epochs).warmup_epochs,
+            **_RECIPES[flags.recipe],
+            "train.batch_size": flags.batch_size,
+            **{name: value for name, value in given.items() if value is not None},
+        }
+        data = DataConfig(dataset=dataset, validation=0.1, test_fraction=TEST_FRACTION)
+        config = with_values(SearchConfig(data=data), settings)
+        self._data, self.recipe = config.data, config.train
         self.workdir.mkdir(parents=True, exist_ok=True)
-        self.settings = {"dataset": dataset} | {name: flags[name].value for name in _SETTINGS}
-        if self.result("settings", lambda: self.settings) != self.settings:
+        self.settings = {
+            "dataset": dataset,
+            **{name: flags[name].value for name in _SETTINGS},
+            "learning_rate": self.recipe.learning_rate,
+            "min_area": self._data.min_area,
+            "recipe": flags.recipe,
+        }
+        # Earlier versions had one recipe.
+        if {"recipe": RMSPROP, **self.result("settings", lambda: self.settings)} != self.settings:
             raise UserError(
                 f"{self.workdir} holds results of other settings (see its settings.json): "
                 "choose another --workdir"

@@ -58,6 +58,12 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     **{f"smoothing-{share:g}": {"train.label_smoothing": share} for share in (0.0, 0.2)},
     **{f"area-{area:g}": {"data.min_area": area} for area in (0.08, 0.2, 0.35, 0.5, 0.8)},
     **{f"ema-{decay:g}": {"train.ema": decay} for decay in (0.0, 0.98, 0.99, 0.999)},
+    **{f"augment-{name}": {"data.augment": name} for name in ("light", "trivial", "autoaugment")},
+    "sgd": {
+        "train.optimizer": "sgd",
+        "train.learning_rate": 0.05,
+        "train.weight_decay": 5e-4,
+    },
     "rmsprop": {
         "train.optimizer": "rmsprop",
         "train.learning_rate": 0.0015,

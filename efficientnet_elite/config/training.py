@@ -10,7 +10,7 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import check, documented, setting
 
 SCHEDULES = ("exponential", "cosine")
-OPTIMIZERS = ("rmsprop", "adamw")
+OPTIMIZERS = ("rmsprop", "adamw", "sgd")
 DISTILLATIONS = ("none", "features", "logits", "both")
 MIXES = ("none", "mixup", "cutmix", "mixup+cutmix")
 LAST, STAGES = "last", "stages"  # values of TrainConfig.teacher_reads
@@ -151,7 +151,7 @@ class TrainConfig:
     optimizer: str = setting(
         "rmsprop",
         "Optimizer. rmsprop: that of the paper; adamw: Adam with decoupled weight decay, for short "
-        "trainings from pretrained weights.",
+        "trainings; sgd: with Nesterov momentum, which needs a larger learning rate, such as 0.05.",
         choices=OPTIMIZERS,
     )
     gradient_clip: float | None = setting(

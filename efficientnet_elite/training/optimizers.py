@@ -6,7 +6,7 @@ arithmetic in the small networks of this project. Everything here can be traced 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -123,11 +123,50 @@ class AdamW:
             )
 
 
+class SGD:
+    """Stochastic gradient descent with Nesterov momentum and L2 penalty on kernels.
+
+    Args:
+      trainable: trainable Keras variables of the model.
+      config: the recipe; its momentum and weight_decay are used.
+    """
+
+    def __init__(self, trainable: Sequence[Any], config: TrainConfig):
+        self._trainable, self._config = trainable, config
+        self._momenta = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
+        self.variables = list(self._momenta)
+
+    def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
+        """See `Optimizer.apply`; the step is not used."""
+        momentum_rate, weight_decay = map(
+            tf.constant, (self._config.momentum, self._config.weight_decay)
+        )
+        for gradient, variable, momentum in zip(
+            gradients, self._trainable, self._momenta, strict=True
+        ):
+            if self._config.weight_decay and _is_kernel(variable):
+                decay = tf.raw_ops.Mul(x=weight_decay, y=_read(variable))
+                gradient = tf.raw_ops.AddV2(x=gradient, y=decay)
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.value.handle,
+                accum=momentum.handle,
+                lr=rate,
+                grad=gradient,
+                momentum=momentum_rate,
+                use_nesterov=True,
+            )
+
+
+_OPTIMIZERS: Mapping[str, Callable[[Sequence[Any], TrainConfig], Optimizer]] = {
+    "rmsprop": RMSProp,
+    "adamw": AdamW,
+    "sgd": SGD,
+}
+
+
 def optimizer_for(config: TrainConfig, trainable: Sequence[Any]) -> Optimizer:
     """Returns the optimizer that a recipe names, for the trainable variables of a model."""
-    if config.optimizer == "adamw":
-        return AdamW(trainable, config)
-    return RMSProp(trainable, config)
+    return _OPTIMIZERS[config.optimizer](trainable, config)
 
 
 def clipped(gradients: Sequence[Any], norm: float | None) -> Sequence[Any]:

@@ -50,6 +50,27 @@ def test_adamw_is_that_of_keras_with_decay_of_kernels():
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+def test_sgd_is_that_of_keras_with_decay_of_kernels():
+    ours, theirs = model(), model()
+    config = TrainConfig(optimizer="sgd", weight_decay=0.1)
+    optimizer = optimizer_for(config, ours.trainable_variables)
+    apply = tf.function(optimizer.apply, autograph=False)
+    # One rate for all steps: the velocity of Keras holds the rate, ours is multiplied by it.
+    rate = RATES[0]
+    reference = keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=True)
+    for step in range(len(RATES)):
+        apply(gradients(ours, step), tf.constant(rate), tf.constant(step, tf.int64))
+        penalized = [
+            gradient + 0.1 * variable.value if variable.name == "kernel" else gradient
+            for gradient, variable in zip(
+                gradients(theirs, step), theirs.trainable_variables, strict=True
+            )
+        ]
+        reference.apply_gradients(zip(penalized, theirs.trainable_variables, strict=True))
+    for one, other in zip(ours.variables, theirs.variables, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_adamw_continues_from_its_variables():
     """The number of the step is no state of its own."""
     straight, interrupted = model(), model()

@@ -270,7 +270,7 @@ def test_every_line_of_the_plan_names_its_flags(tmp_path):
         images=320,
         classes=5,
         networks=plan.networks_of_search(config),
-        time=plan.time_of_search(config, 2),
+        last=plan.time_of_search(config, 2),
     )
     assert len(lines) == 5
     known = {*search.FLAGS}

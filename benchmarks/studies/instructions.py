@@ -1,12 +1,15 @@
-"""Fits the estimate of instructions on a Cortex-M to emulated runs, and says how good it is.
+"""Fits the estimate of instructions on a processor to emulated runs, and says how good it is.
 
     python -m benchmarks.studies.instructions --workdir=runs/instructions --core=m55 --write
+    python -m benchmarks.studies.instructions --workdir=runs/instructions --core=a76 --root=arm64
 
-Each network is converted to int8 without training, compiled to C, and run on an image of noise by
-an emulated Cortex-M4 or M55, which counts the instructions of each layer. `device.instructions`
-knows how often the loops of each layer run. By least squares without negative values the program
-finds what a turn of each loop takes, kernel by kernel. To judge this it leaves out all networks of
-one kind of family at a time, fits the others, and estimates those that were left out.
+Each network is converted to int8 without training. For an emulated Cortex-M4 or M55 it is compiled
+to C and run on an image of noise, and the instructions of each layer are counted. An emulated
+Cortex-A53 or A76 runs it by LiteRT, and counts those of the whole; --root is the emulated system
+(docs/boards.md). `device.instructions` knows how often the loops of each layer run. By least
+squares without negative values the program finds what a turn of each loop takes, kernel by kernel
+on a Cortex-M. To judge this it leaves out all networks of one kind of family at a time, fits the
+others, and estimates those that were left out.
 
 The arguments are NAME@PIXELS, a network and its input side at resolution coefficient 1; by default
 the smallest network of every family and those of docs/firmware.md. The counts stay in the work
@@ -18,16 +21,19 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
 from scipy.optimize import nnls
 from tqdm import tqdm
 
+from efficientnet_elite.benchmarks.latency import Options
 from efficientnet_elite.benchmarks.studies import command, tables
 from efficientnet_elite.benchmarks.studies.estimates import spearman
 from efficientnet_elite.device import instructions
@@ -36,6 +42,8 @@ from efficientnet_elite.device.lowering import lower
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.export import measure
 from efficientnet_elite.export.runtimes import c_steps, compiled_c
+from efficientnet_elite.job.boards.definitions import Board
+from efficientnet_elite.job.boards.kinds import KINDS
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.names import spec_by_name
 from efficientnet_elite.search.workdir import write_bytes, write_json
@@ -44,7 +52,10 @@ FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "Folder for the int8 files and the counts.")
 command.define_format(FLAGS, tables.FORMATS)
 flags.DEFINE_enum(
-    "core", "m4", list(instructions.CORES), "The emulated Cortex-M.", flag_values=FLAGS
+    "core", "m4", list(instructions.CORES), "The emulated processor.", flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "root", None, "Folder of the system that an emulated Cortex-A runs.", flag_values=FLAGS
 )
 flags.DEFINE_boolean(
     "write",
@@ -114,7 +125,8 @@ _NOT_ON_M55 = (
 _UNCERTAIN = 400
 
 
-_RECORDS = {"m4": ".steps.json", "m55": ".m55_steps.json"}  # endings of files of counts
+# Endings of files of counts.
+_RECORDS = {"m4": ".steps.json", "m55": ".m55_steps.json", "a53": ".a53.json", "a76": ".a76.json"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,8 @@ class Counted:
       name, pixels, macs: of the network, and its input side.
       kind: families of this kind are left out together.
       calls: its layers as predicted.
-      layers: those of them that are paired with a layer of the file, and its instructions.
+      layers: those of them that are paired with a layer of the file, and its instructions; empty
+        where only those of the whole network were counted.
       instructions: of the whole network.
     """
 
@@ -165,15 +178,33 @@ def counted(network: str, folder: Path) -> Counted:
     spec = spec_by_name(name, classes=_CLASSES, base_resolution=int(pixels))
     path = measure.int8_file(spec, folder)
     record = path.with_suffix(_RECORDS[FLAGS.core])
+    core = instructions.CORES[FLAGS.core]
+    calls = tuple(instructions.calls(lower(spec.graph), core))
+    about = (name, spec.resolution, spec.macs, _kind(name), calls)
+    if not core.in_c:
+        if not record.is_file():
+            write_json(record, _run_by_litert(path))
+        return Counted(*about, (), json.loads(record.read_text()))
     if not record.is_file():
         write_json(
             record, c_steps.step_instructions(path.read_bytes(), compiled_c.EMULATED[FLAGS.core])
         )
     steps = [(kernel, count) for kernel, count in json.loads(record.read_text())]
-    calls = tuple(instructions.calls(lower(spec.graph), instructions.CORES[FLAGS.core]))
-    total = sum(count for _, count in steps)
     layers = tuple(paired(calls, steps))
-    return Counted(name, spec.resolution, spec.macs, _kind(name), calls, layers, total)
+    return Counted(*about, layers, sum(count for _, count in steps))
+
+
+def _run_by_litert(model: Path) -> int:
+    """The instructions of one inference on the emulated Cortex-A."""
+    if FLAGS.root is None:
+        raise UserError("--root is missing: the system that the processor runs (docs/boards.md)")
+    settings = {"cpu": f"cortex-{FLAGS.core}", "root": FLAGS.root}
+    board = Board(FLAGS.core, KINDS["qemu"], settings, Path.cwd())
+    with tempfile.TemporaryDirectory() as scratch:
+        (row,) = board.measure([model], Options(), Path(scratch))["rows"]
+    if row["error"]:
+        raise UserError(row["error"])
+    return round(row["instructions"])
 
 
 def paired(calls: Sequence[Call], steps: Sequence[tuple[str, int]]) -> list[tuple[Call, int]]:
@@ -203,7 +234,13 @@ def _kind(name: str) -> str:
 
 
 def fitted(networks: Iterable[Counted]) -> Fit:
-    """What a turn of each loop takes, by least squares of the relative errors of layers."""
+    """What a turn of each loop takes, by least squares of the relative errors.
+
+    They are the errors of layers; where these were not counted, those of networks.
+    """
+    networks = list(networks)
+    if not any(network.layers for network in networks):
+        return _fitted_to_wholes(networks)
     layers: dict[str, list[tuple[Call, int]]] = defaultdict(list)
     for network in networks:
         for call, count in network.layers:
@@ -220,6 +257,25 @@ def fitted(networks: Iterable[Counted]) -> Fit:
             loop: round(float(value), 3) for loop, value in zip(loops, found / sizes, strict=True)
         }
     return fit
+
+
+def _fitted_to_wholes(networks: Sequence[Counted]) -> Fit:
+    turns = [Counter[tuple[str, str]]() for _ in networks]
+    for network, counts in zip(networks, turns, strict=True):
+        for call in network.calls:
+            for loop, number in call.counts.items():
+                counts[call.kernel, loop] += number  # type: ignore[assignment]
+    loops = sorted(set().union(*turns))
+    totals = np.array([network.instructions for network in networks], float)
+    shares = np.array([[counts[loop] for loop in loops] for counts in turns]) / totals[:, None]
+    sizes = shares.max(0)
+    used = sizes > 0
+    found = np.zeros(len(loops))
+    found[used] = nnls(shares[:, used] / sizes[used], np.ones(len(networks)))[0] / sizes[used]
+    fit: Fit = defaultdict(dict)
+    for (kernel, loop), value in zip(loops, found, strict=True):
+        fit[kernel][loop] = round(float(value), 3)
+    return dict(fit)
 
 
 def estimated(network: Counted, fit: Fit) -> float | None:
@@ -292,7 +348,8 @@ def main(names: list[str]) -> None:
     Raises:
       UserError: the emulator is missing, or no network can be counted.
     """
-    if reason := compiled_c.EMULATED[FLAGS.core].missing():
+    core = instructions.CORES[FLAGS.core]
+    if core.in_c and (reason := compiled_c.EMULATED[core.name].missing()):
         raise UserError(reason)
     folder = Path(FLAGS.workdir)
     networks = []
@@ -310,18 +367,16 @@ def main(names: list[str]) -> None:
         print(tables.text(FLAGS.format, _HEADS, rows(networks, fit)), end="")
         print(summary(networks, fit), end="")
     if FLAGS.write:
-        file = instructions.CORES[FLAGS.core].fitted
-        write_bytes(Path(instructions.__file__).with_name(file), content(fit))
+        write_bytes(Path(instructions.__file__).with_name(core.fitted), content(fit))
 
 
 def content(fit: Fit) -> bytes:
     """The data file of a fit."""
-    values = {
-        "made_by": "python -m benchmarks.studies.instructions --workdir=DIR "
-        f"--core={FLAGS.core} --write",
-        "compiler": compiled_c.EMULATED[FLAGS.core].version(),
-        "kernels": fit,
-    }
+    made_by = f"python -m benchmarks.studies.instructions --workdir=DIR --core={FLAGS.core} --write"
+    values: dict[str, Any] = {"made_by": made_by}
+    if instructions.CORES[FLAGS.core].in_c:
+        values["compiler"] = compiled_c.EMULATED[FLAGS.core].version()
+    values["kernels"] = fit
     return (json.dumps(values, indent=1) + "\n").encode()
 
 

@@ -28,6 +28,8 @@ class Limits:
     patched_arena_kb: float | None = None
     cortex_m4_instructions_m: float | None = None
     cortex_m55_instructions_m: float | None = None
+    cortex_a53_instructions_m: float | None = None
+    cortex_a76_instructions_m: float | None = None
     tflm_arena_kb: float | None = None
     latency_ms: float | None = None
     ethos_u_cycles_m: float | None = None

@@ -78,13 +78,13 @@ def _instructions(core: instructions.Core) -> Metric:
             reason = f"the instructions of {spec.name} cannot be estimated: {error}"
             raise UserError(reason) from error
 
+    program = "of the network in C (elite export --target=c)" if core.in_c else "by LiteRT"
     return Metric(
         core.metric,
         f"{core.description} instructions",
         "M",
         1e6,
-        "Instructions of one inference of the network in C (elite export --target=c) on a "
-        f"{core.description}, estimated",
+        f"Instructions of one inference {program} on a {core.description}, estimated",
         of,
         limit=f"{core.metric}_m",
     )

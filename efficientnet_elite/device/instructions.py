@@ -1,11 +1,11 @@
-"""Instructions of a network in C on a Cortex-M, estimated from its lowered form.
+"""Instructions of a network on a processor, estimated from its lowered form.
 
-``elite export --target=c`` makes of each operator a call of a kernel (``export/packages/c``). How
+On a Cortex-M they are those of the network in C: ``elite export --target=c`` makes of each operator
+a call of a kernel (``export/packages/c``). On a Cortex-A they are those of LiteRT with XNNPACK. How
 often the loops of a kernel run follows from the shapes: `calls` says so. What a turn of each loop
-takes was measured in an emulator, layer by layer, and fitted: ``cortex_m4.json`` and
-``cortex_m55.json`` hold these instructions by kernel and loop, and the command that wrote them.
-docs/firmware.md has the errors. The values of weights and images hardly matter, and the estimate
-does not know them.
+takes was counted in an emulator and fitted: ``cortex_m4.json`` and the like hold these instructions
+by kernel and loop, and the command that wrote them. docs/firmware.md and docs/boards.md have the
+errors. The values of weights and images hardly matter, and the estimate does not know them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cache
 from importlib import resources
 
 from efficientnet_elite import registry
-from efficientnet_elite.device import kernel_loops, tables, vector_loops
+from efficientnet_elite.device import kernel_loops, tables, vector_loops, xnnpack_loops
 from efficientnet_elite.device.kernel_loops import TABLE, Call, Layer, Loops
 from efficientnet_elite.device.lowering import Operator, Program
 
@@ -30,11 +30,13 @@ class Core:
       name: as `--latency_target` and the studies name it.
       description: its name in texts.
       kernels: kind of an operator to the calls of kernels that it makes.
+      in_c: whether it runs the network in C, otherwise LiteRT.
     """
 
     name: str
     description: str
     kernels: Mapping[str, Loops]
+    in_c: bool = True
 
     @property
     def metric(self) -> str:
@@ -50,7 +52,11 @@ class Core:
 CORES = registry.table(
     Core("m4", "Cortex-M4", kernel_loops.KERNELS),
     Core("m55", "Cortex-M55", {**kernel_loops.KERNELS, **vector_loops.KERNELS}),
+    Core("a53", "Cortex-A53", xnnpack_loops.KERNELS, in_c=False),
+    Core("a76", "Cortex-A76", xnnpack_loops.KERNELS, in_c=False),
 )
+MICROCONTROLLERS: Mapping[str, Core] = {name: core for name, core in CORES.items() if core.in_c}
+"""Those that run the network in C."""
 
 
 def estimate(program: Program, core: Core) -> float:
@@ -96,7 +102,8 @@ def calls(program: Program, core: Core) -> list[Call]:
       ValueError: an operator has no kernel.
     """
     found = []
-    for layer in _layers(program):
+    layers = _layers(program) if core.in_c else map(Layer, program.operators)
+    for layer in layers:
         kind = layer.operator.kind
         if kind not in core.kernels:
             raise ValueError(f"no instructions are known for {kind}")

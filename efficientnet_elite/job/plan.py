@@ -249,7 +249,7 @@ CHOICES = registry.table(
 
 
 def lines(
-    config: SearchConfig, *, images: int, classes: int, networks: str, time: str | None
+    config: SearchConfig, *, images: int, classes: int, networks: str, last: tuple[str, str]
 ) -> list[str]:
     """The plan, in a line for each choice.
 
@@ -258,7 +258,7 @@ def lines(
       images: number of training images.
       classes: number of classes.
       networks: what is trained, with the flags that change it.
-      time: what is known of the time, with the flags that change it; None for no such line.
+      last: name and text of the last line: the time of a search, the folder of a training.
     """
     train = config.train
     start = train.pretrained if train.is_pretrained else "random weights"
@@ -274,7 +274,7 @@ def lines(
             f"from {start}, {number} ({train.epochs * per_epoch:,} steps of {train.batch_size} "
             f"images), {train.optimizer} {train.learning_rate:g} {CHOICES['training'].hint}",
         ),
-        *([("time", time)] if time else []),
+        last,
     ]
     return [f"{name + ':':10}{text}" for name, text in words]
 
@@ -290,12 +290,12 @@ def networks_of_search(config: SearchConfig) -> str:
     return f"{number} of {config.pool} in {groups} {CHOICES['networks'].hint}"
 
 
-def time_of_search(config: SearchConfig, workers: int | None) -> str:
-    """The line on the time of a search."""
+def time_of_search(config: SearchConfig, workers: int | None) -> tuple[str, str]:
+    """The line on the time of a search, as `lines` takes it."""
     most = (
         "no limit"
         if config.budget_hours is None
         else f"at most {duration(3600 * config.budget_hours)}"
     )
     trained = f"{workers} workers" if workers else "one network at a time"
-    return f"{most}, {trained} {CHOICES['time'].hint}"
+    return "time", f"{most}, {trained} {CHOICES['time'].hint}"

@@ -178,6 +178,6 @@ def _show_plan(
         images=images.sizes["train"],
         classes=images.num_classes,
         networks=plan.networks_of_search(config),
-        time=plan.time_of_search(config, workers),
+        last=plan.time_of_search(config, workers),
     ):
         show(line)

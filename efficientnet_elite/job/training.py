@@ -198,7 +198,14 @@ def train(
         if start is not None:
             announce(start, len(specs), on_message)
         if automatic:
-            _show_plan(config, images, names, on_message)
+            for line in plan.lines(
+                config,
+                images=images.sizes["train"],
+                classes=images.num_classes,
+                networks=f"{', '.join(names)} {plan.CHOICES['network'].hint}",
+                last=("results", f"{workdir} (--workdir)"),
+            ):
+                on_message(line)
         records = _records(workdir)
         trainings = []
         for name, spec in specs.items():
@@ -216,19 +223,6 @@ def train(
         exported = export_workdir.export_networks(workdir, again=False, progress=progress)
     finish(workdir, changed=bool(exported), on_message=on_message, on_latencies=on_latencies)
     return tuple(trainings)
-
-
-def _show_plan(
-    config: SearchConfig, images: ImageData, names: Sequence[str], show: Callable[[str], None]
-) -> None:
-    for line in plan.lines(
-        config,
-        images=images.sizes["train"],
-        classes=images.num_classes,
-        networks=f"{', '.join(names)} {plan.CHOICES['network'].hint}",
-        time=None,
-    ):
-        show(line)
 
 
 def _train(

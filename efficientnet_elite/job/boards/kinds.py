@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from efficientnet_elite import registry
-from efficientnet_elite.device.instructions import CORES as MICROCONTROLLERS
+from efficientnet_elite.device.instructions import MICROCONTROLLERS
 from efficientnet_elite.export.packages.ethos_u import ACCELERATORS
 from efficientnet_elite.job.boards.definitions import Kind, Setting
 

@@ -86,6 +86,21 @@ _MORE = (
     "espnet-3-w4d4r4@64",
     "espnet-5-w3d4r4@64",
 )
+# Where whole networks are counted, more of them are needed.
+_MORE_WHOLE = (
+    "elite0-relu6-nose@96",
+    "elite9-relu6@96",
+    "elite9-nose@96",
+    "elite9-relu6-nose-stem4@96",
+    "elite9-relu6-nose-k3-stem4@96",
+    "elite9-mcu-stem4@96",
+    "hf5@64",
+    "mobilenetv1-w4d4r1@96",
+    "mobilenetv2-0.35-stem4@96",
+    "mobilenetv4-conv-small-0.5@96",
+    "shufflenet-g1-w2d1r4@96",
+    "squeezenet-1.1-w2d1r1@96",
+)
 # Families that differ in little are left out together: how names begin, to the kind.
 _KINDS = {
     "elite": "efficientnet",
@@ -163,6 +178,8 @@ def default_networks(core: str) -> list[str]:
     )
     left_out = _NOT_ON_M55 if core == "m55" else ()
     names = [*(f"{name}@{_PIXELS}" for name in smallest), *_MORE]
+    if not instructions.CORES[core].in_c:
+        names += _MORE_WHOLE
     return [name for name in names if name not in left_out]
 
 

@@ -23,15 +23,18 @@ class LatencyTarget:
     metric: str
 
 
+X86 = "x86"
 LATENCY_TARGETS = registry.table(
     *(
         LatencyTarget(
             core.name,
-            f"instructions on a {core.description}, estimated (docs/firmware.md)",
+            f"instructions {'of the network in C' if core.in_c else 'of LiteRT'} on a "
+            f"{core.description}, estimated (docs/{'firmware' if core.in_c else 'boards'}.md)",
             core.metric,
         )
         for core in CORES.values()
     ),
+    LatencyTarget(X86, "latencies measured on this machine, which must be an x86-64", "latency_ms"),
     LatencyTarget("table", "latencies measured on a device, from --metric_table", "latency_ms"),
 )
 
@@ -41,8 +44,7 @@ def latency_target(name: str) -> LatencyTarget:
     if name not in LATENCY_TARGETS:
         raise UserError(
             f"latency_target={name}: there is no estimate for it. There are "
-            f"{registry.described(LATENCY_TARGETS.values())}. For this machine's processor, "
-            "--group_by=latency_ms measures candidates here. For another one, measure there "
+            f"{registry.described(LATENCY_TARGETS.values())}. For another processor, measure there "
             "(`elite boards`), and pass the file to --metric_table with --latency_target=table"
         )
     return LATENCY_TARGETS[name]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from efficientnet_elite.config import SearchConfig
 from efficientnet_elite.device import costs, devices
 from efficientnet_elite.device.instructions import CORES
-from efficientnet_elite.device.latency_targets import LatencyTarget, latency_target
+from efficientnet_elite.device.latency_targets import X86, LatencyTarget, latency_target
 from efficientnet_elite.device.limits import ceilings, metrics_by_limit
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import settings, value_types
@@ -73,6 +74,8 @@ def _by_target(
     limit: dict[str, Any] = {}
     if target.metric in {core.metric for core in CORES.values()}:
         limit = _instructions(options, in_file, device, target)
+    elif target.name == X86:
+        _check_x86(table)
     elif target.metric == "latency_ms" and not table:
         raise UserError(f"latency_target={name} needs --metric_table=FILE")
     if options.get("group_by") is not None or "group_by" in in_file:
@@ -81,6 +84,20 @@ def _by_target(
         **limit,
         "group_by": tuple(target.metric if m == "macs" else m for m in config.group_by),
     }
+
+
+def _check_x86(table: Any) -> None:
+    """UserError where latencies would not be those of an x86-64."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        raise UserError(
+            f"latency_target={X86} measures on this machine, which is {platform.machine()}: "
+            "leave it to --group_by=params,latency_ms"
+        )
+    if table:
+        raise UserError(
+            f"latency_target={X86} measures on this machine, and --metric_table holds other "
+            "latencies: use --latency_target=table for them"
+        )
 
 
 def _instructions(

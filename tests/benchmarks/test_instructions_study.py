@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,17 @@ def test_a_network_is_judged_by_a_fit_without_its_kind():
     assert study.held_out([*others, wrong])[2] == values[2]
     text = study.summary([*others, wrong], study.fitted([*others, wrong]))
     assert "held out: 1 estimates, mean error 50." in text and "worst -50." in text
+
+
+def test_a_fit_to_whole_networks():
+    """Where layers are not counted, networks with other shares of kernels tell them apart."""
+    layers = [network(str(seed), "a", seed) for seed in range(8)]
+    wholes = [replace(one, layers=()) for one in layers]
+    fit = study.fitted(wholes)
+    for kernel, loops in TRUTH.items():
+        for loop in loops.keys() - {"call"}:
+            assert fit[kernel][loop] == pytest.approx(loops[loop], rel=0.1)
+    assert study.estimated(wholes[0], fit) == pytest.approx(wholes[0].instructions, rel=0.01)
 
 
 def test_layers_are_paired_where_it_is_clear_which_is_which():

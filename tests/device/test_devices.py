@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from pathlib import Path
 
@@ -93,6 +94,17 @@ def test_a_cortex_m_is_grouped_by_its_instructions(tmp_path):
     table = {"metric_table": "nano.json"}
     assert groups(device=NANO, **table) == ("params", "macs")
     assert groups(latency_target="table", **table) == ("params", "latency_ms")
+    assert groups(latency_target="a76") == ("params", "cortex_a76_instructions")
+
+
+def test_x86_is_measured_on_such_a_machine(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "AMD64")
+    asked = request.search_request({"latency_target": "x86", "max_latency_ms": 3}, "quick")
+    assert asked.config.group_by == ("params", "latency_ms")
+    assert asked.config.limits.latency_ms == 3
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(UserError, match="which is aarch64: leave it"):
+        request.search_request({"latency_target": "x86"}, "quick")
 
 
 def test_milliseconds_become_instructions_where_a_core_is_known():
@@ -112,7 +124,9 @@ def test_milliseconds_become_instructions_where_a_core_is_known():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latency_target": "a76"}, "latency_target=a76: there is no estimate.*m4.*table"),
+        ({"latency_target": "a55"}, "latency_target=a55: there is no estimate.*m4.*a76.*table"),
+        ({"latency_target": "x86", "metric_table": "a.csv"}, "use --latency_target=table"),
+        ({"latency_target": "a76", "max_latency_ms": 9}, "use --max_cortex_a76_instructions_m"),
         ({"latency_target": "table"}, "latency_target=table needs --metric_table=FILE"),
         ({"latency_target": "m4", "max_latency_ms": 9}, "there is no --device: use --max_cortex"),
         ({"device": "stm32h743", "max_latency_ms": 9}, "stm32h743 has a Cortex-M7: use --max_cort"),
@@ -148,7 +162,7 @@ def test_models_show_estimated_milliseconds():
         assert (row in excluded) == (milliseconds > 200)
     assert "estimated time" in elite(*command, "--device=rp2350").stdout.splitlines()[0]
     assert "estimated" not in elite(*command, "--device=rp2040").stdout
-    done = elite(*command, "--latency_target=x86")
+    done = elite(*command, "--latency_target=esp32")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
     assert "--metric_table" in done.stderr
 

@@ -76,6 +76,35 @@ def test_every_family_has_an_estimate(pool):
     assert costs.of(spec, METRIC) > 1.5 * spec.macs
     # A vector has 16 of them, and needs ten instructions for four vectors.
     assert 10 / 64 * spec.macs < costs.of(spec, M55.metric) < 0.8 * costs.of(spec, METRIC)
+    # SDOT of the A76 multiplies sixteen times, SMLAL of the A53 eight times.
+    a53, a76 = (costs.of(spec, instructions.CORES[name].metric) for name in ("a53", "a76"))
+    assert a53 > spec.macs / 8 and a76 > spec.macs / 16
+    assert a76 < a53
+
+
+def test_what_makes_a_network_dear_for_litert():
+    """What docs/boards.md counted on an emulated A76 for four networks."""
+
+    def estimate(name):
+        spec = spec_by_name(name, base_resolution=96, classes=10)
+        return costs.of(spec, instructions.CORES["a76"].metric) / 1e6
+
+    assert estimate("elite9") == pytest.approx(4.08, rel=0.05)
+    assert estimate("elite9-relu6") == pytest.approx(3.84, rel=0.12)
+    assert estimate("elite9-relu6-nose") == pytest.approx(3.35, rel=0.05)
+    assert estimate("mobilenetv3-small-minimalistic") == pytest.approx(2.02, rel=0.05)
+
+
+def test_blocks_of_a_product():
+    spec = spec_by_name("elite9-relu6-nose", base_resolution=64, classes=10)
+    calls = instructions.calls(lower(spec.graph), instructions.CORES["a76"])
+    stem = calls[0]  # 32x32 pixels of 16 filters with 3x3x3 weights
+    blocks = stem.counts["blocks"]
+    assert stem.kernel == "CONV_2D" and blocks == 32 * 32 // 4
+    assert stem.counts["rests of blocks"] == 9 * blocks and not stem.counts["eights of blocks"]
+    classifier = calls[-1]  # one pixel of 656 values, ten classes
+    assert classifier.counts["single rows"] == 1
+    assert classifier.counts["eights of single rows"] == 656 / 8
 
 
 @pytest.mark.parametrize("core", ["m4", "m55"])

@@ -3,9 +3,9 @@
     python -m benchmarks.studies.frontier --base_resolution=96 --classes=10 --format=markdown
 
 No network is trained, converted or run: parameters and multiply-accumulates are counted, and the
-instructions on a Cortex-M4 and M55, the arena and the size of the int8 file are the estimates that
-limits use (`elite models --metrics=cortex_m4_instructions,arena_bytes,size_bytes`). Arguments are
-names of networks; by default eLite9, its variants, and networks of other families.
+instructions on Cortex-M4, M55, A53 and A76, the arena and the size of the int8 file are the
+estimates that limits use (`elite models --metrics=cortex_m4_instructions,arena_bytes,size_bytes`).
+Arguments are names of networks; by default eLite9, its variants, and networks of other families.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from absl import flags
 
 from efficientnet_elite.benchmarks.studies import command, tables
 from efficientnet_elite.device import costs
+from efficientnet_elite.device.instructions import CORES
 from efficientnet_elite.networks.names import spec_by_name
 
 FLAGS = flags.FlagValues()
@@ -47,8 +48,12 @@ NETWORKS = (
 )
 """eLite9 and its variants, larger ones that compute about as much, and other small networks."""
 
-_HEADS = ("network", "params M", "MACs M", "M4 instructions M", "a MAC", "M55 instructions M",
-          "arena kB", "int8 kB")  # fmt: skip
+_OTHERS = [core for name, core in CORES.items() if name != "m4"]
+_HEADS = (
+    *("network", "params M", "MACs M", "M4 instructions M", "a MAC"),
+    *(f"{core.name.upper()} M" for core in _OTHERS),
+    *("arena kB", "int8 kB"),
+)
 
 
 def cells(name: str) -> list[str]:
@@ -61,7 +66,7 @@ def cells(name: str) -> list[str]:
         f"{spec.macs / 1e6:.2f}",
         f"{instructions / 1e6:.1f}",
         f"{instructions / spec.macs:.2f}",
-        f"{costs.of(spec, 'cortex_m55_instructions') / 1e6:.2f}",
+        *(f"{costs.of(spec, core.metric) / 1e6:.2f}" for core in _OTHERS),
         f"{costs.of(spec, 'arena_bytes') / 1e3:.0f}",
         f"{costs.of(spec, 'size_bytes') / 1e3:.0f}",
     ]

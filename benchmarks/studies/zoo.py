@@ -4,9 +4,9 @@
 
 The program converts one or two networks of each family, at their published settings, to int8. It
 shows the figures that do not depend on training: parameters, MACs, file size, latency relative to
-the first network (all networks take turns), the arena of TensorFlow Lite Micro (TFLM) and the
-operators. It keeps files and figures in the work directory, so the same command continues after an
-interruption. ``--runs=0`` measures no latencies.
+the first network (all networks take turns), instructions on other processors as they are estimated,
+the arena of TensorFlow Lite Micro (TFLM) and the operators. It keeps files and figures in the work
+directory, so the same command continues after an interruption. ``--runs=0`` measures no latencies.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from efficientnet_elite.benchmarks.host import Host, describe_host
 from efficientnet_elite.benchmarks.studies import command, figures, ratios, tables
 from efficientnet_elite.benchmarks.studies.ratios import RelativeLatency
 from efficientnet_elite.device import costs
+from efficientnet_elite.device.instructions import CORES
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.networks.families import FAMILIES
 from efficientnet_elite.networks.families.base import IMAGENET_RESOLUTION, Family
@@ -80,6 +81,8 @@ class Row:
       latency: latency relative to the first network; None if it was not measured.
       arena_bytes: size of TFLM's arena; None if TFLM cannot run the file or is not installed.
       arena_estimate: arena size estimated from the spec; None if there is no file.
+      instructions: of one inference on the processors of `instructions.CORES`, by name, where they
+        can be estimated.
       operators: operators of the int8 file, name to number of occurrences.
       problem: reason why the file, the arena or the latency is missing; empty if all are there.
     """
@@ -92,6 +95,7 @@ class Row:
     latency: float | None
     arena_bytes: float | None
     arena_estimate: float | None
+    instructions: dict[str, float]
     operators: dict[str, int]
     problem: str
 
@@ -134,9 +138,15 @@ def _row(spec: ArchSpec, measured: dict[str, Any], relative: RelativeLatency | N
         latency=relative.ratio if relative else None,
         arena_bytes=arena,
         arena_estimate=None if "refused" in measured else costs.of(spec, "arena_bytes"),
+        instructions=_instructions(spec),
         operators=measured["operators"],
         problem="; ".join(problems),
     )
+
+
+def _instructions(spec: ArchSpec) -> dict[str, float]:
+    known = costs.computed(spec)
+    return {name: known[core.metric] for name, core in CORES.items() if core.metric in known}
 
 
 _HEADS = (
@@ -147,6 +157,7 @@ _HEADS = (
     "int8 kB",
     "latency",
     "a MAC",
+    *(f"{name.upper()} M" for name in CORES),
     "arena kB",
     "estimate",
 )
@@ -169,6 +180,10 @@ def cells(row: Row, base: Row) -> list[str]:
         "-" if row.int8_bytes is None else f"{row.int8_bytes / 1e3:.0f}",
         "-" if row.latency is None else f"{row.latency:.2f}",
         "-" if speed is None else f"{speed:.2f}",
+        *(
+            f"{row.instructions[name] / 1e6:.1f}" if name in row.instructions else "-"
+            for name in CORES
+        ),
         "-" if arena is None else f"{arena / 1e3:.0f}",
         "-" if estimate is None else f"{estimate / 1e3:.0f}",
     ]
@@ -205,6 +220,9 @@ def page(rows: Sequence[Row], host: Host) -> str:
         "- **a MAC**: latency per MAC, relative in the same way. It is far above 1 for networks "
         "with operators that XNNPACK does not run (HARD_SWISH and PRELU in LiteRT 2.3) or runs "
         "slowly (7x7 DEPTHWISE_CONV_2D).\n"
+        "- **M4, M55**: millions of instructions of the network in C on these Cortex-M, **A53, "
+        "A76** of LiteRT on these Cortex-A: estimates ([firmware](firmware.md#estimated-"
+        "instructions), [boards](boards.md#estimated-instructions)).\n"
         "- **arena**: measured by TensorFlow Lite Micro with its reference kernels on x86-64.\n"
         "- **estimate**: arena estimated from the spec alone, as `--max_arena_kb` uses it.\n"
         f"- Machine: {host.cpu}, {host.runtime}, Python {host.python}.\n",

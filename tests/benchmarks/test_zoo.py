@@ -26,7 +26,17 @@ from efficientnet_elite.networks.spec import ArchSpec
 
 HOST = Host("board", 2, "Linux", "3.11", "ai-edge-litert 2", None)
 ROW = Row(
-    "elite9", 132, 1_339_528, 74_561_616, 1_715_000, 1.0, 512_345.0, 498_765.0, {"CONV_2D": 9}, ""
+    network="elite9",
+    resolution=132,
+    params=1_339_528,
+    macs=74_561_616,
+    int8_bytes=1_715_000,
+    latency=1.0,
+    arena_bytes=512_345.0,
+    arena_estimate=498_765.0,
+    instructions={"m4": 240e6, "a76": 20.04e6},
+    operators={"CONV_2D": 9},
+    problem="",
 )
 
 
@@ -79,12 +89,13 @@ def test_the_page():
     ]
     text = page(shown, HOST)
     networks, variants = tables(text)
-    assert {len(line) for line in networks + variants} == {9}
+    assert {len(line) for line in networks + variants} == {13}
     assert [line[0] for line in networks[2:]] == ["elite9", "strange"]
-    assert networks[2][3:] == ["74.6", "1715", "1.00", "1.00", "512", "499"]
-    assert networks[3][4:] == ["-", "-", "-", "-", "-"]
+    instructions = ["240.0", "-", "-", "20.0"]  # M4, M55, A53, A76
+    assert networks[2][3:] == ["74.6", "1715", "1.00", "1.00", *instructions, "512", "499"]
+    assert networks[3][4:] == ["-", "-", "-", *instructions, "-", "-"]
     assert [line[0] for line in variants[2:]] == ["elite9", "elite9-relu6"]
-    assert variants[3][5:] == ["0.70", "1.40", "-", "499"]
+    assert variants[3][5:] == ["0.70", "1.40", *instructions, "-", "499"]
     assert "- strange: TFLite cannot express the model: why\n" in text
     assert "What is missing" not in page(shown[:2], HOST)
     assert json.loads(as_text(shown, "json"))[1]["latency"] == 0.701

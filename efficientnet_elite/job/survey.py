@@ -42,6 +42,9 @@ def survey_images(
     """
     if options.get("dataset") is None:
         raise UserError("name a folder of photographs, such as: elite data PHOTOS")
+    # It groups what looks alike. Where it is missing, that is said before all images are read.
+    import scipy.sparse  # noqa: F401
+
     request = search_request(options)
     images = listing.of_data_set(request.config.data)
     found = survey.survey(request.config.data.dataset, images, progress=progress)

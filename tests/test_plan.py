@@ -238,6 +238,20 @@ def test_a_continued_search_keeps_what_was_chosen(tmp_path):
     assert again == replace(recorded, seed=4, data=replace(recorded.data, seed=4))
 
 
+def test_random_weights_get_light_augmentation_unless_told_otherwise(tmp_path):
+    kinds = starts.kinds_of_pool("elite")
+
+    def begun(kinds=kinds, **options):
+        mine = asked(tmp_path, **options)
+        return starts.begun(mine.config, mine.given, kinds).data.augment
+
+    assert begun(pretrained="none") == "light"
+    assert begun(pretrained="lite0") is None
+    assert begun(pretrained="none", augment="none") is None
+    assert begun(pretrained="lite0", augment="light") == "light"
+    assert begun(starts.kinds_of_pool("segmentation"), pretrained="none") is None
+
+
 def test_minutes_are_hours(tmp_path):
     assert asked(tmp_path).config.budget_hours == 0.5
     assert asked(tmp_path, budget_minutes=15).config.budget_hours == 0.25

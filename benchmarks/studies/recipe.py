@@ -58,7 +58,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     **{f"smoothing-{share:g}": {"train.label_smoothing": share} for share in (0.0, 0.2)},
     **{f"area-{area:g}": {"data.min_area": area} for area in (0.08, 0.2, 0.35, 0.5, 0.8)},
     **{f"ema-{decay:g}": {"train.ema": decay} for decay in (0.0, 0.98, 0.99, 0.999)},
-    **{f"augment-{name}": {"data.augment": name} for name in ("light", "trivial", "autoaugment")},
+    **{f"augment-{name}": {"data.augment": name} for name in ("none", "light", "trivial")},
     "sgd": {
         "train.optimizer": "sgd",
         "train.learning_rate": 0.05,

@@ -263,6 +263,7 @@ def lines(
     train = config.train
     start = train.pretrained if train.is_pretrained else "random weights"
     grey = ", grey" if config.data.input_channels == 1 else ""
+    augment = f", augmentation {config.data.augment}" if config.data.augment else ""
     per_epoch = max(1, images // train.batch_size)
     number = f"{train.epochs} {'epoch' if train.epochs == 1 else 'epochs'}"
     words = [
@@ -272,7 +273,8 @@ def lines(
         (
             "training",
             f"from {start}, {number} ({train.epochs * per_epoch:,} steps of {train.batch_size} "
-            f"images), {train.optimizer} {train.learning_rate:g} {CHOICES['training'].hint}",
+            f"images), {train.optimizer} {train.learning_rate:g}{augment} "
+            f"{CHOICES['training'].hint}",
         ),
         last,
     ]

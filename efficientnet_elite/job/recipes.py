@@ -71,7 +71,8 @@ _SHORT_TRAINING: Mapping[str, Any] = {
 FROM_SCRATCH: Mapping[str, Any] = {
     **_SHORT_TRAINING,
     "train.learning_rate": 2e-3,
-    "data.min_area": 0.35,
+    "data.min_area": 0.2,
+    "data.augment": "light",
 }
 """Settings, by dotted name, of the preset ``auto`` where networks start from random weights
 (docs/auto.md says what each is worth). The lengths are those of `TrainingLengths`."""
@@ -97,7 +98,9 @@ def _auto() -> SearchConfig:
         base_resolution=96,
         max_candidates=12,
         budget_hours=0.5,
-        data=DataConfig(min_area=FROM_SCRATCH["data.min_area"]),
+        data=DataConfig(
+            min_area=FROM_SCRATCH["data.min_area"], augment=FROM_SCRATCH["data.augment"]
+        ),
         train=TrainConfig(epochs=lengths.epochs, warmup_epochs=lengths.warmup_epochs, **train),
     )
 

@@ -16,10 +16,12 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.job.recipes import (
     FINE_TUNING,
     FINE_TUNING_STEPS,
+    FROM_SCRATCH,
     OF_THE_OPTIMIZER,
     TrainingLengths,
 )
 from efficientnet_elite.job.settings import value_of, with_values
+from efficientnet_elite.networks.families import segmentation
 from efficientnet_elite.networks.families.variants import Variant
 from efficientnet_elite.networks.names import families_of_pool, family_of_network
 from efficientnet_elite.networks.pretrained.sources import (
@@ -131,6 +133,11 @@ def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -
         the training.
     """
     name = source_name(config.train.pretrained, kinds)
+    masks = any(family in segmentation.FAMILIES for family, _ in kinds)
+    light = "data.augment" not in given and config.data.augment == FROM_SCRATCH["data.augment"]
+    if light and (masks or name != NONE):
+        # The preset's is for random weights. Of masks it would move the image alone.
+        config = with_values(config, {"data.augment": None})
     if name == NONE:
         _check_needs_no_weights(config)
         check_rounds(config)

@@ -363,12 +363,14 @@ class _Recorded:
 
         Args:
           asked: these settings.
-          automatic: whether the recorded input size stands, too.
+          automatic: whether the recorded input size and augmentation stand, too.
         """
         names = {f.name for f in fields(TrainConfig)}
         train = {name: v for name, v in self.settings["train"].items() if name in names}
         pipeline = self.settings.get("pipeline", {})
         data = replace(asked.data, min_area=pipeline.get("min_area", asked.data.min_area))
+        if automatic:
+            data = replace(data, augment=self.settings.get("data", {}).get("augment"))
         if data.group_duplicates is None:  # the parts stay as they are
             split = self.settings.get("data", {}).get("group_duplicates", False)
             data = replace(data, group_duplicates=split)

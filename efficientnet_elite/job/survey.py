@@ -12,7 +12,7 @@ from efficientnet_elite.data import listing, survey
 from efficientnet_elite.data.channels import looked_up
 from efficientnet_elite.data.survey import Survey
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.job import automatic, settings
+from efficientnet_elite.job import automatic, settings, starts
 from efficientnet_elite.job.request import search_request
 from efficientnet_elite.report import survey_page
 from efficientnet_elite.search.workdir import write_bytes
@@ -53,6 +53,8 @@ def survey_images(
         if sheet and any(facts is not None for facts in found.facts):
             config = replace(request.config, data=looked_up(request.config.data, images))
             config = automatic.sized(config, request.given, enough=1)
+            # Crops and augmentation depend on what the networks would start from.
+            config = starts.begun(config, request.given, starts.kinds_of_pool(config.pool))
             training, about = _training(config, found, sheet)
         write_bytes(html, survey_page.render(found, training, about).encode())
     return found

@@ -61,9 +61,7 @@ class RMSProp:
             gradients, self._trainable, self._mean_squares, self._momenta, strict=True
         ):
             if not _is_batch_norm(variable):
-                # The gradient of weight_decay / 2 * |w|^2 (L2), without computing that sum.
-                decay = tf.raw_ops.Mul(x=weight_decay, y=_read(variable))
-                gradient = tf.raw_ops.AddV2(x=gradient, y=decay)
+                gradient = _penalized(gradient, variable, weight_decay)
             # Its epsilon is inside the root, as in the paper's code.
             tf.raw_ops.ResourceApplyRMSProp(
                 var=variable.value.handle,
@@ -145,8 +143,7 @@ class SGD:
             gradients, self._trainable, self._momenta, strict=True
         ):
             if self._config.weight_decay and _is_kernel(variable):
-                decay = tf.raw_ops.Mul(x=weight_decay, y=_read(variable))
-                gradient = tf.raw_ops.AddV2(x=gradient, y=decay)
+                gradient = _penalized(gradient, variable, weight_decay)
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.value.handle,
                 accum=momentum.handle,
@@ -172,6 +169,12 @@ def optimizer_for(config: TrainConfig, trainable: Sequence[Any]) -> Optimizer:
 def clipped(gradients: Sequence[Any], norm: float | None) -> Sequence[Any]:
     """Returns the gradients, scaled down if their common L2 norm exceeds ``norm``; None: as is."""
     return gradients if norm is None else tf.clip_by_global_norm(gradients, norm)[0]
+
+
+def _penalized(gradient: Any, variable: Any, weight_decay: Any) -> Any:
+    """The gradient with that of weight_decay / 2 * |w|^2 (L2), without computing this sum."""
+    decay = tf.raw_ops.Mul(x=weight_decay, y=_read(variable))
+    return tf.raw_ops.AddV2(x=gradient, y=decay)
 
 
 def _read(variable: Any) -> Any:

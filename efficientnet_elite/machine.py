@@ -117,8 +117,12 @@ def replace_durably(temporary: Path, path: Path) -> None:
             os.close(descriptor)
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package, of Python, and of the packages that results depend on."""
+def versions(backend: str = "tensorflow") -> dict[str, str]:
+    """Versions of this package, of Python, and of the packages that results depend on.
+
+    Args:
+      backend: of Keras that trains.
+    """
     import tensorflow as tf
 
     return {
@@ -126,6 +130,7 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "tensorflow": tf.__version__,  # its distribution may be called tensorflow-cpu
         **{name: version(name) for name in ("keras", "numpy", "ai-edge-litert")},
+        **({} if backend == "tensorflow" else {backend: version(backend)}),
     }
 
 

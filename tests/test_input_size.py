@@ -303,7 +303,7 @@ def test_a_network_starts_and_learns_from_a_larger_one():
     model = build(spec)
     options = {"base_resolution": SIZE, "seed": 0}
     start.begin(model, selection, digits, **options)
-    distillation = Distillation(model, selection, "both", digits, batch_size=8, **options)
+    distillation = Distillation(model, selection, "both", digits, **options)
     batches, _ = data_lib.train_batches(digits, resolution=SIZE, batch_size=8, seed=0)
     images, _ = next(iter(batches))
     assert images.shape == (8, *SIZE, 3)

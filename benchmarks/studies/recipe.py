@@ -3,7 +3,7 @@
     python -m benchmarks.studies.recipe --images=FOLDER --variants=auto,steps-300,rmsprop \\
         --seeds=0,1,2 --resolution=64 --json=FILE
 
-FOLDER is a folder of photographs as for `elite train`. A variant is the recipe with a part of it
+FOLDER is a folder of photographs as for `elite train`, or `rendered`. A variant is the recipe with a part of it
 changed, of which the name says what and to which value. Each is trained as `elite train` does it.
 The results are the rows of the file that --json names, which is written again after each training.
 After an interruption the same command continues; CPU seconds are then only those of the last run.
@@ -25,6 +25,7 @@ from absl import flags
 
 from efficientnet_elite.benchmarks.studies import command, tables
 from efficientnet_elite.config import AUTO, NONE, SearchConfig
+from efficientnet_elite.data.choices import SOURCES
 from efficientnet_elite.errors import UserError
 from efficientnet_elite.job import request, training
 from efficientnet_elite.job.recipes import PRESETS, QUICK, TrainingLengths
@@ -33,7 +34,7 @@ from efficientnet_elite.search.workdir import write_json
 
 FLAGS = flags.FlagValues()
 for _name, _text in (
-    ("images", "Folder of photographs, as for `elite train`."),
+    ("images", "Folder of photographs, or a data set that is built in, as for `elite train`."),
     ("json", "File that gets the rows."),
 ):
     flags.DEFINE_string(_name, None, _text, required=True, flag_values=FLAGS)
@@ -95,8 +96,10 @@ def config_of(values: flags.FlagValues, variant: str) -> tuple[SearchConfig, fro
         if part not in VARIANTS:
             raise UserError(f"no variant {part!r}: use {', '.join(VARIANTS)}")
         changes |= VARIANTS[part]
-    images = Path(values.images).expanduser().absolute()
-    asked = request.training_request({"dataset": f"folder:{images}"}, AUTO)
+    dataset = values.images
+    if dataset not in SOURCES:
+        dataset = f"folder:{Path(dataset).expanduser().absolute()}"
+    asked = request.training_request({"dataset": dataset}, AUTO)
     batch = changes.get("train.batch_size", asked.config.train.batch_size)
     if steps := changes.pop("steps", None):
         lengths = TrainingLengths.of(values.train_images, batch, steps)

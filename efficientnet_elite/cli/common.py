@@ -16,6 +16,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from efficientnet_elite.config import (
+    BACKENDS,
     ENGINES,
     RAY_PATIENCE,
     DataConfig,
@@ -306,6 +307,9 @@ def define_engine(flags: absl_flags.FlagValues) -> None:
     described = {field.name: field.metadata["help"] for field in fields(EngineConfig)}
     absl_flags.DEFINE_integer("workers", None, described["workers"], flag_values=flags)
     absl_flags.DEFINE_enum("engine", "local", list(ENGINES), described["name"], flag_values=flags)
+    absl_flags.DEFINE_enum(
+        "backend", "tensorflow", list(BACKENDS), described["backend"], flag_values=flags
+    )
     absl_flags.DEFINE_string("ray_address", None, described["ray_address"], flag_values=flags)
     absl_flags.DEFINE_float(
         "ray_patience",

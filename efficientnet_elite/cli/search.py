@@ -67,7 +67,12 @@ def run(flags: Any, arguments: list[str]) -> None:
     if request.message:
         print(request.message, file=sys.stderr)
     engine = EngineConfig(
-        flags.engine, flags.workers, flags.ray_address, flags.ray_patience, flags.memory_gb
+        flags.engine,
+        flags.workers,
+        flags.backend,
+        flags.ray_address,
+        flags.ray_patience,
+        flags.memory_gb,
     )
     about = {**common.search_options(flags, arguments), "config": flags.config}
     workdir = common.made_workdir(flags, "search", (), about)

@@ -5,7 +5,7 @@ docs/configuration.md and the classes' own documentation are made from that desc
 """
 
 from efficientnet_elite.config.data import AUTO_CHANNELS, CROSSFIT, FOLDS, FORMER_NAMES, DataConfig
-from efficientnet_elite.config.engine import ENGINES, RAY_PATIENCE, EngineConfig
+from efficientnet_elite.config.engine import BACKENDS, ENGINES, RAY_PATIENCE, EngineConfig
 from efficientnet_elite.config.input_size import (
     InputSize,
     SizeLike,
@@ -39,6 +39,7 @@ from efficientnet_elite.config.training import (
 __all__ = [
     "AUTO",
     "AUTO_CHANNELS",
+    "BACKENDS",
     "BEFORE",
     "CALIBRATION_IMAGES",
     "CROSSFIT",

@@ -8,13 +8,17 @@ from efficientnet_elite.errors import UserError
 from efficientnet_elite.fields import check, documented, setting
 
 ENGINES = ("local", "ray")
+BACKENDS = ("tensorflow", "jax")
 RAY_PATIENCE = 300.0  # seconds; what adds nodes to a cluster takes some minutes for one
 
 
 @documented
 @dataclass(frozen=True)
 class EngineConfig:
-    """Where a search trains its candidates. The results do not depend on it."""
+    """Where a search trains its candidates, and by what.
+
+    Which machine or process it is does not change the results. Another backend rounds otherwise.
+    """
 
     name: str = setting(
         "local",
@@ -27,6 +31,12 @@ class EngineConfig:
         "in the process of the search. By default as many as cores, memory and candidates are "
         "worth, or 0 with GPUs and in Python; on a Ray cluster one for each CPU.",
         at_least=0,
+    )
+    backend: str = setting(
+        "tensorflow",
+        "Backend of Keras that trains: tensorflow or jax. JAX always trains in processes of their "
+        "own (--workers, by default 1 with GPUs); everything else is done by TensorFlow. It is "
+        "several times slower on CPUs.",
     )
     ray_address: str | None = setting(
         None,
@@ -52,6 +62,13 @@ class EngineConfig:
         check(self)
         if self.name not in ENGINES:
             raise UserError(f"engine={self.name!r}: use {' or '.join(ENGINES)}")
+        if self.backend not in BACKENDS:
+            raise UserError(f"backend={self.backend!r}: use {' or '.join(BACKENDS)}")
+        if self.backend != "tensorflow" and self.workers == 0:
+            raise UserError(
+                f"with workers=0 the process of the search trains, and backend={self.backend} "
+                "needs a process of its own: use --workers=1"
+            )
         if self.ray_address is not None and self.name != "ray":
             raise UserError("ray_address is for engine=ray")
         if self.ray_patience != RAY_PATIENCE and self.name != "ray":
@@ -60,4 +77,4 @@ class EngineConfig:
     @property
     def in_process(self) -> bool:
         """Whether candidates are trained in the search's own process."""
-        return self.name == "local" and not self.workers
+        return self.name == "local" and not self.workers and self.backend == "tensorflow"

@@ -37,6 +37,7 @@ def search(
     config: str | Path | None = None,
     engine: str = "local",
     workers: int | None = None,
+    backend: str = "tensorflow",
     ray_address: str | None = None,
     ray_patience: float = RAY_PATIENCE,
     memory_gb: float | None = None,
@@ -51,8 +52,8 @@ def search(
       workdir: the work directory; by default ``runs/NAME-DATE``, as for ``elite search``.
       config: ``auto``, ``quick``, ``paper`` or a file of settings, see docs/configuration.md. By
         default ``auto`` for images of the user and ``quick`` for data sets that are built in.
-      engine, workers, ray_address, ray_patience, memory_gb: where candidates are trained, see
-        `EngineConfig`.
+      engine, workers, backend, ray_address, ray_patience, memory_gb: where and by what candidates
+        are trained, see `EngineConfig`.
       export: whether to export, benchmark and report when the search is finished.
       progress: whether to show progress bars on stderr.
       on_message: gets a line about each thing that a user should know while it goes on; by default
@@ -68,7 +69,7 @@ def search(
 
     known = settings.options()
     others = ("workdir", "config", "export", "progress", "on_message")
-    engines = ("engine", "workers", "ray_address", "ray_patience", "memory_gb")
+    engines = ("engine", "workers", "backend", "ray_address", "ray_patience", "memory_gb")
     settings.check_names(options, [*known, *others, *engines], "search")
     asked = request.search_request(options, config)
     if asked.message:
@@ -82,7 +83,7 @@ def search(
         given=asked.given,
         automatic=asked.automatic,
         engine=EngineConfig(
-            engine, _count("workers", workers), ray_address, ray_patience, memory_gb
+            engine, _count("workers", workers), backend, ray_address, ray_patience, memory_gb
         ),
         export=export,
         progress=progress,

@@ -114,7 +114,7 @@ def search(
         if hint := starts.install_hint(config.train.pretrained, kinds):
             on_message(hint)
         config = starts.begun(config, given, kinds)
-        config = starts.on_this_machine(config, on_message)
+        config = starts.on_this_machine(config, on_message, (engine or EngineConfig()).backend)
     else:
         config = starts.continued(config, given, recorded, kinds, workdir, automatic=automatic)
 

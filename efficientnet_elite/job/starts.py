@@ -159,16 +159,19 @@ def begun(config: SearchConfig, given: Collection[str], kinds: Sequence[Kind]) -
     return config
 
 
-def on_this_machine(config: SearchConfig, on_message: Callable[[str], None]) -> SearchConfig:
+def on_this_machine(
+    config: SearchConfig, on_message: Callable[[str], None], backend: str = "tensorflow"
+) -> SearchConfig:
     """The settings of a new search or training, with what the devices of this machine decide.
 
     Args:
       config: of `begun`.
       on_message: gets a line about each thing that was decided and is not as on other machines.
+      backend: of Keras that trains.
     """
     from efficientnet_elite.training import precision
 
-    train = precision.decided(config.train)
+    train = precision.decided(config.train, backend)
     for line in precision.remarks(config.train, train):
         on_message(line)
     return replace(config, train=train)

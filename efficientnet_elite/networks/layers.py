@@ -159,14 +159,14 @@ class LearnedConv(layers.Layer):
     def __init__(self, op: ops.LearnedConv, kernel_initializer: Any = None, **options: Any):
         super().__init__(**options)
         self.op = op
-        self._initializer = keras.initializers.get(kernel_initializer or "glorot_uniform")
+        self.initializer = keras.initializers.get(kernel_initializer or "glorot_uniform")
         self._stage = 0
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the variables for inputs of (batch, h, w, c)."""
         size, channels = self.op.kernel, int(input_shape[-1] or 0)
         shape = (size, size, channels, self.op.filters)
-        self.kernel = self.add_weight(shape=shape, initializer=self._initializer, name="kernel")
+        self.kernel = self.add_weight(shape=shape, initializer=self.initializer, name="kernel")
         self.bias = None
         if self.op.bias:
             self.bias = self.add_weight(shape=(self.op.filters,), initializer="zeros", name="bias")

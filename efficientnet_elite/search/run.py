@@ -7,24 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import EngineConfig, SearchConfig, unknown_fields
 from efficientnet_elite.data import ImageData, SkippedImage
-from efficientnet_elite.data.choices import AUGMENTATIONS, SOURCES
 from efficientnet_elite.errors import UserError
-from efficientnet_elite.machine import memory_budget, processors, versions
-from efficientnet_elite.networks.activations import ACTIVATIONS
-from efficientnet_elite.networks.families import FAMILIES, user
-from efficientnet_elite.networks.names import pool_sizes
+from efficientnet_elite.machine import versions
+from efficientnet_elite.networks.families import user
 from efficientnet_elite.search import driver, starts
 from efficientnet_elite.search.begun import (
     as_begun,
@@ -42,10 +36,6 @@ from efficientnet_elite.search.candidates import (
     sample_candidates,
     select_for,
 )
-from efficientnet_elite.search.executors.local import LocalExecutor
-from efficientnet_elite.search.executors.pool import ProcessPool
-from efficientnet_elite.search.executors.protocol import Executor
-from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.ledger import FILE_NAME as LEDGER_FILE
 from efficientnet_elite.search.ledger import Ledger
 from efficientnet_elite.search.noise import Repeat
@@ -55,8 +45,14 @@ from efficientnet_elite.search.record import read_record
 from efficientnet_elite.search.schedule import with_rule_defaults
 from efficientnet_elite.search.starts import Start
 from efficientnet_elite.search.tensorboard import Summaries
-from efficientnet_elite.search.workdir import cache_path, champions_path, has_checkpoints, lock
-from efficientnet_elite.training.keras_import import import_keras
+from efficientnet_elite.search.workdir import champions_path, has_checkpoints, lock
+from efficientnet_elite.search.workers import (
+    check_backend,
+    executor_for,
+    leave_gpus,
+    load_data,
+    use_threads,
+)
 from efficientnet_elite.training.tasks import images_of_score, task_for
 from efficientnet_elite.training.trainer import Quantize
 
@@ -105,6 +101,7 @@ def run(
         raise UserError(
             "select=int8 needs a function that quantizes: search.run(quantize=int8_form)"
         )
+    check_backend(engine, config)
     with lock(workdir) as killed:
         if killed:
             on_message(killed)
@@ -112,9 +109,9 @@ def run(
         if begun and (before := recorded_config(workdir)) is not None:
             config = as_begun(config, before)
         source = _load_start(config, is_finished=begun and champions_path(workdir).is_file())
-        _use_threads(config.threads)
+        use_threads(config.threads)
         if not engine.in_process:
-            _leave_gpus()
+            leave_gpus()
         data = load_data(config, workdir, progress=progress)
         config = replace(config, data=data_lib.decided(config.data, data))
         for image in data.skipped:
@@ -126,7 +123,8 @@ def run(
             pace_of = once(partial(_pace, data, source, engine, workdir, chosen, on_message))
             config = with_rule_defaults(fit(config, data, pace_of))
             data_lib.steps_per_epoch(data, config.train.batch_size)
-            setup = _set_up(config, data, source, machine, chosen, on_message, pace_of)
+            place = {"versions": versions(engine.backend), "machine": machine}
+            setup = _set_up(config, data, source, place, chosen, on_message, pace_of)
         with Ledger(workdir, create=True) as ledger:
             if setup is None:
                 check_data(ledger, data)
@@ -136,7 +134,7 @@ def run(
                 if source is not None or not config.train.is_pretrained:
                     start = starts.start_of_search(ledger.meta())
                     starts.check_unchanged(source, start, workdir)
-                _report_versions(ledger, on_message)
+                _report_versions(ledger, versions(engine.backend), on_message)
             else:
                 ledger.start(*setup)
             record = read_record(ledger)
@@ -148,7 +146,7 @@ def run(
             start = starts.start_of_search(record.meta)
             if engine.name == "local" and engine.workers:
                 on_message(f"trains in {engine.workers} processes (--workers)")
-            executor = _executor(config, data, workdir, engine, quantize, trainings, start)
+            executor = executor_for(config, data, workdir, engine, quantize, trainings, start)
             return driver.drive(
                 ledger,
                 executor,
@@ -173,116 +171,6 @@ def _load_start(config: SearchConfig, *, is_finished: bool) -> starts.Weights | 
         if not is_finished:
             raise
         return None
-
-
-def _executor(
-    config: SearchConfig,
-    data: ImageData,
-    workdir: Path,
-    engine: EngineConfig,
-    quantize: Quantize | None,
-    trainings: int,
-    start: Start | None,
-) -> Executor:
-    """What trains; no more workers than there are networks."""
-    if engine.in_process:
-        return _local(config, data, quantize, memory_budget(engine.memory_gb))
-    workers = min(engine.workers or trainings, trainings)
-    make = partial(
-        _worker,
-        config=config,
-        workdir=workdir.absolute(),
-        fingerprint=data.fingerprint,
-        policy_sha256=data.pipeline.policy_sha256,
-        quantize=quantize,
-        registered=_registered(),
-        start=start,
-        memory_gb=engine.memory_gb,
-        # How many workers a node of a cluster has is not known; it has no more than processors.
-        share=workers if engine.name == "local" else None,
-    )
-    if engine.name == "local":
-        return ProcessPool(make, workers, workdir, begin=import_keras)
-    return RayCluster(
-        make, engine.workers, workdir.absolute(), engine.ray_address, patience=engine.ray_patience
-    )
-
-
-def _local(
-    config: SearchConfig, data: ImageData, quantize: Quantize | None, memory: float
-) -> LocalExecutor:
-    return LocalExecutor(
-        config.train,
-        data,
-        base_resolution=config.base_resolution,
-        seed=config.seed,
-        quantize=quantize,
-        memory=memory,
-    )
-
-
-def _worker(
-    slot: int,
-    *,
-    config: SearchConfig,
-    workdir: Path,
-    fingerprint: str,
-    policy_sha256: str | None,
-    quantize: Quantize | None,
-    registered: frozenset[str],
-    start: Start | None,
-    memory_gb: float | None,
-    share: int | None,
-) -> LocalExecutor:
-    """The executor of a worker process; the workers are spread over the GPUs of the machine."""
-    if missing := registered - _registered():
-        raise UserError(
-            f"workers do not know {', '.join(sorted(missing))}, which your program registers: "
-            "leave out --workers and --engine, or, for --workers alone, register at the top level "
-            "of the program's file, which each worker imports"
-        )
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        gpu = gpus[slot % len(gpus)]
-        tf.config.set_visible_devices(gpu, "GPU")
-        tf.config.experimental.set_memory_growth(gpu, True)
-    _use_threads(config.threads)
-    data = load_data(config, workdir, progress=False)
-    if data.fingerprint != fingerprint:
-        raise UserError(f"a worker sees other images in {data.name} than the search")
-    check_policy(workdir, policy_sha256, data.pipeline.policy_sha256)
-    starts.check_unchanged(starts.load_start(config.train), start, workdir)
-    memory = memory_budget(memory_gb, share or processors() or 1)
-    return _local(config, data, quantize, memory)
-
-
-def _registered() -> frozenset[str]:
-    """Names in the tables that training depends on, with those that a user's program has added."""
-    tables: tuple[dict[str, Any], ...] = (SOURCES, AUGMENTATIONS, ACTIVATIONS, FAMILIES)
-    return frozenset(name for table in tables for name in table)
-
-
-def _leave_gpus() -> None:
-    with suppress(RuntimeError):  # as below
-        tf.config.set_visible_devices([], "GPU")
-
-
-def _use_threads(count: int) -> None:
-    # Sums depend on the number of threads in their last bits. Once TensorFlow has computed
-    # something, as in a notebook, the number cannot be changed, and the search runs with that.
-    with suppress(RuntimeError):
-        tf.config.threading.set_intra_op_parallelism_threads(count)
-
-
-def load_data(config: SearchConfig, workdir: Path, *, progress: bool = True) -> ImageData:
-    """The images of a search, stored no larger than its largest network needs.
-
-    All processes with this work directory share the images that the first of them has decoded.
-    """
-    largest = max(size.stored_side for size in pool_sizes(config.pool, config.base_size))
-    return data_lib.load(
-        config.data, max_side=largest, cache_dir=cache_path(workdir), progress=progress
-    )
 
 
 def recorded_config(workdir: Path) -> SearchConfig | None:
@@ -329,10 +217,12 @@ def recorded(
     return config, data
 
 
-def _report_versions(ledger: Ledger, on_message: Callable[[str], None]) -> None:
-    """A message about each package and setting of the begun search that this process lacks."""
+def _report_versions(
+    ledger: Ledger, now: Mapping[str, str], on_message: Callable[[str], None]
+) -> None:
+    """A message about each package and setting of the begun search that it has no longer."""
     meta = ledger.meta()
-    for name, (old, new) in differences(meta["versions"], versions()).items():
+    for name, (old, new) in differences(meta["versions"], now).items():
         on_message(f"begun with {name} {old}, continued with {new}: scores may not compare")
     for name, value in unknown_fields(meta["config"]).items():
         on_message(f"begun with {name}={value}, a setting that this version does not have")
@@ -392,7 +282,7 @@ def _set_up(
     config: SearchConfig,
     data: ImageData,
     source: starts.Weights | None,
-    machine: str,
+    place: Mapping[str, Any],
     chosen: Chosen,
     on_message: Callable[[str], None],
     pace_of: Callable[[SearchConfig], Pace],
@@ -426,8 +316,7 @@ def _set_up(
         },
         "excluded": dict(selected.excluded),
         "measured": selected.measured,
-        "versions": versions(),
-        "machine": machine,
+        **place,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return candidates, meta, choose_repeats(candidates, config)
@@ -447,5 +336,5 @@ def _pace(
     selected, refused = chosen(config)
     specs = [candidate.spec for candidate in selected.candidates]
     start = None if source is None else Start.of(source, refused)
-    executor = _executor(config, data, workdir, engine, None, len(specs), start)
+    executor = executor_for(config, data, workdir, engine, None, len(specs), start)
     return measure_pace(executor, specs, config, data, workdir, tuple(refused))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 
@@ -18,39 +19,42 @@ class Averages:
       model_variables: all variables of the model. The averages begin with their values.
 
     Attributes:
-      variables: the averages.
+      averaged: the variables of the model that are averaged.
+      variables: the averages, in the same order.
     """
 
     def __init__(self, model_variables: Sequence[Any]):
-        self._averaged = [v for v in model_variables if "float" in v.dtype]
-        self.variables = [tf.Variable(v, trainable=False) for v in self._averaged]
+        self.averaged = [v for v in model_variables if "float" in v.dtype]
+        self.variables = [keras.Variable(v, trainable=False) for v in self.averaged]
 
     def update(self, decay: Any) -> None:
-        """Moves the averages towards the current values; can be traced into a graph.
+        """Moves the averages towards the current values, with TensorFlow; can be traced.
 
         Args:
           decay: share of the old average that remains, a scalar.
         """
         moved = tf.convert_to_tensor(1 - decay)
-        for average, variable in zip(self.variables, self._averaged, strict=True):
+        for average, variable in zip(self.variables, self.averaged, strict=True):
             # average -= (1 - decay) * (average - variable). The kernel does it in place, because
             # memory traffic is what makes this step slow. Raw operations, because there are
             # hundreds of variables, and operators take a third of the time for building a graph.
             values = [
-                tf.raw_ops.ReadVariableOp(resource=each.handle, dtype=average.dtype)
-                for each in (average, variable.value)
+                tf.raw_ops.ReadVariableOp(resource=each.value.handle, dtype=average.dtype)
+                for each in (average, variable)
             ]
             delta = tf.raw_ops.Sub(x=values[0], y=values[1])
-            tf.raw_ops.ResourceApplyGradientDescent(var=average.handle, alpha=moved, delta=delta)
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=average.value.handle, alpha=moved, delta=delta
+            )
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
         """Context in which the model has the averages as its weights."""
-        current_values = [tf.identity(v.value) for v in self._averaged]
-        for variable, average in zip(self._averaged, self.variables, strict=True):
+        current_values = [keras.ops.copy(v) for v in self.averaged]
+        for variable, average in zip(self.averaged, self.variables, strict=True):
             variable.assign(average)
         try:
             yield
         finally:
-            for variable, value in zip(self._averaged, current_values, strict=True):
+            for variable, value in zip(self.averaged, current_values, strict=True):
                 variable.assign(value)

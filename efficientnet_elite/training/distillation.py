@@ -13,7 +13,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite.config import LAST, STAGES, SizeLike, TrainConfig
@@ -85,7 +84,8 @@ class _MeanAndDeviation(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         """Takes (batch, h, w, channels) to (batch, 2 * channels)."""
-        return tf.concat([tf.reduce_mean(x, [1, 2]), tf.math.reduce_std(x, [1, 2])], -1)
+        means, deviations = keras.ops.mean(x, (1, 2)), keras.ops.std(x, (1, 2))
+        return keras.ops.concatenate([means, deviations], -1)
 
 
 def stage_features(model: keras.Model, spec: ArchSpec) -> keras.Model:
@@ -114,11 +114,13 @@ class Distillation:
       selection: what the student took from the pretrained weights.
       method: ``features``, ``logits`` or ``both``.
       data: the data set, to which the teacher's classifier is fitted for ``logits`` and ``both``.
-      batch_size: images in a batch.
       base_resolution: input size of the pool's unscaled network in pixels.
       seed: seed of the choice of images for the teacher's classifier.
       reads: what the teacher's classifier reads, see `TrainConfig.teacher_reads`. With ``stages``,
         ``features`` is the same as ``both`` where a classifier can be fitted.
+
+    Attributes:
+      variables: of the teacher; they never change.
 
     Raises:
       UserError: the teacher has nothing that can be compared in this way.
@@ -131,7 +133,6 @@ class Distillation:
         method: str,
         data: ImageData,
         *,
-        batch_size: int,
         base_resolution: SizeLike,
         seed: int,
         reads: str = LAST,
@@ -153,28 +154,24 @@ class Distillation:
         self._teacher = keras.Model(teacher.inputs, outputs)
         maps = [model.get_layer(tap.student).output for tap in self._taps]
         self._student = keras.Model(model.inputs, [model.outputs[0], *maps])
-        self._teach = tf.function(self._targets, autograph=False).get_concrete_function(
-            tf.TensorSpec((batch_size, *selection.spec.input_shape), tf.float32)
-        )
+        self.variables = self._teacher.variables
 
-    def _targets(self, images: Any) -> list[Any]:
+    def targets(self, images: Any) -> list[Any]:
+        """What the teacher makes of images, (batch, height, width, channels), for `loss`."""
         outputs = _as_list(self._teacher(images, training=False))
         maps = [
-            tf.gather(output, tap.channels, axis=-1)
+            keras.ops.take(output, tap.channels, axis=-1)
             for output, tap in zip(outputs, self._taps, strict=False)
         ]
         if self._head is None:
             return maps
         kernel, bias = self._head
-        return [tf.reshape(outputs[-1], (images.shape[0], -1)) @ kernel + bias, *maps]
+        features = keras.ops.reshape(outputs[-1], (images.shape[0], -1))
+        return [keras.ops.matmul(features, kernel) + bias, *maps]
 
     def outputs(self, images: Any, training: bool) -> list[Any]:
         """Returns the student's logits for images and its feature maps that are compared."""
         return _as_list(self._student(images, training=training))
-
-    def targets(self, images: Any) -> Any:
-        """What the teacher makes of images, (batch, height, width, channels), for `loss`."""
-        return self._teach(images)
 
     def loss(self, outputs: Sequence[Any], targets: Sequence[Any]) -> Any:
         """Returns the distance of the student from the teacher, a scalar.
@@ -184,13 +181,13 @@ class Distillation:
           targets: of `targets`, for the same images.
         """
         logits, *maps = outputs
-        loss = tf.constant(0.0)
+        loss = 0.0
         if self._head is not None:
             loss += logits_loss(logits, targets[0])
             targets = targets[1:]
         if maps:
             losses = [features_loss(*pair) for pair in zip(maps, targets, strict=True)]
-            loss += tf.add_n(losses) / len(losses)
+            loss += sum(losses) / len(losses)
         return loss
 
 
@@ -200,8 +197,8 @@ def features_loss(student: Any, teacher: Any) -> Any:
     Args:
       student, teacher: float32 (batch, h, w, channels).
     """
-    variance = tf.math.reduce_variance(teacher, [0, 1, 2]) + _VARIANCE_FLOOR
-    return tf.reduce_mean(tf.math.squared_difference(student, teacher) / variance)
+    variance = keras.ops.var(teacher, (0, 1, 2)) + _VARIANCE_FLOOR
+    return keras.ops.mean(keras.ops.square(student - teacher) / variance)
 
 
 def logits_loss(student: Any, teacher: Any) -> Any:
@@ -212,10 +209,10 @@ def logits_loss(student: Any, teacher: Any) -> Any:
     Args:
       student, teacher: logits, float32 (batch, classes).
     """
-    log_p = tf.nn.log_softmax(teacher / TEMPERATURE)
-    log_q = tf.nn.log_softmax(student / TEMPERATURE)
-    divergence = tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), -1)
-    return TEMPERATURE**2 * tf.reduce_mean(divergence)
+    log_p = keras.ops.log_softmax(teacher / TEMPERATURE)
+    log_q = keras.ops.log_softmax(student / TEMPERATURE)
+    divergence = keras.ops.sum(keras.ops.exp(log_p) * (log_p - log_q), -1)
+    return TEMPERATURE**2 * keras.ops.mean(divergence)
 
 
 def _as_list(outputs: Any) -> list[Any]:

@@ -10,6 +10,8 @@ from tensorflow.python.framework import ops
 
 from efficientnet_elite.training.outcome import OutOfMemory
 
+_OUT_OF_MEMORY = "out of memory: try a smaller --batch_size"
+
 
 @contextmanager
 def out_of_memory_as_training_error() -> Iterator[None]:
@@ -17,7 +19,11 @@ def out_of_memory_as_training_error() -> Iterator[None]:
     try:
         yield
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        raise OutOfMemory("out of memory: try a smaller --batch_size") from error
+        raise OutOfMemory(_OUT_OF_MEMORY) from error
+    except RuntimeError as error:  # the class of JAX's errors
+        if "RESOURCE_EXHAUSTED" in str(error):
+            raise OutOfMemory(_OUT_OF_MEMORY) from error
+        raise
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from efficientnet_elite.data import ImageData
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.pretrained.matching import logits_layer
 from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.training.backend import compiled
 
 Head: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Kernel (features, classes) and bias (classes,) of logits = features @ kernel + bias."""
@@ -174,7 +175,7 @@ def fit_head(
       base_resolution: input size of the pool's unscaled network in pixels.
       seed: seed of the choice of images where there are more than 20,000.
     """
-    compute = tf.function(lambda images: features_of(images, training=False), autograph=False)
+    compute = compiled(lambda images: features_of(images, training=False), features_of)
     size = InputSize(*features_of.inputs[0].shape[1:3])
     batches = data_lib.sample_batches(
         data,
@@ -187,7 +188,7 @@ def fit_head(
     features, labels = [], []
     for images, batch_labels in batches:
         views = [images, tf.reverse(images, [2])] if data.pipeline.flip else [images]
-        vectors = [compute(view).numpy().reshape(len(images), -1) for view in views]
+        vectors = [np.asarray(compute(view)).reshape(len(images), -1) for view in views]
         features.append(np.stack(vectors, axis=1))
         labels.append(batch_labels.numpy())
     return fit_logistic_regression(

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import keras
 import tensorflow as tf
 
 from efficientnet_elite.config import TrainConfig
 
-_BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
+BETA_1, BETA_2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
 class Optimizer(Protocol):
@@ -46,8 +47,8 @@ class RMSProp:
     def __init__(self, trainable: Sequence[Any], config: TrainConfig):
         self._trainable, self._config = trainable, config
         # The mean squares start at one, as in TensorFlow's RMSProp; those of Keras start at zero.
-        self._mean_squares = [tf.Variable(tf.ones_like(v), trainable=False) for v in trainable]
-        self._momenta = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
+        self._mean_squares = [_state(v, "ones") for v in trainable]
+        self._momenta = [_state(v, "zeros") for v in trainable]
         self.variables = [*self._mean_squares, *self._momenta]
 
     def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
@@ -60,13 +61,13 @@ class RMSProp:
         for gradient, variable, mean_square, momentum in zip(
             gradients, self._trainable, self._mean_squares, self._momenta, strict=True
         ):
-            if not _is_batch_norm(variable):
+            if not is_batch_norm(variable):
                 gradient = _penalized(gradient, variable, weight_decay)
             # Its epsilon is inside the root, as in the paper's code.
             tf.raw_ops.ResourceApplyRMSProp(
                 var=variable.value.handle,
-                ms=mean_square.handle,
-                mom=momentum.handle,
+                ms=mean_square.value.handle,
+                mom=momentum.value.handle,
                 lr=rate,
                 rho=rho,
                 momentum=momentum_rate,
@@ -87,21 +88,21 @@ class AdamW:
 
     def __init__(self, trainable: Sequence[Any], config: TrainConfig):
         self._trainable, self._weight_decay = trainable, config.weight_decay
-        self._means = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
-        self._mean_squares = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
+        self._means = [_state(v, "zeros") for v in trainable]
+        self._mean_squares = [_state(v, "zeros") for v in trainable]
         self.variables = [*self._means, *self._mean_squares]
 
     def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
         """See `Optimizer.apply`."""
         # The bias correction depends on the step alone, so these powers are no state.
         exponent = tf.cast(step + 1, tf.float32)
-        beta_1_power, beta_2_power = tf.pow(_BETA_1, exponent), tf.pow(_BETA_2, exponent)
+        beta_1_power, beta_2_power = tf.pow(BETA_1, exponent), tf.pow(BETA_2, exponent)
         decay = rate * self._weight_decay
-        beta_1, beta_2, epsilon = map(tf.constant, (_BETA_1, _BETA_2, _ADAM_EPSILON))
+        beta_1, beta_2, epsilon = map(tf.constant, (BETA_1, BETA_2, ADAM_EPSILON))
         for gradient, variable, mean, mean_square in zip(
             gradients, self._trainable, self._means, self._mean_squares, strict=True
         ):
-            if self._weight_decay and _is_kernel(variable):
+            if self._weight_decay and is_kernel(variable):
                 tf.raw_ops.ResourceApplyGradientDescent(
                     var=variable.value.handle,
                     alpha=decay,
@@ -109,8 +110,8 @@ class AdamW:
                 )
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.value.handle,
-                m=mean.handle,
-                v=mean_square.handle,
+                m=mean.value.handle,
+                v=mean_square.value.handle,
                 beta1_power=beta_1_power,
                 beta2_power=beta_2_power,
                 lr=rate,
@@ -131,7 +132,7 @@ class SGD:
 
     def __init__(self, trainable: Sequence[Any], config: TrainConfig):
         self._trainable, self._config = trainable, config
-        self._momenta = [tf.Variable(tf.zeros_like(v), trainable=False) for v in trainable]
+        self._momenta = [_state(v, "zeros") for v in trainable]
         self.variables = list(self._momenta)
 
     def apply(self, gradients: Sequence[Any], rate: Any, step: Any) -> None:
@@ -142,11 +143,11 @@ class SGD:
         for gradient, variable, momentum in zip(
             gradients, self._trainable, self._momenta, strict=True
         ):
-            if self._config.weight_decay and _is_kernel(variable):
+            if self._config.weight_decay and is_kernel(variable):
                 gradient = _penalized(gradient, variable, weight_decay)
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.value.handle,
-                accum=momentum.handle,
+                accum=momentum.value.handle,
                 lr=rate,
                 grad=gradient,
                 momentum=momentum_rate,
@@ -177,13 +178,20 @@ def _penalized(gradient: Any, variable: Any, weight_decay: Any) -> Any:
     return tf.raw_ops.AddV2(x=gradient, y=decay)
 
 
+def _state(variable: Any, values: str) -> keras.Variable:
+    """A variable of an optimizer, of the shape of one of the model, all ``zeros`` or ``ones``."""
+    return keras.Variable(values, shape=variable.shape, dtype=variable.dtype, trainable=False)
+
+
 def _read(variable: Any) -> Any:
     return tf.raw_ops.ReadVariableOp(resource=variable.value.handle, dtype=variable.value.dtype)
 
 
-def _is_batch_norm(variable: Any) -> bool:
+def is_batch_norm(variable: Any) -> bool:
+    """Whether a variable is the scale or shift of batch normalisation."""
     return variable.path.split("/")[-1] in ("gamma", "beta")
 
 
-def _is_kernel(variable: Any) -> bool:
+def is_kernel(variable: Any) -> bool:
+    """Whether a variable is the kernel of a convolution or dense layer."""
     return variable.path.split("/")[-1] == "kernel"

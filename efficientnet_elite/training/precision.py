@@ -25,10 +25,16 @@ _FAST_FLOAT16 = (7, 0)
 _FIRST_SCALE, _GROWTH_STEPS = 2.0**15, 2000
 
 
-def decided(train: TrainConfig) -> TrainConfig:
-    """The recipe with precision and determinism by the devices of this machine, if it has none."""
+def decided(train: TrainConfig, backend: str = "tensorflow") -> TrainConfig:
+    """The recipe with precision and determinism by the devices of this machine, if it has none.
+
+    Args:
+      train: the recipe.
+      backend: of Keras that trains. With JAX a loss is not scaled, so that it needs bfloat16.
+    """
     gpus = tf.config.list_physical_devices("GPU")
-    precision = "float16" if gpus and all(map(_is_fast_in_float16, gpus)) else FLOAT32
+    fast = "float16" if backend == "tensorflow" else "bfloat16"
+    precision = fast if gpus and all(map(_is_fast_in_float16, gpus)) else FLOAT32
     return train.as_begun(replace(train, precision=precision, deterministic=not gpus))
 
 

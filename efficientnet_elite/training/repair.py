@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from efficientnet_elite.networks import ops
 from efficientnet_elite.networks.graph import Graph, Node
 from efficientnet_elite.networks.pretrained.selection import Selection
+from efficientnet_elite.training.backend import as_arrays, compiled
 from efficientnet_elite.training.walk import BATCH, Floats, Positions, Walk
 
 Doubles = NDArray[np.float64]
@@ -166,14 +168,15 @@ def _sample_goals(
         return {}
     names = [selection.source.spec.graph.nodes[fit.goal].name for fit in fits]
     outputs = [source_model.get_layer(name).output for name in names]
-    forward = tf.function(keras.Model(source_model.input, outputs))
+    goals = keras.Model(source_model.input, outputs)
+    forward = compiled(lambda images: goals(images, training=False), goals)
     samples: list[list[Floats]] = [[] for _ in fits]
     for first in range(0, len(images), BATCH):
-        maps = forward(tf.constant(images[first : first + BATCH]), training=False)
+        maps = as_arrays(forward(images[first : first + BATCH]))
         for rows, fit, x in zip(samples, fits, maps, strict=True):
             if (times := shrinking[fit]) != 1:
-                x = tf.nn.avg_pool2d(x, times, times, "SAME")
-            rows.append(tf.gather(positions.sample(x, first), fit.channels, axis=1).numpy())
+                x = keras.ops.average_pool(x, times, times, "same")
+            rows.append(positions.sample(x, first)[:, fit.channels])
     return {fit.norm: np.concatenate(rows) for fit, rows in zip(fits, samples, strict=True)}
 
 
@@ -215,10 +218,8 @@ class _Repair:
             return [layer]
         return [*fit.skips, *self.graph.nodes[layer].inputs, layer]
 
-    def _samples(self, batches: Iterable[tf.Tensor]) -> Floats:
-        return np.concatenate(
-            [self.positions.sample(x, i * BATCH).numpy() for i, x in enumerate(batches)]
-        )
+    def _samples(self, batches: Iterable[Any]) -> Floats:
+        return np.concatenate([self.positions.sample(x, i * BATCH) for i, x in enumerate(batches)])
 
     def _goal_of_branch(self, fit: _Fit, goal: Floats, later: list[int]) -> Floats:
         """What is left of the goal for the layer when the other parts of the sum are taken off."""
@@ -253,7 +254,7 @@ class _Repair:
         moments = _Moments(start.shape)
         used = 0
         for i, x in enumerate(self.walk.keep(self.graph.nodes[fit.layer].inputs[0], later)):
-            rows = self.positions.sample(_patches(x, layer), i * BATCH).numpy()
+            rows = self.positions.sample(_patches(x, layer), i * BATCH)
             moments.add(rows.reshape(len(rows), taps, -1), goal[used : used + len(rows)])
             used += len(rows)
         weights, mean, variance = moments.solved(start)
@@ -286,8 +287,8 @@ class _Repair:
         means, squares, weights = [], [], []
         for x in self.walk.batches(self.graph.nodes[norm].inputs[0]):
             axes = list(range(len(x.shape) - 1))
-            means.append(tf.reduce_mean(x, axes).numpy())
-            squares.append(tf.reduce_mean(tf.square(x), axes).numpy())
+            means.append(np.asarray(keras.ops.mean(x, axes)))
+            squares.append(np.asarray(keras.ops.mean(x * x, axes)))
             weights.append(len(x))
         mean = np.average(means, 0, weights)
         variance = np.maximum(np.average(squares, 0, weights) - np.square(mean), 0)
@@ -295,12 +296,12 @@ class _Repair:
         layer.moving_variance.assign(variance)
 
 
-def _patches(x: tf.Tensor, layer: keras.layers.Conv2D) -> tf.Tensor:
+def _patches(x: Any, layer: keras.layers.Conv2D) -> Any:
     """What a convolution reads at each of its positions: (batch, h, w, inputs)."""
     if layer.kernel_size == (1, 1) and layer.strides == (1, 1):
         return x
     return tf.image.extract_patches(
-        x,
+        np.asarray(x),
         (1, *layer.kernel_size, 1),
         (1, *layer.strides, 1),
         (1, 1, 1, 1),

@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
+
+from efficientnet_elite.training.backend import as_arrays, compiled
 
 
 def batch_norm_layers(model: keras.Model) -> list[Any]:
@@ -56,12 +57,12 @@ def adapt_statistics(model: keras.Model, batches: Iterable[Any]) -> None:
         maps = inputs(images, training=False)
         maps = maps if isinstance(maps, list | tuple) else [maps]
         axes = [list(range(len(x.shape) - 1)) for x in maps]
-        means = [tf.reduce_mean(x, a) for x, a in zip(maps, axes, strict=True)]
-        squares = [tf.reduce_mean(x * x, a) for x, a in zip(maps, axes, strict=True)]
-        return tf.concat(means, 0), tf.concat(squares, 0)
+        means = [keras.ops.mean(x, a) for x, a in zip(maps, axes, strict=True)]
+        squares = [keras.ops.mean(x * x, a) for x, a in zip(maps, axes, strict=True)]
+        return keras.ops.concatenate(means, 0), keras.ops.concatenate(squares, 0)
 
-    compute = tf.function(moments, autograph=False)
-    per_batch = np.array([[part.numpy() for part in compute(x)] for x in batches], np.float64)
+    compute = compiled(moments, inputs)
+    per_batch = np.array([as_arrays(compute(x)) for x in batches], np.float64)
     means, squares = per_batch.mean(0)
     ends = np.cumsum([layer.moving_mean.shape[0] for layer in layers])[:-1]
     parts = zip(layers, np.split(means, ends), np.split(squares, ends), strict=True)

@@ -1,4 +1,6 @@
-"""One step of a training as a graph: from a batch of images to new weights and averages."""
+"""One step of a training as a graph of TensorFlow: from a batch of images to new weights and
+averages. `jax_step` is the same with JAX.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from efficientnet_elite.networks import condense
 from efficientnet_elite.training import mixing
 from efficientnet_elite.training.averages import Averages
 from efficientnet_elite.training.distillation import Distillation
+from efficientnet_elite.training.objective import Objective
 from efficientnet_elite.training.optimizers import clipped, optimizer_for
 from efficientnet_elite.training.precision import LossScale, in_precision
-from efficientnet_elite.training.statistics import frozen_statistics
 from efficientnet_elite.training.tasks import Task
 
 
@@ -50,8 +52,8 @@ class TrainingStep:
         frozen_norms: tuple[Any, ...] = (),
     ) -> None:
         self._model, self._task, self._config, self._seed = model, task, config, seed
-        self._unlabelled, self._distillation = unlabelled, distillation
-        self._frozen_norms = frozen_norms
+        self._unlabelled = unlabelled
+        self._objective = Objective(model, task, config, distillation, frozen_norms)
         self._learned_convolutions = condense.learned_layers(model)
         weights = list(model.variables)
         self.averages = Averages(weights)
@@ -166,21 +168,9 @@ class TrainingStep:
 
     def _gradients(self, images: Any, labels: Any, distill_weight: Any) -> tuple[Any, list[Any]]:
         """Returns the loss of the labels, and the gradients of all that is minimised, scaled."""
-        teacher = self._distillation
-        targets = [] if teacher is None else teacher.targets(images)
-        with tf.GradientTape() as tape, frozen_statistics(self._frozen_norms):
-            network = self._model if teacher is None else teacher.outputs
-            computed = tf.nest.flatten(network(images, training=True))
-            outputs = [tf.cast(output, tf.float32) for output in computed]
-            logits = outputs[0][: labels.shape[0]]
-            loss = self._task.loss(logits, labels, self._config.label_smoothing)
-            objective = loss
-            if teacher is not None:
-                objective += distill_weight * teacher.loss(outputs, targets)
-            if self._learned_convolutions:
-                lasso = condense.group_lasso_loss(self._learned_convolutions)
-                loss += lasso
-                objective += lasso
+        targets = self._objective.targets(images)
+        with tf.GradientTape() as tape:
+            loss, objective = self._objective(images, labels, targets, distill_weight)
             if self.loss_scale is not None:
                 objective = self.loss_scale.scaled(objective)
         return loss, tape.gradient(objective, self._model.trainable_variables)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite.config.training import BALANCED
@@ -78,7 +78,7 @@ class Classification:
     def loss(self, logits: Any, labels: Any, smoothing: float) -> Any:
         """See `Task`."""
         losses = _cross_entropy(logits, labels, smoothing)
-        return tf.reduce_mean(_weighted(losses, labels, self._weights))
+        return keras.ops.mean(_weighted(losses, labels, self._weights))
 
     def tally(self, predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
         """Returns each class's number of correct images and number of images, (2, classes)."""
@@ -117,10 +117,11 @@ class Segmentation:
     def loss(self, logits: Any, labels: Any, smoothing: float) -> Any:
         """See `Task`. The mean is over the pixels that are not `IGNORED`."""
         counted = labels != IGNORED
-        known = tf.where(counted, labels, 0)
+        known = keras.ops.where(counted, labels, 0)
         losses = _weighted(_cross_entropy(logits, known, smoothing), known, self._weights)
-        weights = tf.cast(counted, losses.dtype)
-        return tf.math.divide_no_nan(tf.reduce_sum(losses * weights), tf.reduce_sum(weights))
+        weights = keras.ops.cast(counted, losses.dtype)
+        # Where no pixel counts, the sum of the losses is 0, too.
+        return keras.ops.sum(losses * weights) / keras.ops.maximum(keras.ops.sum(weights), 1)
 
     def tally(self, predictions: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
         """Returns the confusion matrix, (classes, classes)."""
@@ -138,18 +139,23 @@ class Segmentation:
 def _cross_entropy(logits: Any, labels: Any, smoothing: float) -> Any:
     """Returns the cross-entropy of each label, of the logits' shape without the classes."""
     classes = logits.shape[-1]
-    target = labels if labels.dtype.is_floating else tf.one_hot(labels, classes)
+    target = labels if _are_shares(labels) else keras.ops.one_hot(labels, classes)
     target = target * (1 - smoothing) + smoothing / classes
-    return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+    return keras.ops.categorical_crossentropy(target, logits, from_logits=True)
 
 
 def _weighted(losses: Any, labels: Any, weights: NDArray[np.float32] | None) -> Any:
     """Returns each loss times the weight of its label's class, or the mean of those it shares."""
     if weights is None:
         return losses
-    if labels.dtype.is_floating:
-        return losses * tf.linalg.matvec(labels, weights)
-    return losses * tf.gather(weights, labels)
+    if _are_shares(labels):
+        return losses * keras.ops.matmul(labels, weights)
+    return losses * keras.ops.take(weights, labels)
+
+
+def _are_shares(labels: Any) -> bool:
+    """Whether labels are the share of each class, of images that were mixed."""
+    return "float" in keras.backend.standardize_dtype(labels.dtype)
 
 
 def task_for(

@@ -5,8 +5,8 @@ include the statistics of batch normalisation, as in the authors' code. The grap
 however many rounds a candidate survives. And the time for building it is measured apart from the
 time for training.
 
-It needs Keras with the TensorFlow backend. It knows nothing about groups, rounds or ledgers: those
-belong to the search.
+It trains with the TensorFlow or the JAX backend of Keras, whichever this process has. It knows
+nothing about groups, rounds or ledgers: those belong to the search.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any, TypeAlias
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from efficientnet_elite.networks.pretrained.selection import select
 from efficientnet_elite.networks.pretrained.weights import PretrainedWeights
 from efficientnet_elite.networks.spec import ArchSpec
 from efficientnet_elite.training import mixing, start
+from efficientnet_elite.training.backend import compiled, uses_jax
 from efficientnet_elite.training.checkpoint import Checkpoint, check_arrays
 from efficientnet_elite.training.class_weights import as_drawn, class_weights
 from efficientnet_elite.training.distillation import Distillation, check_settings
@@ -44,6 +44,7 @@ from efficientnet_elite.training.graphs import (
     removable_graphs,
     unoptimized_graphs,
 )
+from efficientnet_elite.training.initial import draw_as_tensorflow
 from efficientnet_elite.training.interruption import held_signals
 from efficientnet_elite.training.learning_rate import learning_rate
 from efficientnet_elite.training.outcome import Diverged, EpochResult, Int8Result, TrainingError
@@ -62,6 +63,15 @@ the model cannot be quantized."""
 
 # The most images for evaluation in int8, which is slow: one image at a time, one thread.
 INT8_IMAGES = 5000
+
+
+def _step_class() -> Any:
+    """What trains with the backend of this process."""
+    if uses_jax():
+        from efficientnet_elite.training.jax_step import JaxStep
+
+        return JaxStep
+    return TrainingStep
 
 
 class Trainer:
@@ -115,6 +125,8 @@ class Trainer:
         self.history: list[EpochResult] = []
         trained_spec = training_form(spec.with_drop_rates(config.drop_rates))
         self.model = build(trained_spec, seed=seed, split_groups=True)
+        if uses_jax():
+            draw_as_tensorflow(self.model)
         for layer in batch_norm_layers(self.model):
             layer.momentum = config.batch_norm_momentum
         saved = Checkpoint.load(checkpoint) if checkpoint.is_file() else None
@@ -124,7 +136,7 @@ class Trainer:
         self._source = start.load(config.pretrained, spec)
         if self._source is not None:
             self._start_from(self._source, trained_spec, is_new=saved is None)
-        self._step = TrainingStep(
+        self._step = _step_class()(
             self.model,
             self._task,
             self.config,
@@ -142,10 +154,7 @@ class Trainer:
         with removable_graphs():
             # Now, so that it counts as building.
             self._step.trace()
-            predict = tf.function(self._predict_step, autograph=False)
-            self._predict = predict.get_concrete_function(
-                tf.TensorSpec((None, *spec.input_shape), tf.float32)
-            )
+            self._predict = compiled(self._predict_step, self.model, (None, *spec.input_shape))
         self._is_first_step = True
         self.build_seconds = time.perf_counter() - started
 
@@ -170,7 +179,6 @@ class Trainer:
                 selection,
                 self.config.distill,
                 self._data,
-                batch_size=(self.config.batch_size + self._unlabelled) // parts,
                 reads=self.config.teacher_reads,
                 **options,
             )
@@ -195,7 +203,7 @@ class Trainer:
 
     def _predict_step(self, images: Any) -> Any:
         """Takes images, float32 (n, height, width, channels), to predicted classes, int32."""
-        return tf.argmax(self.model(images, training=False), -1, tf.int32)
+        return keras.ops.argmax(self.model(images, training=False), -1)
 
     # -- epochs ----------------------------------------------------------------------------------
 
@@ -335,7 +343,7 @@ class Trainer:
     def _tally(self, batches: Any) -> NDArray[np.int64]:
         with self.averaged_weights():
             tallies = [
-                self._task.tally(self._predict(images).numpy(), labels.numpy())
+                self._task.tally(np.asarray(self._predict(images)), labels.numpy())
                 for images, labels in batches
             ]
         return np.sum(tallies, axis=0)
@@ -378,7 +386,8 @@ class Trainer:
                     continue
                 images = batch_images.numpy()[used_in_batch]
                 labels = batch_labels.numpy()[used_in_batch]
-                float_tallies.append(self._task.tally(self._predict(images).numpy(), labels))
+                predicted = np.asarray(self._predict(images))
+                float_tallies.append(self._task.tally(predicted, labels))
                 if infer is not None:
                     int8_tallies.append(self._task.tally(infer(images).argmax(-1), labels))
         return Int8Result(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from efficientnet_elite.networks import ops
@@ -40,15 +40,15 @@ class Positions:
             self._chosen[height, width] = chosen if size > _POSITIONS else everywhere
         return self._chosen[height, width]
 
-    def sample(self, x: tf.Tensor, first: int) -> tf.Tensor:
+    def sample(self, x: Any, first: int) -> Floats:
         """Takes the positions of a batch that begins with image ``first``.
 
         Maps (batch, h, w, c) to (batch * positions, c).
         """
-        _, height, width, channels = x.shape
-        chosen = self.of(height, width)[first : first + x.shape[0]]
-        flat = tf.reshape(x, (x.shape[0], height * width, channels))
-        return tf.reshape(tf.gather(flat, chosen, batch_dims=1), (-1, channels))
+        count, height, width, channels = x.shape
+        chosen = self.of(height, width)[first : first + count]
+        flat = np.asarray(x).reshape(count, height * width, channels)
+        return flat[np.arange(count)[:, np.newaxis], chosen].reshape(-1, channels)
 
 
 class Walk:
@@ -66,15 +66,18 @@ class Walk:
     def __init__(self, model: keras.Model, graph: Graph, images: Floats):
         self.graph = graph
         self._layers = {layer.name: layer for layer in model.layers}
-        self._kept: dict[int, list[tf.Tensor]] = {
-            -1: [tf.constant(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
+        self._kept: dict[int, list[Any]] = {
+            -1: [
+                keras.ops.convert_to_tensor(images[i : i + BATCH])
+                for i in range(0, len(images), BATCH)
+            ]
         }
 
     def layer(self, index: int) -> keras.Layer:
         """The Keras layer of a node."""
         return self._layers[self.graph.nodes[index].name]
 
-    def batches(self, index: int) -> Iterator[tf.Tensor]:
+    def batches(self, index: int) -> Iterator[Any]:
         """The output of a node, batch by batch; it is not kept."""
         steps = self._steps([index])
         for number in range(len(self._kept[-1])):
@@ -91,7 +94,7 @@ class Walk:
                     values[step] = self.layer(step)(x)
             yield values[index]
 
-    def keep(self, index: int, needed_later: Sequence[int]) -> list[tf.Tensor]:
+    def keep(self, index: int, needed_later: Sequence[int]) -> list[Any]:
         """The output of a node in batches, kept until nothing needs it any more.
 
         Args:

@@ -59,9 +59,7 @@ def distill(spec, method, digits, source: PretrainedWeights = SOURCE, **options)
     selection = select(source, spec)
     model = build(spec.with_drop_rates(0))
     start.assign(model, selection.arrays)
-    made = Distillation(
-        model, selection, method, digits, batch_size=BATCH, base_resolution=16, seed=0, **options
-    )
+    made = Distillation(model, selection, method, digits, base_resolution=16, seed=0, **options)
     return model, made
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +53,7 @@ class RayCluster:
       workdir: work directory, at the same path on every node; the actors hold its `worker_lock`.
       address: address of the cluster; None for one that runs on this machine, or else a new one.
       patience: seconds to wait for new nodes when no node is left that could run a worker.
+      environment: variables that the actors' processes have.
 
     Attributes:
       slots: see `Executor`.
@@ -69,6 +70,7 @@ class RayCluster:
         address: str | None = None,
         *,
         patience: float = RAY_PATIENCE,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         try:
             import ray
@@ -91,7 +93,12 @@ class RayCluster:
         self._deserted: float | None = None  # since when no node can run a worker
         self._headless: float | None = None  # since when the head does not answer
         self._look_at = time.monotonic()  # when the head is looked at again
-        self._actor = self._ray.remote(num_cpus=1, num_gpus=share, max_restarts=0)(_Worker)
+        self._actor = self._ray.remote(
+            num_cpus=1,
+            num_gpus=share,
+            max_restarts=0,
+            runtime_env={"env_vars": dict(environment or {})},
+        )(_Worker)
         self._make, self._workdir = make, workdir
         self._vain = 0  # failed starts since the last message from any actor
         self._actors: dict[int, Any] = {}

@@ -347,9 +347,8 @@ def workdir(flags: Any) -> Path:
 def quiet_tensorflow() -> None:
     """Imports TensorFlow without the log lines of its C++ code; errors are exceptions anyway."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _silent_stderr():
-        import_keras()
+        import_keras("tensorflow")
         import tensorflow as tf
 
         tf.config.list_physical_devices()

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from efficientnet_elite import data as data_lib
@@ -47,7 +48,13 @@ def load_data(config: SearchConfig, workdir: Path, *, progress: bool = True) -> 
 
 
 def check_backend(engine: EngineConfig, config: SearchConfig) -> None:
-    """UserError where the backend cannot train this search."""
+    """UserError where this search cannot be trained by Keras' backend, or not exported."""
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"Keras runs on {keras.backend.backend()} in this process, and exports need TensorFlow: "
+            "set KERAS_BACKEND=tensorflow before Keras is imported; with --backend=jax, workers "
+            "have JAX all the same"
+        )
     if engine.backend == "tensorflow":
         return
     if find_spec(engine.backend) is None:

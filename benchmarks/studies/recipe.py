@@ -3,8 +3,9 @@
     python -m benchmarks.studies.recipe --images=FOLDER --variants=auto,steps-300,rmsprop \\
         --seeds=0,1,2 --resolution=64 --json=FILE
 
-FOLDER is a folder of photographs as for `elite train`, or `rendered`. A variant is the recipe with a part of it
-changed, of which the name says what and to which value. Each is trained as `elite train` does it.
+FOLDER is a folder of photographs as for `elite train`, or `rendered`. A variant is the recipe with
+a part of it changed, of which the name says what and to which value. Each is trained as `elite
+train` does it.
 The results are the rows of the file that --json names, which is written again after each training.
 After an interruption the same command continues; CPU seconds are then only those of the last run.
 """

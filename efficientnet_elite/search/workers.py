@@ -32,7 +32,7 @@ from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.starts import Start
 from efficientnet_elite.search.workdir import cache_path
 from efficientnet_elite.training.backend import use_jax_device
-from efficientnet_elite.training.keras_import import import_keras
+from efficientnet_elite.training.keras_import import environment, import_keras
 from efficientnet_elite.training.trainer import Quantize
 
 
@@ -51,9 +51,9 @@ def check_backend(engine: EngineConfig, config: SearchConfig) -> None:
     """UserError where this search cannot be trained by Keras' backend, or not exported."""
     if keras.backend.backend() != "tensorflow":
         raise UserError(
-            f"Keras runs on {keras.backend.backend()} in this process, and exports need TensorFlow: "
-            "set KERAS_BACKEND=tensorflow before Keras is imported; with --backend=jax, workers "
-            "have JAX all the same"
+            f"Keras runs on {keras.backend.backend()} in this process, and exports need "
+            "TensorFlow: set KERAS_BACKEND=tensorflow before Keras is imported; with "
+            "--backend=jax, workers have JAX all the same"
         )
     if engine.backend == "tensorflow":
         return
@@ -114,7 +114,7 @@ def executor_for(
         workdir.absolute(),
         engine.ray_address,
         patience=engine.ray_patience,
-        environment={"KERAS_BACKEND": engine.backend},
+        environment=environment(engine.backend),
     )
 
 

@@ -7,7 +7,6 @@ with both.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,12 +54,11 @@ def _compiled_by_jax(function: Callable[[Any], Any], model: keras.Model) -> Call
 
 
 def use_jax_device(number: int) -> None:
-    """Has this process train on one of the devices that JAX finds, and take memory as it needs it.
+    """Has this process train on one of the devices that JAX finds.
 
     Args:
       number: of the worker; workers are spread over the devices, and may share one.
     """
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # read when JAX looks for devices
     import jax
 
     devices = jax.devices()

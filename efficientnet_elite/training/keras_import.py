@@ -9,6 +9,13 @@ import sys
 _OPTIONAL = ("matplotlib", "pandas", "sklearn")
 
 
+def environment(backend: str) -> dict[str, str]:
+    """The environment variables of a process in which Keras is to have a backend."""
+    if backend == "jax":  # several processes may share a GPU: each takes memory as it needs it
+        return {"KERAS_BACKEND": backend, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return {"KERAS_BACKEND": backend}
+
+
 def import_keras(backend: str | None = None) -> None:
     """Imports TensorFlow and Keras in little more than half of the usual time.
 
@@ -21,7 +28,7 @@ def import_keras(backend: str | None = None) -> None:
       backend: of Keras, for as long as this process lives; by default the one of Keras' settings.
     """
     if backend is not None:
-        os.environ["KERAS_BACKEND"] = backend  # what Keras reads, once
+        os.environ.update(environment(backend))  # which Keras and JAX read once
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     for name in hidden:
         sys.modules[name] = None  # type: ignore[assignment]  # None makes an import fail

@@ -37,7 +37,7 @@ def test_a_search_trains_with_jax_and_exports(tmp_path):
     assert "jax" in meta["versions"]
     assert sum(map(len, epochs.values())) > 2
     sidecars = read_sidecars(tmp_path)
-    assert sidecars and all(each["int8_accuracy"] > 0 for each in sidecars)
+    assert sidecars and all(each["verification"]["int8_accuracy"] > 0 for each in sidecars)
     # The same command without it continues, and says what is different.
     (tmp_path / "champions.json").unlink()
     again = elite("search", *FLAGS, f"--workdir={tmp_path}")

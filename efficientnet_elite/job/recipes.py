@@ -70,7 +70,7 @@ _SHORT_TRAINING: Mapping[str, Any] = {
 
 FROM_SCRATCH: Mapping[str, Any] = {
     **_SHORT_TRAINING,
-    "train.learning_rate": 2e-3,
+    "train.learning_rate": 4e-3,
     "data.min_area": 0.2,
     "data.augment": "light",
 }

@@ -23,14 +23,7 @@ with_jax = pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not insta
 @with_jax
 @pytest.mark.slow
 def test_a_search_trains_with_jax_and_exports(tmp_path):
-    done = elite(
-        "search",
-        *FLAGS,
-        "--backend=jax",
-        "--max_candidates=2",
-        "--groups=1",
-        f"--workdir={tmp_path}",
-    )
+    done = elite("search", *FLAGS, "--backend=jax", f"--workdir={tmp_path}")
     assert done.returncode == 0, done.stderr
     with Ledger(tmp_path) as ledger:
         meta, epochs = ledger.meta(), ledger.epochs()

@@ -223,7 +223,9 @@ def _report_versions(
     """A message about each package and setting of the begun search that it has no longer."""
     meta = ledger.meta()
     for name, (old, new) in differences(meta["versions"], now).items():
-        on_message(f"begun with {name} {old}, continued with {new}: scores may not compare")
+        begun = f"begun with {name} {old}" if old else f"begun without {name}"
+        now_has = f"continued with {new}" if new else "continued without it"
+        on_message(f"{begun}, {now_has}: scores may not compare")
     for name, value in unknown_fields(meta["config"]).items():
         on_message(f"begun with {name}={value}, a setting that this version does not have")
 

@@ -35,7 +35,7 @@ def test_a_search_trains_with_jax_and_exports(tmp_path):
     (tmp_path / "champions.json").unlink()
     again = elite("search", *FLAGS, f"--workdir={tmp_path}")
     assert again.returncode == 0, again.stderr
-    assert f"begun with jax {meta['versions']['jax']}, continued with jax None" in again.stderr
+    assert f"begun with jax {meta['versions']['jax']}, continued without it" in again.stderr
 
 
 def test_what_jax_cannot_do_is_refused(tmp_path, capsys, monkeypatch):

@@ -72,7 +72,7 @@ def test_steps_count_rather_than_epochs():
     assert plan.steps(320, 32, pretrained=True) == FINE_TUNING_STEPS
     assert plan.steps(32000, 32, pretrained=True) == 10 * 1000
     assert plan.steps(320, 32, pretrained=False) == FROM_SCRATCH_STEPS
-    assert plan.steps(32000, 32, pretrained=False) == 15 * 1000
+    assert plan.steps(32000, 32, pretrained=False) == 30 * 1000
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def batch_size(images: int) -> int:
 
 
 # Steps count where images are few; where they are many, each should be seen several times.
-_FEWEST_EPOCHS_FROM_SCRATCH, _FEWEST_EPOCHS_PRETRAINED = 15, 10
+_FEWEST_EPOCHS_FROM_SCRATCH, _FEWEST_EPOCHS_PRETRAINED = 30, 10
 
 
 def steps(images: int, batch: int, *, pretrained: bool) -> int:
@@ -233,7 +233,7 @@ CHOICES = registry.table(
         "training",
         ("pretrained", "epochs", "batch_size", "learning_rate"),
         "from pretrained weights 900 steps and at least 10 epochs, from random weights 1,200 "
-        "steps and at least 15 epochs, of 32 images (fewer where the set is smaller than 128)",
+        "steps and at least 30 epochs, of 32 images (fewer where the set is smaller than 128)",
         "the number of steps decides, not that of epochs: it is what short trainings lacked most",
     ),
     Choice(

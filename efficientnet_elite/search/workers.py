@@ -31,7 +31,7 @@ from efficientnet_elite.search.executors.protocol import Executor
 from efficientnet_elite.search.executors.ray_cluster import RayCluster
 from efficientnet_elite.search.starts import Start
 from efficientnet_elite.search.workdir import cache_path
-from efficientnet_elite.training.backend import use_jax_device
+from efficientnet_elite.training.backend import use_jax_devices
 from efficientnet_elite.training.keras_import import environment, import_keras
 from efficientnet_elite.training.trainer import Quantize
 
@@ -155,7 +155,7 @@ def _worker(
     gpus = tf.config.list_physical_devices("GPU")
     if backend == "jax":
         leave_gpus()  # to JAX; TensorFlow makes the batches
-        use_jax_device(slot)
+        use_jax_devices(slot, share)
     elif gpus:
         gpu = gpus[slot % len(gpus)]
         tf.config.set_visible_devices(gpu, "GPU")

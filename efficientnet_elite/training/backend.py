@@ -53,16 +53,22 @@ def _compiled_by_jax(function: Callable[[Any], Any], model: keras.Model) -> Call
     return lambda images: compute([v.value for v in variables], np.asarray(images))
 
 
-def use_jax_device(number: int) -> None:
-    """Has this process train on one of the devices that JAX finds.
+def use_jax_devices(number: int, workers: int | None) -> None:
+    """Chooses the devices that this process trains on, of those that JAX finds.
+
+    A worker that is alone divides each batch over all of them, by Keras' distribution API.
 
     Args:
       number: of the worker; workers are spread over the devices, and may share one.
+      workers: number of workers on this machine; None where it is not known.
     """
     import jax
 
     devices = jax.devices()
-    jax.config.update("jax_default_device", devices[number % len(devices)])
+    if workers == 1 and len(devices) > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    else:
+        jax.config.update("jax_default_device", devices[number % len(devices)])
 
 
 def as_arrays(outputs: Any) -> list[Any]:

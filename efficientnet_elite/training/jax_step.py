@@ -44,7 +44,7 @@ class JaxStep:
       loss_scale: None, because there is no float16 here.
 
     Raises:
-      UserError: the recipe computes in float16.
+      UserError: the recipe computes in float16. `trace`: devices cannot share a batch equally.
     """
 
     loss_scale = None
@@ -83,6 +83,7 @@ class JaxStep:
         self._state: dict[str, Arrays] | None = None  # None: the variables have it
         self._mix = tf.function(self._mixed, autograph=False)
         self._compiled: Any = None
+        self._shardings: tuple[Any, Any] = (None, None)  # of images and labels
 
     @property
     def averages(self) -> Averages:
@@ -114,16 +115,21 @@ class JaxStep:
     def trace(self) -> None:
         """Compiles the step, for batches of the recipe's size."""
         image, size = self._model.input_shape[1:], self._config.batch_size
-        classes = self._model.output_shape[-1]
-        labels = jax.ShapeDtypeStruct(self._task.labels_shape(size, *image[:2]), np.int32)
+        images = self._batch((size + self._unlabelled, *image), np.float32)
+        labels = self._batch(self._task.labels_shape(size, *image[:2]), np.int32)
         if self._config.mix != "none":
-            labels = jax.ShapeDtypeStruct((size, classes), np.float32)
+            labels = self._batch((size, self._model.output_shape[-1]), np.float32)
+        self._shardings = images.sharding, labels.sharding
         scalar = jax.ShapeDtypeStruct((), np.float32)
+        state = self._read()
+        # New values lie where the old ones did: on each of the devices that share a batch.
+        places = jax.tree.map(lambda array: array.sharding, state), None
+        step = jax.jit(self._train, donate_argnums=0, out_shardings=places)
         with in_precision(self._model, self._config.precision):
-            lowered = jax.jit(self._train, donate_argnums=0).lower(
-                self._read(),
+            lowered = step.lower(
+                state,
                 [variable.value for variable in self._teacher],
-                jax.ShapeDtypeStruct((size + self._unlabelled, *image), np.float32),
+                images,
                 labels,
                 scalar,
                 scalar,
@@ -131,6 +137,20 @@ class JaxStep:
                 scalar,
             )
         self._compiled = lowered.compile()
+
+    def _batch(self, shape: Any, dtype: Any) -> jax.ShapeDtypeStruct:
+        """A batch, divided over the devices if this process trains on several."""
+        distribution = keras.distribution.distribution()
+        if distribution is None:
+            return jax.ShapeDtypeStruct(shape, dtype)
+        parts = self._config.accumulate * len(distribution.device_mesh.devices)
+        if shape[0] % parts:
+            raise UserError(
+                f"{shape[0]} images cannot be divided over {len(distribution.device_mesh.devices)} "
+                "devices: use a multiple as --batch_size, or --workers=2 or more"
+            )
+        layout = distribution.get_data_layout(shape).backend_layout
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=layout)
 
     def __call__(self, images: Any, labels: Any, rate: float, *, step: int, steps: int) -> Any:
         """See `step.TrainingStep`."""
@@ -149,8 +169,8 @@ class JaxStep:
         self._state, loss = self._compiled(
             state,
             [variable.value for variable in self._teacher],
-            np.asarray(images),
-            np.asarray(labels),
+            jax.device_put(np.asarray(images), self._shardings[0]),
+            jax.device_put(np.asarray(labels), self._shardings[1]),
             *map(np.float32, numbers),
         )
         return loss

@@ -13,14 +13,20 @@ from typing import Any
 from efficientnet_elite import data as data_lib
 from efficientnet_elite.config import DataConfig, TrainConfig
 from efficientnet_elite.networks.spec import ArchSpec
+from efficientnet_elite.training.backend import use_jax_devices
 from efficientnet_elite.training.trainer import Trainer
 
 
 def train(
-    spec: str, checkpoint: str, recipe: dict[str, Any], until: int, unlabelled: str | None = None
+    spec: str, checkpoint: str, recipe: dict[str, Any], until: int, workers: int | None = None
 ) -> dict[str, Any]:
-    """Trains on the digits until an epoch; gives the loss of each step, and what epochs came to."""
-    data = data_lib.load(DataConfig(unlabelled=unlabelled), max_side=24, progress=False)
+    """Trains on the digits until an epoch; gives the loss of each step, and what epochs came to.
+
+    With `workers`, as the first of so many workers that train by JAX.
+    """
+    if workers is not None:
+        use_jax_devices(0, workers)
+    data = data_lib.load(DataConfig(), max_side=24, progress=False)
     trainer = Trainer(
         ArchSpec.from_json(spec),
         TrainConfig(**recipe),

@@ -50,11 +50,16 @@ LEARNED = ArchSpec(
 )
 
 
-def with_jax(**settings):
-    """What `train` returns in a process that has the JAX backend."""
+def with_jax(devices=1, **settings):
+    """What `train` returns in a process that has the JAX backend and so many devices."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.backend_training", json.dumps(settings)],
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "JAX_PLATFORMS": "cpu",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -129,6 +134,22 @@ def test_a_checkpoint_of_either_is_continued_by_the_other(tmp_path):
     # Dropout draws other numbers: the accuracies are about the same.
     for outcome in (continued, back):
         assert abs(outcome["accuracy"] - straight["accuracy"]) < 0.15
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_alone_divides_batches_over_all_devices(weights, tmp_path):
+    """Batch normalisation sees the whole batch, also where it is divided."""
+    recipe = {**PRETRAINED, "pretrained": weights, "distill": "features", "accumulate": 2}
+    settings = {"spec": SMALLER.with_drop_rates(0).to_json(), "recipe": recipe, "until": 1}
+    alone = with_jax(checkpoint=str(tmp_path / "one.npz"), **settings)
+    paths = [str(tmp_path / name) for name in ("first.npz", "shared.npz")]
+    first = with_jax(devices=2, workers=2, checkpoint=paths[0], **settings)
+    shared = with_jax(devices=2, workers=1, checkpoint=paths[1], **settings)
+    for other in (first, shared):
+        np.testing.assert_allclose(other["losses"], alone["losses"], rtol=1e-4)
+    settings["recipe"] = {**recipe, "batch_size": 126}
+    with pytest.raises(AssertionError, match="cannot be divided over 2 devices: use a multiple"):
+        with_jax(devices=2, workers=1, checkpoint=str(tmp_path / "odd.npz"), **settings)
 
 
 def test_float16_is_refused(tmp_path):

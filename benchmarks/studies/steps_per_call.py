@@ -1,11 +1,12 @@
-"""Measures what several training steps in one call of a graph would gain (docs/speed.md).
+"""Measures what several training steps in one call, or XLA, would gain (docs/speed.md).
 
     python -m benchmarks.studies.steps_per_call --networks=elite9@32,mobilenetv1@64
 
 A training calls the graph of a step once for each batch. Here the same steps are made by such calls
 and, taking turns with them, by a graph that takes --steps batches from the stream and trains on
 them one after the other. Batches are ready in memory, so that the cost of a call is seen as well as
-it can be. It prints the CPU time of a step in milliseconds, and what the call of many saves.
+it can be. It prints the CPU time of a step in milliseconds, and what the call of many saves. With
+--xla, the third way are calls of the same step, compiled by XLA (jit_compile).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_integer("batch_size", 32, "Images of a step.", lower_bound=1, flag_values=FLAGS)
 flags.DEFINE_integer("steps", 8, "Steps of a call.", lower_bound=2, flag_values=FLAGS)
+flags.DEFINE_boolean("xla", False, "Whether to measure XLA, too.", flag_values=FLAGS)
 flags.DEFINE_integer("turns", 9, "Measurements of each way.", lower_bound=1, flag_values=FLAGS)
 
 
@@ -33,14 +35,16 @@ def main() -> None:
     rows = []
     for name in FLAGS.networks:
         seconds = _measure(_ways(name), FLAGS.turns)
-        one, many = (1000 * each / FLAGS.steps for each in seconds)
-        rows.append([name, f"{one:.1f}", f"{many:.1f}", f"{100 * (1 - many / one):+.1f} %"])
+        one, many, *xla = (1000 * each / FLAGS.steps for each in seconds)
+        row = [name, f"{one:.1f}", f"{many:.1f}", f"{100 * (1 - many / one):+.1f} %"]
+        rows.append([*row, *(f"{each:.1f}" for each in xla)])
     headings = ["network", "ms, one step a call", f"ms, {FLAGS.steps} steps a call", "saved"]
+    headings += ["ms, XLA"] if FLAGS.xla else []
     print(tables.aligned(headings, rows), end="")
 
 
-def _ways(name: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Two functions that make the same number of steps: call by call, and in one call."""
+def _ways(name: str) -> tuple[Callable[[], Any], ...]:
+    """Functions that make the same number of steps: call by call, in one call, and with XLA."""
     import tensorflow as tf
 
     from efficientnet_elite.config import TrainConfig
@@ -79,8 +83,18 @@ def _ways(name: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
             lambda number, _: number < FLAGS.steps, body, start, parallel_iterations=1
         )[1]
 
+    compiled = tf.function(step._train, autograph=False, jit_compile=True)
+
+    def by_xla() -> Any:
+        for number in range(FLAGS.steps):
+            scalars = map(tf.constant, (0.001, 0.5))
+            images, labels = next(batches)
+            loss = compiled(images, labels, *scalars, tf.constant(number, tf.int64), tf.zeros(()))
+        return loss
+
     numbers = tf.ones(FLAGS.steps)
-    return one_by_one, lambda: together(0.001 * numbers, 0.5 * numbers, 0 * numbers)
+    ways = one_by_one, lambda: together(0.001 * numbers, 0.5 * numbers, 0 * numbers)
+    return (*ways, by_xla) if FLAGS.xla else ways
 
 
 def _measure(ways: tuple[Callable[[], Any], ...], turns: int) -> list[float]:
